@@ -1,0 +1,22 @@
+//! Every byte that crosses a process boundary: the protobuf contracts between the roles, and the JSON frames of the
+//! editor's WebSocket. Knows nothing of what they are used for.
+
+pub mod frame;
+mod secret;
+
+pub use secret::Secret;
+
+/// `vvs.relay.v1`: what other roles may ask of a relay.
+#[allow(clippy::all, clippy::pedantic, reason = "generated from proto/vvs/relay/v1")]
+pub mod relay {
+    include!("gen/vvs.relay.v1.rs");
+}
+
+/// `vvs.session.v1`: users, sessions and signing keys.
+#[allow(clippy::all, clippy::pedantic, reason = "generated from proto/vvs/session/v1")]
+pub mod session {
+    include!("gen/vvs.session.v1.rs");
+}
+
+/// The compiled contracts, for gRPC server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!("gen/vvs.fds.bin");

@@ -1,0 +1,47 @@
+//! Text that must cross the wire and must never reach a log.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A token, code, proof or ticket. It serializes, because the wire needs it; its `Debug` says nothing, and it has no
+/// `Display`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself; every call is a place to review.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The generated messages that hold secrets, with a `Debug` that leaves them out.
+macro_rules! redact {
+    ($($message:path),+ $(,)?) => {$(
+        impl fmt::Debug for $message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($message), "([redacted])"))
+            }
+        }
+    )+};
+}
+
+redact!(
+    crate::relay::DeliverAuthRequest,
+    crate::relay::DeliverAuthResponse,
+    crate::session::Token,
+    crate::session::RefreshTokenRequest,
+    crate::session::RevokeSessionRequest,
+);

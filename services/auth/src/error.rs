@@ -1,0 +1,37 @@
+//! Everything that can be wrong with a name, a key or a token.
+
+/// Why a caller, a key or a token was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not a SPIFFE id (SPIFFE-ID, section 2).
+    #[error("{0:?} is not a SPIFFE id such as spiffe://vvs.internal/web")]
+    SpiffeId(String),
+    /// An entry of the peer list that is not `SPIFFE-ID=ROLE`.
+    #[error("{0:?} is not SPIFFE-ID=ROLE; roles are gateway, web, relay, sessions, backend")]
+    PeerEntry(String),
+    /// The certificate cannot be read.
+    #[error("the peer's certificate cannot be read")]
+    Certificate,
+    /// The certificate may sign others; a caller's must not.
+    #[error("the peer's certificate belongs to a certificate authority")]
+    CertificateAuthority,
+    /// The certificate names nobody, or more than one.
+    #[error("the peer's certificate has {0} URI names instead of one")]
+    UriNames(usize),
+    /// Nobody we know.
+    #[error("{0} is not a known peer")]
+    UnknownPeer(String),
+    /// A known peer that is not the one we called, or may not do what it asked for.
+    #[error("{peer} may not {action}")]
+    NotAllowed { peer: String, action: String },
+    /// The key file does not hold base64 of 32 bytes a line.
+    #[error("a key file holds one or two lines, each the base64 of 32 random bytes")]
+    KeyFile,
+    /// Something sealed does not open: another key, another purpose, or tampered with.
+    #[error("this was not sealed by us, or for something else")]
+    Sealed,
+    /// The cryptographic library refused a key or an operation.
+    #[error("the cryptographic library refused: {0}")]
+    Crypto(&'static str),
+}

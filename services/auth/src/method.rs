@@ -1,0 +1,76 @@
+//! Who may call what: one row a method. What has no row is refused, and a test walks the contracts to see that every
+//! method has one.
+
+use crate::Error;
+use crate::peer::{Peer, Peers, Role};
+
+const ANYONE: &[Role] = &Role::ALL;
+
+/// Full method path to the roles that may call it.
+pub const TABLE: &[(&str, &[Role])] = &[
+    ("/vvs.relay.v1.Relay/GetLogin", &[Role::Web]),
+    ("/vvs.relay.v1.Relay/DeliverAuth", &[Role::Web]),
+    ("/vvs.relay.v1.Relay/DenyLogin", &[Role::Web]),
+    ("/vvs.session.v1.Sessions/CreateSession", &[Role::Web]),
+    ("/vvs.session.v1.Sessions/ActivateSession", &[Role::Relay]),
+    ("/vvs.session.v1.Sessions/RefreshToken", &[Role::Relay]),
+    ("/vvs.session.v1.Sessions/GetSession", &[Role::Web]),
+    ("/vvs.session.v1.Sessions/ListSessions", &[Role::Web]),
+    ("/vvs.session.v1.Sessions/RevokeSession", &[Role::Web, Role::Relay]),
+    ("/vvs.session.v1.Sessions/RevokeUserSessions", &[Role::Web]),
+    ("/vvs.session.v1.Sessions/WatchRevocations", &[Role::Relay, Role::Backend]),
+    ("/vvs.session.v1.Sessions/GetSigningKeys", &[Role::Web, Role::Relay, Role::Backend]),
+    ("/grpc.health.v1.Health/Check", ANYONE),
+    ("/grpc.health.v1.Health/List", ANYONE),
+    ("/grpc.health.v1.Health/Watch", ANYONE),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", ANYONE),
+];
+
+/// Who may speak HTTP to web and relay: what the gateway says about a client's address is believed, so nobody else may
+/// say it.
+pub const HTTP_HOP: Role = Role::Gateway;
+
+/// Refuses a peer that has no business with this method.
+pub fn check(peer: &Peer, path: &str) -> Result<(), Error> {
+    let allowed = TABLE.iter().find(|(method, _)| *method == path).is_some_and(|(_, roles)| roles.contains(&peer.role));
+    if allowed {
+        return Ok(());
+    }
+    let action = format!("call {}", path.chars().take(100).collect::<String>());
+    Err(Error::NotAllowed { peer: peer.id.to_string(), action })
+}
+
+/// Who is calling: the holder of this leaf certificate (DER), if it may call the method at this path.
+pub fn authorize(peers: &Peers, certificate: Option<&[u8]>, path: &str) -> Result<Peer, Error> {
+    let peer = peers.identify(certificate.ok_or(Error::Certificate)?)?;
+    check(&peer, path)?;
+    Ok(peer)
+}
+
+/// Whether the holder of this leaf certificate (DER) may say where a client is.
+pub fn authorize_hop(peers: &Peers, certificate: Option<&[u8]>) -> Result<Peer, Error> {
+    peers.expect(certificate.ok_or(Error::Certificate)?, HTTP_HOP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::SpiffeId;
+
+    fn peer(role: Role) -> Peer {
+        Peer { id: SpiffeId::of("vvs.internal", role).unwrap(), role }
+    }
+
+    #[test]
+    fn a_method_without_a_row_is_refused() {
+        assert!(check(&peer(Role::Web), "/vvs.relay.v1.Relay/Drop").is_err());
+        assert!(check(&peer(Role::Web), "/vvs.relay.v1.Relay/DeliverAuth/").is_err());
+    }
+
+    #[test]
+    fn only_web_delivers() {
+        for role in Role::ALL {
+            assert_eq!(check(&peer(role), "/vvs.relay.v1.Relay/DeliverAuth").is_ok(), role == Role::Web);
+        }
+    }
+}

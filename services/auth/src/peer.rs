@@ -1,0 +1,199 @@
+//! Who is on the other end of a TLS connection: SPIFFE ids and the roles they stand for. Chains and validity have been
+//! checked by TLS before anything here is asked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::Error;
+
+/// What a process does in the mesh. `Backend` is somebody else's service that verifies our tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    Gateway,
+    Web,
+    Relay,
+    Sessions,
+    Backend,
+}
+
+impl Role {
+    pub const ALL: [Self; 5] = [Self::Gateway, Self::Web, Self::Relay, Self::Sessions, Self::Backend];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Web => "web",
+            Self::Relay => "relay",
+            Self::Sessions => "sessions",
+            Self::Backend => "backend",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A workload's name: `spiffe://<trust domain>/<path>` (SPIFFE-ID, section 2).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpiffeId(String);
+
+impl SpiffeId {
+    /// The id of a role in a trust domain.
+    pub fn of(trust_domain: &str, role: Role) -> Result<Self, Error> {
+        format!("spiffe://{trust_domain}/{role}").parse()
+    }
+
+    /// The one URI name of a leaf certificate in DER (X.509-SVID, section 2). Two names would let a peer choose who it is.
+    pub fn from_certificate(der: &[u8]) -> Result<Self, Error> {
+        let (_rest, certificate) = X509Certificate::from_der(der).map_err(|_cause| Error::Certificate)?;
+        if certificate.is_ca() {
+            return Err(Error::CertificateAuthority);
+        }
+        let names = certificate.subject_alternative_name().map_err(|_cause| Error::Certificate)?;
+        let uris: Vec<&str> = names
+            .iter()
+            .flat_map(|extension| &extension.value.general_names)
+            .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
+            .collect();
+        match uris.as_slice() {
+            [uri] => uri.parse(),
+            others => Err(Error::UriNames(others.len())),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SpiffeId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = || Error::SpiffeId(text.chars().take(80).collect());
+        let (domain, path) = text.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')).ok_or_else(bad)?;
+        let domain_ok = !domain.is_empty()
+            && domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b));
+        let path_ok = path.split('/').all(|segment| {
+            !segment.is_empty()
+                && !matches!(segment, "." | "..")
+                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        });
+        if text.len() <= 2048 && domain_ok && path_ok { Ok(Self(text.to_owned())) } else { Err(bad()) }
+    }
+}
+
+impl fmt::Display for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One line of the peer list: this exact id has that role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub id: SpiffeId,
+    pub role: Role,
+}
+
+impl FromStr for Entry {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = || Error::PeerEntry(text.chars().take(80).collect());
+        let (id, role) = text.split_once('=').ok_or_else(bad)?;
+        let role = Role::ALL.into_iter().find(|known| known.as_str() == role).ok_or_else(bad)?;
+        Ok(Self { id: id.parse()?, role })
+    }
+}
+
+/// Which exact ids have which role. Whoever is not in it is nobody.
+#[derive(Debug, Clone)]
+pub struct Peers(BTreeMap<SpiffeId, Role>);
+
+impl Peers {
+    /// The list as configured, or one id a role in the trust domain when it is empty.
+    pub fn new(entries: Vec<Entry>, trust_domain: &str) -> Result<Self, Error> {
+        if entries.is_empty() {
+            let ids = Role::ALL.into_iter().map(|role| Ok((SpiffeId::of(trust_domain, role)?, role)));
+            return Ok(Self(ids.collect::<Result<_, Error>>()?));
+        }
+        Ok(Self(entries.into_iter().map(|entry| (entry.id, entry.role)).collect()))
+    }
+
+    /// Who holds this leaf certificate (DER).
+    pub fn identify(&self, der: &[u8]) -> Result<Peer, Error> {
+        let id = SpiffeId::from_certificate(der)?;
+        let role = *self.0.get(&id).ok_or_else(|| Error::UnknownPeer(id.to_string()))?;
+        Ok(Peer { id, role })
+    }
+
+    /// Accepts the holder of this leaf certificate (DER) in that role only.
+    pub fn expect(&self, der: &[u8], role: Role) -> Result<Peer, Error> {
+        let peer = self.identify(der)?;
+        if peer.role == role {
+            return Ok(peer);
+        }
+        Err(Error::NotAllowed { peer: peer.id.to_string(), action: format!("be the {role}") })
+    }
+}
+
+/// A question about a leaf certificate (DER) whose chain is good: is its holder who we meant to call?
+pub type Check = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
+
+/// Accepts one role only: what a client asks of the server it has dialled.
+pub fn check(peers: &Arc<Peers>, role: Role) -> Check {
+    let peers = peers.clone();
+    Arc::new(move |der| peers.expect(der, role).map(drop).map_err(|refusal| refusal.to_string()))
+}
+
+/// A caller whose certificate was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub id: SpiffeId,
+    pub role: Role,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        for good in ["spiffe://vvs.internal/web", "spiffe://prod.example/ns/auth/sa/web-1"] {
+            assert_eq!(good.parse::<SpiffeId>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "https://vvs.internal/web",
+            "spiffe://vvs.internal",
+            "spiffe://vvs.internal/",
+            "spiffe:///web",
+            "spiffe://VVS.internal/web",
+            "spiffe://vvs.internal/web/",
+            "spiffe://vvs.internal/a/../web",
+            "spiffe://vvs.internal/web?x",
+            "spiffe://vvs.internal/we%62",
+            "spiffe://user@vvs.internal/web",
+            "spiffe://vvs.internal:80/web",
+        ] {
+            assert!(bad.parse::<SpiffeId>().is_err(), "{bad} was taken");
+        }
+    }
+
+    #[test]
+    fn a_peer_list_replaces_the_default_one() {
+        let peers = Peers::new(vec!["spiffe://a.test/x=web".parse().unwrap()], "vvs.internal").unwrap();
+        assert_eq!(peers.0.len(), 1);
+        assert_eq!(Peers::new(Vec::new(), "vvs.internal").unwrap().0.len(), Role::ALL.len());
+        assert!("spiffe://a.test/x=admin".parse::<Entry>().is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! How a call finds the login it is about: whoever holds a login listens under its id, and answers.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_channel::{mpsc, oneshot};
+use time::OffsetDateTime;
+use tracing::Span;
+
+use crate::id::ConnectionId;
+use crate::login::{Grant, Phase};
+use crate::refusal::Refusal;
+
+/// Requests that one login holds at once; what comes beyond is refused as draining would be.
+const MAILBOX: usize = 16;
+
+/// What may be asked of a login.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Answer as soon as the phase is another than the known one.
+    Look {
+        known: Option<Phase>,
+    },
+    /// Answer when the editor has the token and the session is active, or when that has failed.
+    Deliver(Box<Grant>),
+    Deny,
+}
+
+/// What a login says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) phase: Phase,
+    pub(crate) user_code: String,
+    pub(crate) client_address: IpAddr,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) expires_at: OffsetDateTime,
+    pub(crate) acked_at: Option<OffsetDateTime>,
+}
+
+/// One answer to one request.
+pub(crate) type Answer = Result<View, Refusal>;
+
+/// A request, where its answer goes, and the span it is part of.
+pub(crate) struct Envelope {
+    pub(crate) request: Request,
+    pub(crate) reply: oneshot::Sender<Answer>,
+    pub(crate) span: Span,
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.request.fmt(f)
+    }
+}
+
+/// Where a login's requests arrive.
+pub(crate) type Mailbox = mpsc::Receiver<Envelope>;
+
+/// Finds logins, on this relay and on others.
+#[tonic::async_trait]
+pub(crate) trait Backplane: fmt::Debug + Send + Sync {
+    /// Listens for one login until the registration is dropped.
+    fn register(&self, id: ConnectionId) -> (Registration, Mailbox);
+
+    /// Asks whoever holds the login; [`Refusal::Unknown`] when nobody does.
+    async fn ask(&self, id: ConnectionId, request: Request) -> Answer;
+}
+
+/// A login's place under its id; dropping it takes the login off the backplane.
+pub(crate) struct Registration(Option<Box<dyn FnOnce() + Send>>);
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Registration")
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(remove) = self.0.take() {
+            remove();
+        }
+    }
+}
+
+/// The backplane of a single relay.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Arc<Mutex<Logins>>);
+
+#[derive(Debug, Default)]
+struct Logins {
+    generation: u64,
+    held: HashMap<ConnectionId, (u64, mpsc::Sender<Envelope>)>,
+}
+
+#[tonic::async_trait]
+impl Backplane for Memory {
+    fn register(&self, id: ConnectionId) -> (Registration, Mailbox) {
+        let (sender, mailbox) = mpsc::channel(MAILBOX);
+        let mut logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        logins.generation += 1;
+        let generation = logins.generation;
+        logins.held.insert(id, (generation, sender));
+        let shared = self.0.clone();
+        let remove = move || {
+            // Only this registration, so that a late guard never removes its successor.
+            let mut logins = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Entry::Occupied(held) = logins.held.entry(id)
+                && held.get().0 == generation
+            {
+                held.remove();
+            }
+        };
+        (Registration(Some(Box::new(remove))), mailbox)
+    }
+
+    async fn ask(&self, id: ConnectionId, request: Request) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let envelope = Envelope { request, reply, span: Span::current() };
+        {
+            let mut logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let (_, sender) = logins.held.get_mut(&id).ok_or(Refusal::Unknown)?;
+            sender
+                .try_send(envelope)
+                .map_err(|cause| if cause.is_full() { Refusal::Draining } else { Refusal::Unknown })?;
+        }
+        // Dropped without an answer: the login went away while it was asked.
+        answer.await.unwrap_or(Err(Refusal::Unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_late_guard_never_removes_its_successor() {
+        let backplane = Memory::default();
+        let id = ConnectionId::mint();
+        let (old, _old_mailbox) = backplane.register(id);
+        let (_new, mut mailbox) = backplane.register(id);
+        drop(old);
+        let asking = backplane.ask(id, Request::Look { known: None });
+        let answering = async {
+            let envelope = mailbox.next().await.unwrap();
+            envelope.reply.send(Err(Refusal::Over)).unwrap();
+        };
+        let (answer, ()) = tokio::join!(asking, answering);
+        assert!(matches!(answer, Err(Refusal::Over)));
+    }
+
+    #[tokio::test]
+    async fn a_login_that_nobody_holds_is_unknown() {
+        let backplane = Memory::default();
+        let id = ConnectionId::mint();
+        assert!(matches!(backplane.ask(id, Request::Deny).await, Err(Refusal::Unknown)));
+        drop(backplane.register(id));
+        assert!(matches!(backplane.ask(id, Request::Deny).await, Err(Refusal::Unknown)));
+    }
+}

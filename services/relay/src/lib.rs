@@ -1,0 +1,282 @@
+//! The relay: holds the editors' sockets and the unfinished logins, in memory only. It knows no identity provider, no page
+//! and no signing key.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn;
+use axum::routing::get;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tonic::service::Routes;
+use vvs_auth::method;
+use vvs_auth::peer::{self, Peers, Role};
+use vvs_proto::frame::Binding;
+use vvs_proto::relay::relay_server::RelayServer;
+use vvs_proto::session::ActivateSessionRequest;
+use vvs_proto::session::sessions_client::SessionsClient;
+use vvs_runtime::http::{Connector, Limits as HttpLimits, Listener};
+use vvs_runtime::metrics::{Counters, Metrics as Registry};
+use vvs_runtime::origin::Origin;
+use vvs_runtime::{Process, rpc as runtime_rpc, trace};
+
+use crate::attempt::{Activate, NotActivated};
+use crate::backplane::{Backplane, Memory};
+use crate::limit::Limits;
+use crate::refusal::Refusal;
+
+mod attempt;
+mod backplane;
+mod id;
+mod limit;
+mod login;
+mod refusal;
+mod rpc;
+mod socket;
+mod upgrade;
+mod wire;
+
+/// How long the relay waits for the sessions role.
+const SESSIONS_TIME: Duration = Duration::from_secs(5);
+
+/// The relay's settings.
+#[derive(clap::Args, Debug, Clone)]
+#[command(next_help_heading = "Relay")]
+pub struct Settings {
+    /// Where the gateway reaches this relay's WebSockets
+    #[arg(long = "relay-ws-addr", env = "VVS_RELAY_WS_ADDR", default_value = "127.0.0.1:8082")]
+    pub ws_addr: SocketAddr,
+    /// Where web calls this relay (gRPC)
+    #[arg(long = "relay-rpc-addr", env = "VVS_RELAY_RPC_ADDR", default_value = "127.0.0.1:50051")]
+    pub rpc_addr: SocketAddr,
+    /// Where the sessions role is reached (gRPC), as HOST:PORT
+    #[arg(long = "relay-sessions-addr", env = "VVS_RELAY_SESSIONS_ADDR")]
+    pub sessions_addr: Option<String>,
+    /// How relays find each other's logins: `memory` for a single relay
+    #[arg(long = "relay-backplane", env = "VVS_RELAY_BACKPLANE")]
+    pub backplane: Option<BackplaneKind>,
+    /// How long a login may take, from connecting to approval
+    #[arg(long = "relay-login-ttl", env = "VVS_RELAY_LOGIN_TTL", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub login_ttl: Duration,
+    /// How an approving browser must at least be tied to its editor; no client can lower it
+    #[arg(long = "relay-min-binding", env = "VVS_RELAY_MIN_BINDING", value_enum, default_value = "confirm")]
+    pub min_binding: MinBinding,
+    /// Web origins that may open a WebSocket besides the editor's own, separated by commas
+    #[arg(long = "relay-allowed-origins", env = "VVS_RELAY_ALLOWED_ORIGINS", value_delimiter = ',')]
+    pub allowed_origins: Vec<String>,
+    /// How often an editor is pinged
+    #[arg(long = "relay-heartbeat-interval", env = "VVS_RELAY_HEARTBEAT_INTERVAL", default_value = "25s", value_parser = humantime::parse_duration)]
+    pub heartbeat_interval: Duration,
+    /// How long an editor may take to answer a ping
+    #[arg(long = "relay-heartbeat-timeout", env = "VVS_RELAY_HEARTBEAT_TIMEOUT", default_value = "8s", value_parser = humantime::parse_duration)]
+    pub heartbeat_timeout: Duration,
+    /// WebSockets held at once; further ones get 503
+    #[arg(long = "relay-max-connections", env = "VVS_RELAY_MAX_CONNECTIONS", default_value_t = 100_000)]
+    pub max_connections: usize,
+    /// Unfinished logins of one IPv4 address or IPv6 /64; further ones get 429
+    #[arg(long = "relay-max-logins-per-address", env = "VVS_RELAY_MAX_LOGINS_PER_ADDRESS", default_value_t = 20)]
+    pub max_logins_per_address: usize,
+    /// Handshakes that one IPv4 address or IPv6 /64 regains each minute
+    #[arg(long = "relay-handshakes-per-minute", env = "VVS_RELAY_HANDSHAKES_PER_MINUTE", default_value = "60")]
+    pub handshakes_per_minute: NonZeroU32,
+    /// Handshakes that one IPv4 address or IPv6 /64 may make at once; further ones get 429
+    #[arg(long = "relay-handshake-burst", env = "VVS_RELAY_HANDSHAKE_BURST", default_value = "300")]
+    pub handshake_burst: NonZeroU32,
+    /// Messages and pings that one socket may send each minute; beyond, it is closed with 4003
+    #[arg(long = "relay-messages-per-minute", env = "VVS_RELAY_MESSAGES_PER_MINUTE", default_value = "60")]
+    pub messages_per_minute: NonZeroU32,
+    /// Longest message before sign-in, in bytes; longer ones close the socket with 1009
+    #[arg(long = "relay-max-message-bytes", env = "VVS_RELAY_MAX_MESSAGE_BYTES", default_value_t = 8 * 1024)]
+    pub max_message_bytes: usize,
+    /// Longest message after sign-in, in bytes; longer ones close the socket with 1009
+    #[arg(long = "relay-max-message-bytes-signed-in", env = "VVS_RELAY_MAX_MESSAGE_BYTES_SIGNED_IN", default_value_t = 64 * 1024)]
+    pub max_message_bytes_signed_in: usize,
+    /// Bytes that wait for a slow editor; beyond, its socket is closed with 4001
+    #[arg(long = "relay-send-queue-bytes", env = "VVS_RELAY_SEND_QUEUE_BYTES", default_value_t = 64 * 1024)]
+    pub send_queue_bytes: usize,
+    /// Whether the gRPC port describes itself (server reflection)
+    #[arg(long = "relay-reflection", env = "VVS_RELAY_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub reflection: bool,
+}
+
+/// Which backplane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum BackplaneKind {
+    /// In this process; for a single relay
+    Memory,
+}
+
+/// The least binding; see the security notes for what each defends against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum MinBinding {
+    /// The person compares a code and confirms
+    Confirm,
+    /// The person types a code from the browser into the editor
+    Typed,
+    /// A link that only the approving machine opens carries the code
+    Link,
+}
+
+impl From<MinBinding> for Binding {
+    fn from(least: MinBinding) -> Self {
+        match least {
+            MinBinding::Confirm => Self::Confirm,
+            MinBinding::Typed => Self::Typed,
+            MinBinding::Link => Self::Link,
+        }
+    }
+}
+
+/// Why a relay cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("VVS_RELAY_SESSIONS_ADDR (--relay-sessions-addr) is not HOST:PORT: {0}")]
+    SessionsAddr(#[from] tonic::transport::Error),
+    #[error("the gRPC port cannot describe itself: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("a WebSocket port without TLS must be on loopback, not on {0}")]
+    PlainOffLoopback(SocketAddr),
+    #[error("cannot read a port's own address: {0}")]
+    Address(#[from] std::io::Error),
+}
+
+/// The relay's metrics.
+#[derive(Clone, Debug)]
+struct Metrics {
+    connections: Gauge,
+    logins: Counters,
+    closes: Counters,
+    deliveries: Counters,
+    delivery_seconds: Histogram,
+}
+
+impl Metrics {
+    fn new(registry: &Registry) -> Self {
+        let metrics = Self {
+            connections: Gauge::default(),
+            logins: Counters::default(),
+            closes: Counters::default(),
+            deliveries: Counters::default(),
+            delivery_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+        };
+        registry.register("vvs_connections", "WebSockets held now", metrics.connections.clone());
+        registry.register("vvs_logins", "Logins that came to a state", metrics.logins.clone());
+        registry.register("vvs_closes", "WebSockets closed, by code", metrics.closes.clone());
+        registry.register("vvs_deliveries", "DeliverAuth calls, by status code", metrics.deliveries.clone());
+        let seconds = metrics.delivery_seconds.clone();
+        registry.register("vvs_delivery_seconds", "DeliverAuth from call to answer", seconds);
+        metrics
+    }
+}
+
+/// What all sockets and calls of one relay share.
+struct Shared {
+    settings: Settings,
+    public_url: Origin,
+    backplane: Box<dyn Backplane>,
+    activate: Activate,
+    limits: Limits,
+    metrics: Metrics,
+    /// Who may say where a client is; `None` on a plain port.
+    gateways: Option<Arc<Peers>>,
+    process: Process,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Serves until stopped. A WebSocket port without TLS takes the client's address from anybody, so it must be on loopback.
+pub async fn serve(
+    settings: Settings,
+    ws: Listener,
+    rpc: Listener,
+    peers: Arc<Peers>,
+    public_url: Origin,
+    process: Process,
+) -> Result<(), Error> {
+    if ws.tls.is_none() && !ws.tcp.local_addr()?.ip().is_loopback() {
+        return Err(Error::PlainOffLoopback(ws.tcp.local_addr()?));
+    }
+    let shared = Arc::new(Shared {
+        backplane: Box::new(Memory::default()),
+        activate: activator(&settings, &peers, &process)?,
+        limits: Limits::new(
+            settings.handshakes_per_minute,
+            settings.handshake_burst,
+            settings.max_logins_per_address,
+            settings.max_connections,
+        ),
+        metrics: Metrics::new(&process.metrics),
+        gateways: ws.tls.is_some().then(|| peers.clone()),
+        public_url,
+        settings,
+        process: process.clone(),
+    });
+    let sockets = Router::new().route("/ws", get(upgrade::upgrade)).with_state(shared.clone());
+    let sockets = sockets.layer(from_fn(trace::http_server));
+    // More than the sockets themselves, so that whoever is too many is told so.
+    let room =
+        HttpLimits { max_connections: shared.settings.max_connections.saturating_add(1000), ..Default::default() };
+    process.tasks.spawn(process.server(room).serve(ws, sockets));
+    process.tasks.spawn(process.server(HttpLimits::default()).serve(rpc, calls(&shared, peers).await?));
+    process.readiness.set(true);
+    while process.stop.run_until_cancelled(tokio::time::sleep(Duration::from_mins(1))).await.is_some() {
+        shared.limits.forget_quiet();
+    }
+    process.readiness.set(false);
+    Ok(())
+}
+
+/// The gRPC port: `Relay`, health and reflection, behind the method table.
+async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>) -> Result<Router, Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<RelayServer<rpc::Relay>>().await;
+    let mut routes = Routes::new(RelayServer::new(rpc::Relay(shared.clone()))).add_service(health_service);
+    if shared.settings.reflection {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(vvs_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        routes = routes.add_service(reflection.build_v1()?);
+    }
+    let stop = shared.process.stop.clone();
+    shared.process.tasks.spawn(async move {
+        stop.cancelled().await;
+        health.set_not_serving::<RelayServer<rpc::Relay>>().await;
+    });
+    let check = move |connection: &vvs_runtime::http::Connection, path: &str| {
+        let peer = method::authorize(&peers, connection.certificate.as_deref(), path);
+        peer.map(drop).map_err(|refusal| Refusal::from(refusal).into())
+    };
+    Ok(runtime_rpc::router(routes, Arc::new(check)))
+}
+
+/// How a login tells the sessions role that its editor has the token.
+fn activator(settings: &Settings, peers: &Arc<Peers>, process: &Process) -> Result<Activate, Error> {
+    let connector = Connector {
+        identity: process.identity.clone(),
+        check: peer::check(peers, Role::Sessions),
+        alpn: b"h2",
+        timeout: SESSIONS_TIME,
+    };
+    let address = settings.sessions_addr.as_deref().unwrap_or_default();
+    let sessions = SessionsClient::new(runtime_rpc::channel(address, connector)?);
+    Ok(Arc::new(move |session_id| {
+        let mut sessions = sessions.clone();
+        Box::pin(async move {
+            let request = runtime_rpc::within(ActivateSessionRequest { session_id }, SESSIONS_TIME);
+            let activated = sessions.activate_session(request).await;
+            activated.map(drop).map_err(|status| {
+                let (code, reason) = (trace::code_name(status.code()), runtime_rpc::reason(&status));
+                tracing::warn!(code, reason, "the session was not activated");
+                NotActivated
+            })
+        })
+    }))
+}

@@ -1,0 +1,56 @@
+//! What the relay refuses, and the one place that decides what callers see of it.
+
+use tonic::{Code, Status};
+use vvs_runtime::rpc;
+
+/// Why a call on a login got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{field} is missing or malformed")]
+    Malformed { field: &'static str },
+    #[error("no relay holds this login")]
+    Unknown,
+    #[error("the login is over")]
+    Over,
+    #[error("the editor did not take the sign-in")]
+    EditorRefused,
+    #[error("the editor cannot reach the minimum binding")]
+    EditorCannotBind,
+    #[error("another delivery has claimed the login")]
+    Claimed,
+    #[error("this relay is draining")]
+    Draining,
+    #[error("the sessions role does not answer")]
+    SessionsDown,
+    #[error(transparent)]
+    NotAllowed(#[from] vvs_auth::Error),
+}
+
+impl Refusal {
+    fn outside(&self) -> (Code, &'static str) {
+        match self {
+            Self::Malformed { .. } => (Code::InvalidArgument, "MALFORMED"),
+            Self::Unknown => (Code::NotFound, "LOGIN_UNKNOWN"),
+            Self::Over => (Code::FailedPrecondition, "LOGIN_OVER"),
+            Self::EditorRefused => (Code::FailedPrecondition, "EDITOR_REFUSED"),
+            Self::EditorCannotBind => (Code::FailedPrecondition, "EDITOR_CANNOT_BIND"),
+            Self::Claimed => (Code::AlreadyExists, "LOGIN_CLAIMED"),
+            Self::Draining => (Code::Unavailable, "DRAINING"),
+            Self::SessionsDown => (Code::Unavailable, "SESSIONS_DOWN"),
+            Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
+        }
+    }
+
+    fn field(&self) -> Option<&'static str> {
+        if let Self::Malformed { field } = self { Some(field) } else { None }
+    }
+}
+
+/// Callers see the code and the reason. The message can name a peer, so it stays in our own log.
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let (code, reason) = refusal.outside();
+        tracing::info!(reason, detail = %refusal, "refused");
+        rpc::status(code, reason, refusal.field())
+    }
+}

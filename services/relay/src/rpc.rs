@@ -1,0 +1,178 @@
+//! The `Relay` service: parses what web asks, puts it to the login, answers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost_types::Timestamp;
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Response, Status};
+use vvs_proto::Secret;
+use vvs_proto::relay::{
+    Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, GetLoginRequest,
+    GetLoginResponse, LoginState, relay_server,
+};
+use vvs_runtime::metrics::count;
+use vvs_runtime::rpc::deadline;
+use vvs_runtime::trace::code_name;
+
+use crate::Shared;
+use crate::backplane::{self, View};
+use crate::id::ConnectionId;
+use crate::login::{Grant, Phase, User};
+use crate::refusal::Refusal;
+
+/// How long `GetLogin` waits for another state.
+const LOOK_TIME: Duration = Duration::from_secs(20);
+/// How long `DeliverAuth` waits when its caller sets no deadline.
+const DELIVER_TIME: Duration = Duration::from_secs(10);
+/// How long before the caller's deadline an answer is sent, so that it arrives.
+const HEADROOM: Duration = Duration::from_millis(500);
+
+/// The longest token, id or text that is taken, in bytes.
+const MAX_TOKEN: usize = 4096;
+const MAX_TEXT: usize = 1024;
+
+/// Answers for every login, wherever it is held.
+#[derive(Clone)]
+pub(crate) struct Relay(pub(crate) Arc<Shared>);
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Relay")
+    }
+}
+
+#[tonic::async_trait]
+impl relay_server::Relay for Relay {
+    async fn get_login(&self, request: Request<GetLoginRequest>) -> Result<Response<GetLoginResponse>, Status> {
+        let time = deadline(request.metadata()).map_or(LOOK_TIME, |time| time.saturating_sub(HEADROOM).min(LOOK_TIME));
+        let request = request.into_inner();
+        let id = connection_id(&request.connection_id)?;
+        let known = known_state(request.known_state)?;
+        let look = |known| self.0.backplane.ask(id, backplane::Request::Look { known });
+        let view = match timeout(time, look(known)).await {
+            Ok(answer) => answer?,
+            Err(_) => look(None).await?,
+        };
+        Ok(Response::new(GetLoginResponse {
+            state: state(view.phase).into(),
+            user_code: view.user_code,
+            app: None,
+            device: None,
+            client_address: view.client_address.to_string(),
+            created_at: Some(timestamp(view.created_at)),
+            expires_at: Some(timestamp(view.expires_at)),
+            binding: Binding::Confirm.into(),
+        }))
+    }
+
+    async fn deliver_auth(
+        &self,
+        request: Request<DeliverAuthRequest>,
+    ) -> Result<Response<DeliverAuthResponse>, Status> {
+        let (started, metrics) = (Instant::now(), &self.0.metrics);
+        let time = deadline(request.metadata()).map_or(DELIVER_TIME, |time| time.saturating_sub(HEADROOM));
+        let answer = self.deliver(request.into_inner(), time).await.map_err(Status::from);
+        let code = answer.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
+        count(&metrics.deliveries, "code", code_name(code));
+        metrics.delivery_seconds.observe(started.elapsed().as_secs_f64());
+        answer.map(Response::new)
+    }
+
+    async fn deny_login(&self, request: Request<DenyLoginRequest>) -> Result<Response<DenyLoginResponse>, Status> {
+        let id = connection_id(&request.into_inner().connection_id)?;
+        self.0.backplane.ask(id, backplane::Request::Deny).await?;
+        Ok(Response::new(DenyLoginResponse {}))
+    }
+}
+
+impl Relay {
+    async fn deliver(&self, request: DeliverAuthRequest, time: Duration) -> Result<DeliverAuthResponse, Refusal> {
+        let id = connection_id(&request.connection_id)?;
+        let grant = grant(request)?;
+        if self.0.process.stop.is_cancelled() {
+            return Err(Refusal::Draining);
+        }
+        let asking = self.0.backplane.ask(id, backplane::Request::Deliver(Box::new(grant)));
+        match timeout(time, asking).await {
+            Ok(answer) => answer.map(|view| delivered(&view)),
+            // The push is out and its acknowledgement is not in; the login's own task goes on.
+            Err(_) => Ok(DeliverAuthResponse { state: LoginState::Sent.into(), ..Default::default() }),
+        }
+    }
+}
+
+fn delivered(view: &View) -> DeliverAuthResponse {
+    DeliverAuthResponse {
+        state: state(view.phase).into(),
+        acked_at: view.acked_at.map(timestamp),
+        ..Default::default()
+    }
+}
+
+fn connection_id(text: &str) -> Result<ConnectionId, Refusal> {
+    text.parse().map_err(|_malformed| Refusal::Malformed { field: "connection_id" })
+}
+
+/// States that no login of this relay is in are fine to know: the answer comes at once.
+fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
+    let state = LoginState::try_from(number).map_err(|_cause| Refusal::Malformed { field: "known_state" })?;
+    Ok(match state {
+        LoginState::Waiting => Some(Phase::Waiting),
+        LoginState::Sent => Some(Phase::Sent),
+        LoginState::Acked => Some(Phase::Acked),
+        LoginState::Denied => Some(Phase::Denied),
+        LoginState::Cancelled => Some(Phase::Cancelled),
+        LoginState::Expired => Some(Phase::Expired),
+        LoginState::Unspecified | LoginState::Held | LoginState::Away | LoginState::Burned => None,
+    })
+}
+
+fn state(phase: Phase) -> LoginState {
+    match phase {
+        Phase::Waiting => LoginState::Waiting,
+        Phase::Sent => LoginState::Sent,
+        Phase::Acked => LoginState::Acked,
+        Phase::Denied => LoginState::Denied,
+        Phase::Cancelled => LoginState::Cancelled,
+        Phase::Expired => LoginState::Expired,
+    }
+}
+
+fn grant(request: DeliverAuthRequest) -> Result<Grant, Refusal> {
+    let malformed = |field| Refusal::Malformed { field };
+    let request_id = request.request_id.parse().map_err(|_malformed| malformed("request_id"))?;
+    let user = request.user.ok_or(malformed("user"))?;
+    let session = request.session.ok_or(malformed("session"))?;
+    let is_text = |text: &str, most: usize| !text.is_empty() && text.len() <= most;
+    for (text, most, field) in [
+        (Some(&request.token), MAX_TOKEN, "token"),
+        (Some(&user.id), MAX_TEXT, "user.id"),
+        (Some(&session.id), MAX_TEXT, "session.id"),
+        (user.email.as_ref(), MAX_TEXT, "user.email"),
+        (user.name.as_ref(), MAX_TEXT, "user.name"),
+        (user.avatar_url.as_ref(), MAX_TEXT, "user.avatar_url"),
+    ] {
+        if text.is_some_and(|text| !is_text(text, most)) {
+            return Err(malformed(field));
+        }
+    }
+    Ok(Grant {
+        request_id,
+        token: Secret::new(request.token),
+        token_expires_at: time(request.token_expires_at).ok_or(malformed("token_expires_at"))?,
+        user: User { id: user.id, email: user.email, name: user.name, avatar_url: user.avatar_url },
+        session_id: session.id,
+        session_expires_at: time(session.expires_at).ok_or(malformed("session.expires_at"))?,
+    })
+}
+
+fn time(timestamp: Option<Timestamp>) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(timestamp?.seconds).ok()
+}
+
+fn timestamp(at: OffsetDateTime) -> Timestamp {
+    Timestamp { seconds: at.unix_timestamp(), nanos: 0 }
+}

@@ -1,0 +1,205 @@
+//! `GET /ws`: decides whether a request becomes an editor's WebSocket (RFC 6455, section 4.2), and starts its login.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use hyper_util::rt::TokioIo;
+use time::OffsetDateTime;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use vvs_auth::key::{base64url, random};
+use vvs_auth::method;
+use vvs_proto::frame::{Binding, SUBPROTOCOL};
+use vvs_runtime::forwarded::client_address;
+use vvs_runtime::http::Connection;
+use vvs_runtime::metrics::count;
+
+use crate::Shared;
+use crate::attempt::{Attempt, Facts};
+use crate::id::{ConnectionId, user_code};
+use crate::socket::{self, Places};
+
+/// The editor's own origin; a browser page has another one.
+const EDITOR_ORIGIN: &str = "vscode-file://vscode-app";
+
+#[derive(serde::Deserialize)]
+pub(crate) struct Purpose {
+    r#for: Option<String>,
+}
+
+/// Why there is no WebSocket.
+struct Refused {
+    status: StatusCode,
+    /// As the metric spells it.
+    reason: &'static str,
+    message: &'static str,
+    retry_after: Option<Duration>,
+}
+
+fn refused(status: StatusCode, reason: &'static str, message: &'static str) -> Refused {
+    Refused { status, reason, message, retry_after: None }
+}
+
+pub(crate) async fn upgrade(
+    State(shared): State<Arc<Shared>>,
+    Query(purpose): Query<Purpose>,
+    request: Request,
+) -> Response {
+    match accept(&shared, &purpose, request) {
+        Ok(response) => response,
+        Err(refused) => {
+            count(&shared.process.metrics.handshakes_refused, "reason", refused.reason);
+            let mut response = (refused.status, refused.message).into_response();
+            let headers = response.headers_mut();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            if refused.status == StatusCode::UPGRADE_REQUIRED {
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            if let Some(time) = refused.retry_after {
+                headers.insert(RETRY_AFTER, HeaderValue::from(time.as_secs().max(1)));
+            }
+            response
+        }
+    }
+}
+
+fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Result<Response, Refused> {
+    let connection = request.extensions().get::<Connection>().cloned();
+    let connection = connection.ok_or_else(|| refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", ""))?;
+    if let Some(peers) = &shared.gateways
+        && method::authorize_hop(peers, connection.certificate.as_deref()).is_err()
+    {
+        return Err(refused(StatusCode::FORBIDDEN, "peer", "Only the gateway may connect here.\n"));
+    }
+    let key = handshake_key(request.headers())?;
+    check_origin(request.headers(), &shared.settings.allowed_origins)?;
+    if purpose.r#for.is_some() {
+        let message = "This server starts logins only; connect to /ws.\n";
+        return Err(refused(StatusCode::NOT_IMPLEMENTED, "purpose", message));
+    }
+    let address = client_address(request.headers()).unwrap_or_else(|| connection.remote.ip());
+    let (place, login) = shared.limits.admit(address).map_err(|full| Refused {
+        status: if full.own_doing { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE },
+        reason: full.reason,
+        message: if full.own_doing {
+            "Too many sign-ins from this address; finish or close some, or wait.\n"
+        } else {
+            "This server is full; try again later.\n"
+        },
+        retry_after: Some(full.retry_after),
+    })?;
+    let places = Places { connection: place, login };
+    let attempt = open(shared, address)
+        .map_err(|_cause| refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Try again later.\n"))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    if offers_subprotocol(request.headers()) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let (tasks, shared) = (shared.process.tasks.clone(), shared.clone());
+    let upgraded = hyper::upgrade::on(&mut request);
+    tasks.spawn(async move {
+        match upgraded.await {
+            Ok(io) => socket::run(TokioIo::new(io), attempt, places, shared).await,
+            Err(cause) => tracing::debug!(%cause, "the upgrade was not completed"),
+        }
+        drop(connection);
+    });
+    Ok(response)
+}
+
+fn open(shared: &Shared, client_address: std::net::IpAddr) -> Result<Attempt, vvs_auth::Error> {
+    let facts = Facts {
+        id: ConnectionId::mint(),
+        user_code: user_code()?,
+        nonce: base64url(&random::<16>()?),
+        client_address,
+        created_at: OffsetDateTime::now_utc(),
+        ttl: shared.settings.login_ttl,
+        can_bind: Binding::Confirm >= shared.settings.min_binding.into(),
+    };
+    tracing::info!(connection_id = %facts.id, "an editor asks to sign in");
+    Ok(Attempt::open(facts, &*shared.backplane, shared.activate.clone(), shared.metrics.logins.clone()))
+}
+
+/// The answer to the client's key, when the request is a whole WebSocket handshake.
+fn handshake_key(headers: &HeaderMap) -> Result<HeaderValue, Refused> {
+    let has = |name, wanted: &str| {
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(wanted))
+    };
+    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") || !has(SEC_WEBSOCKET_VERSION, "13") {
+        let message = "This is a WebSocket (RFC 6455, version 13); connect with an upgrade.\n";
+        return Err(refused(StatusCode::UPGRADE_REQUIRED, "no_upgrade", message));
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
+    let key = key.ok_or_else(|| refused(StatusCode::BAD_REQUEST, "bad_key", "Sec-WebSocket-Key is malformed.\n"))?;
+    HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+        .map_err(|_cause| refused(StatusCode::BAD_REQUEST, "bad_key", "Sec-WebSocket-Key is malformed.\n"))
+}
+
+/// A page in a browser may not open a login from wherever it comes; an editor has no origin, or its own.
+fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Refused> {
+    let mut origins = headers.get_all(ORIGIN).into_iter();
+    let known = origins.all(|origin| {
+        origin.to_str().is_ok_and(|origin| origin == EDITOR_ORIGIN || allowed.iter().any(|allowed| allowed == origin))
+    });
+    if known { Ok(()) } else { Err(refused(StatusCode::FORBIDDEN, "origin", "This origin may not connect.\n")) }
+}
+
+fn offers_subprotocol(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
+    offers.flat_map(|value| value.split(',')).any(|offer| offer.trim() == SUBPROTOCOL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        list.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_foreign_origin_is_refused_and_null_is_foreign() {
+        let allowed = ["https://ide.example".to_owned()];
+        let check = |origin| check_origin(&headers(&[("origin", origin)]), &allowed).is_ok();
+        assert!(check("vscode-file://vscode-app") && check("https://ide.example"));
+        for foreign in ["null", "https://evil.example", "https://ide.example.evil.example", "", "vscode-file://other"] {
+            assert!(!check(foreign), "{foreign}");
+        }
+        assert!(check_origin(&HeaderMap::new(), &allowed).is_ok());
+    }
+
+    #[test]
+    fn a_plain_request_is_told_to_upgrade() {
+        let whole = [
+            ("upgrade", "WebSocket"),
+            ("connection", "keep-alive, Upgrade"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        // The example of RFC 6455, section 1.3.
+        assert_eq!(handshake_key(&headers(&whole)).ok().unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        for missing in 0..3 {
+            let mut part = whole.to_vec();
+            part.remove(missing);
+            assert_eq!(handshake_key(&headers(&part)).err().unwrap().status, StatusCode::UPGRADE_REQUIRED);
+        }
+        assert_eq!(handshake_key(&headers(&whole[..3])).err().unwrap().status, StatusCode::BAD_REQUEST);
+    }
+}

@@ -1,0 +1,251 @@
+//! The one HTTP server of the mesh: pages, WebSockets and gRPC, plain or over TLS, HTTP/1.1 and HTTP/2. It accepts, shakes
+//! hands off the accept loop, limits, and drains; what is served is an [`axum::Router`].
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Uri};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{ServiceExt as _, service_fn};
+
+use crate::metrics::{Metrics, count};
+use crate::tls::{Identity, PeerCheck};
+
+/// Whatever a connection holds until it ends, such as its place in a limit.
+pub type Guard = Arc<dyn Any + Send + Sync>;
+/// Lets a connection in, or names the reason why not.
+pub type Admission = Arc<dyn Fn(SocketAddr) -> Result<Guard, &'static str> + Send + Sync>;
+
+/// Who is at the other end, in every request's extensions.
+#[derive(Clone)]
+pub struct Connection {
+    pub remote: SocketAddr,
+    /// The peer's leaf certificate, when it showed one; its chain was checked.
+    pub certificate: Option<CertificateDer<'static>>,
+    /// Held by an upgraded connection for as long as it lives.
+    pub guard: Guard,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("remote", &self.remote).finish_non_exhaustive()
+    }
+}
+
+/// What a server allows.
+#[derive(Clone)]
+pub struct Limits {
+    /// For the TLS handshake, and for the headers of each request.
+    pub handshake_timeout: Duration,
+    /// Connections held at once; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Bytes of a request's headers.
+    pub max_header_bytes: usize,
+    pub admission: Option<Admission>,
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").field("max_connections", &self.max_connections).finish_non_exhaustive()
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(10),
+            max_connections: 100_000,
+            max_header_bytes: 16 * 1024,
+            admission: None,
+        }
+    }
+}
+
+/// A bound port and what is spoken on it.
+#[derive(Debug)]
+pub struct Listener {
+    pub tcp: TcpListener,
+    /// `None`: plain.
+    pub tls: Option<Arc<Identity>>,
+}
+
+/// Everything a server needs besides its port and its router.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub limits: Limits,
+    pub metrics: Metrics,
+    /// Cancelled: accept no more, finish the requests in flight.
+    pub stop: CancellationToken,
+    pub tasks: TaskTracker,
+}
+
+impl Server {
+    /// Serves until stopped. Connections live on as tasks of the tracker.
+    pub async fn serve(self, listener: Listener, router: Router) {
+        let places = Arc::new(Semaphore::new(self.limits.max_connections));
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.handshake_timeout)
+            .max_buf_size(self.limits.max_header_bytes.max(8 * 1024));
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(self.limits.max_header_bytes).unwrap_or(u32::MAX))
+            .max_concurrent_streams(1000)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let http = Arc::new(http);
+        loop {
+            let accepted = self.stop.run_until_cancelled(async {
+                let place = places.clone().acquire_owned().await.ok()?;
+                Some((listener.tcp.accept().await, place))
+            });
+            let Some(Some((accepted, place))) = accepted.await else { return };
+            let (stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(cause) => {
+                    // Out of descriptors, or the peer is gone already: the next one may do better, a little later.
+                    tracing::warn!(%cause, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let guard = match self.limits.admission.as_ref().map(|admit| admit(remote)) {
+                Some(Err(reason)) => {
+                    count(&self.metrics.handshakes_refused, "reason", reason);
+                    continue;
+                }
+                Some(Ok(guard)) => Arc::new((place, guard)) as Guard,
+                None => Arc::new(place) as Guard,
+            };
+            let (server, http, router) = (self.clone(), http.clone(), router.clone());
+            let tls = listener.tls.as_ref().map(|identity| identity.server());
+            self.tasks.spawn(async move { server.connection(stream, remote, tls, guard, &http, router).await });
+        }
+    }
+
+    async fn connection(
+        self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        guard: Guard,
+        http: &auto::Builder<TokioExecutor>,
+        router: Router,
+    ) {
+        // Without Nagle's delay; a socket that is gone already fails at its first read instead.
+        stream.set_nodelay(true).ok();
+        let Some(config) = tls else {
+            return self.http(stream, Connection { remote, certificate: None, guard }, http, router).await;
+        };
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
+            Ok(Ok(stream)) => {
+                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+                // On the heap, so that what is left of the handshake does not stay for the connection's whole life.
+                Box::pin(self.http(stream, Connection { remote, certificate, guard }, http, router)).await;
+            }
+            Ok(Err(cause)) => {
+                count(&self.metrics.handshakes_refused, "reason", "tls");
+                tracing::debug!(%remote, %cause, "TLS handshake failed");
+            }
+            Err(_) => {
+                count(&self.metrics.handshakes_refused, "reason", "slow");
+                tracing::debug!(%remote, "TLS handshake too slow");
+            }
+        }
+    }
+
+    async fn http<S>(self, stream: S, connection: Connection, http: &auto::Builder<TokioExecutor>, router: Router)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let remote = connection.remote;
+        let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(connection.clone());
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let serving = http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        tokio::pin!(serving);
+        let mut stopping = false;
+        let result = loop {
+            tokio::select! {
+                result = serving.as_mut() => break result,
+                () = self.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        if let Err(cause) = result {
+            tracing::debug!(%remote, cause, "connection ended early");
+        }
+    }
+}
+
+/// Dials one peer over mutual TLS and makes sure that it is the one that was meant.
+#[derive(Clone)]
+pub struct Connector {
+    pub identity: Arc<Identity>,
+    pub check: PeerCheck,
+    /// `h2` or `http/1.1`.
+    pub alpn: &'static [u8],
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+impl Connector {
+    /// Opens a connection to `host:port`.
+    pub async fn connect(&self, authority: &str) -> io::Result<TlsStream<TcpStream>> {
+        let dial = async {
+            let stream = TcpStream::connect(authority).await?;
+            stream.set_nodelay(true)?;
+            let config = self.identity.client(self.check.clone(), self.alpn).map_err(io::Error::other)?;
+            // Not what is checked: the peer's own name is.
+            let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
+            TlsConnector::from(config).connect(name, stream).await
+        };
+        tokio::time::timeout(self.timeout, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// As hyper's and tonic's clients want it.
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            let authority = uri.authority().ok_or(io::ErrorKind::InvalidInput)?.as_str();
+            Ok(TokioIo::new(connector.connect(authority).await?))
+        })
+    }
+}

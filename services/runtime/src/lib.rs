@@ -1,0 +1,40 @@
+//! How a process of the mesh lives: TLS files and their reload, one HTTP server for everything that listens, RPC plumbing,
+//! telemetry, health, and stopping. It does not know what the processes are for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub mod admin;
+pub mod forwarded;
+pub mod http;
+pub mod metrics;
+pub mod origin;
+pub mod rpc;
+pub mod stop;
+pub mod telemetry;
+pub mod tls;
+pub mod trace;
+
+/// What every part of a process is given when it starts to serve.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Its certificate among the peers.
+    pub identity: Arc<tls::Identity>,
+    pub metrics: metrics::Metrics,
+    pub readiness: admin::Readiness,
+    /// Cancelled: take nothing new, finish what is under way within `grace`, end.
+    pub stop: CancellationToken,
+    pub tasks: TaskTracker,
+    pub grace: Duration,
+}
+
+impl Process {
+    /// An HTTP server on one of this process's ports.
+    pub fn server(&self, limits: http::Limits) -> http::Server {
+        let Self { metrics, stop, tasks, .. } = self.clone();
+        http::Server { limits, metrics, stop, tasks }
+    }
+}

@@ -1,0 +1,67 @@
+//! The process's metrics, in one registry that is passed to whoever counts. Names are the roles' own business but for
+//! what every process has.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric, Registry};
+
+/// A counter with one label.
+pub type Counters = Family<[(&'static str, String); 1], Counter>;
+type Gauges = Family<[(&'static str, String); 1], Gauge>;
+
+/// A handle to the registry of one process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    certificates: Gauges,
+    /// WebSocket and TLS handshakes that were refused, by reason.
+    pub handshakes_refused: Counters,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Arc::new(Mutex::new(Registry::default())),
+            certificates: Gauges::default(),
+            handshakes_refused: Counters::default(),
+        };
+        metrics.register(
+            "vvs_certificate_expiry_seconds",
+            "When the certificate in use expires, seconds since 1970",
+            metrics.certificates.clone(),
+        );
+        metrics.register("vvs_handshakes_refused", "Handshakes refused, by reason", metrics.handshakes_refused.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Adds a metric; counters are exported with `_total` behind their name.
+    pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
+    }
+
+    /// The gauge of one certificate's end.
+    pub fn certificate_expiry(&self, name: &'static str) -> Gauge {
+        self.certificates.get_or_create_owned(&[("certificate", name.to_owned())])
+    }
+
+    /// All metrics in the text format that Prometheus scrapes.
+    pub fn scrape(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        if encode(&mut text, &registry).is_err() {
+            tracing::error!("metrics cannot be written as text");
+        }
+        text
+    }
+}
+
+/// Adds one to the counter of this label.
+pub fn count(counters: &Counters, label: &'static str, value: impl Into<String>) {
+    counters.get_or_create(&[(label, value.into())]).inc();
+}

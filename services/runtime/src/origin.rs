@@ -1,0 +1,110 @@
+//! The public address of an installation: scheme and authority, as browsers spell an origin (RFC 6454, section 6.1).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use http::Uri;
+
+/// `https://auth.example.com`: what is configured, shown, compared and signed; never with a slash behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    secure: bool,
+    /// Host, and port unless it is the scheme's own; lower case.
+    authority: String,
+    loopback: bool,
+}
+
+/// Why a text is not an origin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an origin such as https://auth.example.com: scheme, host and perhaps a port, nothing behind")]
+pub struct NotAnOrigin(String);
+
+impl Origin {
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Whether the host is this machine itself: `localhost` or a loopback address.
+    pub fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+
+    /// What a browser sends as `Host` (RFC 9110, section 7.2).
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// A URL on this origin; `path` begins with a slash.
+    pub fn join(&self, path: &str) -> String {
+        format!("{self}{path}")
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.secure { "https" } else { "http" }, self.authority)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = NotAnOrigin;
+
+    fn from_str(text: &str) -> Result<Self, NotAnOrigin> {
+        let bad = || NotAnOrigin(text.chars().take(200).collect());
+        let uri: Uri = text.parse().map_err(|_cause| bad())?;
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(bad()),
+        };
+        let authority = uri.authority().ok_or_else(bad)?;
+        if authority.as_str().contains('@') || uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
+            return Err(bad());
+        }
+        let host = authority.host().to_ascii_lowercase();
+        let default_port = if secure { 443 } else { 80 };
+        let authority = match authority.port_u16() {
+            Some(port) if port != default_port => format!("{host}:{port}"),
+            _ => host.clone(),
+        };
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        Ok(Self { secure, authority, loopback })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_spelled_as_browsers_do() {
+        for (text, spelled) in [
+            ("https://Auth.Example.com/", "https://auth.example.com"),
+            ("https://a.test:443", "https://a.test"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://[::1]:8080", "http://[::1]:8080"),
+        ] {
+            assert_eq!(text.parse::<Origin>().unwrap().to_string(), spelled);
+        }
+        for bad in
+            ["", "a.test", "ftp://a.test", "https://a.test/x", "https://a.test?x", "https://u@a.test", "https://"]
+        {
+            assert!(bad.parse::<Origin>().is_err(), "{bad} was taken");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for (text, loopback) in [
+            ("http://127.0.0.1:1", true),
+            ("http://localhost:1", true),
+            ("http://[::1]:1", true),
+            ("http://127.0.0.1.example.com", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(text.parse::<Origin>().unwrap().is_loopback(), loopback, "{text}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Spans across processes: W3C trace context (Trace Context, section 3) in HTTP headers and gRPC metadata, and server and
+//! client spans with the stable names of OpenTelemetry's semantic conventions. Queries never stand in a span.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tonic::body::Body;
+use tonic::transport::Channel;
+use tracing::{Instrument as _, Span, field};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+/// The two headers of W3C trace context.
+pub const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+
+struct Carrier<H>(H);
+
+impl Extractor for Carrier<&HeaderMap> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        HEADERS.to_vec()
+    }
+}
+
+impl Injector for Carrier<&mut HeaderMap> {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value)) {
+            self.0.insert(name, value);
+        }
+    }
+}
+
+/// Writes the context of `span` into outgoing headers.
+pub fn inject(span: &Span, headers: &mut HeaderMap) {
+    TraceContextPropagator::new().inject_context(&span.context(), &mut Carrier(headers));
+}
+
+/// Makes `span` a child of what the incoming headers say. Only for headers from a peer: a stranger's are stripped before.
+pub fn adopt(span: &Span, headers: &HeaderMap) {
+    let parent = TraceContextPropagator::new().extract(&Carrier(headers));
+    // Fails only when no tracer is installed, and then there is nothing to join.
+    span.set_parent(parent).ok();
+}
+
+/// A middleware: the server's span of one HTTP request.
+pub async fn http_server(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", |path| path.as_str()).to_owned();
+    let method = request.method().as_str().to_owned();
+    let span = tracing::info_span!(
+        "http_server",
+        otel.name = format!("{method} {route}").trim_end(),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        url.path = request.uri().path(),
+        http.response.status_code = field::Empty,
+        otel.status_code = field::Empty,
+    );
+    adopt(&span, request.headers());
+    let response = next.run(request).instrument(span.clone()).await;
+    let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    response
+}
+
+/// A middleware: the server's span of one gRPC call.
+pub async fn rpc_server(request: Request, next: Next) -> Response {
+    let method = request.uri().path().trim_start_matches('/').to_owned();
+    let span = tracing::info_span!(
+        "rpc_server",
+        otel.name = method,
+        otel.kind = "server",
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        rpc.status_code = field::Empty,
+    );
+    adopt(&span, request.headers());
+    let response = next.run(request).instrument(span.clone()).await;
+    // Errors come as headers alone (gRPC over HTTP/2, "Trailers-Only"); what has none went well so far.
+    span.record("rpc.status_code", status_code(response.headers()));
+    response
+}
+
+fn status_code(headers: &HeaderMap) -> &'static str {
+    match tonic::Status::from_header_map(headers) {
+        None => "OK",
+        Some(status) => code_name(status.code()),
+    }
+}
+
+/// A code as the specification spells it (gRPC, "Status codes and their use").
+pub fn code_name(code: tonic::Code) -> &'static str {
+    match code {
+        tonic::Code::Ok => "OK",
+        tonic::Code::Cancelled => "CANCELLED",
+        tonic::Code::Unknown => "UNKNOWN",
+        tonic::Code::InvalidArgument => "INVALID_ARGUMENT",
+        tonic::Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        tonic::Code::NotFound => "NOT_FOUND",
+        tonic::Code::AlreadyExists => "ALREADY_EXISTS",
+        tonic::Code::PermissionDenied => "PERMISSION_DENIED",
+        tonic::Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        tonic::Code::FailedPrecondition => "FAILED_PRECONDITION",
+        tonic::Code::Aborted => "ABORTED",
+        tonic::Code::OutOfRange => "OUT_OF_RANGE",
+        tonic::Code::Unimplemented => "UNIMPLEMENTED",
+        tonic::Code::Internal => "INTERNAL",
+        tonic::Code::Unavailable => "UNAVAILABLE",
+        tonic::Code::DataLoss => "DATA_LOSS",
+        tonic::Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// A channel whose every call is a client span, with its context in the metadata.
+#[derive(Clone)]
+pub struct TracedChannel(pub Channel);
+
+impl fmt::Debug for TracedChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TracedChannel")
+    }
+}
+
+impl tower::Service<http::Request<Body>> for TracedChannel {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        let span = tracing::info_span!(
+            "rpc_client",
+            otel.name = method,
+            otel.kind = "client",
+            rpc.system.name = "grpc",
+            rpc.method = method,
+            rpc.status_code = field::Empty,
+        );
+        inject(&span, request.headers_mut());
+        let response = self.0.call(request).instrument(span.clone());
+        Box::pin(async move {
+            let response = response.await;
+            let status = response.as_ref().map_or("UNAVAILABLE", |response| status_code(response.headers()));
+            span.record("rpc.status_code", status);
+            response
+        })
+    }
+}
