@@ -12,6 +12,8 @@ use axum::middleware::from_fn;
 use axum::routing::get;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use vvs_auth::method;
 use vvs_auth::peer::{self, Peers, Role};
@@ -46,61 +48,68 @@ const SESSIONS_TIME: Duration = Duration::from_secs(5);
 /// The relay's settings.
 #[derive(clap::Args, Debug, Clone)]
 #[command(next_help_heading = "Relay")]
+#[group(skip)]
 pub struct Settings {
     /// Where the gateway reaches this relay's WebSockets
-    #[arg(long = "relay-ws-addr", env = "VVS_RELAY_WS_ADDR", default_value = "127.0.0.1:8082")]
-    pub ws_addr: SocketAddr,
+    #[arg(id = "relay-ws-addr", long, env = "VVS_RELAY_WS_ADDR")]
+    pub ws_addr: Option<SocketAddr>,
     /// Where web calls this relay (gRPC)
-    #[arg(long = "relay-rpc-addr", env = "VVS_RELAY_RPC_ADDR", default_value = "127.0.0.1:50051")]
+    #[arg(id = "relay-rpc-addr", long, env = "VVS_RELAY_RPC_ADDR", default_value = "127.0.0.1:50051")]
     pub rpc_addr: SocketAddr,
     /// Where the sessions role is reached (gRPC), as HOST:PORT
-    #[arg(long = "relay-sessions-addr", env = "VVS_RELAY_SESSIONS_ADDR")]
+    #[arg(id = "relay-sessions-addr", long, env = "VVS_RELAY_SESSIONS_ADDR")]
     pub sessions_addr: Option<String>,
     /// How relays find each other's logins: `memory` for a single relay
-    #[arg(long = "relay-backplane", env = "VVS_RELAY_BACKPLANE")]
+    #[arg(id = "relay-backplane", long, env = "VVS_RELAY_BACKPLANE")]
     pub backplane: Option<BackplaneKind>,
     /// How long a login may take, from connecting to approval
-    #[arg(long = "relay-login-ttl", env = "VVS_RELAY_LOGIN_TTL", default_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(id = "relay-login-ttl", long, env = "VVS_RELAY_LOGIN_TTL", default_value = "10m", value_parser = humantime::parse_duration)]
     pub login_ttl: Duration,
     /// How an approving browser must at least be tied to its editor; no client can lower it
-    #[arg(long = "relay-min-binding", env = "VVS_RELAY_MIN_BINDING", value_enum, default_value = "confirm")]
+    #[arg(id = "relay-min-binding", long, env = "VVS_RELAY_MIN_BINDING", value_enum, default_value = "confirm")]
     pub min_binding: MinBinding,
     /// Web origins that may open a WebSocket besides the editor's own, separated by commas
-    #[arg(long = "relay-allowed-origins", env = "VVS_RELAY_ALLOWED_ORIGINS", value_delimiter = ',')]
+    #[arg(id = "relay-allowed-origins", long, env = "VVS_RELAY_ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
     /// How often an editor is pinged
-    #[arg(long = "relay-heartbeat-interval", env = "VVS_RELAY_HEARTBEAT_INTERVAL", default_value = "25s", value_parser = humantime::parse_duration)]
+    #[arg(id = "relay-heartbeat-interval", long, env = "VVS_RELAY_HEARTBEAT_INTERVAL", default_value = "25s", value_parser = humantime::parse_duration)]
     pub heartbeat_interval: Duration,
     /// How long an editor may take to answer a ping
-    #[arg(long = "relay-heartbeat-timeout", env = "VVS_RELAY_HEARTBEAT_TIMEOUT", default_value = "8s", value_parser = humantime::parse_duration)]
+    #[arg(id = "relay-heartbeat-timeout", long, env = "VVS_RELAY_HEARTBEAT_TIMEOUT", default_value = "8s", value_parser = humantime::parse_duration)]
     pub heartbeat_timeout: Duration,
     /// WebSockets held at once; further ones get 503
-    #[arg(long = "relay-max-connections", env = "VVS_RELAY_MAX_CONNECTIONS", default_value_t = 100_000)]
+    #[arg(id = "relay-max-connections", long, env = "VVS_RELAY_MAX_CONNECTIONS", default_value_t = 100_000)]
     pub max_connections: usize,
     /// Unfinished logins of one IPv4 address or IPv6 /64; further ones get 429
-    #[arg(long = "relay-max-logins-per-address", env = "VVS_RELAY_MAX_LOGINS_PER_ADDRESS", default_value_t = 20)]
+    #[arg(id = "relay-max-logins-per-address", long, env = "VVS_RELAY_MAX_LOGINS_PER_ADDRESS", default_value_t = 20)]
     pub max_logins_per_address: usize,
     /// Handshakes that one IPv4 address or IPv6 /64 regains each minute
-    #[arg(long = "relay-handshakes-per-minute", env = "VVS_RELAY_HANDSHAKES_PER_MINUTE", default_value = "60")]
+    #[arg(id = "relay-handshakes-per-minute", long, env = "VVS_RELAY_HANDSHAKES_PER_MINUTE", default_value = "60", value_parser = rate)]
     pub handshakes_per_minute: NonZeroU32,
     /// Handshakes that one IPv4 address or IPv6 /64 may make at once; further ones get 429
-    #[arg(long = "relay-handshake-burst", env = "VVS_RELAY_HANDSHAKE_BURST", default_value = "300")]
+    #[arg(id = "relay-handshake-burst", long, env = "VVS_RELAY_HANDSHAKE_BURST", default_value = "300", value_parser = rate)]
     pub handshake_burst: NonZeroU32,
     /// Messages and pings that one socket may send each minute; beyond, it is closed with 4003
-    #[arg(long = "relay-messages-per-minute", env = "VVS_RELAY_MESSAGES_PER_MINUTE", default_value = "60")]
+    #[arg(id = "relay-messages-per-minute", long, env = "VVS_RELAY_MESSAGES_PER_MINUTE", default_value = "60", value_parser = rate)]
     pub messages_per_minute: NonZeroU32,
     /// Longest message before sign-in, in bytes; longer ones close the socket with 1009
-    #[arg(long = "relay-max-message-bytes", env = "VVS_RELAY_MAX_MESSAGE_BYTES", default_value_t = 8 * 1024)]
+    #[arg(id = "relay-max-message-bytes", long, env = "VVS_RELAY_MAX_MESSAGE_BYTES", default_value_t = 8 * 1024)]
     pub max_message_bytes: usize,
     /// Longest message after sign-in, in bytes; longer ones close the socket with 1009
-    #[arg(long = "relay-max-message-bytes-signed-in", env = "VVS_RELAY_MAX_MESSAGE_BYTES_SIGNED_IN", default_value_t = 64 * 1024)]
+    #[arg(id = "relay-max-message-bytes-signed-in", long, env = "VVS_RELAY_MAX_MESSAGE_BYTES_SIGNED_IN", default_value_t = 64 * 1024)]
     pub max_message_bytes_signed_in: usize,
     /// Bytes that wait for a slow editor; beyond, its socket is closed with 4001
-    #[arg(long = "relay-send-queue-bytes", env = "VVS_RELAY_SEND_QUEUE_BYTES", default_value_t = 64 * 1024)]
+    #[arg(id = "relay-send-queue-bytes", long, env = "VVS_RELAY_SEND_QUEUE_BYTES", default_value_t = 64 * 1024)]
     pub send_queue_bytes: usize,
     /// Whether the gRPC port describes itself (server reflection)
-    #[arg(long = "relay-reflection", env = "VVS_RELAY_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(id = "relay-reflection", long, env = "VVS_RELAY_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
     pub reflection: bool,
+}
+
+/// Beyond a million the limiter's arithmetic ends.
+fn rate(text: &str) -> Result<NonZeroU32, String> {
+    let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+    count.and_then(NonZeroU32::new).ok_or_else(|| "must be from 1 to 1000000".to_owned())
 }
 
 /// Which backplane.
@@ -150,6 +159,7 @@ struct Metrics {
     connections: Gauge,
     logins: Counters,
     closes: Counters,
+    handshakes_refused: Counters,
     deliveries: Counters,
     delivery_seconds: Histogram,
 }
@@ -160,6 +170,7 @@ impl Metrics {
             connections: Gauge::default(),
             logins: Counters::default(),
             closes: Counters::default(),
+            handshakes_refused: registry.handshakes_refused.clone(),
             deliveries: Counters::default(),
             delivery_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
         };
@@ -183,7 +194,9 @@ struct Shared {
     metrics: Metrics,
     /// Who may say where a client is; `None` on a plain port.
     gateways: Option<Arc<Peers>>,
-    process: Process,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    grace: Duration,
 }
 
 impl fmt::Debug for Shared {
@@ -217,7 +230,9 @@ pub async fn serve(
         gateways: ws.tls.is_some().then(|| peers.clone()),
         public_url,
         settings,
-        process: process.clone(),
+        stop: process.stop.clone(),
+        tasks: process.tasks.clone(),
+        grace: process.grace,
     });
     let sockets = Router::new().route("/ws", get(upgrade::upgrade)).with_state(shared.clone());
     let sockets = sockets.layer(from_fn(trace::http_server));
@@ -245,8 +260,8 @@ async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>) -> Result<Router, Error>
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
         routes = routes.add_service(reflection.build_v1()?);
     }
-    let stop = shared.process.stop.clone();
-    shared.process.tasks.spawn(async move {
+    let stop = shared.stop.clone();
+    shared.tasks.spawn(async move {
         stop.cancelled().await;
         health.set_not_serving::<RelayServer<rpc::Relay>>().await;
     });

@@ -92,7 +92,7 @@ impl Relay {
     async fn deliver(&self, request: DeliverAuthRequest, time: Duration) -> Result<DeliverAuthResponse, Refusal> {
         let id = connection_id(&request.connection_id)?;
         let grant = grant(request)?;
-        if self.0.process.stop.is_cancelled() {
+        if self.0.stop.is_cancelled() {
             return Err(Refusal::Draining);
         }
         let asking = self.0.backplane.ask(id, backplane::Request::Deliver(Box::new(grant)));

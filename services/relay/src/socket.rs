@@ -82,7 +82,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let attempt = Box::pin(hold_socket(io, attempt, places, &shared)).await;
-    follow_up(attempt, &shared.process.stop).await;
+    follow_up(attempt, &shared.stop).await;
 }
 
 async fn hold_socket<S>(io: S, attempt: Attempt, places: Places, shared: &Arc<Shared>) -> Attempt
@@ -110,7 +110,7 @@ where
         authorized_until: None,
         drain_at: None,
     };
-    let end = socket.serve(&shared.process.stop).await;
+    let end = socket.serve(&shared.stop).await;
     socket.finish(end).await;
     shared.metrics.connections.dec();
     drop(connection);
@@ -157,7 +157,7 @@ where
                 Wake::Login(actions) => self.carry_out(&actions),
                 Wake::Timer => self.on_timer(Instant::now()),
                 Wake::Drain => {
-                    self.drain_at = Some(Instant::now() + moment_within(self.shared.process.grace));
+                    self.drain_at = Some(Instant::now() + moment_within(self.shared.grace));
                     None
                 }
             };
@@ -401,3 +401,6 @@ impl<S> fmt::Debug for Socket<S> {
         f.debug_struct("Socket").field("attempt", &self.attempt).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

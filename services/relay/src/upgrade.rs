@@ -55,7 +55,7 @@ pub(crate) async fn upgrade(
     match accept(&shared, &purpose, request) {
         Ok(response) => response,
         Err(refused) => {
-            count(&shared.process.metrics.handshakes_refused, "reason", refused.reason);
+            count(&shared.metrics.handshakes_refused, "reason", refused.reason);
             let mut response = (refused.status, refused.message).into_response();
             let headers = response.headers_mut();
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -110,7 +110,7 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     if offers_subprotocol(request.headers()) {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    let (tasks, shared) = (shared.process.tasks.clone(), shared.clone());
+    let (tasks, shared) = (shared.tasks.clone(), shared.clone());
     let upgraded = hyper::upgrade::on(&mut request);
     tasks.spawn(async move {
         match upgraded.await {

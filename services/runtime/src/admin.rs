@@ -2,25 +2,37 @@
 //! tells nothing secret and changes nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 
 /// Whether a part of the process can serve. A part is not ready until it says so.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<watch::Sender<bool>>);
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+}
 
 impl Readiness {
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        self.0.send_replace(ready);
     }
 
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.borrow()
+    }
+
+    /// Returns once the part is ready.
+    pub async fn wait(&self) {
+        // Fails only without a sender, and we hold one.
+        self.0.subscribe().wait_for(|ready| *ready).await.ok();
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -52,7 +53,7 @@ impl fmt::Debug for Connection {
 /// What a server allows.
 #[derive(Clone)]
 pub struct Limits {
-    /// For the TLS handshake, and for the headers of each request.
+    /// For the TLS handshake, for the first request after it, and for the headers of each request.
     pub handshake_timeout: Duration,
     /// Connections held at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
@@ -178,20 +179,37 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let remote = connection.remote;
-        let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(connection.clone());
-            router.clone().oneshot(request.map(Body::new))
+        let asked = Arc::new(AtomicBool::new(false));
+        let service = service_fn({
+            let asked = asked.clone();
+            move |mut request: Request<hyper::body::Incoming>| {
+                asked.store(true, Ordering::Relaxed);
+                request.extensions_mut().insert(connection.clone());
+                router.clone().oneshot(request.map(Body::new))
+            }
         });
         let serving = http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
-        tokio::pin!(serving);
-        let mut stopping = false;
+        // hyper's own timeout begins when it knows the version: a client that sends nothing would stay for ever.
+        let silence = tokio::time::sleep(self.limits.handshake_timeout);
+        tokio::pin!(serving, silence);
+        let (mut stopping, mut waiting) = (false, true);
         let result = loop {
             tokio::select! {
-                result = serving.as_mut() => break result,
+                biased;
+                // Before hyper's, which may end at the same moment and is not counted.
+                () = silence.as_mut(), if waiting => {
+                    waiting = false;
+                    if !asked.load(Ordering::Relaxed) {
+                        count(&self.metrics.handshakes_refused, "reason", "slow");
+                        tracing::debug!(%remote, "no request came");
+                        return;
+                    }
+                }
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
                     serving.as_mut().graceful_shutdown();
                 }
+                result = serving.as_mut() => break result,
             }
         };
         if let Err(cause) = result {

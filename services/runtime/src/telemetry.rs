@@ -24,13 +24,16 @@ pub enum Format {
 
 /// Logs and traces.
 #[derive(clap::Args, Debug, Clone)]
+#[command(next_help_heading = "Logs and traces")]
+#[group(skip)]
 pub struct Settings {
     /// How log lines on standard error look
     #[arg(long, env = "VVS_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: Format,
-    /// Which log lines are written: a level, or levels by module such as `info,vvs_relay=debug`
-    #[arg(long, env = "VVS_LOG", default_value = "info")]
-    pub log: String,
+    /// Which log lines are written: a level, or levels by module such as `info,vvs_relay=debug` [default: info, `demo`
+    /// warn]
+    #[arg(long, env = "VVS_LOG")]
+    pub log: Option<String>,
     /// Where spans go: the address of an OTLP/gRPC collector such as `http://127.0.0.1:4317`
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
@@ -69,7 +72,7 @@ where
         Format::Text => lines.with_ansi(false).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
-    let filter = EnvFilter::builder().parse(&settings.log)?;
+    let filter = EnvFilter::builder().parse(settings.log.as_deref().unwrap_or("info"))?;
     let spans = traces.map(|provider| {
         let only_ours =
             EnvFilter::new("off,vvs_runtime=info,vvs_gateway=info,vvs_web=info,vvs_relay=info,vvs_sessions=info");

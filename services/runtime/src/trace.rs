@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::body::Body;
@@ -52,27 +52,36 @@ pub fn adopt(span: &Span, headers: &HeaderMap) {
     span.set_parent(parent).ok();
 }
 
-/// A middleware: the server's span of one HTTP request.
-pub async fn http_server(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("", |path| path.as_str()).to_owned();
-    let method = request.method().as_str().to_owned();
-    let span = tracing::info_span!(
+/// The server's span of one HTTP request: a root, until it adopts a context. `route` is the pattern that was matched.
+pub fn http_span(method: &Method, route: &str, path: &str) -> Span {
+    tracing::info_span!(
+        parent: None,
         "http_server",
         otel.name = format!("{method} {route}").trim_end(),
         otel.kind = "server",
-        http.request.method = method,
+        http.request.method = method.as_str(),
         http.route = route,
-        url.path = request.uri().path(),
+        url.path = path,
         http.response.status_code = field::Empty,
         otel.status_code = field::Empty,
-    );
-    adopt(&span, request.headers());
-    let response = next.run(request).instrument(span.clone()).await;
-    let status = response.status();
+    )
+}
+
+/// Notes in the span of an HTTP request, on either side, how it was answered.
+pub fn answered(span: &Span, status: StatusCode) {
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
+}
+
+/// A middleware: the server's span of one HTTP request.
+pub async fn http_server(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", |path| path.as_str());
+    let span = http_span(request.method(), route, request.uri().path());
+    adopt(&span, request.headers());
+    let response = next.run(request).instrument(span.clone()).await;
+    answered(&span, response.status());
     response
 }
 

@@ -1,0 +1,46 @@
+//! Exit codes, and what is said on standard error before them.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+use crate::Error;
+
+/// Bad settings (`EX_CONFIG` of sysexits).
+const CONFIG: u8 = 78;
+
+/// Help and version are no failure; a bad value is a bad setting; the rest is wrong usage.
+pub fn usage(refused: &clap::Error) -> ExitCode {
+    let code = match refused.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => CONFIG,
+        _ => 2,
+    };
+    // Nowhere left to say that standard error is closed.
+    refused.print().ok();
+    ExitCode::from(code)
+}
+
+/// Bad settings end with 78, anything else with 1.
+pub fn report(error: &Error) -> ExitCode {
+    say(&format!("error: {error}"));
+    match error {
+        Error::Settings(_) => {
+            say("`vvs-mesh check` reads the same settings and says what is wrong; `--help` documents each.");
+            ExitCode::from(CONFIG)
+        }
+        Error::File { .. }
+        | Error::Bind { .. }
+        | Error::Tls(_)
+        | Error::Key { .. }
+        | Error::Certificate(_)
+        | Error::Io(_)
+        | Error::Editor(_)
+        | Error::Role { .. } => ExitCode::FAILURE,
+    }
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}

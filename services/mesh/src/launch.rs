@@ -1,0 +1,112 @@
+//! Starts roles on bound ports and stops the process when one of them fails.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vvs_auth::key::Keyring;
+use vvs_auth::peer::{Peers, Role};
+use vvs_runtime::admin::{self, Readiness};
+use vvs_runtime::http::{Limits, Listener};
+use vvs_runtime::metrics::Metrics;
+use vvs_runtime::origin::Origin;
+use vvs_runtime::tls::{Files, Identity};
+use vvs_runtime::{Process, http, stop};
+
+use crate::Error;
+
+/// One process in the making: what its roles share.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    pub peers: Arc<Peers>,
+    pub public_url: Origin,
+    pub metrics: Metrics,
+    pub stop: CancellationToken,
+    pub tasks: TaskTracker,
+    pub grace: Duration,
+    failure: Arc<Mutex<Option<Error>>>,
+}
+
+impl Launch {
+    pub fn new(peers: Peers, public_url: Origin, grace: Duration) -> Self {
+        Self {
+            peers: Arc::new(peers),
+            public_url,
+            metrics: Metrics::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            grace,
+            failure: Arc::default(),
+        }
+    }
+
+    /// What a role is given. Its own stop token ends it alone; the launch's ends them all.
+    pub fn process(&self, role: Role, files: Files) -> Result<Process, Error> {
+        let process = Process {
+            identity: Identity::load(files)?,
+            metrics: self.metrics.clone(),
+            readiness: Readiness::default(),
+            stop: self.stop.child_token(),
+            tasks: self.tasks.clone(),
+            grace: self.grace,
+        };
+        let watch = process.identity.clone().watch(role.as_str(), self.metrics.clone(), process.stop.clone());
+        self.tasks.spawn(watch);
+        Ok(process)
+    }
+
+    /// Runs a role. Without one of its roles the process is no use, so a failure stops it.
+    pub fn run<E: std::error::Error + Send + 'static>(
+        &self,
+        role: Role,
+        own: CancellationToken,
+        serving: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let (failure, stop) = (self.failure.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if let Err(cause) = serving.await {
+                tracing::error!(role = role.as_str(), %cause, "a role stopped");
+                let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.get_or_insert(Error::Role { role, cause: cause.to_string() });
+            }
+            if !own.is_cancelled() {
+                stop.cancel();
+            }
+        });
+    }
+
+    /// Serves the administration port.
+    pub fn admin(&self, tcp: TcpListener, parts: Vec<(&'static str, Readiness)>) {
+        let server = http::Server {
+            limits: Limits { max_connections: 100, ..Limits::default() },
+            metrics: self.metrics.clone(),
+            stop: self.stop.clone(),
+            tasks: self.tasks.clone(),
+        };
+        self.tasks.spawn(server.serve(Listener { tcp, tls: None }, admin::router(parts, self.metrics.clone())));
+    }
+
+    /// Waits until told to stop, then until all is drained or the time is over.
+    pub async fn finish(self, cut: CancellationToken) -> Result<(), Error> {
+        self.stop.cancelled().await;
+        stop::drained(&self.tasks, self.grace, &cut).await;
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Binds a port.
+pub async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Bind { what, address, source })
+}
+
+/// Reads a key file.
+pub fn read_keys(path: &Path) -> Result<Keyring, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    Keyring::parse(&text).map_err(|source| Error::Key { path: path.to_owned(), source })
+}

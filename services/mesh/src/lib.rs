@@ -1,0 +1,144 @@
+//! The server binary: reads all settings before it binds anything, starts one role or all four, and ends when told. It
+//! knows every role's way in, and nothing of what they do.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use vvs_runtime::{stop, telemetry};
+
+use crate::launch::Launch;
+use crate::settings::{Command, Pki};
+
+mod demo;
+mod error;
+pub mod exit;
+pub mod launch;
+pub mod pki;
+mod role;
+mod settings;
+pub mod up;
+
+pub use error::Error;
+pub use settings::{Cli, Single, Up};
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> Result<ExitCode, Error> {
+    match cli.command {
+        Command::Check(check) => {
+            check.check()?;
+            print(&["the settings are fine".to_owned()])?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Pki(pki) => make_certificates(&pki),
+        serving @ (Command::Up(_)
+        | Command::Demo(_)
+        | Command::Gateway(_)
+        | Command::Web(_)
+        | Command::Relay(_)
+        | Command::Sessions(_)) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let code = runtime.block_on(serve(serving));
+            // What is still running after the grace period is cut.
+            runtime.shutdown_background();
+            code
+        }
+    }
+}
+
+async fn serve(mut command: Command) -> Result<ExitCode, Error> {
+    if let Command::Demo(up) = &mut command {
+        // The terminal belongs to the editor.
+        up.common.telemetry.log.get_or_insert_with(|| "warn".to_owned());
+    }
+    let (settings, name) = match &command {
+        Command::Up(up) | Command::Demo(up) => (&up.common.telemetry, "vvs-mesh"),
+        Command::Gateway(single) => (&single.common.telemetry, "vvs-gateway"),
+        Command::Web(single) => (&single.common.telemetry, "vvs-web"),
+        Command::Relay(single) => (&single.common.telemetry, "vvs-relay"),
+        Command::Sessions(single) => (&single.common.telemetry, "vvs-sessions"),
+        Command::Check(_) | Command::Pki(_) => return Ok(ExitCode::SUCCESS),
+    };
+    let bad = |cause: telemetry::Error| Error::Settings(vec![cause.to_string()]);
+    let endpoint = settings.otlp_endpoint.as_deref();
+    let traces = endpoint.map(|endpoint| telemetry::otlp(endpoint, name)).transpose().map_err(bad)?;
+    let dispatch = telemetry::subscriber(settings, std::io::stderr, traces.as_ref()).map_err(bad)?;
+    // Fails only when one is installed already, and this is the one place that does.
+    tracing::dispatcher::set_global_default(dispatch).ok();
+    let code = serve_role(command).await;
+    telemetry::flush(traces.map(Arc::new)).await;
+    code
+}
+
+async fn serve_role(command: Command) -> Result<ExitCode, Error> {
+    let running = match command {
+        Command::Up(up) => return serve_all(*up).await,
+        Command::Demo(up) => return demo::run(*up).await,
+        Command::Gateway(single) => role::gateway(*single).await?,
+        Command::Web(single) => role::web(*single).await?,
+        Command::Relay(single) => role::relay(*single).await?,
+        Command::Sessions(single) => role::sessions(*single).await?,
+        Command::Check(_) | Command::Pki(_) => return Ok(ExitCode::SUCCESS),
+    };
+    print(&running.addresses.iter().map(|(name, address)| format!("{name} {address}")).collect::<Vec<_>>())?;
+    let ready = async {
+        running.launch.stop.run_until_cancelled(running.readiness.wait()).await;
+        if running.readiness.get() { print(&["ready".to_owned()]) } else { Ok(()) }
+    };
+    tokio::try_join!(ready, until_stopped(running.launch.clone()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve_all(up: Up) -> Result<ExitCode, Error> {
+    let running = up::start(up).await?;
+    print(&listing(&running.addresses))?;
+    let ready = async {
+        running.ready().await;
+        let url = &running.addresses.public_url;
+        if running.launch.stop.is_cancelled() { Ok(()) } else { print(&[format!("ready {url}")]) }
+    };
+    tokio::try_join!(ready, until_stopped(running.launch.clone()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line each, so that a script that asked for port 0 knows where things are.
+fn listing(addresses: &up::Addresses) -> Vec<String> {
+    let line = |name: &str, address: SocketAddr| format!("{name} {address}");
+    vec![
+        line("listen", addresses.public),
+        line("relay-rpc", addresses.relay_rpc),
+        line("sessions-rpc", addresses.sessions_rpc),
+        line("admin", addresses.admin),
+    ]
+}
+
+async fn until_stopped(launch: Launch) -> Result<(), Error> {
+    let cut = CancellationToken::new();
+    let signals = stop::on_signal(launch.stop.clone(), cut.clone());
+    tokio::select! {
+        ended = launch.finish(cut) => ended,
+        Err(cause) = signals => Err(cause.into()),
+    }
+}
+
+fn make_certificates(pki: &Pki) -> Result<ExitCode, Error> {
+    let written = pki::ensure(&pki.data_dir, &pki.trust_domain, time::OffsetDateTime::now_utc())?;
+    let mut lines: Vec<_> = written.iter().map(|path| path.display().to_string()).collect();
+    if lines.is_empty() {
+        lines.push("all certificates are there, and good for another 30 days".to_owned());
+    }
+    print(&lines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Standard output is for programs that read it: one fact a line.
+fn print(lines: &[String]) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()?;
+    Ok(())
+}

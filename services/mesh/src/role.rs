@@ -1,0 +1,86 @@
+//! One role in a process of its own. Every choice has been made; nothing is embedded.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vvs_auth::peer::Role;
+use vvs_runtime::http::Listener;
+
+use crate::Error;
+use crate::launch::{Launch, bind, read_keys};
+use crate::settings::{Choices, Single};
+use crate::up::public_identity;
+
+/// Long enough for a rolling restart to spread out reconnects.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// A role, serving, and the addresses to print.
+#[derive(Debug)]
+pub struct Running {
+    pub launch: Launch,
+    pub addresses: Vec<(&'static str, SocketAddr)>,
+    pub readiness: vvs_runtime::admin::Readiness,
+}
+
+async fn prepare<R: clap::Args + Choices>(
+    single: &Single<R>,
+    role: Role,
+) -> Result<(Running, vvs_runtime::Process), Error> {
+    single.check()?;
+    let missing = |what: &str| Error::Settings(vec![format!("{what} is not set")]);
+    let public_url = single.common.public_url.clone().ok_or_else(|| missing("VVS_PUBLIC_URL"))?;
+    let files = single.certificates.files().ok_or_else(|| missing("VVS_TLS_CERT_FILE"))?;
+    let launch = Launch::new(single.common.peers()?, public_url, single.common.grace.unwrap_or(GRACE));
+    let process = launch.process(role, files)?;
+    let admin = bind("administration", single.common.admin_addr).await?;
+    let addresses = vec![("admin", admin.local_addr()?)];
+    launch.admin(admin, vec![(role.as_str(), process.readiness.clone())]);
+    Ok((Running { launch, addresses, readiness: process.readiness.clone() }, process))
+}
+
+pub async fn gateway(single: Single<vvs_gateway::Settings>) -> Result<Running, Error> {
+    let (mut running, process) = prepare(&single, Role::Gateway).await?;
+    let tcp = bind("the public address", single.role.listen).await?;
+    running.addresses.push(("listen", tcp.local_addr()?));
+    let launch = &running.launch;
+    let public = Listener { tcp, tls: public_identity(&single.role, launch)? };
+    let (stop, peers, url) = (process.stop.clone(), launch.peers.clone(), launch.public_url.clone());
+    launch.run(Role::Gateway, stop, vvs_gateway::serve(single.role, public, peers, url, process));
+    Ok(running)
+}
+
+pub async fn web(single: Single<vvs_web::Settings>) -> Result<Running, Error> {
+    let (mut running, process) = prepare(&single, Role::Web).await?;
+    let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
+    let tcp = bind("web", single.role.http_addr.unwrap_or(([127, 0, 0, 1], 0).into())).await?;
+    running.addresses.push(("web-http", tcp.local_addr()?));
+    let launch = &running.launch;
+    let http = Listener { tcp, tls: Some(process.identity.clone()) };
+    let (stop, peers, url) = (process.stop.clone(), launch.peers.clone(), launch.public_url.clone());
+    launch.run(Role::Web, stop, vvs_web::serve(single.role, http, peers, url, keys, process));
+    Ok(running)
+}
+
+pub async fn relay(single: Single<vvs_relay::Settings>) -> Result<Running, Error> {
+    let (mut running, process) = prepare(&single, Role::Relay).await?;
+    let ws = bind("the relay's sockets", single.role.ws_addr.unwrap_or(([127, 0, 0, 1], 0).into())).await?;
+    let rpc = bind("the relay's calls", single.role.rpc_addr).await?;
+    running.addresses.extend([("relay-ws", ws.local_addr()?), ("relay-rpc", rpc.local_addr()?)]);
+    let launch = &running.launch;
+    let tls = || Some(process.identity.clone());
+    let (ws, rpc) = (Listener { tcp: ws, tls: tls() }, Listener { tcp: rpc, tls: tls() });
+    let (stop, peers, url) = (process.stop.clone(), launch.peers.clone(), launch.public_url.clone());
+    launch.run(Role::Relay, stop, vvs_relay::serve(single.role, ws, rpc, peers, url, process));
+    Ok(running)
+}
+
+pub async fn sessions(single: Single<vvs_sessions::Settings>) -> Result<Running, Error> {
+    let (mut running, process) = prepare(&single, Role::Sessions).await?;
+    let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
+    let tcp = bind("the sessions role's calls", single.role.rpc_addr).await?;
+    running.addresses.push(("sessions-rpc", tcp.local_addr()?));
+    let launch = &running.launch;
+    let (stop, peers, url) = (process.stop.clone(), launch.peers.clone(), launch.public_url.clone());
+    launch.run(Role::Sessions, stop, vvs_sessions::serve(single.role, tcp, peers, url, keys, process));
+    Ok(running)
+}

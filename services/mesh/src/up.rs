@@ -1,0 +1,199 @@
+//! All four roles in one process. What nobody chose is made here; from there on everything is as with four processes:
+//! mutual TLS on every hop.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use vvs_auth::key::Keyring;
+use vvs_auth::peer::Role;
+use vvs_relay::BackplaneKind;
+use vvs_runtime::admin::Readiness;
+use vvs_runtime::http::Listener;
+use vvs_runtime::origin::Origin;
+use vvs_runtime::tls::{Files, Identity};
+use vvs_web::IdentityKind;
+
+use crate::launch::{Launch, bind, read_keys};
+use crate::pki;
+use crate::settings::Up;
+use crate::Error;
+
+/// `up` has nobody to hand over to, so it does not wait long.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Where a running `up` serves.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    pub public: SocketAddr,
+    pub public_url: Origin,
+    pub relay_rpc: SocketAddr,
+    pub sessions_rpc: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// All four roles, serving.
+#[derive(Debug)]
+pub struct Running {
+    pub addresses: Addresses,
+    pub launch: Launch,
+    /// Ends one role alone.
+    pub stops: Vec<(Role, CancellationToken)>,
+    parts: Vec<(&'static str, Readiness)>,
+}
+
+impl Running {
+    /// Returns once every role is ready, or the process is stopping.
+    pub async fn ready(&self) {
+        for (_, part) in &self.parts {
+            self.launch.stop.run_until_cancelled(part.wait()).await;
+        }
+    }
+}
+
+struct Ports {
+    public: TcpListener,
+    web_http: TcpListener,
+    relay_ws: TcpListener,
+    relay_rpc: TcpListener,
+    sessions_rpc: TcpListener,
+    admin: TcpListener,
+}
+
+impl Ports {
+    async fn bind(up: &Up) -> Result<Self, Error> {
+        let inner = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Ok(Self {
+            public: bind("the public address", up.gateway.listen).await?,
+            web_http: bind("web", up.web.http_addr.unwrap_or(inner)).await?,
+            relay_ws: bind("the relay's sockets", up.relay.ws_addr.unwrap_or(inner)).await?,
+            relay_rpc: bind("the relay's calls", up.relay.rpc_addr).await?,
+            sessions_rpc: bind("the sessions role's calls", up.sessions.rpc_addr).await?,
+            admin: bind("administration", up.common.admin_addr).await?,
+        })
+    }
+
+    fn addresses(&self, public_url: Option<Origin>, secure: bool) -> Result<Addresses, Error> {
+        let public = self.public.local_addr()?;
+        let scheme = if secure { "https" } else { "http" };
+        let own: Result<Origin, _> = format!("{scheme}://{public}").parse();
+        let own = own.map_err(|cause| Error::Settings(vec![cause.to_string()]))?;
+        Ok(Addresses {
+            public,
+            public_url: public_url.unwrap_or(own),
+            relay_rpc: self.relay_rpc.local_addr()?,
+            sessions_rpc: self.sessions_rpc.local_addr()?,
+            admin: self.admin.local_addr()?,
+        })
+    }
+
+    /// Tells every role where the others are, unless someone chose otherwise.
+    fn introduce(&self, up: &mut Up) -> Result<(), Error> {
+        let at = |listener: &TcpListener| Ok::<_, Error>(listener.local_addr()?.to_string());
+        up.gateway.web_addr.get_or_insert(at(&self.web_http)?);
+        up.gateway.relay_addr.get_or_insert(at(&self.relay_ws)?);
+        up.web.relay_addr.get_or_insert(at(&self.relay_rpc)?);
+        up.web.sessions_addr.get_or_insert(at(&self.sessions_rpc)?);
+        up.relay.sessions_addr.get_or_insert(at(&self.sessions_rpc)?);
+        Ok(())
+    }
+}
+
+/// Starts all roles. Returns once every port is bound.
+pub async fn start(mut up: Up) -> Result<Running, Error> {
+    up.check()?;
+    let keys = embed(&mut up)?;
+    let ports = Ports::bind(&up).await?;
+    let addresses = ports.addresses(up.common.public_url.clone(), up.gateway.tls_cert.is_some())?;
+    ports.introduce(&mut up)?;
+    let launch = Launch::new(up.common.peers()?, addresses.public_url.clone(), up.common.grace.unwrap_or(GRACE));
+    let mut running = Running { addresses, launch, stops: Vec::new(), parts: Vec::new() };
+    run_roles(&mut running, up, ports, keys)?;
+    Ok(running)
+}
+
+struct Keys {
+    web: Keyring,
+    sessions: Keyring,
+}
+
+/// Makes what nobody chose: certificates, keys, the database, the backplane, the identity provider.
+fn embed(up: &mut Up) -> Result<Keys, Error> {
+    let data = up.data_dir.clone();
+    for path in pki::ensure(&data, &up.common.trust_domain, OffsetDateTime::now_utc())? {
+        tracing::info!(path = %path.display(), "made");
+    }
+    up.web.identity.get_or_insert(IdentityKind::Dev);
+    up.relay.backplane.get_or_insert(BackplaneKind::Memory);
+    let database = || format!("sqlite:{}", data.join("sessions.db").display()).into();
+    up.sessions.database_url.get_or_insert_with(database);
+    let web = key_file(up.web.key_file.as_deref(), &data, "web")?;
+    let sessions = key_file(up.sessions.key_file.as_deref(), &data, "sessions")?;
+    Ok(Keys { web, sessions })
+}
+
+/// Reads the chosen key file, or one of our own that is made when it is missing.
+fn key_file(chosen: Option<&Path>, data_dir: &Path, name: &str) -> Result<Keyring, Error> {
+    if let Some(path) = chosen {
+        return read_keys(path);
+    }
+    let path = data_dir.join("keys").join(format!("{name}.key"));
+    if !path.exists() {
+        pki::make_dir(&data_dir.join("keys"))?;
+        let key = Keyring::generate().map_err(|source| Error::Key { path: path.clone(), source })?;
+        pki::write_secret(&path, key.as_bytes())?;
+        tracing::info!(path = %path.display(), "made");
+    }
+    read_keys(&path)
+}
+
+fn run_roles(running: &mut Running, up: Up, ports: Ports, keys: Keys) -> Result<(), Error> {
+    let launch = running.launch.clone();
+    let mut process = |role: Role| {
+        let process = launch.process(role, pki::files(&up.data_dir, role))?;
+        running.stops.push((role, process.stop.clone()));
+        running.parts.push((role.as_str(), process.readiness.clone()));
+        Ok::<_, Error>(process)
+    };
+    let (peers, url) = (|| launch.peers.clone(), || launch.public_url.clone());
+
+    let sessions = process(Role::Sessions)?;
+    let stop = sessions.stop.clone();
+    let serving = vvs_sessions::serve(up.sessions, ports.sessions_rpc, peers(), url(), keys.sessions, sessions);
+    launch.run(Role::Sessions, stop, serving);
+
+    let relay = process(Role::Relay)?;
+    let stop = relay.stop.clone();
+    let tls = || Some(relay.identity.clone());
+    let (ws, rpc) = (Listener { tcp: ports.relay_ws, tls: tls() }, Listener { tcp: ports.relay_rpc, tls: tls() });
+    launch.run(Role::Relay, stop, vvs_relay::serve(up.relay, ws, rpc, peers(), url(), relay));
+
+    let web = process(Role::Web)?;
+    let stop = web.stop.clone();
+    let http = Listener { tcp: ports.web_http, tls: Some(web.identity.clone()) };
+    launch.run(Role::Web, stop, vvs_web::serve(up.web, http, peers(), url(), keys.web, web));
+
+    let gateway = process(Role::Gateway)?;
+    let stop = gateway.stop.clone();
+    let tls = public_identity(&up.gateway, &launch)?;
+    let public = Listener { tcp: ports.public, tls };
+    launch.run(Role::Gateway, stop, vvs_gateway::serve(up.gateway, public, peers(), url(), gateway));
+
+    launch.admin(ports.admin, running.parts.clone());
+    Ok(())
+}
+
+/// The certificate that browsers see, when the gateway has one.
+pub fn public_identity(
+    gateway: &vvs_gateway::Settings,
+    launch: &Launch,
+) -> Result<Option<std::sync::Arc<Identity>>, Error> {
+    let (Some(cert), Some(key)) = (&gateway.tls_cert, &gateway.tls_key) else { return Ok(None) };
+    let identity = Identity::load(Files { cert: cert.clone(), key: key.clone(), ca: None })?;
+    let watch = identity.clone().watch("public", launch.metrics.clone(), launch.stop.clone());
+    launch.tasks.spawn(watch);
+    Ok(Some(identity))
+}

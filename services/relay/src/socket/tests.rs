@@ -1,0 +1,454 @@
+//! A socket over an in-memory pipe, with a clock that the tests turn.
+
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+
+use clap::Parser as _;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+use vvs_proto::Secret;
+use vvs_runtime::metrics::Metrics as Registry;
+
+use super::*;
+use crate::attempt::{Facts, NotActivated};
+use crate::backplane::{Memory, Request};
+use crate::id::{ConnectionId, user_code};
+use crate::limit::Limits;
+use crate::login::{Grant, Phase, User};
+use crate::refusal::Refusal;
+use crate::{Metrics, Settings};
+
+#[derive(clap::Parser)]
+struct Command {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// One relay with one editor, and the sessions role played by a list of answers.
+struct Stage {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+    editor: WebSocketStream<DuplexStream>,
+    task: JoinHandle<()>,
+    /// What the sessions role answers to each activation, the last for ever; and how often it was asked.
+    activations: Arc<Mutex<(Vec<bool>, usize)>>,
+}
+
+const PIPE: usize = 1024;
+
+impl Stage {
+    async fn open(flags: &[&str]) -> Self {
+        Self::open_with(flags, &[true]).await
+    }
+
+    async fn open_with(flags: &[&str], answers: &[bool]) -> Self {
+        let settings = Command::parse_from([&["relay"], flags].concat()).settings;
+        let activations = Arc::new(Mutex::new((answers.to_vec(), 0)));
+        let answers = activations.clone();
+        let shared = Arc::new(Shared {
+            limits: Limits::new(NonZeroU32::MIN, NonZeroU32::MIN.saturating_add(99), 10, 10),
+            public_url: "http://127.0.0.1:8080".parse().unwrap(),
+            backplane: Box::new(Memory::default()),
+            activate: Arc::new(move |_session| {
+                let mut answers = answers.lock().unwrap();
+                let answer = answers.0[answers.1.min(answers.0.len() - 1)];
+                answers.1 += 1;
+                Box::pin(async move { if answer { Ok(()) } else { Err(NotActivated) } })
+            }),
+            metrics: Metrics::new(&Registry::default()),
+            gateways: None,
+            settings,
+            stop: CancellationToken::new(),
+            tasks: tokio_util::task::TaskTracker::new(),
+            grace: Duration::from_secs(30),
+        });
+        let facts = Facts {
+            id: ConnectionId::mint(),
+            user_code: user_code().unwrap(),
+            nonce: "nonce".to_owned(),
+            client_address: [127, 0, 0, 1].into(),
+            created_at: OffsetDateTime::now_utc(),
+            ttl: shared.settings.login_ttl,
+            can_bind: true,
+        };
+        let id = facts.id;
+        let attempt = Attempt::open(facts, &*shared.backplane, shared.activate.clone(), shared.metrics.logins.clone());
+        let (connection, login) = shared.limits.admit([127, 0, 0, 1].into()).unwrap();
+        let (ours, theirs) = duplex(PIPE);
+        let task = shared.tasks.spawn(run(ours, attempt, Places { connection, login }, shared.clone()));
+        let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+        let mut stage = Self { shared, id, editor, task, activations };
+        assert_eq!(stage.frame().await["type"], "connection");
+        stage
+    }
+
+    /// The next text frame; pings are answered by the library on the way.
+    async fn frame(&mut self) -> Value {
+        loop {
+            match self.editor.next().await.unwrap().unwrap() {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Ping(_) => self.editor.flush().await.unwrap(),
+                other => panic!("{other:?} instead of a frame"),
+            }
+        }
+    }
+
+    /// The code that the relay closes with, past whatever it sends before.
+    async fn close_code(&mut self) -> u16 {
+        loop {
+            match self.editor.next().await {
+                Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
+                Some(Ok(_)) => {}
+                other => panic!("{other:?} instead of a close"),
+            }
+        }
+    }
+
+    async fn say(&mut self, frame: Value) {
+        self.editor.send(Message::text(frame.to_string())).await.unwrap();
+    }
+
+    async fn say_raw(&mut self, bytes: &[u8]) {
+        self.editor.get_mut().write_all(bytes).await.unwrap();
+    }
+
+    fn ask(&self, request: Request) -> JoinHandle<crate::backplane::Answer> {
+        let (shared, id) = (self.shared.clone(), self.id);
+        self.shared.tasks.spawn(async move { shared.backplane.ask(id, request).await })
+    }
+
+    fn deliver(&self, request: u8) -> JoinHandle<crate::backplane::Answer> {
+        self.ask(Request::Deliver(grant(request)))
+    }
+
+    async fn phase(&self) -> Phase {
+        self.ask(Request::Look { known: None }).await.unwrap().unwrap().phase
+    }
+
+    fn asked_sessions(&self) -> usize {
+        self.activations.lock().unwrap().1
+    }
+}
+
+fn request_id(request: u8) -> String {
+    format!("00000000-0000-4000-8000-0000000000{request:02}")
+}
+
+fn grant(request: u8) -> Box<Grant> {
+    let at = OffsetDateTime::now_utc() + time::Duration::hours(1);
+    Box::new(Grant {
+        request_id: request_id(request).parse().unwrap(),
+        token: Secret::new("the token"),
+        token_expires_at: at,
+        user: User { id: "usr_1".to_owned(), email: None, name: Some("Ada".to_owned()), avatar_url: None },
+        session_id: "ses_1".to_owned(),
+        session_expires_at: at,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bare_editor_acknowledges_by_answering_the_ping_behind_its_token() {
+    let mut stage = Stage::open(&[]).await;
+    let delivered = stage.deliver(1);
+    let success = stage.frame().await;
+    assert_eq!((&success["token"], &success["user"]["name"]), (&json!("the token"), &json!("Ada")));
+    assert_eq!(success["messageId"], request_id(1));
+    // It has the frame and has not read on: not acknowledged yet.
+    assert_eq!(stage.phase().await, Phase::Sent);
+    stage.say(json!({"type": "ping"})).await;
+    assert_eq!(stage.frame().await["type"], "pong");
+    let view = delivered.await.unwrap().unwrap();
+    assert_eq!(view.phase, Phase::Acked);
+    assert!(view.acked_at.is_some());
+    assert_eq!(stage.asked_sessions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_delivery_is_pushed_once_and_another_is_refused() {
+    let mut stage = Stage::open(&[]).await;
+    let (first, again) = (stage.deliver(1), stage.deliver(1));
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    let other = stage.deliver(2).await.unwrap();
+    assert!(matches!(other, Err(Refusal::Claimed)), "{other:?}");
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    assert_eq!(first.await.unwrap().unwrap(), again.await.unwrap().unwrap());
+    stage.deliver(1).await.unwrap().unwrap();
+    stage.say(json!({"type": "ping"})).await;
+    assert_eq!(stage.frame().await["type"], "pong", "no second token came before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_of_something_else_counts_for_nothing() {
+    let mut stage = Stage::open(&[]).await;
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    assert_eq!(stage.frame().await["code"], "not_now");
+    let delivered = stage.deliver(1);
+    let first = stage.editor.next().await.unwrap().unwrap();
+    assert!(first.is_text());
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(2), "ok": true})).await;
+    assert_eq!(stage.frame().await["code"], "not_now");
+    delivered.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_cannot_store_its_token_is_not_signed_in() {
+    let mut stage = Stage::open(&[]).await;
+    let delivered = stage.deliver(1);
+    let Some(Ok(Message::Text(_))) = stage.editor.next().await else { panic!("no token") };
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": false, "reason": "store_failed"})).await;
+    assert!(matches!(delivered.await.unwrap(), Err(Refusal::EditorRefused)));
+    assert_eq!(stage.close_code().await, close::LOGIN_OVER);
+    assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::EditorRefused)), "and it stays so");
+    assert_eq!(stage.asked_sessions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_being_down_is_told_and_made_good_later() {
+    let mut stage = Stage::open_with(&[], &[false, false, true]).await;
+    let delivered = stage.deliver(1);
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    assert!(matches!(delivered.await.unwrap(), Err(Refusal::SessionsDown)));
+    assert_eq!(stage.phase().await, Phase::Sent);
+    // The page delivers again, which asks sessions again, which is still down.
+    assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::SessionsDown)));
+    // Nobody asks again, and the relay does by itself.
+    let view = stage.ask(Request::Look { known: Some(Phase::Sent) }).await.unwrap().unwrap();
+    assert_eq!((view.phase, stage.asked_sessions()), (Phase::Acked, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_closes_right_behind_its_acknowledgement_is_signed_in() {
+    let mut stage = Stage::open_with(&[], &[false, true]).await;
+    let delivered = stage.deliver(1);
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    stage.editor.close(None).await.unwrap();
+    assert!(delivered.await.unwrap().is_err());
+    let view = stage.ask(Request::Look { known: Some(Phase::Sent) }).await.unwrap().unwrap();
+    assert_eq!(view.phase, Phase::Acked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_goes_away_takes_its_login_along() {
+    for delivered_before in [false, true] {
+        let mut stage = Stage::open(&[]).await;
+        let delivered = delivered_before.then(|| stage.deliver(1));
+        if delivered_before {
+            let Some(Ok(Message::Text(_))) = stage.editor.next().await else { panic!("no token") };
+        }
+        drop(std::mem::replace(
+            &mut stage.editor,
+            WebSocketStream::from_raw_socket(duplex(1).0, Role::Client, None).await,
+        ));
+        if let Some(delivered) = delivered {
+            assert!(matches!(delivered.await.unwrap(), Err(Refusal::Over)));
+        }
+        let known = Some(Phase::Waiting);
+        let view = stage.ask(Request::Look { known }).await.unwrap().unwrap();
+        assert_eq!(view.phase, Phase::Cancelled, "and that is answered until its time is over");
+        assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::Over)));
+        stage.task.await.unwrap();
+        let answer = stage.shared.backplane.ask(stage.id, Request::Look { known: None }).await;
+        assert!(matches!(answer, Err(Refusal::Unknown)), "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_login_is_told_and_closed_and_denying_twice_is_fine() {
+    let mut stage = Stage::open(&[]).await;
+    stage.ask(Request::Deny).await.unwrap().unwrap();
+    assert_eq!(stage.frame().await, json!({"type": "auth:denied"}));
+    assert_eq!(stage.close_code().await, close::LOGIN_OVER);
+    stage.ask(Request::Deny).await.unwrap().unwrap();
+    assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::Over)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_nobody_approves_expires() {
+    let mut stage = Stage::open(&["--relay-login-ttl", "10m"]).await;
+    let started = Instant::now();
+    assert_eq!(stage.frame().await, json!({"type": "auth:expired"}));
+    assert_eq!(started.elapsed().as_secs(), 600);
+    assert_eq!(stage.close_code().await, close::LOGIN_OVER);
+    let answer = stage.shared.backplane.ask(stage.id, Request::Look { known: None }).await;
+    assert!(matches!(answer, Err(Refusal::Unknown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_cancels() {
+    let mut stage = Stage::open(&[]).await;
+    stage.say(json!({"type": "auth:cancel"})).await;
+    assert_eq!(stage.close_code().await, close::NORMAL);
+    assert_eq!(stage.phase().await, Phase::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_editor_is_closed_when_its_pong_is_due() {
+    let mut stage = Stage::open(&[]).await;
+    let started = Instant::now();
+    // Nothing is read, so the ping at 25 s is never answered.
+    (&mut stage.task).await.ok();
+    assert!(started.elapsed() >= Duration::from_secs(33));
+    let closes = stage.shared.metrics.closes.get_or_create(&[("code", "4002".to_owned())]).get();
+    assert_eq!(closes, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_answers_pings_stays_for_the_whole_login() {
+    let mut stage = Stage::open(&[]).await;
+    let started = Instant::now();
+    assert_eq!(stage.frame().await["type"], "auth:expired", "and not closed before");
+    assert_eq!(started.elapsed().as_secs(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_make_no_sense_are_answered_and_the_socket_stays() {
+    let mut stage = Stage::open(&[]).await;
+    for (frame, code) in [
+        (json!({"type": "dance"}), "unknown_type"),
+        (json!({"type": "auth:ack", "messageId": 7}), "malformed"),
+        (json!({"type": "hello"}), "malformed"),
+        (json!({"type": "auth:complete", "code": "BCDFGHJK", "method": "typed"}), "not_now"),
+        (json!({"type": "authenticate", "token": "x"}), "not_now"),
+        (json!({"type": "resume", "ticket": "x", "proof": "x"}), "not_now"),
+        (
+            json!({"type": "hello", "app": {"name": "VVS", "version": "1"}, "device": {"name": "d", "os": "o"},
+                   "deviceKey": {}, "proof": "x"}),
+            "not_now",
+        ),
+    ] {
+        stage.say(frame.clone()).await;
+        let answer = stage.frame().await;
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!(code)), "{frame}");
+    }
+    assert_eq!(stage.phase().await, Phase::Waiting);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_frame_closes_the_socket() {
+    for text in ["", "no json", "[]", "7", "{}", "{\"type\": 7}", "[{\"type\":\"ping\"}]"] {
+        let mut stage = Stage::open(&[]).await;
+        stage.editor.send(Message::text(text)).await.unwrap();
+        assert_eq!(stage.close_code().await, close::PROTOCOL_ERROR, "{text:?}");
+    }
+    let mut stage = Stage::open(&[]).await;
+    stage.editor.send(Message::binary(vec![1])).await.unwrap();
+    assert_eq!(stage.close_code().await, close::PROTOCOL_ERROR);
+    // A text frame of two bytes that are not UTF-8, masked with zeroes.
+    let mut stage = Stage::open(&[]).await;
+    stage.say_raw(&[0x81, 0x82, 0, 0, 0, 0, 0xC3, 0x28]).await;
+    assert_eq!(stage.close_code().await, close::PROTOCOL_ERROR);
+    // A frame that is not masked (RFC 6455, section 5.1).
+    let mut stage = Stage::open(&[]).await;
+    stage.say_raw(&[0x81, 0x02, b'{', b'}']).await;
+    assert_eq!(stage.close_code().await, close::PROTOCOL_ERROR);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_long_closes_the_socket() {
+    let padded = |length: usize| json!({"type": "ping", "pad": "x".repeat(length)}).to_string();
+    let mut stage = Stage::open(&[]).await;
+    stage.editor.send(Message::text(padded(8_000))).await.unwrap();
+    assert_eq!(stage.frame().await["type"], "pong");
+    stage.editor.send(Message::text(padded(8 * 1024))).await.unwrap();
+    assert_eq!(stage.close_code().await, close::TOO_BIG);
+
+    // Announced at 1 MiB and never sent: refused by its header.
+    let mut stage = Stage::open(&[]).await;
+    stage.say_raw(&[0x81, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]).await;
+    assert_eq!(stage.close_code().await, close::TOO_BIG);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_in_editor_may_send_longer_messages() {
+    let mut stage = Stage::open(&[]).await;
+    let delivered = stage.deliver(1);
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    delivered.await.unwrap().unwrap();
+    stage.editor.send(Message::text(json!({"type": "ping", "pad": "x".repeat(60_000)}).to_string())).await.unwrap();
+    assert_eq!(stage.frame().await["type"], "pong");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_messages_closes_the_socket() {
+    for ping in [false, true] {
+        let mut stage = Stage::open(&["--relay-messages-per-minute", "60"]).await;
+        for _ in 0..60 {
+            let message = if ping { Message::Ping(Bytes::new()) } else { Message::text(r#"{"type":"pong"}"#) };
+            stage.editor.send(message).await.unwrap();
+        }
+        stage.say(json!({"type": "pong"})).await;
+        stage.say(json!({"type": "pong"})).await;
+        stage.say(json!({"type": "pong"})).await;
+        assert_eq!(stage.close_code().await, close::RATE_LIMITED);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_does_not_read_is_cut_off() {
+    let flags = ["--relay-send-queue-bytes", "4096", "--relay-messages-per-minute", "100000"];
+    let mut stage = Stage::open(&flags).await;
+    // Each is answered by an error, and nobody reads the answers.
+    let stream = async { while stage.editor.send(Message::text(r#"{"type":"x"}"#)).await.is_ok() {} };
+    tokio::select! {
+        () = stream => {}
+        _ = &mut stage.task => {}
+    }
+    let closes = stage.shared.metrics.closes.get_or_create(&[("code", "4001".to_owned())]).get();
+    assert_eq!(closes, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_stops_asks_editors_to_come_back_each_at_its_own_moment() {
+    let mut stage = Stage::open(&[]).await;
+    let started = Instant::now();
+    stage.shared.stop.cancel();
+    let frame = stage.frame().await;
+    assert_eq!(frame["type"], "reconnect");
+    assert!(frame["afterMs"].as_u64().unwrap() <= 2000);
+    assert_eq!(stage.close_code().await, close::RECONNECT);
+    assert!(started.elapsed() <= Duration::from_secs(30));
+    (&mut stage.task).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_outlives_its_login_and_not_its_token() {
+    let mut stage = Stage::open(&[]).await;
+    let delivered = stage.deliver(1);
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    delivered.await.unwrap().unwrap();
+    let started = Instant::now();
+    let failure = stage.frame().await;
+    assert_eq!((&failure["code"], &failure["terminal"]), (&json!("token_expired"), &json!(false)));
+    // An hour and the leeway; the frame counts whole seconds of a real clock.
+    let minutes = started.elapsed().as_secs_f64() / 60.0;
+    assert!((60.5..61.1).contains(&minutes), "{minutes}");
+    assert_eq!(stage.close_code().await, close::RECONNECT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_cannot_reach_the_minimum_binding_gets_nothing() {
+    let mut stage = Stage::open(&[]).await;
+    let facts = Facts {
+        id: ConnectionId::mint(),
+        user_code: user_code().unwrap(),
+        nonce: String::new(),
+        client_address: [127, 0, 0, 1].into(),
+        created_at: OffsetDateTime::now_utc(),
+        ttl: Duration::from_mins(10),
+        can_bind: false,
+    };
+    stage.id = facts.id;
+    let shared = stage.shared.clone();
+    let mut attempt = Attempt::open(facts, &*shared.backplane, shared.activate.clone(), shared.metrics.logins.clone());
+    for request in [Request::Look { known: None }, Request::Deliver(grant(1)), Request::Deny] {
+        let asking = stage.ask(request);
+        assert_eq!(poll_fn(|cx| attempt.poll(cx)).await, vec![]);
+        assert!(matches!(asking.await.unwrap(), Err(Refusal::EditorCannotBind)));
+    }
+}
