@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use vvs_runtime::{stop, telemetry};
 
 use crate::launch::Launch;
-use crate::settings::{Command, Pki};
+use crate::settings::Pki;
 
 mod demo;
 mod error;
@@ -22,7 +22,7 @@ mod settings;
 pub mod up;
 
 pub use error::Error;
-pub use settings::{Cli, Single, Up};
+pub use settings::{Cli, Command, Single, Up};
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<ExitCode, Error> {

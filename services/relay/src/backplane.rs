@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::{mpsc, oneshot};
+use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use tracing::Span;
 
@@ -14,7 +15,7 @@ use crate::id::ConnectionId;
 use crate::login::{Grant, Phase};
 use crate::refusal::Refusal;
 
-/// Requests that one login holds at once; what comes beyond is refused as draining would be.
+/// Requests that wait for one login's task at once.
 const MAILBOX: usize = 16;
 
 /// What may be asked of a login.
@@ -60,13 +61,12 @@ impl fmt::Debug for Envelope {
 pub(crate) type Mailbox = mpsc::Receiver<Envelope>;
 
 /// Finds logins, on this relay and on others.
-#[tonic::async_trait]
 pub(crate) trait Backplane: fmt::Debug + Send + Sync {
     /// Listens for one login until the registration is dropped.
     fn register(&self, id: ConnectionId) -> (Registration, Mailbox);
 
     /// Asks whoever holds the login; [`Refusal::Unknown`] when nobody does.
-    async fn ask(&self, id: ConnectionId, request: Request) -> Answer;
+    fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer>;
 }
 
 /// A login's place under its id; dropping it takes the login off the backplane.
@@ -96,7 +96,6 @@ struct Logins {
     held: HashMap<ConnectionId, (u64, mpsc::Sender<Envelope>)>,
 }
 
-#[tonic::async_trait]
 impl Backplane for Memory {
     fn register(&self, id: ConnectionId) -> (Registration, Mailbox) {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
@@ -117,18 +116,24 @@ impl Backplane for Memory {
         (Registration(Some(Box::new(remove))), mailbox)
     }
 
-    async fn ask(&self, id: ConnectionId, request: Request) -> Answer {
+    fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
         let envelope = Envelope { request, reply, span: Span::current() };
-        {
-            let mut logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let (_, sender) = logins.held.get_mut(&id).ok_or(Refusal::Unknown)?;
-            sender
-                .try_send(envelope)
-                .map_err(|cause| if cause.is_full() { Refusal::Draining } else { Refusal::Unknown })?;
-        }
-        // Dropped without an answer: the login went away while it was asked.
-        answer.await.unwrap_or(Err(Refusal::Unknown))
+        let sent = self.send(id, envelope);
+        Box::pin(async move {
+            sent?;
+            // Dropped without an answer: the login went away while it was asked.
+            answer.await.unwrap_or(Err(Refusal::Unknown))
+        })
+    }
+}
+
+impl Memory {
+    fn send(&self, id: ConnectionId, envelope: Envelope) -> Result<(), Refusal> {
+        let mut logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, sender) = logins.held.get_mut(&id).ok_or(Refusal::Unknown)?;
+        // Full: its task does not keep up, so come back later, as when it drains.
+        sender.try_send(envelope).map_err(|cause| if cause.is_full() { Refusal::Draining } else { Refusal::Unknown })
     }
 }
 

@@ -1,0 +1,134 @@
+//! Why the edge does not start, and why it does not pass a request on. What it did pass on is answered by others.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse as _, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, StatusCode};
+
+/// Why the edge cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{setting} is missing: it must say where the edge finds this role, as host:port")]
+    NoAddress { setting: &'static str },
+    #[error("{setting} is {value:?}, which is not host:port")]
+    BadAddress { setting: &'static str, value: String },
+    #[error("the public port cannot be set up: {0}")]
+    Listener(#[source] std::io::Error),
+}
+
+/// Why a request goes no further.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("too many requests from one address")]
+    Rate { wait: Duration },
+    #[error("too many connections from one address")]
+    AddressFull,
+    #[error("no host was named")]
+    NoHost,
+    #[error("another host was asked for")]
+    ForeignHost,
+    #[error("the method is not one of ours")]
+    Method,
+    #[error("the request is malformed")]
+    Malformed,
+    #[error("the body is too large")]
+    BodyTooLarge,
+    #[error("the body came too slowly")]
+    BodySlow,
+    #[error("{role} cannot be reached: {cause}")]
+    Unreachable { role: &'static str, cause: String },
+    #[error("{role} answered badly: {cause}")]
+    BadAnswer { role: &'static str, cause: String },
+    #[error("{role} did not answer in time")]
+    NoAnswer { role: &'static str },
+    #[error("the random generator failed: {0}")]
+    Random(#[from] vvs_auth::Error),
+}
+
+impl Refusal {
+    /// As log lines and the metric spell it, the status, and what a person is told: what is wrong, and what to do.
+    fn outside(&self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::Rate { .. } => {
+                ("request_rate", StatusCode::TOO_MANY_REQUESTS, "Too many requests. Wait, then try again.")
+            }
+            Self::AddressFull => (
+                "connections_per_address",
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many connections from your network. Close some, then try again.",
+            ),
+            Self::NoHost => ("no_host", StatusCode::BAD_REQUEST, "The request names no host. Send a Host header."),
+            Self::ForeignHost => (
+                "foreign_host",
+                StatusCode::MISDIRECTED_REQUEST,
+                "This server does not serve the host that was asked for. Use its public address.",
+            ),
+            Self::Method => ("method", StatusCode::METHOD_NOT_ALLOWED, "Only GET, HEAD and POST are understood here."),
+            Self::Malformed => ("malformed", StatusCode::BAD_REQUEST, "The request could not be read. Send it again."),
+            Self::BodyTooLarge => ("body_size", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large. Send less."),
+            Self::BodySlow => ("body_slow", StatusCode::REQUEST_TIMEOUT, "The request came too slowly. Try again."),
+            Self::Unreachable { .. } => (
+                "unreachable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "A part of this service cannot be reached. Try again in a few seconds.",
+            ),
+            Self::BadAnswer { .. } => (
+                "bad_answer",
+                StatusCode::BAD_GATEWAY,
+                "A part of this service stopped while it was answering. Try again in a few seconds.",
+            ),
+            Self::NoAnswer { .. } => (
+                "no_answer",
+                StatusCode::GATEWAY_TIMEOUT,
+                "A part of this service did not answer in time. Try again in a few seconds.",
+            ),
+            Self::Random(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong. Try again."),
+        }
+    }
+
+    pub(crate) fn reason(&self) -> &'static str {
+        self.outside().0
+    }
+
+    /// Whether it is our own trouble and not the client's doing.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.outside().1.is_server_error()
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Rate { wait } => Some(*wait),
+            Self::AddressFull => Some(Duration::from_secs(30)),
+            Self::Unreachable { .. } | Self::BadAnswer { .. } => Some(Duration::from_secs(5)),
+            Self::NoHost
+            | Self::ForeignHost
+            | Self::Method
+            | Self::Malformed
+            | Self::BodyTooLarge
+            | Self::BodySlow
+            | Self::NoAnswer { .. }
+            | Self::Random(_) => None,
+        }
+    }
+
+    pub(crate) fn answer(&self) -> Response {
+        let (_, status, text) = self.outside();
+        let headers = [
+            (CONTENT_TYPE, "text/plain; charset=utf-8"),
+            (CACHE_CONTROL, "no-store"),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        let mut response = (status, headers, format!("{text}\n")).into_response();
+        if let Some(wait) = self.retry_after() {
+            // Rounded up: whoever obeys must not come too early.
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+        }
+        if matches!(self, Self::Method) {
+            response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+        }
+        response
+    }
+}

@@ -1,0 +1,152 @@
+//! What happens to every request: who asks, may it, where to, and what is written down about it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Extension, Request, State};
+use axum::response::Response;
+use http::Method;
+use prometheus_client::metrics::family::Family;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+use vvs_auth::key::random;
+use vvs_auth::peer::{Peers, Role};
+use vvs_runtime::Process;
+use vvs_runtime::http::{Admission, Connection, Guard};
+use vvs_runtime::metrics::{Counters, count};
+use vvs_runtime::origin::Origin;
+use vvs_runtime::trace;
+
+use crate::error::{Error, Refusal};
+use crate::forward::Hop;
+use crate::header::{self, Caller};
+use crate::limit::{Limits, Place};
+use crate::settings::Settings;
+use crate::{address, forward};
+
+/// The one path that leads to the relay.
+const WS: &str = "/ws";
+
+/// Everything that the edge knows.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    pub(crate) limits: Limits,
+    pub(crate) settings: Settings,
+    pub(crate) public_url: Origin,
+    pub(crate) tasks: TaskTracker,
+    relay: Hop,
+    web: Hop,
+    refused: Counters,
+}
+
+impl Edge {
+    pub(crate) fn new(
+        settings: Settings,
+        peers: &Arc<Peers>,
+        public_url: Origin,
+        process: &Process,
+    ) -> Result<Self, Error> {
+        let hop = |role, setting, addr| Hop::new(role, setting, addr, process.identity.clone(), peers);
+        let relay = hop(Role::Relay, "VVS_GATEWAY_RELAY_ADDR", settings.relay_addr.as_deref())?;
+        let web = hop(Role::Web, "VVS_GATEWAY_WEB_ADDR", settings.web_addr.as_deref())?;
+        let limits =
+            Limits::new(settings.requests_per_minute, settings.max_connections, settings.max_connections_per_address);
+        let refused: Counters = Family::default();
+        process.metrics.register(
+            "vvs_gateway_refused",
+            "Requests that the edge did not pass on, by reason",
+            refused.clone(),
+        );
+        Ok(Self { limits, settings, public_url, tasks: process.tasks.clone(), relay, web, refused })
+    }
+
+    /// Lets a connection in. A trusted proxy's are counted together with everyone's only.
+    pub(crate) fn admission(self: Arc<Self>) -> Admission {
+        Arc::new(move |remote: SocketAddr| {
+            let connection = self.limits.connection().ok_or("connections")?;
+            if self.is_proxy(remote.ip()) {
+                return Ok(Arc::new(connection) as Guard);
+            }
+            let place = self.limits.place(remote.ip()).map_err(|refusal| refusal.reason())?;
+            Ok(Arc::new((connection, place)) as Guard)
+        })
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        address::is_trusted(address, &self.settings.trusted_proxies)
+    }
+
+    /// Decides whether a request goes on; the place is what it holds while it is under way.
+    fn check(&self, request: &Request, remote: IpAddr, client: IpAddr) -> Result<Option<Place>, Refusal> {
+        self.limits.request(client)?;
+        address::check_host(request.uri(), request.headers(), &self.public_url)?;
+        if ![Method::GET, Method::HEAD, Method::POST].contains(request.method()) {
+            return Err(Refusal::Method);
+        }
+        if !request.uri().path().starts_with('/') {
+            return Err(Refusal::Malformed);
+        }
+        // The proxy's connections are not the client's, so what the client has under way stands for them.
+        let behind_proxy = self.is_proxy(remote) && !self.is_proxy(client);
+        behind_proxy.then(|| self.limits.place(client)).transpose()
+    }
+
+    async fn pass(&self, request: Request, caller: &Caller, connection: Connection) -> Result<Response, Refusal> {
+        let place = self.check(&request, connection.remote.ip(), caller.address)?;
+        if request.uri().path() == WS {
+            let held = Arc::new((connection.guard, place));
+            return forward::websocket(self, &self.relay, request, caller, held).await;
+        }
+        forward::page(self, &self.web, request, caller).await
+    }
+}
+
+/// Everything goes one way; a path of its own would only add an answer that we did not check.
+pub(crate) fn router(edge: Arc<Edge>) -> Router {
+    Router::new().fallback(serve).with_state(edge)
+}
+
+async fn serve(
+    State(edge): State<Arc<Edge>>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+) -> Response {
+    let began = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // The root of a trace: what a stranger says about traces is not adopted.
+    let span = trace::http_span(&method, if path == WS { WS } else { "" }, &path);
+    let address = address::client(connection.remote.ip(), request.headers(), &edge.settings.trusted_proxies);
+    let (request_id, answer) = match random::<16>() {
+        Ok(id) => {
+            let caller = Caller { address, request_id: format!("{:032x}", u128::from_be_bytes(id)) };
+            let answer = edge.pass(request, &caller, connection).instrument(span.clone()).await;
+            (caller.request_id, answer)
+        }
+        Err(cause) => (String::new(), Err(cause.into())),
+    };
+    let (mut response, reason) = match answer {
+        Ok(response) => (response, None),
+        Err(refusal) => {
+            count(&edge.refused, "reason", refusal.reason());
+            if refusal.is_ours() {
+                tracing::warn!(request_id, "{refusal}");
+            }
+            (refusal.answer(), Some(refusal.reason()))
+        }
+    };
+    header::sign(response.headers_mut(), &request_id, &edge.public_url);
+    trace::answered(&span, response.status());
+    tracing::info!(
+        method = method.as_str(),
+        path,
+        status = response.status().as_u16(),
+        duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        client = %address,
+        request_id,
+        refused = reason,
+        "request"
+    );
+    response
+}

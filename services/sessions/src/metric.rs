@@ -1,0 +1,36 @@
+//! What this role counts. The exporter puts `_total` behind each name.
+
+use prometheus_client::metrics::counter::Counter;
+use vvs_runtime::metrics::{Counters, Metrics, count};
+
+use crate::Error;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    pub(crate) created: Counter,
+    pub(crate) activated: Counter,
+    pub(crate) swept: Counter,
+    pub(crate) database_errors: Counters,
+}
+
+impl Counts {
+    pub(crate) fn register(metrics: &Metrics) -> Self {
+        let counts = Self::default();
+        metrics.register("vvs_sessions_created", "Sessions made, pending at first", counts.created.clone());
+        metrics.register("vvs_sessions_activated", "Sessions whose editor has its token", counts.activated.clone());
+        metrics.register("vvs_sessions_swept", "Sessions that nobody activated in time", counts.swept.clone());
+        metrics.register(
+            "vvs_database_errors",
+            "What the database did not do, by kind of failure",
+            counts.database_errors.clone(),
+        );
+        counts
+    }
+
+    /// Counts what failed because of the database.
+    pub(crate) fn failed(&self, error: &Error) {
+        if let Error::Database { kind, .. } = error {
+            count(&self.database_errors, "kind", *kind);
+        }
+    }
+}

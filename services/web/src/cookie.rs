@@ -1,0 +1,178 @@
+//! What a browser keeps for us: its own random id, and sealed under that id the sign-in and the logins it has seen, a cookie
+//! each, so that two tabs that answer at the same time overwrite nothing of each other. Knows no route.
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use vvs_auth::Error;
+use vvs_auth::key::{Keyring, base64url, from_base64url, random};
+use vvs_runtime::origin::Origin;
+
+use crate::identity::SignIn;
+use crate::login::{ConnectionId, Entry};
+
+/// Logins that one browser remembers.
+const MAX_LOGINS: usize = 8;
+/// How long the success page can be looked at again, behind a login's own time, in seconds.
+const AFTERWARDS: i64 = 3600;
+
+/// Names one browser: 16 random bytes, base64url. What is sealed for one is nothing to any other.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct BrowserId(String);
+
+impl BrowserId {
+    fn mint() -> Result<Self, Error> {
+        Ok(Self(base64url(&random::<16>()?)))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        (from_base64url(text)?.len() == 16).then(|| Self(text.to_owned()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The names and the seal of this installation's cookies.
+pub(crate) struct Cookies {
+    keys: Keyring,
+    prefix: String,
+    secure: bool,
+}
+
+impl Cookies {
+    pub(crate) fn new(keys: &Keyring, public_url: &Origin) -> Result<Self, Error> {
+        let secure = public_url.is_secure();
+        // Cookies do not know ports (RFC 6265, section 8.5), so on one machine the name has to.
+        let port = public_url.authority().rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(80_u16);
+        let prefix = if secure { "__Host-vvs-".to_owned() } else { format!("vvs-{port}-") };
+        Ok(Self { keys: keys.derive("vvs.web.cookie")?, prefix, secure })
+    }
+
+    /// What a request brings along.
+    pub(crate) fn read(&self, headers: &HeaderMap) -> Jar {
+        let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+        let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let ours: Vec<_> = pairs.filter_map(|(name, value)| Some((name.strip_prefix(&self.prefix)?, value))).collect();
+        let browser = ours.iter().find_map(|(name, value)| (*name == "browser").then(|| BrowserId::parse(value))?);
+        let Some(browser) = browser else { return Jar::default() };
+        let sign_in = ours.iter().find_map(|(name, value)| (*name == "sign-in").then(|| self.open(name, &browser, value))?);
+        let logins = ours.iter().filter_map(|(name, value)| {
+            Some((name.strip_prefix("login-")?.parse().ok()?, self.open(name, &browser, value)?))
+        });
+        Jar { logins: logins.collect(), sign_in, browser: Some(browser), set: Vec::new() }
+    }
+
+    fn open<T: DeserializeOwned>(&self, name: &str, browser: &BrowserId, value: &str) -> Option<T> {
+        let plain = self.keys.open(&self.context(name, browser), &from_base64url(value)?).ok()?;
+        serde_json::from_slice(&plain).ok()
+    }
+
+    fn seal<T: Serialize>(&self, name: &str, browser: &BrowserId, content: &T) -> Result<String, Error> {
+        // Structs of texts and numbers always have a JSON form.
+        let plain = serde_json::to_vec(content).map_err(|_cause| Error::Sealed)?;
+        Ok(base64url(&self.keys.seal(&self.context(name, browser), &plain)?))
+    }
+
+    fn context(&self, name: &str, browser: &BrowserId) -> String {
+        format!("{}{name} {}", self.prefix, browser.as_str())
+    }
+
+    fn line(&self, name: &str, value: &str, max_age: Option<i64>) -> HeaderValue {
+        let secure = if self.secure { "; Secure" } else { "" };
+        let max_age = max_age.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
+        let line = format!("{}{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{max_age}", self.prefix);
+        // Names and values are base64url and always fit.
+        HeaderValue::try_from(line).unwrap_or(HeaderValue::from_static(""))
+    }
+}
+
+/// One browser's cookies, and what the answer changes of them.
+#[derive(Default)]
+pub(crate) struct Jar {
+    browser: Option<BrowserId>,
+    pub(crate) sign_in: Option<SignIn>,
+    logins: Vec<(ConnectionId, Entry)>,
+    /// `Set-Cookie` by name, so that the last word is the only one.
+    set: Vec<(String, HeaderValue)>,
+}
+
+impl Jar {
+    /// The browser's id, if it brought one.
+    pub(crate) fn known_browser(&self) -> Option<&BrowserId> {
+        self.browser.as_ref()
+    }
+
+    /// The browser's id, made now if it has none. Never on a POST: one from another site comes without cookies, and a new
+    /// id would spoil the pages that the browser has open.
+    pub(crate) fn browser(&mut self, cookies: &Cookies) -> Result<BrowserId, Error> {
+        if let Some(browser) = &self.browser {
+            return Ok(browser.clone());
+        }
+        let browser = BrowserId::mint()?;
+        self.put("browser", cookies.line("browser", browser.as_str(), None));
+        self.browser = Some(browser.clone());
+        Ok(browser)
+    }
+
+    /// Without an age: what a form was made for must be known when it is sent, be it too old by then or not.
+    pub(crate) fn sign_in(&mut self, cookies: &Cookies, sign_in: SignIn) -> Result<(), Error> {
+        let sealed = cookies.seal("sign-in", &self.browser(cookies)?, &sign_in)?;
+        self.put("sign-in", cookies.line("sign-in", &sealed, None));
+        self.sign_in = Some(sign_in);
+        Ok(())
+    }
+
+    pub(crate) fn sign_out(&mut self, cookies: &Cookies) {
+        self.put("sign-in", cookies.line("sign-in", "", Some(0)));
+        self.sign_in = None;
+    }
+
+    pub(crate) fn login(&self, id: ConnectionId) -> Option<&Entry> {
+        self.logins.iter().find_map(|(known, entry)| (*known == id).then_some(entry))
+    }
+
+    /// The login that was last brought to an end here.
+    pub(crate) fn last_acked(&self) -> Option<ConnectionId> {
+        let acked = self.logins.iter().filter(|(_, entry)| entry.acked);
+        acked.max_by_key(|(_, entry)| entry.expires_at).map(|(id, _)| *id)
+    }
+
+    /// Keeps what is known of a login, at the cost of the oldest when there are too many: links that others made must not
+    /// fill up the header.
+    pub(crate) fn remember(
+        &mut self,
+        cookies: &Cookies,
+        id: ConnectionId,
+        entry: Entry,
+        now: i64,
+    ) -> Result<(), Error> {
+        let name = format!("login-{id}");
+        let sealed = cookies.seal(&name, &self.browser(cookies)?, &entry)?;
+        let max_age = entry.expires_at.saturating_sub(now).max(0) + AFTERWARDS;
+        self.put(&name, cookies.line(&name, &sealed, Some(max_age)));
+        self.logins.retain(|(known, _)| *known != id);
+        self.logins.sort_by_key(|(_, entry)| entry.expires_at);
+        while self.logins.len() >= MAX_LOGINS {
+            let name = format!("login-{}", self.logins.remove(0).0);
+            self.put(&name, cookies.line(&name, "", Some(0)));
+        }
+        self.logins.push((id, entry));
+        Ok(())
+    }
+
+    fn put(&mut self, name: &str, line: HeaderValue) {
+        self.set.retain(|(known, _)| known != name);
+        self.set.push((name.to_owned(), line));
+    }
+
+    /// The `Set-Cookie` headers of the answer.
+    pub(crate) fn into_set(self) -> impl Iterator<Item = HeaderValue> {
+        self.set.into_iter().map(|(_, line)| line)
+    }
+}
+
+#[cfg(test)]
+mod tests;

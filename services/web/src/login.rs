@@ -1,0 +1,198 @@
+//! One login as one browser sees it: what the relay knows, what the browser remembers, and what follows from both. Knows
+//! no cookie, no page and no call.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::{Builder, Uuid, Variant, Version};
+use vvs_auth::key::Keyring;
+
+use crate::error::Refusal;
+use crate::identity::SignIn;
+use crate::page::Editor;
+
+/// Names one login: a UUID v4 (RFC 9562) in lower case. An address, never an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnectionId(Uuid);
+
+/// The text names no login.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl FromStr for ConnectionId {
+    type Err = Malformed;
+
+    /// Takes the one spelling that relays make.
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let id = Uuid::try_parse(text).map_err(|_cause| Malformed)?;
+        let is_ours = id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122;
+        if is_ours && text == id.to_string() { Ok(Self(id)) } else { Err(Malformed) }
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How far a login has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Waiting,
+    Held,
+    Sent,
+    Away,
+    Acked,
+    Denied,
+    Cancelled,
+    Expired,
+    Burned,
+}
+
+impl State {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Waiting,
+        Self::Held,
+        Self::Sent,
+        Self::Away,
+        Self::Acked,
+        Self::Denied,
+        Self::Cancelled,
+        Self::Expired,
+        Self::Burned,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "WAITING",
+            Self::Held => "HELD",
+            Self::Sent => "SENT",
+            Self::Away => "AWAY",
+            Self::Acked => "ACKED",
+            Self::Denied => "DENIED",
+            Self::Cancelled => "CANCELLED",
+            Self::Expired => "EXPIRED",
+            Self::Burned => "BURNED",
+        }
+    }
+
+    /// Nothing more comes of it.
+    fn is_failed(self) -> bool {
+        match self {
+            Self::Denied | Self::Cancelled | Self::Expired | Self::Burned => true,
+            Self::Waiting | Self::Held | Self::Sent | Self::Away | Self::Acked => false,
+        }
+    }
+}
+
+/// What the relay knows of a login.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub(crate) state: State,
+    pub(crate) user_code: String,
+    pub(crate) editor: Editor,
+    /// Where the editor connected from.
+    pub(crate) address: IpAddr,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) expires_at: OffsetDateTime,
+}
+
+/// What a browser remembers of a login that it has seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Seconds since 1970.
+    pub(crate) expires_at: i64,
+    /// The delivery that this browser's approval led to.
+    pub(crate) approved: Option<String>,
+    pub(crate) acked: bool,
+}
+
+impl Entry {
+    pub(crate) fn new(view: &View) -> Self {
+        Self { expires_at: view.expires_at.unix_timestamp(), approved: None, acked: false }
+    }
+
+    /// Until then, a login that no relay holds is one whose editor may come back.
+    fn is_live(&self, now: OffsetDateTime) -> bool {
+        now.unix_timestamp() < self.expires_at
+    }
+}
+
+/// Where a login stands for one browser.
+pub(crate) enum Standing {
+    /// Waits for a decision.
+    Open(View),
+    /// Waits for its editor.
+    Away,
+    /// Approved here; the editor has not confirmed it.
+    Sent,
+    /// Approved here and in the editor; what the relay knows, while it knows it.
+    Done(Option<View>),
+}
+
+/// Where a login stands, or why there is nothing to see of it.
+pub(crate) fn stand(
+    found: Result<View, Refusal>,
+    entry: Option<&Entry>,
+    now: OffsetDateTime,
+) -> Result<Standing, Refusal> {
+    let approved = entry.is_some_and(|entry| entry.approved.is_some());
+    match found {
+        Ok(view) => match view.state {
+            State::Waiting => Ok(Standing::Open(view)),
+            State::Away if !approved => Ok(Standing::Away),
+            State::Held | State::Sent | State::Away if approved => Ok(Standing::Sent),
+            State::Held | State::Sent | State::Away => Err(Refusal::Claimed),
+            State::Acked if approved => Ok(Standing::Done(Some(view))),
+            State::Acked | State::Denied | State::Cancelled | State::Expired | State::Burned => Err(Refusal::Over),
+        },
+        Err(Refusal::EditorAway) => Ok(if approved { Standing::Sent } else { Standing::Away }),
+        Err(Refusal::Unknown) => match entry {
+            Some(entry) if entry.acked => Ok(Standing::Done(None)),
+            Some(entry) if entry.is_live(now) => Ok(if approved { Standing::Sent } else { Standing::Away }),
+            Some(_) | None => Err(Refusal::Unknown),
+        },
+        Err(other) => Err(other),
+    }
+}
+
+/// Whether an approval may go on. Which of several approvals has the login is for the relay to say: it alone cannot be
+/// overtaken, and a form that was sent twice by a double click must not meet itself.
+pub(crate) fn may_deliver(
+    found: Result<View, Refusal>,
+    entry: Option<&Entry>,
+    now: OffsetDateTime,
+) -> Result<View, Refusal> {
+    match found {
+        Ok(view) if view.state.is_failed() => Err(Refusal::Over),
+        found => or_away(found, entry, now),
+    }
+}
+
+/// A login that nobody holds while its time lasts belongs to an editor that may come back.
+pub(crate) fn or_away<T>(
+    answer: Result<T, Refusal>,
+    entry: Option<&Entry>,
+    now: OffsetDateTime,
+) -> Result<T, Refusal> {
+    match answer {
+        Err(Refusal::Unknown) if entry.is_some_and(|entry| entry.is_live(now)) => Err(Refusal::EditorAway),
+        answer => answer,
+    }
+}
+
+/// Names the delivery of this login to this user: the same however often it is asked for, and no client can choose it.
+pub(crate) fn request_id(keys: &Keyring, id: ConnectionId, sign_in: &SignIn) -> String {
+    let SignIn { provider, subject, provider_session, .. } = sign_in;
+    let mac = keys.mac(&[&id.to_string(), provider, subject, provider_session]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&mac[..16]);
+    Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! The pages: what each of them shows, and with which status. Knows no route, no cookie, no relay and no provider.
+
+use std::{fmt, net::IpAddr};
+
+use askama::Template;
+use http::{Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+
+use crate::{
+    failure::Reason,
+    header::{self, Kind, Nonce},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// What stands on every page.
+pub(crate) struct Shell {
+    pub(crate) nonce: Nonce,
+    /// The development provider is active, and the page has to say so.
+    pub(crate) development: bool,
+}
+
+pub(crate) trait Page: Template {
+    const KIND: Kind;
+
+    fn shell(&self) -> &Shell;
+
+    fn status(&self) -> StatusCode {
+        StatusCode::OK
+    }
+}
+
+/// The whole answer: status, headers and text.
+pub(crate) fn answer<P: Page>(page: &P) -> Response<String> {
+    let (status, headers, body) = match page.render() {
+        Ok(html) => (page.status(), header::page(P::KIND, &page.shell().nonce), html),
+        Err(cause) => {
+            tracing::error!(%cause, "a page could not be rendered");
+            (StatusCode::INTERNAL_SERVER_ERROR, header::common(), String::new())
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The development provider's sign-in.
+#[derive(Template)]
+#[template(path = "login.html")]
+pub(crate) struct Login {
+    pub(crate) shell: Shell,
+    pub(crate) connection_id: String,
+    pub(crate) csrf: SecretString,
+    pub(crate) user_code: UserCode,
+    /// How long the login can still be approved.
+    pub(crate) expires_in: Duration,
+    /// What was sent before, when the page is shown again.
+    pub(crate) email: String,
+    pub(crate) name: String,
+    /// What is wrong with `email`.
+    pub(crate) problem: Option<&'static str>,
+}
+
+impl Login {
+    fn time_left(&self) -> String {
+        if self.expires_in < Duration::MINUTE { "minute at most".to_owned() } else { in_words(self.expires_in) }
+    }
+}
+
+impl Page for Login {
+    const KIND: Kind = Kind::Form;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
+    fn status(&self) -> StatusCode {
+        if self.problem.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+    }
+}
+
+/// Shows who would sign in which editor, and asks for a decision.
+#[derive(Template)]
+#[template(path = "approval.html")]
+pub(crate) struct Approval {
+    pub(crate) shell: Shell,
+    pub(crate) connection_id: String,
+    pub(crate) csrf: SecretString,
+    pub(crate) account: Account,
+    pub(crate) user_code: UserCode,
+    pub(crate) editor: Editor,
+    /// Where the editor connected from.
+    pub(crate) address: IpAddr,
+    pub(crate) place: Place,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) now: OffsetDateTime,
+    /// The form came back without its tick.
+    pub(crate) unconfirmed: bool,
+}
+
+impl Approval {
+    fn created(&self) -> String {
+        self.created_at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+    }
+
+    /// Both relative and absolute, because the page may stay open and the relative part grows old.
+    fn age(&self) -> String {
+        let age = (self.now - self.created_at).max(Duration::ZERO);
+        let at = self.created_at.to_offset(UtcOffset::UTC);
+        format!("{} ago, at {:02}:{:02} UTC", in_words(age), at.hour(), at.minute())
+    }
+}
+
+impl Page for Approval {
+    const KIND: Kind = Kind::Form;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
+    fn status(&self) -> StatusCode {
+        if self.unconfirmed { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+    }
+}
+
+/// Approved, and the editor has not acknowledged yet: sends the same approval again.
+#[derive(Template)]
+#[template(path = "delivery.html")]
+pub(crate) struct Delivery {
+    pub(crate) shell: Shell,
+    pub(crate) connection_id: String,
+    pub(crate) csrf: SecretString,
+    pub(crate) trouble: Trouble,
+    pub(crate) request_id: String,
+}
+
+impl Page for Delivery {
+    const KIND: Kind = Kind::Form;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+/// Not approved yet, and the editor's connection is gone but may come back.
+#[derive(Template)]
+#[template(path = "waiting.html")]
+pub(crate) struct Waiting {
+    pub(crate) shell: Shell,
+    pub(crate) connection_id: String,
+}
+
+impl Page for Waiting {
+    const KIND: Kind = Kind::Text;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+}
+
+#[derive(Template)]
+#[template(path = "denied.html")]
+pub(crate) struct Denied {
+    pub(crate) shell: Shell,
+}
+
+impl Page for Denied {
+    const KIND: Kind = Kind::Text;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+}
+
+#[derive(Template)]
+#[template(path = "success.html")]
+pub(crate) struct Success {
+    pub(crate) shell: Shell,
+    pub(crate) account: Account,
+    pub(crate) editor: Editor,
+}
+
+impl Page for Success {
+    const KIND: Kind = Kind::Text;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+}
+
+#[derive(Template)]
+#[template(path = "failure.html")]
+pub(crate) struct Failure {
+    pub(crate) shell: Shell,
+    pub(crate) reason: Reason,
+    /// Where "Try again" leads, a path of ours; none where trying again is no use.
+    pub(crate) again: Option<String>,
+    pub(crate) request_id: String,
+}
+
+impl Page for Failure {
+    const KIND: Kind = Kind::Text;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
+    fn status(&self) -> StatusCode {
+        self.reason.status()
+    }
+}
+
+/// The code that stands in the editor too, as `XXXX-XXXX`.
+pub(crate) struct UserCode(pub(crate) String);
+
+impl UserCode {
+    /// Letter by letter, with a pause between the groups: a screen reader would try to say the code as a word.
+    fn spelled(&self) -> String {
+        let spell = |group: &str| group.chars().map(String::from).collect::<Vec<_>>().join(" ");
+        self.0.split('-').map(spell).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl fmt::Display for UserCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who is signed in to the browser. No picture: it would tell the picture's host who signs in and when.
+pub(crate) struct Account {
+    pub(crate) name: Option<String>,
+    pub(crate) email: Option<String>,
+}
+
+impl Account {
+    fn title(&self) -> &str {
+        self.name.as_deref().or(self.email.as_deref()).unwrap_or("An account without a name")
+    }
+
+    /// The email, unless it is the title already.
+    fn second_line(&self) -> Option<&str> {
+        self.name.as_ref().and(self.email.as_deref())
+    }
+
+    fn initials(&self) -> String {
+        let mut words = self.title().split_whitespace().filter_map(|word| word.chars().find(|c| c.is_alphanumeric()));
+        let first = words.next();
+        let last = if self.name.is_some() { words.next_back() } else { None };
+        first.into_iter().chain(last).flat_map(char::to_uppercase).collect()
+    }
+}
+
+/// What the editor says about itself; a bare one says nothing.
+pub(crate) struct Editor {
+    pub(crate) app: Option<App>,
+    pub(crate) device: Option<Device>,
+}
+
+pub(crate) struct App {
+    pub(crate) name: String,
+    /// May be empty.
+    pub(crate) version: String,
+}
+
+pub(crate) struct Device {
+    pub(crate) name: String,
+    /// May be empty.
+    pub(crate) os: String,
+}
+
+/// How the editor's address compares with the browser's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    ThisMachine,
+    SameNetwork,
+    OtherNetwork,
+    /// One is IPv4 and the other IPv6, which one machine may well use at the same time.
+    Incomparable,
+}
+
+impl Place {
+    /// An IPv6 host changes the lower half of its address at will, so that only the upper half counts.
+    pub(crate) fn compare(editor: IpAddr, browser: IpAddr) -> Self {
+        let (editor, browser) = (editor.to_canonical(), browser.to_canonical());
+        let same = match (editor, browser) {
+            _ if editor.is_loopback() && browser.is_loopback() => return Self::ThisMachine,
+            (IpAddr::V4(editor), IpAddr::V4(browser)) => editor == browser,
+            (IpAddr::V6(editor), IpAddr::V6(browser)) => editor.segments()[..4] == browser.segments()[..4],
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Self::Incomparable,
+        };
+        if same { Self::SameNetwork } else { Self::OtherNetwork }
+    }
+}
+
+/// Why an approved sign-in is not in the editor yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It was sent, and the editor has not answered.
+    Unacknowledged,
+    /// The editor's connection is gone and may come back.
+    EditorAway,
+    /// A role or the provider does not answer.
+    Unavailable,
+}
+
+impl Trouble {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Unacknowledged => "It was sent to your editor, which has not confirmed it so far.",
+            Self::EditorAway => "Your editor has lost its connection. It gets the sign-in as soon as it is back.",
+            Self::Unavailable => "A part of VVS does not answer at the moment. Your approval is not lost.",
+        }
+    }
+}
+
+/// In the largest whole unit up to hours, rounded down.
+fn in_words(span: Duration) -> String {
+    let (count, unit) = match span.whole_seconds() {
+        seconds @ ..60 => (seconds, "second"),
+        seconds @ 60..3600 => (seconds / 60, "minute"),
+        seconds => (seconds / 3600, "hour"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,286 @@
+//! Every page with sample data: its text compared with `snapshots/`, and what all of them promise.
+
+use std::{fs, path::Path};
+
+use super::*;
+use crate::asset::ASSETS;
+
+const CONNECTION: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
+const HOSTILE: &str = r#"</bdi><script>alert("1")</script> ' onload=x"#;
+
+fn shell() -> Shell {
+    Shell { nonce: Nonce::new([0; 16]), development: true }
+}
+
+fn csrf() -> SecretString {
+    "csrf-of-this-page".into()
+}
+
+fn ada() -> Account {
+    Account { name: Some("Ada Lovelace".to_owned()), email: Some("ada@example.com".to_owned()) }
+}
+
+fn laptop() -> Editor {
+    Editor {
+        app: Some(App { name: "VVS Editor".to_owned(), version: "1.4.0".to_owned() }),
+        device: Some(Device { name: "Ada’s laptop".to_owned(), os: "Debian 13".to_owned() }),
+    }
+}
+
+fn login() -> Login {
+    Login {
+        shell: shell(),
+        connection_id: CONNECTION.to_owned(),
+        csrf: csrf(),
+        user_code: UserCode("WXBK-RTQH".to_owned()),
+        expires_in: Duration::seconds(595),
+        email: String::new(),
+        name: String::new(),
+        problem: None,
+    }
+}
+
+fn approval() -> Approval {
+    let now = OffsetDateTime::UNIX_EPOCH + Duration::days(20_000) + Duration::seconds(34_872);
+    Approval {
+        shell: shell(),
+        connection_id: CONNECTION.to_owned(),
+        csrf: csrf(),
+        account: ada(),
+        user_code: UserCode("WXBK-RTQH".to_owned()),
+        editor: laptop(),
+        address: IpAddr::from([203, 0, 113, 7]),
+        place: Place::SameNetwork,
+        created_at: now - Duration::seconds(12),
+        now,
+        unconfirmed: false,
+    }
+}
+
+fn delivery() -> Delivery {
+    Delivery {
+        shell: shell(),
+        connection_id: CONNECTION.to_owned(),
+        csrf: csrf(),
+        trouble: Trouble::EditorAway,
+        request_id: "4bf92f3577b34da6".to_owned(),
+    }
+}
+
+fn failure(reason: Reason) -> Failure {
+    let again = (reason == Reason::Unavailable).then(|| format!("/login?connection_id={CONNECTION}"));
+    Failure { shell: shell(), reason, again, request_id: "4bf92f3577b34da6".to_owned() }
+}
+
+const REASONS: [(&str, Reason); 17] = [
+    ("malformed-link", Reason::MalformedLink),
+    ("malformed-form", Reason::MalformedForm),
+    ("login-over", Reason::LoginOver),
+    ("editor-refused", Reason::EditorRefused),
+    ("editor-cannot-bind", Reason::EditorCannotBind),
+    ("claimed", Reason::Claimed),
+    ("cross-site", Reason::CrossSite),
+    ("stale-form", Reason::StaleForm),
+    ("other-browser", Reason::OtherBrowser),
+    ("not-signed-in", Reason::NotSignedIn),
+    ("development-only", Reason::DevelopmentOnly),
+    ("not-found", Reason::NotFound),
+    ("wrong-method", Reason::WrongMethod),
+    ("wrong-host", Reason::WrongHost),
+    ("too-many", Reason::TooMany),
+    ("unavailable", Reason::Unavailable),
+    ("broken", Reason::Broken),
+];
+
+/// Every page there is, by the name of its snapshot.
+fn gallery() -> Vec<(String, Response<String>)> {
+    let bare = Editor { app: None, device: None };
+    let mut pages = vec![
+        ("login", answer(&login())),
+        (
+            "login-problem",
+            answer(&Login { email: "ada@".to_owned(), problem: Some("Enter a whole email address."), ..login() }),
+        ),
+        ("approval", answer(&approval())),
+        ("approval-unconfirmed", answer(&Approval { unconfirmed: true, place: Place::OtherNetwork, ..approval() })),
+        ("approval-bare", answer(&Approval { editor: bare, place: Place::ThisMachine, ..approval() })),
+        ("delivery", answer(&delivery())),
+        ("delivery-unacknowledged", answer(&Delivery { trouble: Trouble::Unacknowledged, ..delivery() })),
+        ("delivery-unavailable", answer(&Delivery { trouble: Trouble::Unavailable, ..delivery() })),
+        ("waiting", answer(&Waiting { shell: shell(), connection_id: CONNECTION.to_owned() })),
+        ("denied", answer(&Denied { shell: shell() })),
+        ("success", answer(&Success { shell: shell(), account: ada(), editor: laptop() })),
+    ];
+    pages.extend(REASONS.map(|(name, reason)| (name, answer(&failure(reason)))));
+    pages.into_iter().map(|(name, page)| (name.to_owned(), page)).collect()
+}
+
+/// The tags of a page, each from its `<` to its `>`.
+fn tags(html: &str) -> impl Iterator<Item = &str> {
+    html.split('<').skip(1).filter_map(|rest| rest.split('>').next())
+}
+
+/// Run with `VVS_REGENERATE=1` after a change of a page, and look at what changed.
+#[test]
+fn every_page_is_its_snapshot() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots");
+    for (name, page) in gallery() {
+        let file = folder.join(format!("{name}.html"));
+        if std::env::var_os("VVS_REGENERATE").is_some() {
+            fs::write(&file, page.body()).unwrap();
+        }
+        let expected = fs::read_to_string(&file).unwrap_or_default();
+        assert!(expected == *page.body(), "{name} differs from its snapshot: run this test with VVS_REGENERATE=1");
+    }
+}
+
+#[test]
+fn no_snapshot_is_left_of_a_page_that_is_gone() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), gallery().len());
+}
+
+#[test]
+fn every_page_has_a_title_one_heading_and_a_main_part() {
+    for (name, page) in gallery() {
+        let count = |text: &str| page.body().matches(text).count();
+        assert_eq!((count("<h1>"), count("<main "), count("<title>")), (1, 1, 1), "{name}");
+        assert!(page.body().starts_with("<!doctype html>\n<html lang=\"en\">"), "{name}");
+    }
+}
+
+#[test]
+fn no_page_holds_an_inline_script_style_or_handler() {
+    for (name, page) in gallery() {
+        for tag in tags(page.body()) {
+            let script = tag.starts_with("script");
+            assert!(!script || tag.contains(" src=\"/assets/") && tag.contains(" nonce=\"AAAAAAAAAAAAAAAAAAAAAA\""));
+            assert!(!tag.starts_with("style") && !tag.contains(" style=") && !tag.contains(" on"), "{name}: {tag}");
+        }
+    }
+}
+
+#[test]
+fn the_state_leaves_the_address_before_a_page_loads_anything_else() {
+    for (name, page) in gallery() {
+        let first = tags(page.body()).find(|tag| tag.contains("src=") || tag.contains("href=")).unwrap();
+        assert!(first.starts_with("script src=\"/assets/state.js\"") && !first.contains("defer"), "{name}: {first}");
+    }
+}
+
+#[test]
+fn every_file_that_a_page_loads_is_served() {
+    for (name, page) in gallery() {
+        for path in page.body().split('"').filter(|value| value.starts_with("/assets/")) {
+            assert!(ASSETS.iter().any(|asset| asset.path == path), "{name} loads {path}");
+        }
+        assert!(!page.body().contains("://"), "{name} names another host");
+    }
+}
+
+#[test]
+fn every_form_is_a_post_with_a_csrf_value_from_a_page_that_sends_its_origin() {
+    for (name, page) in gallery() {
+        let forms = page.body().split("<form ").skip(1).collect::<Vec<_>>();
+        for form in &forms {
+            assert!(form.starts_with("method=\"post\" action=\"/"), "{name}");
+            assert!(form.contains("name=\"csrf\" value=\"csrf-of-this-page\""), "{name}");
+            assert!(form.contains(&format!("name=\"connection_id\" value=\"{CONNECTION}\"")), "{name}");
+        }
+        let policy = if forms.is_empty() { "no-referrer" } else { "same-origin" };
+        assert_eq!(page.headers()["referrer-policy"], policy, "{name}");
+    }
+}
+
+#[test]
+fn a_script_may_run_only_with_the_nonce_of_its_page() {
+    for (name, page) in gallery() {
+        let policy = page.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("script-src 'nonce-AAAAAAAAAAAAAAAAAAAAAA';"), "{name}");
+    }
+}
+
+#[test]
+fn development_sign_in_is_announced_exactly_while_it_is_active() {
+    let announces = |page: &Response<String>| page.body().contains("Never for production.");
+    for (name, page) in gallery() {
+        assert!(announces(&page), "{name}");
+    }
+    let quiet = Shell { development: false, ..shell() };
+    assert!(!announces(&answer(&Denied { shell: quiet })));
+}
+
+#[test]
+fn what_an_app_or_a_person_calls_itself_is_never_markup() {
+    let page = Approval {
+        account: Account { name: Some(HOSTILE.to_owned()), email: Some(HOSTILE.to_owned()) },
+        editor: Editor {
+            app: Some(App { name: HOSTILE.to_owned(), version: HOSTILE.to_owned() }),
+            device: Some(Device { name: HOSTILE.to_owned(), os: HOSTILE.to_owned() }),
+        },
+        ..approval()
+    };
+    let login = Login { email: HOSTILE.to_owned(), name: HOSTILE.to_owned(), ..login() };
+    for html in [answer(&page).into_body(), answer(&login).into_body()] {
+        assert!(!html.contains("<script>") && !html.contains("\"1\"") && !html.contains("' onload"), "{html}");
+    }
+}
+
+#[test]
+fn a_status_says_what_the_page_says() {
+    let statuses = gallery().into_iter().map(|(name, page)| (name, page.status().as_u16())).collect::<Vec<_>>();
+    let of = |name: &str| statuses.iter().find(|(other, _)| other == name).map(|(_, status)| *status);
+    for name in ["login", "approval", "approval-bare", "waiting", "denied", "success"] {
+        assert_eq!(of(name), Some(200), "{name}");
+    }
+    for (name, status) in [
+        ("login-problem", 400),
+        ("approval-unconfirmed", 400),
+        ("malformed-link", 400),
+        ("cross-site", 403),
+        ("claimed", 409),
+        ("login-over", 410),
+        ("wrong-host", 421),
+        ("too-many", 429),
+        ("delivery", 503),
+        ("unavailable", 503),
+    ] {
+        assert_eq!(of(name), Some(status), "{name}");
+    }
+}
+
+#[test]
+fn a_code_is_read_out_letter_by_letter() {
+    assert_eq!(UserCode("WXBK-RTQH".to_owned()).spelled(), "W X B K, R T Q H");
+}
+
+#[test]
+fn initials_come_from_the_first_and_last_name_or_from_the_email() {
+    let initials = |name: Option<&str>, email: Option<&str>| {
+        Account { name: name.map(str::to_owned), email: email.map(str::to_owned) }.initials()
+    };
+    assert_eq!(initials(Some("ada king lovelace"), None), "AL");
+    assert_eq!(initials(Some("Ada"), Some("x@example.com")), "A");
+    assert_eq!(initials(Some("(émile)"), None), "É");
+    assert_eq!(initials(None, Some("ada@example.com")), "A");
+    assert_eq!(initials(None, None), "A");
+}
+
+#[test]
+fn networks_are_the_same_by_ipv4_address_or_ipv6_half() {
+    let compare = |editor: &str, browser: &str| Place::compare(editor.parse().unwrap(), browser.parse().unwrap());
+    assert_eq!(compare("127.0.0.1", "::1"), Place::ThisMachine);
+    assert_eq!(compare("203.0.113.7", "::ffff:203.0.113.7"), Place::SameNetwork);
+    assert_eq!(compare("203.0.113.7", "203.0.113.8"), Place::OtherNetwork);
+    assert_eq!(compare("2001:db8:1:2::a", "2001:db8:1:2:ffff::b"), Place::SameNetwork);
+    assert_eq!(compare("2001:db8:1:2::a", "2001:db8:1:3::a"), Place::OtherNetwork);
+    assert_eq!(compare("203.0.113.7", "2001:db8::1"), Place::Incomparable);
+    assert_eq!(compare("127.0.0.1", "203.0.113.7"), Place::OtherNetwork);
+}
+
+#[test]
+fn spans_are_said_in_whole_units() {
+    let words = |seconds| in_words(Duration::seconds(seconds));
+    assert_eq!([words(0), words(1), words(59)], ["0 seconds", "1 second", "59 seconds"]);
+    assert_eq!([words(60), words(179), words(7200)], ["1 minute", "2 minutes", "2 hours"]);
+}

@@ -1,0 +1,202 @@
+//! A browser as far as HTTP goes: cookies, forms, and the headers that browsers send. Pages in a real one are tested
+//! with Chromium.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use vvs_mesh::up::Addresses;
+
+use crate::Editor;
+use crate::stack::{PATIENCE, Secrets};
+
+/// Cookies, and where they belong.
+#[derive(Debug, Clone)]
+pub struct Browser {
+    address: SocketAddr,
+    host: String,
+    origin: String,
+    pub cookies: BTreeMap<String, String>,
+    secrets: Secrets,
+}
+
+/// What a server answered.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Page {
+    /// The value of a form's hidden field.
+    pub fn field(&self, name: &str) -> String {
+        let (_, rest) = self.body.split_once(&format!("name=\"{name}\"")).unwrap_or_else(|| {
+            panic!("no field {name} on this page ({}): {}", self.status, self.body);
+        });
+        let (_, value) = rest.split_once("value=\"").unwrap();
+        value.split_once('"').unwrap().0.to_owned()
+    }
+
+    pub fn location(&self) -> String {
+        self.headers[LOCATION].to_str().unwrap().to_owned()
+    }
+}
+
+impl Browser {
+    pub(crate) fn new(addresses: &Addresses, secrets: Secrets) -> Self {
+        Self {
+            address: addresses.public,
+            host: addresses.public_url.authority().to_owned(),
+            origin: addresses.public_url.to_string(),
+            cookies: BTreeMap::new(),
+            secrets,
+        }
+    }
+
+    pub async fn get(&mut self, path: &str) -> Page {
+        let request = Request::get(path).header(HOST, &self.host);
+        self.send(self.address, request.body(Full::default()).unwrap()).await
+    }
+
+    /// Asks another port, such as the administration's.
+    pub async fn get_at(&mut self, address: SocketAddr, path: &str) -> Page {
+        let request = Request::get(path).header(HOST, address.to_string());
+        self.send(address, request.body(Full::default()).unwrap()).await
+    }
+
+    /// Submits a form as a page of this site would.
+    pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
+        let origin = self.origin.clone();
+        self.post_from(path, fields, &[("origin", &origin), ("sec-fetch-site", "same-origin")]).await
+    }
+
+    /// Submits a form with whatever an attacker's page makes a browser send.
+    pub async fn post_from(&mut self, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Page {
+        let body: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        let mut request = Request::post(path).header(HOST, &self.host);
+        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(self.address, request.body(Full::from(body.join("&"))).unwrap()).await
+    }
+
+    /// Any request at all, with this browser's cookies.
+    pub async fn send(&mut self, address: SocketAddr, mut request: Request<Full<Bytes>>) -> Page {
+        self.secrets.assert_not_in_url(&request.uri().to_string());
+        if !self.cookies.is_empty() && address == self.address {
+            let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            request.headers_mut().insert(COOKIE, cookies.join("; ").parse().unwrap());
+        }
+        let response = timeout(PATIENCE, exchange(address, request)).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let page = Page { status: parts.status, headers: parts.headers, body };
+        self.keep_cookies(&page.headers);
+        if let Some(location) = page.headers.get(LOCATION) {
+            self.secrets.assert_not_in_url(location.to_str().unwrap());
+        }
+        if page.body.contains("name=\"csrf\"") {
+            self.secrets.add(&page.field("csrf"));
+        }
+        page
+    }
+
+    fn keep_cookies(&mut self, headers: &HeaderMap) {
+        for cookie in headers.get_all(SET_COOKIE) {
+            let text = cookie.to_str().unwrap();
+            let (name, value) = text.split(';').next().unwrap().split_once('=').unwrap();
+            if value.is_empty() || text.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.secrets.add(value);
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    /// Signs in at the development provider, and returns the approval page.
+    pub async fn sign_in(&mut self, editor: &Editor, name: &str) -> Page {
+        let login = self.get(&editor.login_path()).await;
+        assert_eq!(login.status, StatusCode::OK, "{}", login.body);
+        let fields = [
+            ("email", &*format!("{name}@example.com")),
+            ("name", name),
+            ("connection_id", editor.id()),
+            ("csrf", &login.field("csrf")),
+        ];
+        let signed_in = self.post("/dev/sign-in", &fields).await;
+        assert_eq!(signed_in.status, StatusCode::SEE_OTHER, "{}", signed_in.body);
+        let approval = self.get(&signed_in.location()).await;
+        assert_eq!(approval.status, StatusCode::OK, "{}", approval.body);
+        approval
+    }
+
+    /// Ticks and approves on the approval page.
+    pub async fn approve(&mut self, approval: &Page) -> Page {
+        let fields = [
+            ("connection_id", &*approval.field("connection_id")),
+            ("csrf", &approval.field("csrf")),
+            ("confirmed", "yes"),
+        ];
+        self.post("/login/approve", &fields).await
+    }
+
+    /// Denies on the approval page.
+    pub async fn deny(&mut self, approval: &Page) -> Page {
+        let fields =
+            [("connection_id", &*approval.field("connection_id")), ("csrf", &approval.field("csrf"))];
+        self.post("/login/deny", &fields).await
+    }
+}
+
+async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> http::Response<String> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let exchange = async {
+        let response = sender.send_request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        http::Response::from_parts(parts, String::from_utf8_lossy(&body).into_owned())
+    };
+    let exchange = std::pin::pin!(exchange);
+    let connection = std::pin::pin!(connection);
+    // The connection makes progress only while it is polled.
+    match futures_util::future::select(exchange, connection).await {
+        futures_util::future::Either::Left((response, _)) => response,
+        futures_util::future::Either::Right((_, exchange)) => exchange.await,
+    }
+}
+
+/// `application/x-www-form-urlencoded` of one value (URL Standard, section 5.2).
+fn encode(value: &str) -> String {
+    let mut text = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// For requests that are not forms.
+impl Browser {
+    pub async fn request(&mut self, method: Method, path: &str, headers: &[(&str, &str)]) -> Page {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header(HOST, &self.host);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(self.address, request.body(Full::default()).unwrap()).await
+    }
+}

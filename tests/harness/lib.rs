@@ -1,0 +1,13 @@
+//! Everything a test of the whole system needs: a stack of all roles, editors, browsers, and the watch over what they
+//! leave in logs and spans.
+#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a harness fails by panicking")]
+
+mod browser;
+mod editor;
+mod peer;
+mod stack;
+
+pub use browser::{Browser, Page};
+pub use editor::Editor;
+pub use peer::{Authority, Caller};
+pub use stack::Stack;

@@ -1,0 +1,185 @@
+//! What a machine can remember: who may import whom, which settings and reasons are documented, which methods have a row.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory as _;
+use prost::Message as _;
+use vvs_auth::method;
+use vvs_mesh::Cli;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|cause| panic!("{path}: {cause}"))
+}
+
+/// Crate to what it may import of ours.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("vvs-proto", &[]),
+    ("vvs-auth", &[]),
+    ("vvs-runtime", &[]),
+    ("vvs-relay", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
+    ("vvs-web", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
+    ("vvs-sessions", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
+    ("vvs-gateway", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
+    (
+        "vvs-mesh",
+        &["vvs-proto", "vvs-auth", "vvs-runtime", "vvs-relay", "vvs-web", "vvs-sessions", "vvs-gateway", "vvs-client"],
+    ),
+    ("vvs-client", &["vvs-proto"]),
+];
+
+#[test]
+fn crates_import_only_what_their_layer_may() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut seen = BTreeSet::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        seen.insert(name.to_owned());
+        if name == "vvs-tests" {
+            continue;
+        }
+        let (_, allowed) = MAY_IMPORT.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name}"));
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let dependency = dependency["name"].as_str().unwrap();
+            assert!(!dependency.starts_with("vvs-") || allowed.contains(&dependency), "{name} imports {dependency}");
+        }
+    }
+    assert_eq!(seen.len(), MAY_IMPORT.len() + 1);
+}
+
+/// The files of a role that speak to the outside; every other file is domain.
+const TRANSPORT: &[(&str, &[&str])] = &[
+    ("services/relay/src", &["lib.rs", "refusal.rs", "rpc.rs", "socket.rs", "socket", "upgrade.rs"]),
+    ("services/sessions/src", &["lib.rs", "error.rs", "rpc.rs", "rpc", "store.rs", "store"]),
+    ("services/auth/src", &[]),
+];
+
+#[test]
+fn domain_files_name_no_transport() {
+    for (folder, transport) in TRANSPORT {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if transport.contains(&name) || path.is_dir() {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for word in ["axum", "tonic", "tungstenite", "sqlx", "vvs_proto::relay", "vvs_proto::session"] {
+                assert!(!text.contains(word), "{folder}/{name} names {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_method_of_the_contracts_has_a_row_and_every_row_a_method() {
+    let files = prost_types::FileDescriptorSet::decode(vvs_proto::DESCRIPTORS).unwrap();
+    let mut methods = BTreeSet::new();
+    for file in &files.file {
+        for service in &file.service {
+            for rpc in &service.method {
+                methods.insert(format!("/{}.{}/{}", file.package(), service.name(), rpc.name()));
+            }
+        }
+    }
+    let rows: BTreeSet<_> = method::TABLE.iter().map(|(path, _)| (*path).to_owned()).collect();
+    assert_eq!(rows.len(), method::TABLE.len(), "a method has two rows");
+    let ours: BTreeSet<_> = rows.into_iter().filter(|path| path.starts_with("/vvs.")).collect();
+    assert_eq!(ours, methods);
+}
+
+/// Settings of the server, by the heading that `--help` puts them under.
+fn settings() -> BTreeMap<String, Vec<String>> {
+    let mut cli = Cli::command();
+    cli.build();
+    let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for name in ["up", "gateway", "web", "relay", "sessions", "pki"] {
+        let command = cli.find_subcommand(name).unwrap();
+        for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+            let flag = arg.get_long().unwrap();
+            if matches!(flag, "help" | "version") || !seen.insert(flag.to_owned()) {
+                continue;
+            }
+            let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+            let variable = variable.unwrap_or_else(|| panic!("--{flag} has no environment variable"));
+            let default: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+            let help = arg.get_help().unwrap_or_else(|| panic!("--{flag} has no help")).to_string();
+            let default = if default.is_empty() { String::new() } else { format!("`{}`", default.join(",")) };
+            let row = format!("| `{variable}` | `--{flag}` | {default} | {} |", help.replace('|', "\\|"));
+            rows.entry(arg.get_help_heading().unwrap_or("One process").to_owned()).or_default().push(row);
+        }
+    }
+    rows
+}
+
+/// Run `VVS_REGENERATE=1 cargo test -p vvs-tests --test it structure` after a change of a setting.
+#[test]
+fn every_setting_is_documented() {
+    const BEGIN: &str = "<!-- settings: begin -->\n";
+    const END: &str = "<!-- settings: end -->\n";
+    let mut tables = String::new();
+    for (heading, rows) in settings() {
+        tables.push_str(&format!("\n## {heading}\n\n| variable | flag | default | what it sets |\n| --- | --- | --- | --- |\n"));
+        tables.push_str(&(rows.join("\n") + "\n"));
+    }
+    let text = read("docs/configuration.md");
+    let (head, rest) = text.split_once(BEGIN).unwrap();
+    let (found, tail) = rest.split_once(END).unwrap();
+    if std::env::var_os("VVS_REGENERATE").is_some() {
+        std::fs::write(root().join("docs/configuration.md"), [head, BEGIN, &tables, END, tail].concat()).unwrap();
+    } else {
+        assert_eq!(found, tables, "docs/configuration.md is out of date: run this test with VVS_REGENERATE=1");
+    }
+}
+
+#[test]
+fn every_reason_is_documented_and_every_documented_reason_exists() {
+    let mut reasons = BTreeSet::new();
+    for file in ["services/relay/src/refusal.rs", "services/sessions/src/error.rs"] {
+        for literal in read(file).split('"').skip(1).step_by(2) {
+            if literal.len() > 3 && literal.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
+                reasons.insert(literal.to_owned());
+            }
+        }
+    }
+    assert!(reasons.contains("PEER_NOT_ALLOWED") && reasons.contains("DATABASE_DOWN"), "{reasons:?}");
+    let text = read("docs/errors.md");
+    let headings: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'))
+        .filter(|heading| heading.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(headings, reasons);
+}
+
+#[test]
+fn the_readme_names_what_exists() {
+    let readme = read("README.md");
+    for folder in ["proto/", "services/", "gateway/", "clients/", "tests/", "deploy/", "docs/"] {
+        assert!(readme.contains(folder) && root().join(folder).is_dir(), "{folder}");
+    }
+    assert!(readme.contains("tests/run") && readme.contains("cargo run --release -- demo"));
+    // Every link to a file of ours leads somewhere.
+    for page in ["README.md", "docs/flow.md", "docs/configuration.md", "docs/errors.md", "docs/security.md", "docs/contributing.md"] {
+        let text = read(page);
+        let folder = root().join(page);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            assert!(folder.parent().unwrap().join(target).exists(), "{page} links to {target}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `vvs-load`: what this system costs, measured on this machine. Numbers of different runs are not comparable; lines of
+//! one run are.
+
+mod idle;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Measures what the system costs
+#[derive(Parser, Debug)]
+#[command(name = "vvs-load")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Process memory of one idle, anonymous connection in the relay, heartbeats included
+    ///
+    /// Starts a relay in a process of its own, connects editors that only answer pings, and reads the relay's
+    /// proportional set size before and after. Once plain, and once behind mutual TLS as the gateway connects.
+    Idle(idle::Options),
+    /// The relay that is measured; started by the other commands
+    #[command(hide = true)]
+    Relay(target::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Idle(options) => idle::run(&options).await,
+        Command::Relay(options) => target::serve(options).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            eprintln!("vvs-load: {cause}");
+            ExitCode::FAILURE
+        }
+    }
+}
