@@ -50,6 +50,13 @@ impl Page {
 }
 
 impl Browser {
+    /// For an installation that is not a [`crate::Stack`]; `url` is its origin, with an address and a port.
+    pub fn at(url: &str) -> Self {
+        let host = url.strip_prefix("http://").unwrap().to_owned();
+        let (origin, cookies) = (url.to_owned(), BTreeMap::new());
+        Self { address: host.parse().unwrap(), host, origin, cookies, secrets: Secrets::default() }
+    }
+
     pub(crate) fn new(addresses: &Addresses, secrets: Secrets) -> Self {
         Self {
             address: addresses.public,

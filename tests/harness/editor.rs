@@ -1,5 +1,7 @@
 //! A bare editor: a WebSocket and nothing else, so that tests see every frame and decide when to read.
 
+use std::net::SocketAddr;
+
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::HeaderValue;
 use http::header::{HeaderName, SEC_WEBSOCKET_PROTOCOL};
@@ -28,9 +30,22 @@ impl Editor {
         Self::try_connect(stack, &[]).await.unwrap()
     }
 
+    /// Connects to an installation that is not a [`Stack`]; `url` is its origin, with an address and a port.
+    pub async fn at(url: &str) -> Self {
+        let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+        Self::open(address, &[], Secrets::default()).await.unwrap()
+    }
+
     /// Connects with extra headers; the error is what the server answered instead of a WebSocket.
     pub async fn try_connect(stack: &Stack, headers: &[(&'static str, &'static str)]) -> Result<Self, Box<Error>> {
-        let address = stack.addresses().public;
+        Self::open(stack.addresses().public, headers, stack.secrets().clone()).await
+    }
+
+    async fn open(
+        address: SocketAddr,
+        headers: &[(&'static str, &'static str)],
+        secrets: Secrets,
+    ) -> Result<Self, Box<Error>> {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("vvs.auth.v1"));
@@ -38,7 +53,7 @@ impl Editor {
             request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let (socket, _) = timeout(PATIENCE, client_async(request, stream)).await.unwrap().map_err(Box::new)?;
-        let mut editor = Self { socket, connection: Value::Null, secrets: stack.secrets().clone() };
+        let mut editor = Self { socket, connection: Value::Null, secrets };
         editor.connection = editor.next().await;
         assert_eq!(editor.connection["type"], "connection");
         Ok(editor)

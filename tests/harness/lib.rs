@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a harness fails by panicking")]
 
 mod browser;
+pub mod command;
 mod editor;
 mod peer;
 mod stack;

@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 use vvs_auth::peer::Role;
+use vvs_mesh::launch::{Launch, bind, read_keys};
 use vvs_mesh::up::{self, Addresses, Running};
 use vvs_mesh::{Cli, Command, Up};
+use vvs_runtime::metrics::Metrics;
 use vvs_runtime::telemetry;
 
 use crate::{Browser, Caller, Editor};
@@ -156,6 +160,45 @@ impl Stack {
         }
     }
 
+    /// Starts the sessions role again where it was, on the same database.
+    pub async fn restart_sessions(&self) {
+        let mut settings = settings(self.data.path(), &[]).sessions;
+        settings.database_url = Some(self.database_url().into());
+        let keys = read_keys(&self.data.path().join("keys/sessions.key")).unwrap();
+        let tcp = bind("sessions", self.addresses().sessions_rpc).await.unwrap();
+        // Metrics of its own: two roles of one kind do not share a registry.
+        let launch = Launch { metrics: Metrics::default(), ..self.running.launch.clone() };
+        let runtime = self.runtime.as_ref().unwrap();
+        let process = {
+            let _reactor = runtime.enter();
+            launch.process(Role::Sessions, vvs_mesh::pki::files(self.data.path(), Role::Sessions)).unwrap()
+        };
+        let (stop, ready) = (process.stop.clone(), process.readiness.clone());
+        let (peers, url) = (launch.peers.clone(), launch.public_url.clone());
+        let _reactor = runtime.enter();
+        // The port belongs to the reactor that serves it.
+        let tcp = TcpListener::from_std(tcp.into_std().unwrap()).unwrap();
+        launch.run(Role::Sessions, stop, vvs_sessions::serve(settings, tcp, peers, url, keys, process));
+        tokio::time::timeout(PATIENCE, ready.wait()).await.unwrap();
+    }
+
+    fn database_url(&self) -> String {
+        format!("sqlite:{}", self.data.path().join("sessions.db").display())
+    }
+
+    /// Someone else holds the database; ends when what is returned is dropped.
+    pub async fn lock_database(&self) -> SqliteConnection {
+        let mut other = SqliteConnection::connect(&self.database_url()).await.unwrap();
+        sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+        other
+    }
+
+    /// How many sessions there are, pending or not.
+    pub async fn sessions(&self) -> i64 {
+        let mut other = SqliteConnection::connect(&self.database_url()).await.unwrap();
+        sqlx::query_scalar("SELECT count(*) FROM sessions").fetch_one(&mut other).await.unwrap()
+    }
+
     /// Drains everything, as a signal would, and waits for the end.
     pub async fn shut_down(&self) {
         self.running.launch.stop.cancel();
@@ -177,6 +220,13 @@ impl Stack {
     /// All spans that have ended, of all roles.
     pub fn spans(&self) -> Vec<SpanData> {
         self.spans.get_finished_spans().unwrap()
+    }
+
+    /// Sends what has ended so far, when spans go to a collector.
+    pub fn flush_spans(&self) {
+        let traces = self.traces.clone();
+        // The exporter needs the reactor that it was made on.
+        self.runtime.as_ref().unwrap().spawn_blocking(move || traces.force_flush());
     }
 
     /// The value of a metric line that begins with this text, such as `vvs_closes_total{code="4502"}`; 0 when absent.

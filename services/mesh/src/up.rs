@@ -109,6 +109,11 @@ pub async fn start(mut up: Up) -> Result<Running, Error> {
     let ports = Ports::bind(&up).await?;
     let addresses = ports.addresses(up.common.public_url.clone(), up.gateway.tls_cert.is_some())?;
     ports.introduce(&mut up)?;
+    tracing::info!(
+        relay_ws = up.gateway.relay_addr.as_deref(),
+        web_http = up.gateway.web_addr.as_deref(),
+        "the gateway reaches the roles here"
+    );
     let launch = Launch::new(up.common.peers()?, addresses.public_url.clone(), up.common.grace.unwrap_or(GRACE));
     let mut running = Running { addresses, launch, stops: Vec::new(), parts: Vec::new() };
     run_roles(&mut running, up, ports, keys)?;

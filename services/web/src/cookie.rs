@@ -58,7 +58,8 @@ impl Cookies {
         let ours: Vec<_> = pairs.filter_map(|(name, value)| Some((name.strip_prefix(&self.prefix)?, value))).collect();
         let browser = ours.iter().find_map(|(name, value)| (*name == "browser").then(|| BrowserId::parse(value))?);
         let Some(browser) = browser else { return Jar::default() };
-        let sign_in = ours.iter().find_map(|(name, value)| (*name == "sign-in").then(|| self.open(name, &browser, value))?);
+        let sign_in =
+            ours.iter().find_map(|(name, value)| (*name == "sign-in").then(|| self.open(name, &browser, value))?);
         let logins = ours.iter().filter_map(|(name, value)| {
             Some((name.strip_prefix("login-")?.parse().ok()?, self.open(name, &browser, value)?))
         });

@@ -11,7 +11,9 @@ use crate::page::Trouble;
 pub enum Error {
     #[error("VVS_WEB_IDENTITY (--web-identity) is not set")]
     NoIdentity,
-    #[error("VVS_WEB_IDENTITY (--web-identity) is dev, which lets in anyone as anyone: it runs on loopback only, not at {0}")]
+    #[error(
+        "VVS_WEB_IDENTITY (--web-identity) is dev, which lets in anyone as anyone: it runs on loopback only, not at {0}"
+    )]
     DevelopmentOffLoopback(String),
     #[error("VVS_WEB_RELAY_ADDR (--web-relay-addr) is not HOST:PORT: {0}")]
     RelayAddr(#[source] tonic::transport::Error),
@@ -123,9 +125,7 @@ impl Refusal {
             | Reason::NotSignedIn
             | Reason::DevelopmentOnly
             | Reason::NotFound
-            | Reason::WrongMethod
-            | Reason::WrongHost
-            | Reason::TooMany => tracing::info!(request_id, cause = %self, "refused"),
+            | Reason::WrongMethod => tracing::info!(request_id, cause = %self, "refused"),
         }
     }
 }

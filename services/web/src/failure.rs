@@ -29,8 +29,6 @@ pub(crate) enum Reason {
     DevelopmentOnly,
     NotFound,
     WrongMethod,
-    WrongHost,
-    TooMany,
     /// Another role or the identity provider does not answer.
     Unavailable,
     /// Ours to repair.
@@ -51,8 +49,6 @@ impl Reason {
             | Self::DevelopmentOnly => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -73,8 +69,6 @@ impl Reason {
             Self::DevelopmentOnly => "Only on the machine itself",
             Self::NotFound => "There is no such page",
             Self::WrongMethod => "This address works differently",
-            Self::WrongHost => "This is not our address",
-            Self::TooMany => "Too many attempts",
             Self::Unavailable => "A part of VVS does not answer",
             Self::Broken => "Something broke on our side",
         }
@@ -104,8 +98,6 @@ impl Reason {
             }
             Self::NotFound => "The address may be misspelled or the page gone.",
             Self::WrongMethod => "It cannot be opened like a page.",
-            Self::WrongHost => "The name in your address bar is not the one that this server answers to.",
-            Self::TooMany => "There were more requests from your network than we answer in a minute.",
             Self::Unavailable => "Nothing was lost, and nobody was signed in. It mostly takes a few seconds.",
             Self::Broken => "We have written down what happened. Nobody was signed in.",
         }
@@ -128,8 +120,6 @@ impl Reason {
             Self::NotSignedIn => "Allow cookies for this site, then try again.",
             Self::DevelopmentOnly => "Open the link in a browser on the machine that VVS runs on.",
             Self::NotFound | Self::WrongMethod => "To sign in, start in VVS and open the link from there.",
-            Self::WrongHost => "Go back to VVS and open the link from there. Enter nothing on this page.",
-            Self::TooMany => "Wait for a minute, then try again.",
             Self::Unavailable => "Try again in a moment.",
             Self::Broken => "Try again. If it stays broken, tell us the number of the request below.",
         }

@@ -1,26 +1,45 @@
 //! The web role: pages, identity providers and the approval. Holds no socket, no signing key and no database.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the routes come with the next change"))]
-
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use tokio_util::sync::CancellationToken;
 use vvs_auth::key::Keyring;
-use vvs_auth::peer::Peers;
+use vvs_auth::peer::{self, Peers, Role};
+use vvs_proto::relay::relay_client::RelayClient;
+use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_runtime::Process;
-use vvs_runtime::http::{Limits, Listener};
+use vvs_runtime::http::{Connector, Limits, Listener};
+use vvs_runtime::metrics::{Counters, Metrics};
 use vvs_runtime::origin::Origin;
+use vvs_runtime::rpc::channel;
+use vvs_runtime::trace::TracedChannel;
+
+use crate::call::{Relay, Sessions};
+use crate::cookie::Cookies;
+use crate::csrf::Csrf;
 
 mod asset;
+mod call;
+mod cookie;
+mod csrf;
 mod error;
 mod failure;
 mod header;
+mod identity;
+mod jwks;
+mod login;
 mod page;
+mod route;
+mod visit;
 
 pub use error::Error;
+
+/// How long connecting to another role may take.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// Web's settings.
 #[derive(clap::Args, Debug, Clone)]
@@ -33,13 +52,13 @@ pub struct Settings {
     /// Who signs people in
     #[arg(id = "web-identity", long, env = "VVS_WEB_IDENTITY", value_enum)]
     pub identity: Option<IdentityKind>,
-    /// File with the key that seals cookies: base64 of 32 random bytes, and perhaps a second line with the key before it
+    /// File with the key that seals cookies: base64 of 32 random bytes; a second line may hold the key before it
     #[arg(id = "web-key-file", long, env = "VVS_WEB_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// Where the relay is called (gRPC), as HOST:PORT
+    /// Where the relay is reached (gRPC), as HOST:PORT
     #[arg(id = "web-relay-addr", long, env = "VVS_WEB_RELAY_ADDR")]
     pub relay_addr: Option<String>,
-    /// Where the sessions role is called (gRPC), as HOST:PORT
+    /// Where the sessions role is reached (gRPC), as HOST:PORT
     #[arg(id = "web-sessions-addr", long, env = "VVS_WEB_SESSIONS_ADDR")]
     pub sessions_addr: Option<String>,
     /// How long after signing in to the browser a person may approve
@@ -50,8 +69,67 @@ pub struct Settings {
 /// Which identity provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum IdentityKind {
-    /// Anyone is whoever they say; only while everything is on loopback
+    /// Anyone is whoever they say they are; only while everything is on loopback
     Dev,
+}
+
+/// What all requests share.
+struct Web {
+    public_url: Origin,
+    identity: IdentityKind,
+    sign_in_ttl: Duration,
+    cookies: Cookies,
+    csrf: Csrf,
+    /// Makes the names of deliveries.
+    requests: Keyring,
+    relay: Relay,
+    sessions: Sessions,
+    jwks: jwks::Cache,
+    /// Decisions of people in browsers, by what came of them.
+    approvals: Counters,
+    /// Who may say where a client is; `None` on a plain port.
+    gateways: Option<Arc<Peers>>,
+    stop: CancellationToken,
+}
+
+impl fmt::Debug for Web {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Web").field("public_url", &self.public_url).finish_non_exhaustive()
+    }
+}
+
+/// The other roles, as this one calls them.
+struct Calls {
+    relay: TracedChannel,
+    sessions: TracedChannel,
+}
+
+impl Web {
+    fn new(
+        identity: IdentityKind,
+        sign_in_ttl: Duration,
+        public_url: Origin,
+        keyring: &Keyring,
+        calls: Calls,
+        metrics: &Metrics,
+    ) -> Result<Self, Error> {
+        let approvals = Counters::default();
+        metrics.register("vvs_approvals", "Decisions in browsers, by outcome", approvals.clone());
+        Ok(Self {
+            identity,
+            sign_in_ttl,
+            cookies: Cookies::new(keyring, &public_url)?,
+            csrf: Csrf::new(keyring)?,
+            requests: keyring.derive("vvs.web.request")?,
+            relay: Relay(RelayClient::new(calls.relay)),
+            sessions: Sessions(SessionsClient::new(calls.sessions)),
+            jwks: jwks::Cache::default(),
+            approvals,
+            gateways: None,
+            stop: CancellationToken::new(),
+            public_url,
+        })
+    }
 }
 
 /// Serves until stopped. A port without TLS takes the client's address from anybody, so it must be on loopback.
@@ -63,9 +141,43 @@ pub async fn serve(
     keyring: Keyring,
     process: Process,
 ) -> Result<(), Error> {
-    process.tasks.spawn(process.server(Limits::default()).serve(http, Router::new()));
+    let address = http.tcp.local_addr()?;
+    if http.tls.is_none() && !address.ip().is_loopback() {
+        return Err(Error::PlainOffLoopback(address));
+    }
+    let identity = settings.identity.ok_or(Error::NoIdentity)?;
+    if identity == IdentityKind::Dev && !public_url.is_loopback() {
+        return Err(Error::DevelopmentOffLoopback(public_url.to_string()));
+    }
+    if identity == IdentityKind::Dev && !address.ip().is_loopback() {
+        return Err(Error::DevelopmentOffLoopback(address.to_string()));
+    }
+    let calls = Calls {
+        relay: dial(settings.relay_addr.as_deref(), Role::Relay, &peers, &process).map_err(Error::RelayAddr)?,
+        sessions: dial(settings.sessions_addr.as_deref(), Role::Sessions, &peers, &process)
+            .map_err(Error::SessionsAddr)?,
+    };
+    let mut web = Web::new(identity, settings.sign_in_ttl, public_url, &keyring, calls, &process.metrics)?;
+    web.gateways = http.tls.is_some().then_some(peers);
+    web.stop = process.stop.clone();
+    process.tasks.spawn(process.server(Limits::default()).serve(http, route::router(Arc::new(web))));
     process.readiness.set(true);
     process.stop.cancelled().await;
     process.readiness.set(false);
     Ok(())
+}
+
+fn dial(
+    address: Option<&str>,
+    role: Role,
+    peers: &Arc<Peers>,
+    process: &Process,
+) -> Result<TracedChannel, tonic::transport::Error> {
+    let connector = Connector {
+        identity: process.identity.clone(),
+        check: peer::check(peers, role),
+        alpn: b"h2",
+        timeout: CONNECT_TIME,
+    };
+    channel(address.unwrap_or_default(), connector)
 }

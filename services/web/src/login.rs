@@ -117,7 +117,7 @@ impl Entry {
     }
 
     /// Until then, a login that no relay holds is one whose editor may come back.
-    fn is_live(&self, now: OffsetDateTime) -> bool {
+    pub(crate) fn is_live(&self, now: OffsetDateTime) -> bool {
         now.unix_timestamp() < self.expires_at
     }
 }
@@ -174,11 +174,7 @@ pub(crate) fn may_deliver(
 }
 
 /// A login that nobody holds while its time lasts belongs to an editor that may come back.
-pub(crate) fn or_away<T>(
-    answer: Result<T, Refusal>,
-    entry: Option<&Entry>,
-    now: OffsetDateTime,
-) -> Result<T, Refusal> {
+pub(crate) fn or_away<T>(answer: Result<T, Refusal>, entry: Option<&Entry>, now: OffsetDateTime) -> Result<T, Refusal> {
     match answer {
         Err(Refusal::Unknown) if entry.is_some_and(|entry| entry.is_live(now)) => Err(Refusal::EditorAway),
         answer => answer,

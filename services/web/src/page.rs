@@ -62,6 +62,8 @@ pub(crate) struct Login {
     pub(crate) name: String,
     /// What is wrong with `email`.
     pub(crate) problem: Option<&'static str>,
+    /// The browser came back from here without a sign-in.
+    pub(crate) retry: bool,
 }
 
 impl Login {
@@ -183,7 +185,8 @@ impl Page for Denied {
 #[template(path = "success.html")]
 pub(crate) struct Success {
     pub(crate) shell: Shell,
-    pub(crate) account: Account,
+    /// Unknown once another account is signed in to the browser.
+    pub(crate) account: Option<Account>,
     pub(crate) editor: Editor,
 }
 
@@ -259,17 +262,20 @@ impl Account {
 }
 
 /// What the editor says about itself; a bare one says nothing.
+#[derive(Clone)]
 pub(crate) struct Editor {
     pub(crate) app: Option<App>,
     pub(crate) device: Option<Device>,
 }
 
+#[derive(Clone)]
 pub(crate) struct App {
     pub(crate) name: String,
     /// May be empty.
     pub(crate) version: String,
 }
 
+#[derive(Clone)]
 pub(crate) struct Device {
     pub(crate) name: String,
     /// May be empty.

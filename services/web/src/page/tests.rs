@@ -27,6 +27,10 @@ fn laptop() -> Editor {
     }
 }
 
+fn bare() -> Editor {
+    Editor { app: None, device: None }
+}
+
 fn login() -> Login {
     Login {
         shell: shell(),
@@ -37,6 +41,7 @@ fn login() -> Login {
         email: String::new(),
         name: String::new(),
         problem: None,
+        retry: false,
     }
 }
 
@@ -72,7 +77,7 @@ fn failure(reason: Reason) -> Failure {
     Failure { shell: shell(), reason, again, request_id: "4bf92f3577b34da6".to_owned() }
 }
 
-const REASONS: [(&str, Reason); 17] = [
+const REASONS: [(&str, Reason); 15] = [
     ("malformed-link", Reason::MalformedLink),
     ("malformed-form", Reason::MalformedForm),
     ("login-over", Reason::LoginOver),
@@ -86,30 +91,29 @@ const REASONS: [(&str, Reason); 17] = [
     ("development-only", Reason::DevelopmentOnly),
     ("not-found", Reason::NotFound),
     ("wrong-method", Reason::WrongMethod),
-    ("wrong-host", Reason::WrongHost),
-    ("too-many", Reason::TooMany),
     ("unavailable", Reason::Unavailable),
     ("broken", Reason::Broken),
 ];
 
 /// Every page there is, by the name of its snapshot.
 fn gallery() -> Vec<(String, Response<String>)> {
-    let bare = Editor { app: None, device: None };
     let mut pages = vec![
         ("login", answer(&login())),
         (
             "login-problem",
             answer(&Login { email: "ada@".to_owned(), problem: Some("Enter a whole email address."), ..login() }),
         ),
+        ("login-retry", answer(&Login { retry: true, ..login() })),
         ("approval", answer(&approval())),
         ("approval-unconfirmed", answer(&Approval { unconfirmed: true, place: Place::OtherNetwork, ..approval() })),
-        ("approval-bare", answer(&Approval { editor: bare, place: Place::ThisMachine, ..approval() })),
+        ("approval-bare", answer(&Approval { editor: bare(), place: Place::ThisMachine, ..approval() })),
         ("delivery", answer(&delivery())),
         ("delivery-unacknowledged", answer(&Delivery { trouble: Trouble::Unacknowledged, ..delivery() })),
         ("delivery-unavailable", answer(&Delivery { trouble: Trouble::Unavailable, ..delivery() })),
         ("waiting", answer(&Waiting { shell: shell(), connection_id: CONNECTION.to_owned() })),
         ("denied", answer(&Denied { shell: shell() })),
-        ("success", answer(&Success { shell: shell(), account: ada(), editor: laptop() })),
+        ("success-bare", answer(&Success { shell: shell(), account: None, editor: bare() })),
+        ("success", answer(&Success { shell: shell(), account: Some(ada()), editor: laptop() })),
     ];
     pages.extend(REASONS.map(|(name, reason)| (name, answer(&failure(reason)))));
     pages.into_iter().map(|(name, page)| (name.to_owned(), page)).collect()
@@ -230,7 +234,7 @@ fn what_an_app_or_a_person_calls_itself_is_never_markup() {
 fn a_status_says_what_the_page_says() {
     let statuses = gallery().into_iter().map(|(name, page)| (name, page.status().as_u16())).collect::<Vec<_>>();
     let of = |name: &str| statuses.iter().find(|(other, _)| other == name).map(|(_, status)| *status);
-    for name in ["login", "approval", "approval-bare", "waiting", "denied", "success"] {
+    for name in ["login", "login-retry", "approval", "approval-bare", "waiting", "denied", "success", "success-bare"] {
         assert_eq!(of(name), Some(200), "{name}");
     }
     for (name, status) in [
@@ -240,8 +244,6 @@ fn a_status_says_what_the_page_says() {
         ("cross-site", 403),
         ("claimed", 409),
         ("login-over", 410),
-        ("wrong-host", 421),
-        ("too-many", 429),
         ("delivery", 503),
         ("unavailable", 503),
     ] {

@@ -1,0 +1,120 @@
+//! What one browser sees of a login, as a table, and the names of deliveries.
+
+use super::*;
+use crate::identity::dev;
+
+const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
+const NOW: i64 = 1_800_000_000;
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(NOW).unwrap()
+}
+
+fn view(state: State) -> View {
+    View {
+        state,
+        user_code: "WXBK-RTQH".to_owned(),
+        editor: Editor { app: None, device: None },
+        address: [203, 0, 113, 7].into(),
+        created_at: now(),
+        expires_at: now(),
+    }
+}
+
+fn entry(approved: bool, acked: bool) -> Entry {
+    Entry { expires_at: NOW + 1, approved: approved.then(|| "request".to_owned()), acked }
+}
+
+/// The standing in one word.
+fn standing(found: Result<State, Refusal>, entry: Option<&Entry>) -> &'static str {
+    match stand(found.map(view), entry, now()) {
+        Ok(Standing::Open(_)) => "open",
+        Ok(Standing::Away) => "away",
+        Ok(Standing::Sent) => "sent",
+        Ok(Standing::Done(_)) => "done",
+        Err(refusal) => refusal.as_str(),
+    }
+}
+
+#[test]
+fn a_login_stands_differently_for_the_browser_that_approved_it() {
+    for (state, here, elsewhere) in [
+        (State::Waiting, "open", "open"),
+        (State::Held, "sent", "claimed"),
+        (State::Sent, "sent", "claimed"),
+        (State::Away, "sent", "away"),
+        (State::Acked, "done", "over"),
+        (State::Denied, "over", "over"),
+        (State::Cancelled, "over", "over"),
+        (State::Expired, "over", "over"),
+        (State::Burned, "over", "over"),
+    ] {
+        assert_eq!(standing(Ok(state), Some(&entry(true, false))), here, "{state:?}");
+        assert_eq!(standing(Ok(state), Some(&entry(false, false))), elsewhere, "{state:?}");
+        assert_eq!(standing(Ok(state), None), elsewhere, "{state:?}");
+    }
+}
+
+#[test]
+fn a_login_that_no_relay_holds_waits_for_its_editor_where_it_was_seen_and_while_its_time_lasts() {
+    let unknown = |entry: Option<Entry>| standing(Err(Refusal::Unknown), entry.as_ref());
+    let over = |acked| Entry { expires_at: NOW, ..entry(true, acked) };
+    assert_eq!(unknown(None), "unknown");
+    assert_eq!(unknown(Some(entry(false, false))), "away");
+    assert_eq!(unknown(Some(entry(true, false))), "sent");
+    assert_eq!(unknown(Some(over(false))), "unknown");
+    assert_eq!(unknown(Some(over(true))), "done");
+}
+
+#[test]
+fn what_went_wrong_on_the_way_is_not_what_became_of_the_login() {
+    let entry = entry(true, true);
+    let down = || Refusal::Unavailable { role: "relay", code: "UNAVAILABLE", reason: String::new() };
+    assert_eq!(standing(Err(down()), Some(&entry)), "unavailable");
+    assert_eq!(standing(Err(Refusal::EditorCannotBind), Some(&entry)), "editor_cannot_bind");
+}
+
+#[test]
+fn an_approval_goes_on_until_the_login_has_failed() {
+    for state in State::ALL {
+        let may = may_deliver(Ok(view(state)), None, now()).map_or_else(|refusal| refusal.as_str(), |_| "go");
+        assert_eq!(may, if state.is_failed() { "over" } else { "go" }, "{state:?}");
+    }
+    let unknown = |entry: Option<Entry>| may_deliver(Err(Refusal::Unknown), entry.as_ref(), now()).err().unwrap();
+    assert_eq!(unknown(None).as_str(), "unknown");
+    assert_eq!(unknown(Some(entry(false, false))).as_str(), "editor_away");
+    assert_eq!(unknown(Some(Entry { expires_at: NOW, ..entry(false, false) })).as_str(), "unknown");
+}
+
+#[test]
+fn a_connection_id_has_one_spelling() {
+    assert_eq!(ID.parse::<ConnectionId>().unwrap().to_string(), ID);
+    for bad in [
+        "",
+        "x",
+        "6F1F2F4E-2F0C-4A53-9D0E-8F4F3F0A9B11",
+        "6f1f2f4e2f0c4a539d0e8f4f3f0a9b11",
+        "{6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11}",
+        "6f1f2f4e-2f0c-1a53-9d0e-8f4f3f0a9b11",
+        "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11 ",
+    ] {
+        assert_eq!(bad.parse::<ConnectionId>(), Err(Malformed), "{bad}");
+    }
+}
+
+#[test]
+fn a_delivery_is_named_by_the_login_the_user_and_the_providers_session() {
+    let keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
+    let other_keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
+    let user = |email, session: &str, at| dev::sign_in(email, "", session.to_owned(), at).ok().unwrap();
+    let (id, other): (ConnectionId, ConnectionId) =
+        (ID.parse().unwrap(), "00000000-0000-4000-8000-000000000000".parse().unwrap());
+    let ada = user("ada@example.com", "one", 0);
+    let name = request_id(&keys, id, &ada);
+    assert_eq!(name, request_id(&keys, id, &user("Ada@example.com", "one", 99)));
+    assert_ne!(name, request_id(&keys, other, &ada));
+    assert_ne!(name, request_id(&keys, id, &user("bob@example.com", "one", 0)));
+    assert_ne!(name, request_id(&keys, id, &user("ada@example.com", "two", 0)));
+    assert_ne!(name, request_id(&other_keys, id, &ada));
+    assert_eq!(Uuid::try_parse(&name).unwrap().to_string(), name);
+}

@@ -1,0 +1,172 @@
+//! The decision: the callback that shows it, and the approval or denial that makes it. Only a POST ever delivers.
+
+use axum::response::Response;
+use vvs_runtime::metrics::count;
+
+use crate::call::Delivered;
+use crate::error::Refusal;
+use crate::failure::Reason;
+use crate::identity::SignIn;
+use crate::login::{ConnectionId, Entry, Standing, View, may_deliver, or_away, request_id, stand};
+use crate::page::{Approval, Delivery, Denied, Editor, Place, Success, Trouble, UserCode, Waiting};
+use crate::visit::{Answer, Post, Visit, login_path, page, see};
+
+/// `GET /api/auth/callback`.
+pub(crate) async fn callback(mut visit: Visit) -> Response {
+    let answer = decision(&mut visit).await;
+    visit.finish(answer)
+}
+
+async fn decision(visit: &mut Visit) -> Result<Answer, Refusal> {
+    let id = visit.login()?;
+    if visit.signed_in().is_none() {
+        // Once: a browser that keeps no cookies would go in circles.
+        return if visit.is_retry() { Err(Reason::NotSignedIn.into()) } else { Ok(sign_in_again(id)) };
+    }
+    let found = visit.look(id).await;
+    match stand(found, visit.jar.login(id), visit.now)? {
+        Standing::Open(view) => question(visit, id, view, false),
+        Standing::Done(_) => Ok(see(&success_path(id))),
+        other => not_open(visit, id, other),
+    }
+}
+
+/// `POST /login/approve`.
+pub(crate) async fn approve(mut post: Post) -> Response {
+    let answer = approved(&mut post).await;
+    post.visit.finish(answer)
+}
+
+async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
+    let Post { visit, id, fields } = post;
+    let id = *id;
+    if visit.jar.login(id).is_some_and(|entry| entry.acked) {
+        return Ok(see(&success_path(id)));
+    }
+    let Some(sign_in) = visit.signed_in().cloned() else { return Ok(sign_in_again(id)) };
+    let found = visit.look(id).await;
+    if !fields.is_confirmed() {
+        return match stand(found, visit.jar.login(id), visit.now)? {
+            Standing::Open(view) => question(visit, id, view, true),
+            other => not_open(visit, id, other),
+        };
+    }
+    let outcome = match may_deliver(found, visit.jar.login(id), visit.now) {
+        Ok(view) => deliver(visit, id, &sign_in, &view).await,
+        Err(refusal) => Err(refusal),
+    };
+    let label = match &outcome {
+        Ok(Delivered::Acked) => "acked",
+        Ok(Delivered::Sent) => "sent",
+        Err(refusal) => refusal.as_str(),
+    };
+    count(&visit.web.approvals, "outcome", label);
+    match outcome {
+        Ok(Delivered::Acked) => Ok(see(&success_path(id))),
+        Ok(Delivered::Sent) => again(visit, id, Trouble::Unacknowledged),
+        Err(refusal) => match refusal.trouble() {
+            Some(trouble) => {
+                refusal.log(&visit.request_id);
+                again(visit, id, trouble)
+            }
+            None => Err(refusal),
+        },
+    }
+}
+
+/// Makes the session and hands it over. The same approval again makes the same session and the same delivery.
+async fn deliver(visit: &mut Visit, id: ConnectionId, sign_in: &SignIn, view: &View) -> Result<Delivered, Refusal> {
+    let web = visit.web.clone();
+    let request_id = request_id(&web.requests, id, sign_in);
+    let granted = web.sessions.create(request_id.clone(), sign_in, &view.editor, &visit.from).await?;
+    let user_id = granted.user_id().to_owned();
+    let delivered = web.relay.deliver(id, request_id.clone(), granted, &visit.from).await;
+    let delivered = or_away(delivered, visit.jar.login(id), visit.now);
+    let outcome = delivered.as_ref().map_or_else(Refusal::as_str, |delivered| match delivered {
+        Delivered::Sent => "sent",
+        Delivered::Acked => "acked",
+    });
+    tracing::info!(connection_id = %id, user_id, address = %visit.from.address, outcome, "approved");
+    let is_ours = match &delivered {
+        Ok(_) => true,
+        // Nobody knows how far it got, so this browser stays responsible for it.
+        Err(refusal) => refusal.trouble().is_some(),
+    };
+    if is_ours {
+        let acked = matches!(delivered, Ok(Delivered::Acked));
+        visit.remember(id, Entry { approved: Some(request_id), acked, ..Entry::new(view) })?;
+    }
+    delivered
+}
+
+/// `POST /login/deny`.
+pub(crate) async fn deny(post: Post) -> Response {
+    let Post { visit, id, .. } = post;
+    let answer = visit.web.relay.deny(id).await.map(|()| {
+        count(&visit.web.approvals, "outcome", "denied");
+        tracing::info!(connection_id = %id, address = %visit.from.address, "denied");
+        page(&Denied { shell: visit.shell() })
+    });
+    visit.finish(answer)
+}
+
+/// Asks for the decision.
+fn question(visit: &mut Visit, id: ConnectionId, view: View, unconfirmed: bool) -> Result<Answer, Refusal> {
+    let account = visit.signed_in().map(SignIn::account).ok_or(Reason::NotSignedIn)?;
+    Ok(page(&Approval {
+        shell: visit.shell(),
+        connection_id: id.to_string(),
+        csrf: visit.csrf(id)?,
+        account,
+        user_code: UserCode(view.user_code),
+        editor: view.editor,
+        address: view.address,
+        place: Place::compare(view.address, visit.from.address),
+        created_at: view.created_at,
+        now: visit.now,
+        unconfirmed,
+    }))
+}
+
+/// The page of a login about which there is nothing more to decide here.
+pub(crate) fn not_open(visit: &mut Visit, id: ConnectionId, standing: Standing) -> Result<Answer, Refusal> {
+    match standing {
+        Standing::Open(view) => question(visit, id, view, false),
+        Standing::Away => Ok(page(&Waiting { shell: visit.shell(), connection_id: id.to_string() })),
+        Standing::Sent if is_own(visit, id) => again(visit, id, Trouble::Unacknowledged),
+        Standing::Sent => Err(Refusal::Claimed),
+        Standing::Done(view) => Ok(done(visit, id, view)),
+    }
+}
+
+/// Whether whoever is signed in now is the one that approved this login: the same delivery can be made again.
+fn is_own(visit: &Visit, id: ConnectionId) -> bool {
+    let approved = visit.jar.login(id).and_then(|entry| entry.approved.as_deref());
+    let own = visit.jar.sign_in.as_ref().map(|sign_in| request_id(&visit.web.requests, id, sign_in));
+    approved.is_some() && approved == own.as_deref()
+}
+
+/// The account is shown to whoever approved with it, and to no one who uses the browser after them.
+pub(crate) fn done(visit: &Visit, id: ConnectionId, view: Option<View>) -> Answer {
+    let account = visit.jar.sign_in.as_ref().filter(|_| is_own(visit, id)).map(SignIn::account);
+    let editor = view.map_or(Editor { app: None, device: None }, |view| view.editor);
+    page(&Success { shell: visit.shell(), account, editor })
+}
+
+fn again(visit: &mut Visit, id: ConnectionId, trouble: Trouble) -> Result<Answer, Refusal> {
+    Ok(page(&Delivery {
+        shell: visit.shell(),
+        connection_id: id.to_string(),
+        csrf: visit.csrf(id)?,
+        trouble,
+        request_id: visit.request_id.clone(),
+    }))
+}
+
+fn sign_in_again(id: ConnectionId) -> Answer {
+    see(&format!("{}&retry=1", login_path(id)))
+}
+
+fn success_path(id: ConnectionId) -> String {
+    format!("/auth-success?connection_id={id}")
+}

@@ -1,0 +1,251 @@
+//! One request of one browser: who asks, what the browser brought along, and what it takes home. Every page and every form
+//! goes through here, so that no handler can forget a check.
+
+use std::sync::Arc;
+
+use axum::extract::{Form, FromRequest, FromRequestParts, Query, Request};
+use axum::response::{IntoResponse as _, Response};
+use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use secrecy::SecretString;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use vvs_auth::key::random;
+use vvs_runtime::forwarded::{REQUEST_ID, client_address};
+use vvs_runtime::http::Connection;
+
+use crate::call::Place;
+use crate::cookie::Jar;
+use crate::error::Refusal;
+use crate::failure::Reason;
+use crate::header::{self, Nonce};
+use crate::identity::SignIn;
+use crate::login::{ConnectionId, Entry, View};
+use crate::page::{self, Failure, Page, Shell};
+use crate::{IdentityKind, Web, csrf};
+
+/// What a browser sends us of itself, at most, in characters.
+const MAX_USER_AGENT: usize = 256;
+
+/// An answer before its cookies.
+pub(crate) type Answer = http::Response<String>;
+
+/// The parameters that our pages know.
+#[derive(Default, Deserialize)]
+struct Params {
+    connection_id: Option<String>,
+    retry: Option<String>,
+    known: Option<String>,
+}
+
+/// One request of one browser.
+pub(crate) struct Visit {
+    pub(crate) web: Arc<Web>,
+    pub(crate) now: OffsetDateTime,
+    pub(crate) from: Place,
+    /// The gateway's name for this request.
+    pub(crate) request_id: String,
+    pub(crate) jar: Jar,
+    params: Params,
+    login: Option<ConnectionId>,
+    nonce: Nonce,
+}
+
+impl Visit {
+    fn new(web: &Arc<Web>, parts: &Parts) -> Result<Self, Refusal> {
+        let Query(params) = Query::<Params>::try_from_uri(&parts.uri).unwrap_or_default();
+        let remote = parts.extensions.get::<Connection>().map(|connection| connection.remote.ip());
+        let address = client_address(&parts.headers).or(remote).ok_or(Reason::Broken)?;
+        let text = |name| parts.headers.get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()));
+        let user_agent = text(USER_AGENT).unwrap_or_default();
+        let user_agent = user_agent.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect();
+        Ok(Self {
+            now: OffsetDateTime::now_utc(),
+            from: Place { address, user_agent },
+            request_id: parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("unknown").to_owned(),
+            jar: web.cookies.read(&parts.headers),
+            login: params.connection_id.as_deref().and_then(|id| id.parse().ok()),
+            params,
+            nonce: Nonce::new(random()?),
+            web: web.clone(),
+        })
+    }
+
+    /// The login that the request is about.
+    pub(crate) fn login(&self) -> Result<ConnectionId, Refusal> {
+        self.login.ok_or_else(|| Reason::MalformedLink.into())
+    }
+
+    /// Whether the request names a login, be it rightly.
+    pub(crate) fn names_login(&self) -> bool {
+        self.params.connection_id.is_some()
+    }
+
+    /// Whether the browser comes back from a sign-in that we did not find.
+    pub(crate) fn is_retry(&self) -> bool {
+        self.params.retry.is_some()
+    }
+
+    /// The state that a page shows while it asks for another one.
+    pub(crate) fn known_state(&self) -> Option<&str> {
+        self.params.known.as_deref()
+    }
+
+    /// Who is signed in, if that is young enough to approve with.
+    pub(crate) fn signed_in(&self) -> Option<&SignIn> {
+        self.jar.sign_in.as_ref().filter(|sign_in| sign_in.holds(self.now, self.web.sign_in_ttl))
+    }
+
+    /// What the relay knows of a login now. The browser remembers the first good answer.
+    pub(crate) async fn look(&mut self, id: ConnectionId) -> Result<View, Refusal> {
+        let found = self.web.relay.look(id, None).await;
+        if let Ok(view) = &found
+            && self.jar.login(id).is_none()
+        {
+            self.remember(id, Entry::new(view))?;
+        }
+        found
+    }
+
+    pub(crate) fn remember(&mut self, id: ConnectionId, entry: Entry) -> Result<(), Refusal> {
+        Ok(self.jar.remember(&self.web.cookies, id, entry, self.now.unix_timestamp())?)
+    }
+
+    /// The value of a form that is made now.
+    pub(crate) fn csrf(&mut self, id: ConnectionId) -> Result<SecretString, Refusal> {
+        let browser = self.jar.browser(&self.web.cookies)?;
+        Ok(self.web.csrf.value(&browser, &id.to_string(), self.jar.sign_in.as_ref()))
+    }
+
+    /// What stands on every page.
+    pub(crate) fn shell(&self) -> Shell {
+        Shell { nonce: self.nonce.clone(), development: self.web.identity == IdentityKind::Dev }
+    }
+
+    /// The development provider lets in anyone, so it must not be reached from elsewhere, by whatever path.
+    fn check_address(&self) -> Result<(), Refusal> {
+        match self.web.identity {
+            IdentityKind::Dev
+                if !self.web.public_url.is_loopback() || !self.from.address.to_canonical().is_loopback() =>
+            {
+                Err(Reason::DevelopmentOnly.into())
+            }
+            IdentityKind::Dev => Ok(()),
+        }
+    }
+
+    /// The whole answer, with the cookies that go with it.
+    pub(crate) fn finish(self, answer: Result<Answer, Refusal>) -> Response {
+        let answer = answer.unwrap_or_else(|refusal| self.failure(&refusal));
+        let mut response = answer.into_response();
+        for line in self.jar.into_set() {
+            response.headers_mut().append(SET_COOKIE, line);
+        }
+        response
+    }
+
+    fn failure(&self, refusal: &Refusal) -> Answer {
+        refusal.log(&self.request_id);
+        let reason = refusal.reason();
+        let helps = matches!(reason, Reason::Unavailable | Reason::NotSignedIn | Reason::Broken);
+        let again = self.login.filter(|_| helps).map(login_path);
+        page::answer(&Failure { shell: self.shell(), reason, again, request_id: self.request_id.clone() })
+    }
+}
+
+pub(crate) fn page<P: Page>(page: &P) -> Answer {
+    page::answer(page)
+}
+
+/// Sends the browser on with a GET. Paths are ours: an id in them is a UUID.
+pub(crate) fn see(path: &str) -> Answer {
+    let mut headers = header::common();
+    headers.insert(LOCATION, HeaderValue::try_from(path).unwrap_or(HeaderValue::from_static("/")));
+    with_headers(StatusCode::SEE_OTHER, headers, String::new())
+}
+
+pub(crate) fn with_headers(status: StatusCode, headers: HeaderMap, body: String) -> Answer {
+    let mut answer = http::Response::new(body);
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// Where a login begins in the browser.
+pub(crate) fn login_path(id: ConnectionId) -> String {
+    format!("/login?connection_id={id}")
+}
+
+impl FromRequestParts<Arc<Web>> for Visit {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Arc<Web>) -> Result<Self, Response> {
+        let visit = Self::new(web, parts).map_err(|refusal| {
+            refusal.log("");
+            (StatusCode::INTERNAL_SERVER_ERROR, header::common()).into_response()
+        })?;
+        match visit.check_address() {
+            Ok(()) => Ok(visit),
+            Err(refusal) => Err(visit.finish(Err(refusal))),
+        }
+    }
+}
+
+/// The fields of all our forms.
+#[derive(Deserialize)]
+pub(crate) struct Fields {
+    #[serde(default)]
+    connection_id: String,
+    #[serde(default)]
+    csrf: String,
+    confirmed: Option<String>,
+    retry: Option<String>,
+    pub(crate) email: Option<String>,
+    pub(crate) name: Option<String>,
+}
+
+impl Fields {
+    /// Whether the person has ticked the box; a box without a value sends `on`.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        matches!(self.confirmed.as_deref(), Some("yes" | "on" | "true" | "1"))
+    }
+
+    /// Handed on from the page that the form stood on.
+    pub(crate) fn is_retry(&self) -> bool {
+        self.retry.as_deref() == Some("1")
+    }
+}
+
+/// A form that a page of ours sent, made for this browser, this login and whoever is signed in.
+pub(crate) struct Post {
+    pub(crate) visit: Visit,
+    pub(crate) id: ConnectionId,
+    pub(crate) fields: Fields,
+}
+
+impl FromRequest<Arc<Web>> for Post {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, web: &Arc<Web>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let mut visit = Visit::from_request_parts(&mut parts, web).await?;
+        if !csrf::is_same_origin(&parts.headers, &web.public_url) {
+            return Err(visit.finish(Err(Reason::CrossSite.into())));
+        }
+        let Ok(Form(fields)) = Form::<Fields>::from_request(Request::from_parts(parts, body), web).await else {
+            return Err(visit.finish(Err(Reason::MalformedForm.into())));
+        };
+        let sign_in = visit.jar.sign_in.as_ref();
+        let is_ours = visit
+            .jar
+            .known_browser()
+            .is_some_and(|browser| web.csrf.holds(browser, &fields.connection_id, sign_in, &fields.csrf));
+        // We make values for well-formed ids only.
+        let Some(id) = fields.connection_id.parse().ok().filter(|_| is_ours) else {
+            return Err(visit.finish(Err(Reason::StaleForm.into())));
+        };
+        visit.login = Some(id);
+        Ok(Self { visit, id, fields })
+    }
+}
