@@ -6,7 +6,7 @@ mod browser;
 pub mod command;
 mod editor;
 mod peer;
-mod stack;
+pub mod stack;
 
 pub use browser::{Browser, Page};
 pub use editor::Editor;

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 use vvs_auth::peer::Role;
-use vvs_mesh::launch::{Launch, bind, read_keys};
+use vvs_mesh::launch::{bind, read_keys};
 use vvs_mesh::up::{self, Addresses, Running};
 use vvs_mesh::{Cli, Command, Up};
 use vvs_runtime::metrics::Metrics;
@@ -167,7 +167,8 @@ impl Stack {
         let keys = read_keys(&self.data.path().join("keys/sessions.key")).unwrap();
         let tcp = bind("sessions", self.addresses().sessions_rpc).await.unwrap();
         // Metrics of its own: two roles of one kind do not share a registry.
-        let launch = Launch { metrics: Metrics::default(), ..self.running.launch.clone() };
+        let mut launch = self.running.launch.clone();
+        launch.metrics = Metrics::default();
         let runtime = self.runtime.as_ref().unwrap();
         let process = {
             let _reactor = runtime.enter();

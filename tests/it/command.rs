@@ -123,7 +123,7 @@ async fn link_of(program: &mut Running) -> String {
     };
     let link = tokio::time::timeout(std::time::Duration::from_secs(30), found).await.unwrap();
     // Whoever prints must not be stopped by nobody reading.
-    std::mem::drop(tokio::task::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} }));
+    drop(tokio::task::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} }));
     link
 }
 

@@ -11,7 +11,7 @@ use crate::settings::Up;
 use crate::{Error, up};
 
 /// Runs until the editor is signed in, or gave up.
-pub async fn run(mut up: Up) -> Result<ExitCode, Error> {
+pub(crate) async fn run(mut up: Up) -> Result<ExitCode, Error> {
     let state_dir = up.data_dir.join("editor");
     up.common.grace.get_or_insert(std::time::Duration::from_secs(1));
     say("Starting gateway, web, relay and sessions…")?;

@@ -16,10 +16,10 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// A role, serving, and the addresses to print.
 #[derive(Debug)]
-pub struct Running {
-    pub launch: Launch,
-    pub addresses: Vec<(&'static str, SocketAddr)>,
-    pub readiness: vvs_runtime::admin::Readiness,
+pub(crate) struct Running {
+    pub(crate) launch: Launch,
+    pub(crate) addresses: Vec<(&'static str, SocketAddr)>,
+    pub(crate) readiness: vvs_runtime::admin::Readiness,
 }
 
 async fn prepare<R: clap::Args + Choices>(
@@ -38,7 +38,7 @@ async fn prepare<R: clap::Args + Choices>(
     Ok((Running { launch, addresses, readiness: process.readiness.clone() }, process))
 }
 
-pub async fn gateway(single: Single<vvs_gateway::Settings>) -> Result<Running, Error> {
+pub(crate) async fn gateway(single: Single<vvs_gateway::Settings>) -> Result<Running, Error> {
     let (mut running, process) = prepare(&single, Role::Gateway).await?;
     let tcp = bind("the public address", single.role.listen).await?;
     running.addresses.push(("listen", tcp.local_addr()?));
@@ -49,7 +49,7 @@ pub async fn gateway(single: Single<vvs_gateway::Settings>) -> Result<Running, E
     Ok(running)
 }
 
-pub async fn web(single: Single<vvs_web::Settings>) -> Result<Running, Error> {
+pub(crate) async fn web(single: Single<vvs_web::Settings>) -> Result<Running, Error> {
     let (mut running, process) = prepare(&single, Role::Web).await?;
     let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
     let tcp = bind("web", single.role.http_addr.unwrap_or(([127, 0, 0, 1], 0).into())).await?;
@@ -61,7 +61,7 @@ pub async fn web(single: Single<vvs_web::Settings>) -> Result<Running, Error> {
     Ok(running)
 }
 
-pub async fn relay(single: Single<vvs_relay::Settings>) -> Result<Running, Error> {
+pub(crate) async fn relay(single: Single<vvs_relay::Settings>) -> Result<Running, Error> {
     let (mut running, process) = prepare(&single, Role::Relay).await?;
     let ws = bind("the relay's sockets", single.role.ws_addr.unwrap_or(([127, 0, 0, 1], 0).into())).await?;
     let rpc = bind("the relay's calls", single.role.rpc_addr).await?;
@@ -74,7 +74,7 @@ pub async fn relay(single: Single<vvs_relay::Settings>) -> Result<Running, Error
     Ok(running)
 }
 
-pub async fn sessions(single: Single<vvs_sessions::Settings>) -> Result<Running, Error> {
+pub(crate) async fn sessions(single: Single<vvs_sessions::Settings>) -> Result<Running, Error> {
     let (mut running, process) = prepare(&single, Role::Sessions).await?;
     let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
     let tcp = bind("the sessions role's calls", single.role.rpc_addr).await?;

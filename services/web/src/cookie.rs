@@ -22,7 +22,7 @@ const AFTERWARDS: i64 = 3600;
 pub(crate) struct BrowserId(String);
 
 impl BrowserId {
-    fn mint() -> Result<Self, Error> {
+    pub(crate) fn mint() -> Result<Self, Error> {
         Ok(Self(base64url(&random::<16>()?)))
     }
 
