@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 /// The public edge.
 #[derive(clap::Args, Debug, Clone)]
+#[command(next_help_heading = "Gateway")]
 #[group(skip)]
 pub struct Settings {
     /// Where browsers and editors connect

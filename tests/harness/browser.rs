@@ -157,8 +157,7 @@ impl Browser {
 
     /// Denies on the approval page.
     pub async fn deny(&mut self, approval: &Page) -> Page {
-        let fields =
-            [("connection_id", &*approval.field("connection_id")), ("csrf", &approval.field("csrf"))];
+        let fields = [("connection_id", &*approval.field("connection_id")), ("csrf", &approval.field("csrf"))];
         self.post("/login/deny", &fields).await
     }
 }

@@ -224,10 +224,11 @@ impl Stack {
     }
 
     /// Sends what has ended so far, when spans go to a collector.
-    pub fn flush_spans(&self) {
+    pub async fn flush_spans(&self) {
         let traces = self.traces.clone();
         // The exporter needs the reactor that it was made on.
-        self.runtime.as_ref().unwrap().spawn_blocking(move || traces.force_flush());
+        let flushing = self.runtime.as_ref().unwrap().spawn_blocking(move || traces.force_flush());
+        flushing.await.unwrap().unwrap();
     }
 
     /// The value of a metric line that begins with this text, such as `vvs_closes_total{code="4502"}`; 0 when absent.

@@ -224,12 +224,12 @@ async fn four_roles_in_four_processes_sign_an_editor_in() {
     };
     let database = format!("sqlite:{data}/sessions.db");
     let any = "127.0.0.1:0";
-    let flags =
-        ["--sessions-rpc-addr", any, "--sessions-database-url", &database, "--sessions-key-file", key];
+    let flags = ["--sessions-rpc-addr", any, "--sessions-database-url", &database, "--sessions-key-file", key];
     let (_sessions, sessions) = start("sessions", &flags, "sessions-rpc").await;
     let flags = ["--relay-ws-addr", any, "--relay-rpc-addr", any, "--relay-backplane", "memory"];
     let flags = [&flags[..], &["--relay-sessions-addr", &sessions]].concat();
-    let mut relay = Running::start(command(MESH.0, MESH.1, &with("relay", &flags).iter().map(String::as_str).collect::<Vec<_>>()));
+    let mut relay =
+        Running::start(command(MESH.0, MESH.1, &with("relay", &flags).iter().map(String::as_str).collect::<Vec<_>>()));
     let lines = relay.lines_until("ready").await;
     let at = |name: &str| lines.iter().find_map(|line| line.strip_prefix(&format!("{name} "))).unwrap().to_owned();
     let (relay_ws, relay_rpc) = (at("relay-ws"), at("relay-rpc"));

@@ -57,7 +57,8 @@ async fn an_editor_that_cannot_store_its_token_is_not_said_to_be_signed_in() {
     let approval = browser.sign_in(&editor, "ada").await;
     let (page, ()) = tokio::join!(browser.approve(&approval), async {
         let success = editor.next().await;
-        let refusal = json!({"type": "auth:ack", "messageId": success["messageId"], "ok": false, "reason": "store_failed"});
+        let refusal =
+            json!({"type": "auth:ack", "messageId": success["messageId"], "ok": false, "reason": "store_failed"});
         editor.send(refusal).await;
         assert_eq!(editor.close_code().await, 4503);
     });

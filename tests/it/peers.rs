@@ -120,7 +120,7 @@ async fn nobody_but_the_gateway_may_say_where_a_client_is() {
     drop(editor);
     let data = stack.data();
     let log = stack.log();
-    let address = log.split("relay_ws=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap().to_owned();
+    let address = log.split("relay_ws=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned();
     let identity = vvs_runtime::tls::Identity::load(vvs_mesh::pki::files(data.path(), Role::Web)).unwrap();
     let connector = vvs_runtime::http::Connector {
         identity,
@@ -154,7 +154,11 @@ async fn certificates_key_and_ca_are_taken_up_while_running() {
     // Old connections live on, and a whole sign-in works with the new certificates between all roles.
     assert_eq!(reason(&old.clone().get_login(look(id)).await.unwrap_err()), "LOGIN_UNKNOWN");
     let log = || stack.log().matches("certificate files reloaded").count();
-    let all = async { while log() < 4 { tokio::task::yield_now().await } };
+    let all = async {
+        while log() < 4 {
+            tokio::task::yield_now().await
+        }
+    };
     tokio::time::timeout(std::time::Duration::from_secs(30), all).await.unwrap();
     let mut editor = stack.editor().await;
     let mut browser = stack.browser();

@@ -129,7 +129,9 @@ fn every_setting_is_documented() {
     const END: &str = "<!-- settings: end -->\n";
     let mut tables = String::new();
     for (heading, rows) in settings() {
-        tables.push_str(&format!("\n## {heading}\n\n| variable | flag | default | what it sets |\n| --- | --- | --- | --- |\n"));
+        tables.push_str(&format!(
+            "\n## {heading}\n\n| variable | flag | default | what it sets |\n| --- | --- | --- | --- |\n"
+        ));
         tables.push_str(&(rows.join("\n") + "\n"));
     }
     let text = read("docs/configuration.md");
@@ -171,7 +173,14 @@ fn the_readme_names_what_exists() {
     }
     assert!(readme.contains("tests/run") && readme.contains("cargo run --release -- demo"));
     // Every link to a file of ours leads somewhere.
-    for page in ["README.md", "docs/flow.md", "docs/configuration.md", "docs/errors.md", "docs/security.md", "docs/contributing.md"] {
+    for page in [
+        "README.md",
+        "docs/flow.md",
+        "docs/configuration.md",
+        "docs/errors.md",
+        "docs/security.md",
+        "docs/contributing.md",
+    ] {
         let text = read(page);
         let folder = root().join(page);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use vvs_client::{Options, Terminal};
@@ -10,10 +11,13 @@ use vvs_runtime::stop;
 use crate::settings::Up;
 use crate::{Error, up};
 
+/// How long the browser has to get its last page.
+const LINGER: Duration = Duration::from_secs(3);
+
 /// Runs until the editor is signed in, or gave up.
 pub(crate) async fn run(mut up: Up) -> Result<ExitCode, Error> {
     let state_dir = up.data_dir.join("editor");
-    up.common.grace.get_or_insert(std::time::Duration::from_secs(1));
+    up.common.grace.get_or_insert(Duration::from_secs(1));
     say("Starting gateway, web, relay and sessions…")?;
     let running = up::start(up).await?;
     let launch = running.launch.clone();
@@ -21,6 +25,7 @@ pub(crate) async fn run(mut up: Up) -> Result<ExitCode, Error> {
     let work = async {
         running.ready().await;
         let signed_in = sign_in(&running, state_dir, drain.clone()).await;
+        drain.run_until_cancelled(tokio::time::sleep(LINGER)).await;
         launch.stop.cancel();
         launch.finish(cut.clone()).await?;
         signed_in

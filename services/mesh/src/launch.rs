@@ -29,6 +29,8 @@ pub struct Launch {
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     pub grace: Duration,
+    /// The sessions role's: it serves the others until they have ended.
+    last: (CancellationToken, TaskTracker),
     failure: Arc<Mutex<Option<Error>>>,
 }
 
@@ -41,22 +43,25 @@ impl Launch {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             grace,
+            last: (CancellationToken::new(), TaskTracker::new()),
             failure: Arc::default(),
         }
     }
 
     /// What a role is given. Its own stop token ends it alone; the launch's ends them all.
     pub fn process(&self, role: Role, files: Files) -> Result<Process, Error> {
+        let (stop, tasks) =
+            if role == Role::Sessions { self.last.clone() } else { (self.stop.clone(), self.tasks.clone()) };
         let process = Process {
             identity: Identity::load(files)?,
             metrics: self.metrics.clone(),
             readiness: Readiness::default(),
-            stop: self.stop.child_token(),
-            tasks: self.tasks.clone(),
+            stop: stop.child_token(),
+            tasks,
             grace: self.grace,
         };
         let watch = process.identity.clone().watch(role.as_str(), self.metrics.clone(), process.stop.clone());
-        self.tasks.spawn(watch);
+        process.tasks.spawn(watch);
         Ok(process)
     }
 
@@ -68,7 +73,8 @@ impl Launch {
         serving: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
         let (failure, stop) = (self.failure.clone(), self.stop.clone());
-        self.tasks.spawn(async move {
+        let tasks = if role == Role::Sessions { &self.last.1 } else { &self.tasks };
+        tasks.spawn(async move {
             if let Err(cause) = serving.await {
                 tracing::error!(role = role.as_str(), %cause, "a role stopped");
                 let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,6 +101,9 @@ impl Launch {
     pub async fn finish(self, cut: CancellationToken) -> Result<(), Error> {
         self.stop.cancelled().await;
         stop::drained(&self.tasks, self.grace, &cut).await;
+        let (stop, tasks) = &self.last;
+        stop.cancel();
+        stop::drained(tasks, self.grace, &cut).await;
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         failure.map_or(Ok(()), Err)
     }

@@ -17,10 +17,10 @@ use vvs_runtime::origin::Origin;
 use vvs_runtime::tls::{Files, Identity};
 use vvs_web::IdentityKind;
 
+use crate::Error;
 use crate::launch::{Launch, bind, read_keys};
 use crate::pki;
 use crate::settings::Up;
-use crate::Error;
 
 /// `up` has nobody to hand over to, so it does not wait long.
 const GRACE: Duration = Duration::from_secs(5);

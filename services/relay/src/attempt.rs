@@ -14,8 +14,9 @@ use futures_channel::oneshot;
 use futures_util::StreamExt as _;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 use vvs_runtime::metrics::{Counters, count};
+use vvs_runtime::trace::Place;
 
 use crate::backplane::{Answer, Backplane, Envelope, Mailbox, Registration, Request, View};
 use crate::id::ConnectionId;
@@ -66,13 +67,13 @@ impl Waiter {
 pub(crate) struct Attempt {
     pub(crate) facts: Facts,
     state: State,
-    place: Option<(Registration, Mailbox)>,
+    listening: Option<(Registration, Mailbox)>,
     waiting: Vec<Waiter>,
     expiry: Instant,
     activation: Option<Activation>,
     retry: Option<Instant>,
-    /// The delivery's span, which the push and the activation are part of.
-    span: Span,
+    /// Where the delivery hangs in its trace, and the push and the activation with it.
+    place: Place,
     activate: Activate,
     phases: Counters,
 }
@@ -88,14 +89,14 @@ impl Attempt {
     pub(crate) fn open(facts: Facts, backplane: &dyn Backplane, activate: Activate, phases: Counters) -> Self {
         count(&phases, "state", Phase::Waiting.as_str());
         Self {
-            place: Some(backplane.register(facts.id)),
+            listening: Some(backplane.register(facts.id)),
             expiry: Instant::now() + facts.ttl,
             facts,
             state: State::Waiting,
             waiting: Vec::new(),
             activation: None,
             retry: None,
-            span: Span::none(),
+            place: Place::default(),
             activate,
             phases,
         }
@@ -109,14 +110,14 @@ impl Attempt {
         self.facts.created_at + self.facts.ttl
     }
 
-    /// The span of the delivery, to hang the push under.
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
+    /// Where to hang the push.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// When [`Attempt::on_timer`] is due; `None` when nothing is left to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let expiry = self.place.is_some().then_some(self.expiry);
+        let expiry = self.listening.is_some().then_some(self.expiry);
         expiry.into_iter().chain(self.retry).min()
     }
 
@@ -133,7 +134,7 @@ impl Attempt {
             self.activation = None;
             return Poll::Ready(self.activated(&result));
         }
-        if let Some((_, mailbox)) = &mut self.place
+        if let Some((_, mailbox)) = &mut self.listening
             && let Poll::Ready(Some(envelope)) = mailbox.poll_next_unpin(cx)
         {
             return Poll::Ready(self.answer(envelope));
@@ -158,11 +159,11 @@ impl Attempt {
         if self.retry.is_some_and(|due| due <= now) {
             self.start_activation();
         }
-        if self.place.is_none() || now < self.expiry {
+        if self.listening.is_none() || now < self.expiry {
             return Vec::new();
         }
         let actions = self.apply(Event::TimedOut);
-        self.place = None;
+        self.listening = None;
         for waiter in self.waiting.drain(..) {
             waiter.reply.send(Err(Refusal::Unknown)).ok();
         }
@@ -189,12 +190,14 @@ impl Attempt {
     fn start_activation(&mut self) {
         self.retry = None;
         if let (None, Some(receipt)) = (&self.activation, self.state.receipt()) {
-            let activation = self.span.in_scope(|| (self.activate)(receipt.session_id.clone()));
-            self.activation = Some(Box::pin(activation.instrument(self.span.clone())));
+            let span = tracing::info_span!(parent: None, "activate", connection_id = %self.facts.id);
+            self.place.hang(&span);
+            let activation = (self.activate)(receipt.session_id.clone());
+            self.activation = Some(Box::pin(activation.instrument(span)));
         }
     }
 
-    fn answer(&mut self, Envelope { request, reply, span }: Envelope) -> Vec<Action> {
+    fn answer(&mut self, Envelope { request, reply, place }: Envelope) -> Vec<Action> {
         if !self.facts.can_bind {
             reply.send(Err(Refusal::EditorCannotBind)).ok();
             return Vec::new();
@@ -213,11 +216,11 @@ impl Attempt {
                 reply.send(self.after_denial()).ok();
                 actions
             }
-            Request::Deliver(grant) => self.deliver(grant, reply, span),
+            Request::Deliver(grant) => self.deliver(grant, reply, place),
         }
     }
 
-    fn deliver(&mut self, grant: Box<Grant>, reply: oneshot::Sender<Answer>, span: Span) -> Vec<Action> {
+    fn deliver(&mut self, grant: Box<Grant>, reply: oneshot::Sender<Answer>, place: Place) -> Vec<Action> {
         let refusal = match &self.state {
             State::Waiting => None,
             State::Sent(_) | State::Activating(_) | State::Acked(..) => {
@@ -231,7 +234,7 @@ impl Attempt {
             reply.send(Err(refusal)).ok();
             return Vec::new();
         }
-        self.span = span;
+        self.place = place;
         let actions = self.apply(Event::Approved(grant));
         self.wait(Waiter { known: None, reply });
         self.settle();

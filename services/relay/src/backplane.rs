@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_channel::{mpsc, oneshot};
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
-use tracing::Span;
+use vvs_runtime::trace::Place;
 
 use crate::id::ConnectionId;
 use crate::login::{Grant, Phase};
@@ -44,11 +44,11 @@ pub(crate) struct View {
 /// One answer to one request.
 pub(crate) type Answer = Result<View, Refusal>;
 
-/// A request, where its answer goes, and the span it is part of.
+/// A request, where its answer goes, and where it hangs in its trace.
 pub(crate) struct Envelope {
     pub(crate) request: Request,
     pub(crate) reply: oneshot::Sender<Answer>,
-    pub(crate) span: Span,
+    pub(crate) place: Place,
 }
 
 impl fmt::Debug for Envelope {
@@ -118,7 +118,7 @@ impl Backplane for Memory {
 
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
-        let envelope = Envelope { request, reply, span: Span::current() };
+        let envelope = Envelope { request, reply, place: Place::current() };
         let sent = self.send(id, envelope);
         Box::pin(async move {
             sent?;

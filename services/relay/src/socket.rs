@@ -332,12 +332,13 @@ where
         let frame = wire::success(grant, OffsetDateTime::now_utc());
         let ping = Message::Ping(Bytes::copy_from_slice(grant.request_id.as_bytes()));
         let span = tracing::info_span!(
-            parent: self.attempt.span(),
+            parent: None,
             "push",
             otel.name = "push auth:success",
             otel.kind = "producer",
             connection_id = %self.attempt.facts.id,
         );
+        self.attempt.place().hang(&span);
         self.send(&frame, Some(span));
         self.push(ping, None);
     }

@@ -75,6 +75,23 @@ pub fn answered(span: &Span, status: StatusCode) {
     }
 }
 
+/// Where a span hangs in its trace, for work that outlives it: holding a [`Span`] keeps it from ending.
+#[derive(Debug, Clone, Default)]
+pub struct Place(opentelemetry::Context);
+
+impl Place {
+    /// Under the span that is current here.
+    pub fn current() -> Self {
+        Self(Span::current().context())
+    }
+
+    /// Hangs a new span there.
+    pub fn hang(&self, span: &Span) {
+        // Fails only when no tracer is installed, and then there is nothing to join.
+        span.set_parent(self.0.clone()).ok();
+    }
+}
+
 /// A middleware: the server's span of one HTTP request.
 pub async fn http_server(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", |path| path.as_str());

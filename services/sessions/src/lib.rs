@@ -43,6 +43,7 @@ const MAX_PENDING_TTL: Duration = Duration::from_mins(90);
 
 /// The sessions role.
 #[derive(clap::Args, Debug, Clone)]
+#[command(next_help_heading = "Sessions")]
 #[group(skip)]
 pub struct Settings {
     /// Where other roles call sessions: gRPC over mutual TLS
