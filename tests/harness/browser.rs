@@ -3,14 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, SET_COOKIE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use vvs_mesh::up::Addresses;
 
 use crate::Editor;
@@ -23,6 +30,8 @@ pub struct Browser {
     host: String,
     origin: String,
     pub cookies: BTreeMap<String, String>,
+    /// Whom it trusts, for an origin on https.
+    tls: Option<Arc<ClientConfig>>,
     secrets: Secrets,
 }
 
@@ -54,7 +63,7 @@ impl Browser {
     pub fn at(url: &str) -> Self {
         let host = url.strip_prefix("http://").unwrap().to_owned();
         let (origin, cookies) = (url.to_owned(), BTreeMap::new());
-        Self { address: host.parse().unwrap(), host, origin, cookies, secrets: Secrets::default() }
+        Self { address: host.parse().unwrap(), host, origin, cookies, tls: None, secrets: Secrets::default() }
     }
 
     pub(crate) fn new(addresses: &Addresses, secrets: Secrets) -> Self {
@@ -63,8 +72,20 @@ impl Browser {
             host: addresses.public_url.authority().to_owned(),
             origin: addresses.public_url.to_string(),
             cookies: BTreeMap::new(),
+            tls: None,
             secrets,
         }
+    }
+
+    /// One that speaks TLS with its site, and trusts this CA and no other.
+    #[must_use]
+    pub fn trusting(mut self, ca_file: &Path) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca_file).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        self.tls = Some(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()));
+        self
     }
 
     pub async fn get(&mut self, path: &str) -> Page {
@@ -102,7 +123,8 @@ impl Browser {
             let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request.headers_mut().insert(COOKIE, cookies.join("; ").parse().unwrap());
         }
-        let response = timeout(PATIENCE, exchange(address, request)).await.unwrap();
+        let tls = self.tls.clone().filter(|_| address == self.address);
+        let response = timeout(PATIENCE, connect_and_exchange(address, tls, request)).await.unwrap();
         let (parts, body) = response.into_parts();
         let page = Page { status: parts.status, headers: parts.headers, body };
         self.keep_cookies(&page.headers);
@@ -130,12 +152,17 @@ impl Browser {
 
     /// Signs in at the development provider, and returns the approval page.
     pub async fn sign_in(&mut self, editor: &Editor, name: &str) -> Page {
-        let login = self.get(&editor.login_path()).await;
+        self.sign_in_at(&editor.login_path(), name).await
+    }
+
+    /// The same, for an editor that is only known by its link.
+    pub async fn sign_in_at(&mut self, login_path: &str, name: &str) -> Page {
+        let login = self.get(login_path).await;
         assert_eq!(login.status, StatusCode::OK, "{}", login.body);
         let fields = [
             ("email", &*format!("{name}@example.com")),
             ("name", name),
-            ("connection_id", editor.id()),
+            ("connection_id", &login.field("connection_id")),
             ("csrf", &login.field("csrf")),
         ];
         let signed_in = self.post("/dev/sign-in", &fields).await;
@@ -162,8 +189,21 @@ impl Browser {
     }
 }
 
-async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> http::Response<String> {
+async fn connect_and_exchange(
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    request: Request<Full<Bytes>>,
+) -> http::Response<String> {
     let stream = TcpStream::connect(address).await.unwrap();
+    let Some(config) = tls else { return exchange(stream, request).await };
+    let name = ServerName::IpAddress(address.ip().into());
+    exchange(TlsConnector::from(config).connect(name, stream).await.unwrap(), request).await
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Full<Bytes>>,
+) -> http::Response<String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     let exchange = async {
         let response = sender.send_request(request).await.unwrap();
@@ -182,15 +222,9 @@ async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> http::R
 
 /// `application/x-www-form-urlencoded` of one value (URL Standard, section 5.2).
 fn encode(value: &str) -> String {
-    let mut text = String::new();
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let encode = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    value.bytes().map(encode).collect()
 }
 
 /// For requests that are not forms.

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::stack::PATIENCE;
@@ -44,15 +44,17 @@ pub async fn run(package: &str, name: &str, arguments: &[&str]) -> (i32, String,
 /// A program under way, and what it says on standard output.
 #[derive(Debug)]
 pub struct Running {
-    pub child: Child,
+    child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    errors: Lines<BufReader<ChildStderr>>,
 }
 
 impl Running {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
+        let errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, lines, errors }
     }
 
     /// The next line of standard output; `None` at its end.
@@ -65,7 +67,7 @@ impl Running {
         let mut lines = Vec::new();
         loop {
             let Some(line) = self.line().await else {
-                panic!("it ended after {lines:?}: {}", self.errors().await);
+                panic!("it ended after {lines:?}: {}", self.rest_of_errors().await);
             };
             lines.push(line);
             if lines.last().unwrap().starts_with(beginning) {
@@ -74,15 +76,25 @@ impl Running {
         }
     }
 
-    async fn errors(&mut self) -> String {
-        let mut text = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).await.unwrap();
-        text
+    /// The next line of standard error that contains this.
+    pub async fn error_line(&mut self, containing: &str) -> String {
+        let finding = async {
+            loop {
+                let line = self.errors.next_line().await.unwrap().unwrap();
+                if line.contains(containing) {
+                    return line;
+                }
+            }
+        };
+        timeout(PATIENCE, finding).await.unwrap()
     }
 
-    /// Standard error as it comes.
-    pub fn stderr(&mut self) -> Lines<BufReader<impl AsyncRead + use<>>> {
-        BufReader::new(self.child.stderr.take().unwrap()).lines()
+    async fn rest_of_errors(&mut self) -> String {
+        let mut text = String::new();
+        while let Some(line) = self.errors.next_line().await.unwrap() {
+            text.push_str(&(line + "\n"));
+        }
+        text
     }
 
     pub fn signal(&self, name: &str) {

@@ -1,14 +1,21 @@
 //! Everything a test of the whole system needs: a stack of all roles, editors, browsers, and the watch over what they
 //! leave in logs and spans.
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a harness fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::wildcard_enum_match_arm,
+    reason = "a harness fails by panicking, at whatever it did not expect"
+)]
 
 mod browser;
+mod chromium;
 pub mod command;
 mod editor;
 mod peer;
 pub mod stack;
 
 pub use browser::{Browser, Page};
+pub use chromium::Chromium;
 pub use editor::Editor;
 pub use peer::{Authority, Caller};
 pub use stack::Stack;

@@ -68,7 +68,7 @@ impl Authority {
 
     /// Writes a certificate with these URI names into `folder`, trusting `trusted`'s CA (its own when `None`).
     pub fn certify(&self, folder: &Path, uris: &[&str], trusted: Option<&Path>) -> Files {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();

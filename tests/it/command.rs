@@ -112,19 +112,7 @@ async fn follow(url: &str, decide: &str) -> Browser {
 }
 
 async fn link_of(program: &mut Running) -> String {
-    let mut lines = program.stderr();
-    let found = async {
-        loop {
-            let line = lines.next_line().await.unwrap().unwrap();
-            if line.contains("/login?connection_id=") {
-                return line.trim().to_owned();
-            }
-        }
-    };
-    let link = tokio::time::timeout(std::time::Duration::from_secs(30), found).await.unwrap();
-    // Whoever prints must not be stopped by nobody reading.
-    drop(tokio::task::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} }));
-    link
+    program.error_line("/login?connection_id=").await.trim().to_owned()
 }
 
 #[tokio::test]

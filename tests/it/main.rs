@@ -1,7 +1,15 @@
 //! The whole system, over real sockets: scenarios, one file a theme.
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking, at whatever it did not expect"
+)]
 
+mod browser;
 mod command;
+mod edge;
 mod faults;
+mod pages;
 mod peers;
 mod polyglot;
 mod sign_in;

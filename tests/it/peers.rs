@@ -156,7 +156,7 @@ async fn certificates_key_and_ca_are_taken_up_while_running() {
     let log = || stack.log().matches("certificate files reloaded").count();
     let all = async {
         while log() < 4 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(30), all).await.unwrap();

@@ -129,9 +129,8 @@ fn every_setting_is_documented() {
     const END: &str = "<!-- settings: end -->\n";
     let mut tables = String::new();
     for (heading, rows) in settings() {
-        tables.push_str(&format!(
-            "\n## {heading}\n\n| variable | flag | default | what it sets |\n| --- | --- | --- | --- |\n"
-        ));
+        let head = "| variable | flag | default | what it sets |\n| --- | --- | --- | --- |\n";
+        tables.extend(["\n## ", &heading, "\n\n", head]);
         tables.push_str(&(rows.join("\n") + "\n"));
     }
     let text = read("docs/configuration.md");

@@ -27,14 +27,14 @@ enum Command {
     Idle(idle::Options),
     /// The relay that is measured; started by the other commands
     #[command(hide = true)]
-    Relay(target::Options),
+    Relay(Box<target::Options>),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Idle(options) => idle::run(&options).await,
-        Command::Relay(options) => target::serve(options).await,
+        Command::Relay(options) => target::serve(*options).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

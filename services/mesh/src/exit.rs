@@ -12,10 +12,13 @@ const CONFIG: u8 = 78;
 
 /// Help and version are no failure; a bad value is a bad setting; the rest is wrong usage.
 pub fn usage(refused: &clap::Error) -> ExitCode {
-    let code = match refused.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => CONFIG,
-        _ => 2,
+    let kind = refused.kind();
+    let code = if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        0
+    } else if matches!(kind, ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
+        CONFIG
+    } else {
+        2
     };
     // Nowhere left to say that standard error is closed.
     refused.print().ok();

@@ -81,14 +81,14 @@ pub struct Common {
 #[command(next_help_heading = "Certificates (reloaded when the files change)")]
 pub struct Certificates {
     /// This role's certificate in PEM, with its SPIFFE id as the only URI name
-    #[arg(long, env = "VVS_TLS_CERT_FILE")]
-    pub tls_cert_file: Option<PathBuf>,
+    #[arg(id = "tls-cert-file", long, env = "VVS_TLS_CERT_FILE")]
+    pub cert: Option<PathBuf>,
     /// The certificate's private key in PEM
-    #[arg(long, env = "VVS_TLS_KEY_FILE")]
-    pub tls_key_file: Option<PathBuf>,
+    #[arg(id = "tls-key-file", long, env = "VVS_TLS_KEY_FILE")]
+    pub key: Option<PathBuf>,
     /// The CA certificates that sign all peers, in PEM
-    #[arg(long, env = "VVS_TLS_CA_FILE")]
-    pub tls_ca_file: Option<PathBuf>,
+    #[arg(id = "tls-ca-file", long, env = "VVS_TLS_CA_FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// One role in a process of its own.
@@ -205,17 +205,18 @@ impl Common {
 impl Certificates {
     /// The three files, when all are named.
     pub fn files(&self) -> Option<Files> {
-        let Self { tls_cert_file, tls_key_file, tls_ca_file } = self.clone();
-        Some(Files { cert: tls_cert_file?, key: tls_key_file?, ca: Some(tls_ca_file?) })
+        let Self { cert, key, ca } = self.clone();
+        Some(Files { cert: cert?, key: key?, ca: Some(ca?) })
     }
 
     fn check(&self, problems: &mut Problems) {
         let make = "; `vvs-mesh pki` makes certificates to try things";
-        let (cert, key) = (format!("this role's certificate{make}"), "the certificate's private key");
-        problems.missing(self.tls_cert_file.as_ref(), "VVS_TLS_CERT_FILE", "--tls-cert-file", &cert);
-        problems.missing(self.tls_key_file.as_ref(), "VVS_TLS_KEY_FILE", "--tls-key-file", key);
-        let ca = "the CA that signs all peers";
-        problems.missing(self.tls_ca_file.as_ref(), "VVS_TLS_CA_FILE", "--tls-ca-file", ca);
+        let what = format!("this role's certificate{make}");
+        problems.missing(self.cert.as_ref(), "VVS_TLS_CERT_FILE", "--tls-cert-file", &what);
+        let what = "the certificate's private key";
+        problems.missing(self.key.as_ref(), "VVS_TLS_KEY_FILE", "--tls-key-file", what);
+        let what = "the CA that signs all peers";
+        problems.missing(self.ca.as_ref(), "VVS_TLS_CA_FILE", "--tls-ca-file", what);
         if let Some(files) = self.files()
             && let Err(cause) = vvs_runtime::tls::Identity::load(files)
         {

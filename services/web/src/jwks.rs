@@ -33,7 +33,7 @@ impl Cache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn put(&self, set: String, time: Duration) {
+    pub(crate) fn put(&self, set: String, time: Duration) {
         let known = Known { set, fresh_until: Instant::now() + time };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }

@@ -80,6 +80,11 @@ impl State {
         }
     }
 
+    /// Nobody has approved or denied it.
+    pub(crate) fn is_undecided(self) -> bool {
+        matches!(self, Self::Waiting | Self::Away)
+    }
+
     /// Nothing more comes of it.
     fn is_failed(self) -> bool {
         match self {

@@ -14,7 +14,7 @@ use vvs_runtime::trace;
 
 use crate::asset::ASSETS;
 use crate::failure::Reason;
-use crate::visit::Visit;
+use crate::visit::{SIGN_IN_PATH, Visit};
 use crate::{Web, header, jwks};
 
 mod approval;
@@ -28,7 +28,7 @@ pub(crate) fn router(web: Arc<Web>) -> Router {
     let mut router = Router::new()
         .route("/login", get(sign_in::show))
         .route("/login/another", post(sign_in::another))
-        .route("/dev/sign-in", post(sign_in::development))
+        .route(SIGN_IN_PATH, post(sign_in::development))
         .route("/api/auth/callback", get(approval::callback))
         .route("/login/approve", post(approval::approve))
         .route("/login/deny", post(approval::deny))

@@ -28,6 +28,9 @@ use crate::{IdentityKind, Web, csrf};
 /// What a browser sends us of itself, at most, in characters.
 const MAX_USER_AGENT: usize = 256;
 
+/// Where a person says who they are.
+pub(crate) const SIGN_IN_PATH: &str = "/dev/sign-in";
+
 /// An answer before its cookies.
 pub(crate) type Answer = http::Response<String>;
 
@@ -97,10 +100,11 @@ impl Visit {
         self.jar.sign_in.as_ref().filter(|sign_in| sign_in.holds(self.now, self.web.sign_in_ttl))
     }
 
-    /// What the relay knows of a login now. The browser remembers the first good answer.
+    /// What the relay knows of a login now. The browser remembers a login that it has seen while nobody had decided.
     pub(crate) async fn look(&mut self, id: ConnectionId) -> Result<View, Refusal> {
         let found = self.web.relay.look(id, None).await;
         if let Ok(view) = &found
+            && view.state.is_undecided()
             && self.jar.login(id).is_none()
         {
             self.remember(id, Entry::new(view))?;
@@ -233,14 +237,16 @@ impl FromRequest<Arc<Web>> for Post {
         if !csrf::is_same_origin(&parts.headers, &web.public_url) {
             return Err(visit.finish(Err(Reason::CrossSite.into())));
         }
+        // One that was made for nobody stays good when somebody has signed in in another tab: it says who signs in itself.
+        let may_be_nobodys = parts.uri.path() == SIGN_IN_PATH;
         let Ok(Form(fields)) = Form::<Fields>::from_request(Request::from_parts(parts, body), web).await else {
             return Err(visit.finish(Err(Reason::MalformedForm.into())));
         };
         let sign_in = visit.jar.sign_in.as_ref();
-        let is_ours = visit
-            .jar
-            .known_browser()
-            .is_some_and(|browser| web.csrf.holds(browser, &fields.connection_id, sign_in, &fields.csrf));
+        let is_ours = visit.jar.known_browser().is_some_and(|browser| {
+            let holds = |user| web.csrf.holds(browser, &fields.connection_id, user, &fields.csrf);
+            holds(sign_in) || (may_be_nobodys && holds(None))
+        });
         // We make values for well-formed ids only.
         let Some(id) = fields.connection_id.parse().ok().filter(|_| is_ours) else {
             return Err(visit.finish(Err(Reason::StaleForm.into())));

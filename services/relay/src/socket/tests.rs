@@ -90,7 +90,9 @@ impl Stage {
             match self.editor.next().await.unwrap().unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
                 Message::Ping(_) => self.editor.flush().await.unwrap(),
-                other => panic!("{other:?} instead of a frame"),
+                other @ (Message::Binary(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {
+                    panic!("{other:?} instead of a frame")
+                }
             }
         }
     }

@@ -27,7 +27,7 @@ async fn decision(visit: &mut Visit) -> Result<Answer, Refusal> {
     match stand(found, visit.jar.login(id), visit.now)? {
         Standing::Open(view) => question(visit, id, view, false),
         Standing::Done(_) => Ok(see(&success_path(id))),
-        other => not_open(visit, id, other),
+        standing @ (Standing::Away | Standing::Sent) => show(visit, id, standing),
     }
 }
 
@@ -48,7 +48,7 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
     if !fields.is_confirmed() {
         return match stand(found, visit.jar.login(id), visit.now)? {
             Standing::Open(view) => question(visit, id, view, true),
-            other => not_open(visit, id, other),
+            standing @ (Standing::Away | Standing::Sent | Standing::Done(_)) => show(visit, id, standing),
         };
     }
     let outcome = match may_deliver(found, visit.jar.login(id), visit.now) {
@@ -128,8 +128,8 @@ fn question(visit: &mut Visit, id: ConnectionId, view: View, unconfirmed: bool) 
     }))
 }
 
-/// The page of a login about which there is nothing more to decide here.
-pub(crate) fn not_open(visit: &mut Visit, id: ConnectionId, standing: Standing) -> Result<Answer, Refusal> {
+/// The page of a login as it stands.
+pub(crate) fn show(visit: &mut Visit, id: ConnectionId, standing: Standing) -> Result<Answer, Refusal> {
     match standing {
         Standing::Open(view) => question(visit, id, view, false),
         Standing::Away => Ok(page(&Waiting { shell: visit.shell(), connection_id: id.to_string() })),

@@ -25,7 +25,7 @@ async fn login(visit: &mut Visit) -> Result<Answer, Refusal> {
             let retry = visit.is_retry();
             form(visit, id, view, Said { email, name, problem: None, retry })
         }
-        other => approval::not_open(visit, id, other),
+        standing @ (Standing::Away | Standing::Sent | Standing::Done(_)) => approval::show(visit, id, standing),
     }
 }
 
@@ -54,7 +54,9 @@ async fn signed_in(post: &mut Post) -> Result<Answer, Refusal> {
             let found = visit.look(*id).await;
             match stand(found, visit.jar.login(*id), visit.now)? {
                 Standing::Open(view) => form(visit, *id, view, Said { email, name, problem: Some(problem), retry }),
-                other => approval::not_open(visit, *id, other),
+                standing @ (Standing::Away | Standing::Sent | Standing::Done(_)) => {
+                    approval::show(visit, *id, standing)
+                }
             }
         }
     }

@@ -1,0 +1,204 @@
+//! What a person sees and does in a real browser, with pictures of every page below target/screenshots.
+
+use fantoccini::key::Key;
+use serde_json::{Value, json};
+use vvs_tests::{Chromium, Editor, Stack};
+
+const SIGN_IN: &str = "Sign in to VVS";
+const APPROVAL: &str = "Let this editor sign in as you?";
+const SUCCESS: &str = "Your editor is signed in";
+const OVER: &str = "This sign-in is over";
+
+const APPROVE: &str = "form[action='/login/approve'] button:not(.deny)";
+const DENY: &str = "button.deny";
+const TICK: &str = "[name=confirmed]";
+
+/// An editor whose user code stands in no address either.
+async fn editor(stack: &Stack) -> Editor {
+    let editor = stack.editor().await;
+    stack.secrets().add(editor.user_code());
+    editor
+}
+
+fn link(editor: &Editor) -> &str {
+    editor.connection["loginUrl"].as_str().unwrap()
+}
+
+/// From the link to the question whether the editor may sign in.
+async fn sign_in(chromium: &Chromium, editor: &Editor) {
+    chromium.open(link(editor)).await;
+    chromium.expect("sign-in", 200, SIGN_IN).await;
+    say_who(chromium, "ada").await;
+}
+
+async fn say_who(chromium: &Chromium, name: &str) {
+    chromium.fill("#email", &format!("{name}@example.com")).await;
+    chromium.fill("#name", name).await;
+    chromium.click("form[action='/dev/sign-in'] button").await;
+    chromium.expect("approval", 200, APPROVAL).await;
+}
+
+/// Takes the token as an editor does that reads on.
+async fn receive(editor: &mut Editor) -> Value {
+    let success = editor.next().await;
+    assert_eq!(success["type"], "auth:success");
+    editor.read_on().await;
+    success
+}
+
+#[tokio::test]
+async fn a_person_who_ticks_and_approves_sees_success_and_the_editor_has_its_token() {
+    let stack = Stack::start().await;
+    let mut editor = editor(&stack).await;
+    let chromium = Chromium::start(&stack, "approve").await;
+    sign_in(&chromium, &editor).await;
+    assert!(chromium.text(".code").await.contains(editor.user_code()));
+    chromium.click(TICK).await;
+    let ((), success) = tokio::join!(chromium.click(APPROVE), receive(&mut editor));
+    chromium.expect("success", 200, SUCCESS).await;
+    assert!(chromium.text("main").await.contains("ada@example.com"));
+    assert_eq!(success["user"]["email"], "ada@example.com");
+    // A second look at the link shows the same, and delivers nothing.
+    chromium.open(link(&editor)).await;
+    chromium.expect("again", 200, SUCCESS).await;
+    editor.read_on().await;
+}
+
+#[tokio::test]
+async fn a_keyboard_is_enough_to_approve() {
+    let stack = Stack::start().await;
+    let mut editor = editor(&stack).await;
+    let chromium = Chromium::start(&stack, "keyboard").await;
+    chromium.open(link(&editor)).await;
+    chromium.expect("sign-in", 200, SIGN_IN).await;
+    tab_to(&chromium, "#email").await;
+    chromium.write("ada@example.com").await;
+    tab_to(&chromium, "form[action='/dev/sign-in'] button").await;
+    chromium.press(Key::Enter).await;
+    chromium.expect("approval", 200, APPROVAL).await;
+    tab_to(&chromium, TICK).await;
+    chromium.press(Key::Space).await;
+    tab_to(&chromium, APPROVE).await;
+    let ((), _) = tokio::join!(chromium.press(Key::Enter), receive(&mut editor));
+    chromium.expect("success", 200, SUCCESS).await;
+}
+
+/// Moves the focus on until it is there, and sees to it that one sees where it is.
+async fn tab_to(chromium: &Chromium, css: &str) {
+    for _ in 0..10 {
+        chromium.press(Key::Tab).await;
+        let outline = chromium.run("return getComputedStyle(document.activeElement).outlineStyle").await;
+        assert_eq!(outline, "solid", "the focus is not to be seen on the way to {css}");
+        if chromium.run(&format!("return document.activeElement.matches(\"{css}\")")).await == json!(true) {
+            return;
+        }
+    }
+    panic!("the keyboard does not reach {css}");
+}
+
+#[tokio::test]
+async fn without_the_tick_nothing_is_approved_and_the_form_still_works() {
+    let stack = Stack::start().await;
+    let mut editor = editor(&stack).await;
+    let chromium = Chromium::start(&stack, "unticked").await;
+    sign_in(&chromium, &editor).await;
+    // The browser itself holds the form back …
+    chromium.click(APPROVE).await;
+    let problem = chromium.run("return document.querySelector('[name=confirmed]:invalid').validationMessage").await;
+    assert_ne!(problem, "");
+    assert!(chromium.url().await.contains("/api/auth/callback"));
+    // … and the server does where a browser does not.
+    chromium.run("document.querySelector('[action=\"/login/approve\"]').noValidate = true").await;
+    chromium.click(APPROVE).await;
+    chromium.wait_for("//*[@id='unconfirmed']").await;
+    chromium.expect("refused", 400, APPROVAL).await;
+    editor.read_on().await;
+    assert_eq!(stack.sessions().await, 0);
+
+    chromium.click(TICK).await;
+    let ((), _) = tokio::join!(chromium.click(APPROVE), receive(&mut editor));
+    chromium.expect("success", 200, SUCCESS).await;
+}
+
+#[tokio::test]
+async fn a_person_who_denies_is_told_so_and_so_is_the_editor() {
+    let stack = Stack::start().await;
+    let mut editor = editor(&stack).await;
+    let chromium = Chromium::start(&stack, "deny").await;
+    sign_in(&chromium, &editor).await;
+    let ((), heard) = tokio::join!(chromium.click(DENY), editor.next());
+    assert_eq!(heard["type"], "auth:denied");
+    assert_eq!(editor.close_code().await, 4503);
+    chromium.expect("denied", 200, "Denied").await;
+    assert_eq!(stack.sessions().await, 0);
+    chromium.open(link(&editor)).await;
+    chromium.expect("again", 410, OVER).await;
+}
+
+#[tokio::test]
+async fn an_expired_link_and_a_broken_one_say_to_start_again() {
+    let stack = Stack::start_with(&["--relay-login-ttl", "1s"]).await;
+    let mut editor = editor(&stack).await;
+    assert_eq!(editor.next().await["type"], "auth:expired");
+    let chromium = Chromium::start(&stack, "link").await;
+    chromium.open(link(&editor)).await;
+    chromium.expect("expired", 410, OVER).await;
+    chromium.open(&stack.addresses().public_url.join("/login?connection_id=x")).await;
+    chromium.expect("malformed", 400, "This link is not complete").await;
+}
+
+#[tokio::test]
+async fn an_editor_that_was_closed_before_approval_is_not_said_to_be_signed_in() {
+    let stack = Stack::start().await;
+    let editor = editor(&stack).await;
+    let chromium = Chromium::start(&stack, "closed").await;
+    sign_in(&chromium, &editor).await;
+    drop(editor);
+    while stack.metric("vvs_logins_total{state=\"CANCELLED\"}").await < 1.0 {}
+    chromium.click(TICK).await;
+    chromium.click(APPROVE).await;
+    chromium.expect("approved", 410, OVER).await;
+    chromium.open(&stack.addresses().public_url.join("/auth-success")).await;
+    chromium.expect("success", 403, "This page belongs to another browser").await;
+}
+
+#[tokio::test]
+async fn the_page_of_an_editor_that_does_not_answer_goes_on_by_itself_when_it_does() {
+    let stack = Stack::start().await;
+    let mut editor = editor(&stack).await;
+    let chromium = Chromium::start(&stack, "slow").await;
+    sign_in(&chromium, &editor).await;
+    chromium.click(TICK).await;
+    chromium.click(APPROVE).await;
+    chromium.expect("not-there", 503, "Approved, but your editor does not have it yet").await;
+    assert_ne!(chromium.text("[role=status]").await, "");
+    receive(&mut editor).await;
+    chromium.expect("success", 200, SUCCESS).await;
+    // However often the page has delivered, the editor has heard of it once.
+    editor.read_on().await;
+    assert_eq!(stack.sessions().await, 1);
+}
+
+#[tokio::test]
+async fn the_editors_state_leaves_the_address_and_another_account_can_be_used() {
+    let stack = Stack::start().await;
+    let mut editor = editor(&stack).await;
+    let chromium = Chromium::start(&stack, "account").await;
+    let state = "a-state-that-only-the-editor-knows";
+    stack.secrets().add(state);
+    chromium.open(&format!("{}#state={state}", link(&editor))).await;
+    chromium.expect("sign-in", 200, SIGN_IN).await;
+    assert_eq!(chromium.url().await, link(&editor));
+    say_who(&chromium, "ada").await;
+
+    chromium.click("form[action='/login/another'] button").await;
+    chromium.expect("signed-out", 200, SIGN_IN).await;
+    assert_eq!(chromium.run("return document.querySelector('#email').value").await, "");
+    say_who(&chromium, "grace").await;
+    let kept = chromium.run(&format!("return sessionStorage.getItem('vvs-state {}')", editor.id())).await;
+    assert_eq!(kept, state);
+    chromium.click(TICK).await;
+    let ((), success) = tokio::join!(chromium.click(APPROVE), receive(&mut editor));
+    chromium.expect("success", 200, SUCCESS).await;
+    assert_eq!(success["user"]["email"], "grace@example.com");
+}
