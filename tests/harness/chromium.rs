@@ -15,7 +15,7 @@ use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 use url::{ParseError, Url};
 
@@ -36,8 +36,7 @@ const ARGUMENTS: [&str; 9] = [
 ];
 
 /// How a page is looked at: the screenshot's suffix, the width in CSS pixels and the colour scheme.
-const VIEWS: [(&str, u32, &str); 4] =
-    [("", 1000, "light"), ("-dark", 1000, "dark"), ("-narrow", 320, "light"), ("-narrow-dark", 320, "dark")];
+const VIEWS: [(&str, u32, &str); 3] = [("", 1000, "light"), ("-dark", 1000, "dark"), ("-narrow", 320, "light")];
 
 const AXE: &str = r"
 const done = arguments[arguments.length - 1];
@@ -70,21 +69,23 @@ struct Driver {
 impl Driver {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut process = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("TMPDIR", folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("chromedriver: {error}; run tests/run once: it installs it, or says how"));
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        // It takes a free port of IPv6 and then wants the same one of IPv4, which another test may have.
         loop {
-            let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
-            if let Some((_, port)) = line.split_once("started successfully on port ") {
-                let port = port.trim_end_matches('.').parse().unwrap();
-                return Self { port, _process: process, folder };
+            let mut process = Command::new("chromedriver")
+                .arg("--port=0")
+                .env("TMPDIR", folder.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .kill_on_drop(true)
+                .spawn()
+                .unwrap_or_else(|error| {
+                    panic!("chromedriver: {error}; run tests/run once: it installs it, or says how")
+                });
+            let stdout = BufReader::new(process.stdout.take().unwrap());
+            match timeout(PATIENCE, port(stdout)).await.unwrap() {
+                Ok(port) => return Self { port, _process: process, folder },
+                Err(said) => assert!(said.contains("port not available"), "chromedriver does not start: {said}"),
             }
         }
     }
@@ -97,6 +98,18 @@ impl Driver {
             ("goog:loggingPrefs".to_owned(), json!({"browser": "ALL"})),
         ])
     }
+}
+
+/// Where chromedriver listens; all it has said, when it ends instead.
+async fn port(stdout: BufReader<ChildStdout>) -> Result<u16, String> {
+    let (mut lines, mut said) = (stdout.lines(), String::new());
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some((_, port)) = line.split_once("started successfully on port ") {
+            return Ok(port.trim_end_matches('.').parse().unwrap());
+        }
+        said.push_str(&line);
+    }
+    Err(said)
 }
 
 impl Drop for Driver {
@@ -147,12 +160,18 @@ impl Chromium {
     }
 
     /// Waits for the page with this heading, and checks all that holds for every page.
-    pub async fn expect(&self, name: &str, status: u16, heading: &str) {
+    pub async fn arrive(&self, status: u16, heading: &str) {
         self.wait_for(&format!("//h1[.='{heading}']")).await;
         self.learn_secrets().await;
         self.secrets.assert_not_in_url(&self.url().await);
         let navigation = "return performance.getEntriesByType('navigation')[0].responseStatus";
-        assert_eq!(self.run(navigation).await, status, "{name}");
+        assert_eq!(self.run(navigation).await, status, "{heading}");
+        self.assert_quiet(heading, status).await;
+    }
+
+    /// The same, with pictures: it can be read with any sight and on any screen.
+    pub async fn show(&self, name: &str, status: u16, heading: &str) {
+        self.arrive(status, heading).await;
         for (suffix, width, scheme) in VIEWS {
             let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
             self.devtools("Emulation.setEmulatedMedia", json!({"features": features})).await;
@@ -164,10 +183,10 @@ impl Chromium {
             self.assert_accessible(&page).await;
         }
         self.devtools("Emulation.clearDeviceMetricsOverride", json!({})).await;
-        self.assert_quiet(name, status).await;
+        self.assert_quiet(heading, status).await;
     }
 
-    /// What an element of the page with this text is; waits until it is there.
+    /// Waits until an element is there.
     pub async fn wait_for(&self, xpath: &str) -> Element {
         let waiting = self.client.wait().at_most(PATIENCE).every(Duration::from_millis(50));
         waiting.for_element(Locator::XPath(xpath)).await.unwrap_or_else(|error| panic!("{xpath}: {error}"))
@@ -247,7 +266,7 @@ impl Chromium {
     }
 
     /// The console holds violations of the content security policy, errors of scripts, and assets that are missing.
-    async fn assert_quiet(&self, name: &str, status: u16) {
+    async fn assert_quiet(&self, page: &str, status: u16) {
         let log = Extension { path: "se/log", body: json!({"type": "browser"}) };
         let log = self.client.issue_cmd(log).await.unwrap();
         // Chromium reports a page as a failure that rightly has a failure's status.
@@ -255,7 +274,7 @@ impl Chromium {
         for entry in log.as_array().unwrap() {
             let message = entry["message"].as_str().unwrap();
             let is_own_status = status >= 400 && entry["source"] == "network" && message.contains(&expected);
-            assert!(is_own_status, "the console of {name} says {entry}");
+            assert!(is_own_status, "the console of {page} says {entry}");
         }
     }
 

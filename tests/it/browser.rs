@@ -27,7 +27,7 @@ fn link(editor: &Editor) -> &str {
 /// From the link to the question whether the editor may sign in.
 async fn sign_in(chromium: &Chromium, editor: &Editor) {
     chromium.open(link(editor)).await;
-    chromium.expect("sign-in", 200, SIGN_IN).await;
+    chromium.arrive(200, SIGN_IN).await;
     say_who(chromium, "ada").await;
 }
 
@@ -35,7 +35,7 @@ async fn say_who(chromium: &Chromium, name: &str) {
     chromium.fill("#email", &format!("{name}@example.com")).await;
     chromium.fill("#name", name).await;
     chromium.click("form[action='/dev/sign-in'] button").await;
-    chromium.expect("approval", 200, APPROVAL).await;
+    chromium.arrive(200, APPROVAL).await;
 }
 
 /// Takes the token as an editor does that reads on.
@@ -51,16 +51,19 @@ async fn a_person_who_ticks_and_approves_sees_success_and_the_editor_has_its_tok
     let stack = Stack::start().await;
     let mut editor = editor(&stack).await;
     let chromium = Chromium::start(&stack, "approve").await;
-    sign_in(&chromium, &editor).await;
+    chromium.open(link(&editor)).await;
+    chromium.show("sign-in", 200, SIGN_IN).await;
+    say_who(&chromium, "ada").await;
+    chromium.show("approval", 200, APPROVAL).await;
     assert!(chromium.text(".code").await.contains(editor.user_code()));
     chromium.click(TICK).await;
     let ((), success) = tokio::join!(chromium.click(APPROVE), receive(&mut editor));
-    chromium.expect("success", 200, SUCCESS).await;
+    chromium.show("success", 200, SUCCESS).await;
     assert!(chromium.text("main").await.contains("ada@example.com"));
     assert_eq!(success["user"]["email"], "ada@example.com");
     // A second look at the link shows the same, and delivers nothing.
     chromium.open(link(&editor)).await;
-    chromium.expect("again", 200, SUCCESS).await;
+    chromium.arrive(200, SUCCESS).await;
     editor.read_on().await;
 }
 
@@ -70,17 +73,17 @@ async fn a_keyboard_is_enough_to_approve() {
     let mut editor = editor(&stack).await;
     let chromium = Chromium::start(&stack, "keyboard").await;
     chromium.open(link(&editor)).await;
-    chromium.expect("sign-in", 200, SIGN_IN).await;
+    chromium.arrive(200, SIGN_IN).await;
     tab_to(&chromium, "#email").await;
     chromium.write("ada@example.com").await;
     tab_to(&chromium, "form[action='/dev/sign-in'] button").await;
     chromium.press(Key::Enter).await;
-    chromium.expect("approval", 200, APPROVAL).await;
+    chromium.arrive(200, APPROVAL).await;
     tab_to(&chromium, TICK).await;
     chromium.press(Key::Space).await;
     tab_to(&chromium, APPROVE).await;
     let ((), _) = tokio::join!(chromium.press(Key::Enter), receive(&mut editor));
-    chromium.expect("success", 200, SUCCESS).await;
+    chromium.show("success", 200, SUCCESS).await;
 }
 
 /// Moves the focus on until it is there, and sees to it that one sees where it is.
@@ -111,13 +114,13 @@ async fn without_the_tick_nothing_is_approved_and_the_form_still_works() {
     chromium.run("document.querySelector('[action=\"/login/approve\"]').noValidate = true").await;
     chromium.click(APPROVE).await;
     chromium.wait_for("//*[@id='unconfirmed']").await;
-    chromium.expect("refused", 400, APPROVAL).await;
+    chromium.show("refused", 400, APPROVAL).await;
     editor.read_on().await;
     assert_eq!(stack.sessions().await, 0);
 
     chromium.click(TICK).await;
     let ((), _) = tokio::join!(chromium.click(APPROVE), receive(&mut editor));
-    chromium.expect("success", 200, SUCCESS).await;
+    chromium.show("success", 200, SUCCESS).await;
 }
 
 #[tokio::test]
@@ -129,10 +132,10 @@ async fn a_person_who_denies_is_told_so_and_so_is_the_editor() {
     let ((), heard) = tokio::join!(chromium.click(DENY), editor.next());
     assert_eq!(heard["type"], "auth:denied");
     assert_eq!(editor.close_code().await, 4503);
-    chromium.expect("denied", 200, "Denied").await;
+    chromium.show("denied", 200, "Denied").await;
     assert_eq!(stack.sessions().await, 0);
     chromium.open(link(&editor)).await;
-    chromium.expect("again", 410, OVER).await;
+    chromium.arrive(410, OVER).await;
 }
 
 #[tokio::test]
@@ -142,9 +145,9 @@ async fn an_expired_link_and_a_broken_one_say_to_start_again() {
     assert_eq!(editor.next().await["type"], "auth:expired");
     let chromium = Chromium::start(&stack, "link").await;
     chromium.open(link(&editor)).await;
-    chromium.expect("expired", 410, OVER).await;
+    chromium.show("expired", 410, OVER).await;
     chromium.open(&stack.addresses().public_url.join("/login?connection_id=x")).await;
-    chromium.expect("malformed", 400, "This link is not complete").await;
+    chromium.show("malformed", 400, "This link is not complete").await;
 }
 
 #[tokio::test]
@@ -157,23 +160,23 @@ async fn an_editor_that_was_closed_before_approval_is_not_said_to_be_signed_in()
     while stack.metric("vvs_logins_total{state=\"CANCELLED\"}").await < 1.0 {}
     chromium.click(TICK).await;
     chromium.click(APPROVE).await;
-    chromium.expect("approved", 410, OVER).await;
+    chromium.show("approved", 410, OVER).await;
     chromium.open(&stack.addresses().public_url.join("/auth-success")).await;
-    chromium.expect("success", 403, "This page belongs to another browser").await;
+    chromium.show("success", 403, "This page belongs to another browser").await;
 }
 
 #[tokio::test]
-async fn the_page_of_an_editor_that_does_not_answer_goes_on_by_itself_when_it_does() {
+async fn a_page_that_waits_for_a_slow_editor_goes_on_by_itself() {
     let stack = Stack::start().await;
     let mut editor = editor(&stack).await;
     let chromium = Chromium::start(&stack, "slow").await;
     sign_in(&chromium, &editor).await;
     chromium.click(TICK).await;
     chromium.click(APPROVE).await;
-    chromium.expect("not-there", 503, "Approved, but your editor does not have it yet").await;
+    chromium.show("not-there", 503, "Approved, but your editor does not have it yet").await;
     assert_ne!(chromium.text("[role=status]").await, "");
     receive(&mut editor).await;
-    chromium.expect("success", 200, SUCCESS).await;
+    chromium.show("success", 200, SUCCESS).await;
     // However often the page has delivered, the editor has heard of it once.
     editor.read_on().await;
     assert_eq!(stack.sessions().await, 1);
@@ -187,18 +190,18 @@ async fn the_editors_state_leaves_the_address_and_another_account_can_be_used() 
     let state = "a-state-that-only-the-editor-knows";
     stack.secrets().add(state);
     chromium.open(&format!("{}#state={state}", link(&editor))).await;
-    chromium.expect("sign-in", 200, SIGN_IN).await;
+    chromium.arrive(200, SIGN_IN).await;
     assert_eq!(chromium.url().await, link(&editor));
     say_who(&chromium, "ada").await;
 
     chromium.click("form[action='/login/another'] button").await;
-    chromium.expect("signed-out", 200, SIGN_IN).await;
+    chromium.show("signed-out", 200, SIGN_IN).await;
     assert_eq!(chromium.run("return document.querySelector('#email').value").await, "");
     say_who(&chromium, "grace").await;
     let kept = chromium.run(&format!("return sessionStorage.getItem('vvs-state {}')", editor.id())).await;
     assert_eq!(kept, state);
     chromium.click(TICK).await;
     let ((), success) = tokio::join!(chromium.click(APPROVE), receive(&mut editor));
-    chromium.expect("success", 200, SUCCESS).await;
+    chromium.show("success", 200, SUCCESS).await;
     assert_eq!(success["user"]["email"], "grace@example.com");
 }

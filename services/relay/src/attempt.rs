@@ -86,9 +86,10 @@ impl fmt::Debug for Attempt {
 
 impl Attempt {
     /// Starts a login and makes it known to the backplane.
-    pub(crate) fn open(facts: Facts, backplane: &dyn Backplane, activate: Activate, phases: Counters) -> Self {
+    pub(crate) fn open(facts: Facts, backplane: &dyn Backplane, activate: Activate, phases: Counters) -> Box<Self> {
         count(&phases, "state", Phase::Waiting.as_str());
-        Self {
+        // On the heap: it moves from task to task, and each would have room for it.
+        Box::new(Self {
             listening: Some(backplane.register(facts.id)),
             expiry: Instant::now() + facts.ttl,
             facts,
@@ -99,7 +100,7 @@ impl Attempt {
             place: Place::default(),
             activate,
             phases,
-        }
+        })
     }
 
     pub(crate) fn state(&self) -> &State {

@@ -64,7 +64,7 @@ pub(crate) struct Places {
 struct Socket<S> {
     ws: WebSocketStream<S>,
     shared: Arc<Shared>,
-    attempt: Attempt,
+    attempt: Box<Attempt>,
     /// Given back when the editor is signed in.
     login_place: Option<LoginPlace>,
     outbox: VecDeque<(Message, Option<Span>)>,
@@ -77,7 +77,7 @@ struct Socket<S> {
 }
 
 /// Serves one editor until its socket is gone, and its login until that is over.
-pub(crate) async fn run<S>(io: S, attempt: Attempt, places: Places, shared: Arc<Shared>)
+pub(crate) async fn run<S>(io: S, attempt: Box<Attempt>, places: Places, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -85,7 +85,7 @@ where
     follow_up(attempt, &shared.stop).await;
 }
 
-async fn hold_socket<S>(io: S, attempt: Attempt, places: Places, shared: &Arc<Shared>) -> Attempt
+async fn hold_socket<S>(io: S, attempt: Box<Attempt>, places: Places, shared: &Arc<Shared>) -> Box<Attempt>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -111,7 +111,8 @@ where
         drain_at: None,
     };
     let end = socket.serve(&shared.stop).await;
-    socket.finish(end).await;
+    // On the heap, because only a socket that ends needs the room.
+    Box::pin(socket.finish(end)).await;
     shared.metrics.connections.dec();
     drop(connection);
     socket.attempt.apply(Event::SocketGone);
@@ -119,7 +120,7 @@ where
 }
 
 /// Answers for a login whose socket is gone, and finishes its activation.
-async fn follow_up(mut attempt: Attempt, stop: &CancellationToken) {
+async fn follow_up(mut attempt: Box<Attempt>, stop: &CancellationToken) {
     while let Some(due) = attempt.deadline() {
         if stop.is_cancelled() && !attempt.is_activating() {
             return;

@@ -122,7 +122,7 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     Ok(response)
 }
 
-fn open(shared: &Shared, client_address: std::net::IpAddr) -> Result<Attempt, vvs_auth::Error> {
+fn open(shared: &Shared, client_address: std::net::IpAddr) -> Result<Box<Attempt>, vvs_auth::Error> {
     let facts = Facts {
         id: ConnectionId::mint(),
         user_code: user_code()?,

@@ -1,5 +1,5 @@
-//! The calls to relay and sessions: messages there and back, deadlines, and the one place that reads their errors. Knows no
-//! page and no cookie.
+//! The calls to relay and sessions: messages there and back, deadlines, and the one place that reads their errors.
+//! Knows no page and no cookie.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -136,8 +136,8 @@ impl Sessions {
     }
 }
 
-/// What an error of either role means. Whatever has none of our reasons did not come from a role but from the way there,
-/// unless its code says that the call itself was wrong.
+/// What an error of either role means. Whatever has none of our reasons did not come from a role but from the way
+/// there, unless its code says that the call itself was wrong.
 fn refusal(role: &'static str, status: &Status) -> Refusal {
     let (code, reason) = (code_name(status.code()), reason(status));
     match reason.as_str() {

@@ -1,5 +1,5 @@
-//! What a browser keeps for us: its own random id, and sealed under that id the sign-in and the logins it has seen, a cookie
-//! each, so that two tabs that answer at the same time overwrite nothing of each other. Knows no route.
+//! What a browser keeps for us: its own random id, and sealed under that id the sign-in and the logins it has seen, a
+//! cookie each, so that two tabs that answer at the same time overwrite nothing of each other. Knows no route.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
@@ -106,8 +106,8 @@ impl Jar {
         self.browser.as_ref()
     }
 
-    /// The browser's id, made now if it has none. Never on a POST: one from another site comes without cookies, and a new
-    /// id would spoil the pages that the browser has open.
+    /// The browser's id, made now if it has none. Never on a POST: one from another site comes without cookies, and a
+    /// new id would spoil the pages that the browser has open.
     pub(crate) fn browser(&mut self, cookies: &Cookies) -> Result<BrowserId, Error> {
         if let Some(browser) = &self.browser {
             return Ok(browser.clone());
@@ -141,8 +141,8 @@ impl Jar {
         acked.max_by_key(|(_, entry)| entry.expires_at).map(|(id, _)| *id)
     }
 
-    /// Keeps what is known of a login, at the cost of the oldest when there are too many: links that others made must not
-    /// fill up the header.
+    /// Keeps what is known of a login, at the cost of the oldest when there are too many: links that others made must
+    /// not fill up the header.
     pub(crate) fn remember(
         &mut self,
         cookies: &Cookies,

@@ -1,5 +1,5 @@
-//! `GET /.well-known/jwks.json`: the public keys of our tokens, as sessions last said them. A set that is a little old is
-//! better than none: a new key is published well before it signs.
+//! `GET /.well-known/jwks.json`: the public keys of our tokens, as sessions last said them. A set that is a little old
+//! is better than none: a new key is published well before it signs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! The web role: pages, identity providers and the approval. Holds no socket, no signing key and no database.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,12 +89,6 @@ struct Web {
     /// Who may say where a client is; `None` on a plain port.
     gateways: Option<Arc<Peers>>,
     stop: CancellationToken,
-}
-
-impl fmt::Debug for Web {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Web").field("public_url", &self.public_url).finish_non_exhaustive()
-    }
 }
 
 /// The other roles, as this one calls them.

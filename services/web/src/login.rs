@@ -1,5 +1,5 @@
-//! One login as one browser sees it: what the relay knows, what the browser remembers, and what follows from both. Knows
-//! no cookie, no page and no call.
+//! One login as one browser sees it: what the relay knows, what the browser remembers, and what follows from both.
+//! Knows no cookie, no page and no call.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! One request of one browser: who asks, what the browser brought along, and what it takes home. Every page and every form
-//! goes through here, so that no handler can forget a check.
+//! One request of one browser: who asks, what the browser brought along, and what it takes home. Every page and every
+//! form goes through here, so that no handler can forget a check.
 
 use std::sync::Arc;
 
@@ -237,7 +237,8 @@ impl FromRequest<Arc<Web>> for Post {
         if !csrf::is_same_origin(&parts.headers, &web.public_url) {
             return Err(visit.finish(Err(Reason::CrossSite.into())));
         }
-        // One that was made for nobody stays good when somebody has signed in in another tab: it says who signs in itself.
+        // One that was made for nobody stays good when somebody has signed in in another tab: it says who signs in
+        // itself.
         let may_be_nobodys = parts.uri.path() == SIGN_IN_PATH;
         let Ok(Form(fields)) = Form::<Fields>::from_request(Request::from_parts(parts, body), web).await else {
             return Err(visit.finish(Err(Reason::MalformedForm.into())));

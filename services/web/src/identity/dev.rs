@@ -1,5 +1,5 @@
-//! The development provider: everyone is whoever they say they are. It checks that what they say can be shown, and not a
-//! bit of whether it is true.
+//! The development provider: everyone is whoever they say they are. It checks that what they say can be shown, and not
+//! a bit of whether it is true.
 
 use crate::identity::SignIn;
 

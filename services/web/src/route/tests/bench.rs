@@ -1,5 +1,5 @@
-//! All routes without a socket: a browser that keeps cookies, and behind the pages a relay and a sessions role that answer
-//! what a test tells them to, over gRPC in memory.
+//! All routes without a socket: a browser that keeps cookies, and behind the pages a relay and a sessions role that
+//! answer what a test tells them to, over gRPC in memory.
 
 use std::collections::BTreeMap;
 use std::io;
