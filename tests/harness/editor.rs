@@ -74,13 +74,18 @@ impl Editor {
 
     /// The next frame; control pings are answered on the way.
     pub async fn next(&mut self) -> Value {
-        loop {
-            match timeout(PATIENCE, self.socket.next()).await.unwrap().unwrap().unwrap() {
-                Message::Text(text) => return self.read(&text),
-                Message::Ping(_) => {}
-                other => panic!("{other:?} instead of a frame"),
+        let next = async {
+            loop {
+                match self.socket.next().await.unwrap().unwrap() {
+                    Message::Text(text) => return text,
+                    Message::Ping(_) => {}
+                    other => panic!("{other:?} instead of a frame"),
+                }
             }
-        }
+        };
+        // Around the loop: the server's pings must not make it wait for ever.
+        let text = timeout(PATIENCE, next).await.unwrap();
+        self.read(&text)
     }
 
     fn read(&self, text: &str) -> Value {
@@ -99,13 +104,16 @@ impl Editor {
 
     /// The code that the server closes with, past all frames before.
     pub async fn close_code(&mut self) -> u16 {
-        loop {
-            match timeout(PATIENCE, self.socket.next()).await.unwrap() {
-                Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
-                Some(Ok(_)) => {}
-                other => panic!("{other:?} instead of a close"),
+        let close = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
+                    Some(Ok(_)) => {}
+                    other => panic!("{other:?} instead of a close"),
+                }
             }
-        }
+        };
+        timeout(PATIENCE, close).await.unwrap()
     }
 
     /// Answers the ping behind the token, as any WebSocket library does that reads on.

@@ -238,6 +238,12 @@ impl Stack {
         found.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Waits until a metric is as it should be.
+    pub async fn until_metric(&self, line: &str, is: impl Fn(f64) -> bool) {
+        let reached = async { while !is(self.metric(line).await) {} };
+        tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{line} did not come to that"));
+    }
+
     fn check(&self) {
         let log = self.log();
         let expected = self.expected_errors.lock().unwrap();

@@ -157,7 +157,7 @@ async fn an_editor_that_was_closed_before_approval_is_not_said_to_be_signed_in()
     let chromium = Chromium::start(&stack, "closed").await;
     sign_in(&chromium, &editor).await;
     drop(editor);
-    while stack.metric("vvs_logins_total{state=\"CANCELLED\"}").await < 1.0 {}
+    stack.until_metric("vvs_logins_total{state=\"CANCELLED\"}", |value| value >= 1.0).await;
     chromium.click(TICK).await;
     chromium.click(APPROVE).await;
     chromium.show("approved", 410, OVER).await;

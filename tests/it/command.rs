@@ -61,13 +61,14 @@ async fn a_single_role_wants_every_choice_made() {
 }
 
 #[tokio::test]
-async fn the_insecure_is_refused_off_loopback() {
+async fn check_names_what_is_insecure_or_unreadable() {
     for (arguments, setting) in [
         (vec!["--listen", "0.0.0.0:0"], "VVS_GATEWAY_LISTEN"),
         (vec!["--listen", "0.0.0.0:0", "--web-identity", "dev"], "VVS_WEB_IDENTITY"),
         (vec!["--public-url", "http://auth.example.com"], "VVS_PUBLIC_URL"),
         (vec!["--public-url", "https://auth.example.com", "--web-identity", "dev"], "VVS_WEB_IDENTITY"),
         (vec!["--public-url", "https://auth.example.com"], "VVS_WEB_IDENTITY"),
+        (vec!["--web-key-file", "/nowhere/web.key"], "VVS_WEB_KEY_FILE"),
     ] {
         let (code, _, errors) = mesh(&[vec!["check", "up"], arguments.clone()].concat()).await;
         assert_eq!(code, 78, "{arguments:?}");
@@ -161,7 +162,7 @@ async fn vvs_login_says_how_it_ended() {
     link_of(&mut cancelled).await;
     cancelled.signal("INT");
     assert_eq!(cancelled.exit_code().await, 3);
-    while stack.metric("vvs_logins_total{state=\"CANCELLED\"}").await < 1.0 {}
+    stack.until_metric("vvs_logins_total{state=\"CANCELLED\"}", |value| value >= 1.0).await;
 
     let brief = Stack::start_with(&["--relay-login-ttl", "1s"]).await;
     let mut expired = vvs(&brief.addresses().public_url.to_string(), state.path());

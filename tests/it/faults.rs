@@ -12,7 +12,7 @@ async fn an_editor_that_went_away_before_approval_is_not_said_to_be_signed_in() 
     let mut browser = stack.browser();
     let approval = browser.sign_in(&editor, "ada").await;
     drop(editor);
-    while stack.metric("vvs_logins_total{state=\"CANCELLED\"}").await < 1.0 {}
+    stack.until_metric("vvs_logins_total{state=\"CANCELLED\"}", |value| value >= 1.0).await;
     let page = browser.approve(&approval).await;
     assert_eq!(page.status, StatusCode::GONE, "{}", page.body);
     let page = browser.get("/auth-success").await;

@@ -100,10 +100,13 @@ async fn a_form_works_in_the_browser_and_for_the_login_that_it_was_made_for() {
     let (mut ada, mut mallory) = (stack.browser(), stack.browser());
     let approval = ada.sign_in(&editor, "ada").await;
     let foreign = mallory.sign_in(&editor, "mallory").await;
+    let mut elsewhere = stack.browser();
+    elsewhere.sign_in(&editor, "ada").await;
     let csrf = approval.field("csrf");
     for path in ["/login/approve", "/login/deny"] {
         for (mut browser, id, csrf) in [
             (mallory.clone(), editor.id(), &*csrf),
+            (elsewhere.clone(), editor.id(), &csrf),
             (stack.browser(), editor.id(), &csrf),
             (ada.clone(), editor.id(), &foreign.field("csrf")),
             (ada.clone(), editor.id(), "AAAA"),

@@ -68,8 +68,9 @@ async fn a_certificate_of_another_ca_does_not_get_in_and_is_counted() {
     let files = Authority::foreign().certify(folder.path(), &["spiffe://vvs.internal/web"], Some(&trusted));
     let mut relay = Caller::new(files).relay(stack.addresses().relay_rpc);
     let refused = relay.get_login(look("6f1f2f4e-3c62-4d1a-8f5b-0d9c5a1b2c3d")).await.unwrap_err();
-    assert!(matches!(refused.code(), Code::Unavailable | Code::Unknown), "{refused:?}");
-    assert!(stack.metric("vvs_handshakes_refused_total{reason=\"tls\"}").await >= 1.0);
+    // The connection is gone before anyone could answer the call.
+    assert!(matches!(refused.code(), Code::Unavailable | Code::Unknown | Code::Cancelled), "{refused:?}");
+    stack.until_metric("vvs_handshakes_refused_total{reason=\"tls\"}", |count| count >= 1.0).await;
 }
 
 #[tokio::test]

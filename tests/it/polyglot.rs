@@ -82,6 +82,7 @@ async fn buf_curl_lists_the_services_and_calls_one() {
     let relay = format!("https://{}", stack.addresses().relay_rpc);
     let (fine, listed) = buf_curl(&stack, Role::Web, &["--list-services", &relay]).await;
     assert!(fine && listed.contains("vvs.relay.v1.Relay") && listed.contains("grpc.health.v1.Health"), "{listed}");
+    assert!(!listed.contains("vvs.session"), "{listed}");
 
     let look = format!("{{\"connection_id\": \"{}\"}}", editor.id());
     let method = format!("{relay}/vvs.relay.v1.Relay/GetLogin");

@@ -80,7 +80,7 @@ async fn an_address_gets_its_share_of_unfinished_logins_and_has_it_back_when_one
     first.send(json!({"type": "auth:cancel"})).await;
     assert_eq!(first.close_code().await, 1000);
     // The place is free once the relay has seen the socket go.
-    while stack.metric("vvs_connections").await > 1.0 {}
+    stack.until_metric("vvs_connections", |value| value <= 1.0).await;
     stack.editor().await;
     let counted = stack.metric("vvs_handshakes_refused_total{reason=\"logins_per_address\"}").await;
     assert!((1.0..1.5).contains(&counted));

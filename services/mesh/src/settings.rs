@@ -12,6 +12,7 @@ use vvs_runtime::telemetry;
 use vvs_runtime::tls::Files;
 
 use crate::Error;
+use crate::launch::read_keys;
 
 /// Signs a desktop editor in through the browser
 #[derive(Parser, Debug)]
@@ -248,6 +249,7 @@ impl Choices for vvs_web::Settings {
         problems.missing(self.identity.as_ref(), "VVS_WEB_IDENTITY", "--web-identity", what);
         let what = "the key that seals cookies: base64 of 32 random bytes in a file";
         problems.missing(self.key_file.as_ref(), "VVS_WEB_KEY_FILE", "--web-key-file", what);
+        check_key(self.key_file.as_ref(), "VVS_WEB_KEY_FILE (--web-key-file)", problems);
         let what = "where the relay's gRPC port is, as HOST:PORT";
         problems.missing(self.relay_addr.as_ref(), "VVS_WEB_RELAY_ADDR", "--web-relay-addr", what);
         let what = "where the sessions role's gRPC port is, as HOST:PORT";
@@ -274,6 +276,14 @@ impl Choices for vvs_sessions::Settings {
         problems.missing(url, "VVS_SESSIONS_DATABASE_URL", "--sessions-database-url", what);
         let what = "the key that encrypts the signing keys: base64 of 32 random bytes in a file";
         problems.missing(self.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE", "--sessions-key-file", what);
+        check_key(self.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE (--sessions-key-file)", problems);
+    }
+}
+
+/// A key file that is named must be one.
+fn check_key(path: Option<&PathBuf>, setting: &str, problems: &mut Problems) {
+    if let Some(Err(cause)) = path.map(|path| read_keys(path)) {
+        problems.say(format!("{setting}: {cause}"));
     }
 }
 
@@ -320,6 +330,8 @@ impl Up {
         let mut problems = Problems::default();
         self.common.check(&mut problems);
         check_public_port(&self.gateway, &mut problems);
+        check_key(self.web.key_file.as_ref(), "VVS_WEB_KEY_FILE (--web-key-file)", &mut problems);
+        check_key(self.sessions.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE (--sessions-key-file)", &mut problems);
         if self.web.identity.is_none() {
             let is_local = self.gateway.listen.ip().is_loopback()
                 && self.common.public_url.as_ref().is_none_or(Origin::is_loopback);

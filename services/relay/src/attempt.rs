@@ -28,9 +28,14 @@ const ACTIVATION_RETRY: Duration = Duration::from_secs(2);
 /// How long activation is tried at all: a pending session is swept after that.
 const ACTIVATION_WINDOW: Duration = Duration::from_mins(90);
 
-/// The sessions role did not activate the session; it may later.
-#[derive(Debug)]
-pub(crate) struct NotActivated;
+/// The sessions role did not activate the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotActivated {
+    /// It does not answer; it may later.
+    NotYet,
+    /// The session is unknown to it, or over.
+    Never,
+}
 
 type Activation = Pin<Box<dyn Future<Output = Result<(), NotActivated>> + Send>>;
 /// Tells the sessions role that the editor of this session has its token.
@@ -133,7 +138,7 @@ impl Attempt {
             && let Poll::Ready(result) = activation.as_mut().poll(cx)
         {
             self.activation = None;
-            return Poll::Ready(self.activated(&result));
+            return Poll::Ready(self.activated(result));
         }
         if let Some((_, mailbox)) = &mut self.listening
             && let Poll::Ready(Some(envelope)) = mailbox.poll_next_unpin(cx)
@@ -143,14 +148,14 @@ impl Attempt {
         Poll::Pending
     }
 
-    fn activated(&mut self, result: &Result<(), NotActivated>) -> Vec<Action> {
-        if result.is_ok() {
-            return self.apply(Event::Activated(OffsetDateTime::now_utc()));
-        }
+    fn activated(&mut self, result: Result<(), NotActivated>) -> Vec<Action> {
+        let Err(failure) = result else { return self.apply(Event::Activated(OffsetDateTime::now_utc())) };
         let now = Instant::now();
-        self.retry = (now < self.expiry + ACTIVATION_WINDOW).then_some(now + ACTIVATION_RETRY);
+        let again = failure == NotActivated::NotYet && now < self.expiry + ACTIVATION_WINDOW;
+        self.retry = again.then_some(now + ACTIVATION_RETRY);
         for waiter in self.waiting.extract_if(.., |waiter| waiter.known.is_none()) {
-            waiter.reply.send(Err(Refusal::SessionsDown)).ok();
+            let refusal = if again { Refusal::SessionsDown } else { Refusal::Over };
+            waiter.reply.send(Err(refusal)).ok();
         }
         Vec::new()
     }

@@ -10,11 +10,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::get;
+use clap::builder::NonEmptyStringValueParser;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Code;
+use tonic::server::NamedService as _;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
 use vvs_auth::method;
 use vvs_auth::peer::{self, Peers, Role};
 use vvs_proto::frame::Binding;
@@ -69,7 +73,7 @@ pub struct Settings {
     #[arg(id = "relay-min-binding", long, env = "VVS_RELAY_MIN_BINDING", value_enum, default_value = "confirm")]
     pub min_binding: MinBinding,
     /// Web origins that may open a WebSocket besides the editor's own, separated by commas
-    #[arg(id = "relay-allowed-origins", long, env = "VVS_RELAY_ALLOWED_ORIGINS", value_delimiter = ',')]
+    #[arg(id = "relay-allowed-origins", long, env = "VVS_RELAY_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub allowed_origins: Vec<String>,
     /// How often an editor is pinged
     #[arg(id = "relay-heartbeat-interval", long, env = "VVS_RELAY_HEARTBEAT_INTERVAL", default_value = "25s", value_parser = humantime::parse_duration)]
@@ -251,19 +255,25 @@ pub async fn serve(
 
 /// The gRPC port: `Relay`, health and reflection, behind the method table.
 async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>) -> Result<Router, Error> {
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (mut health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<RelayServer<rpc::Relay>>().await;
     let mut routes = Routes::new(RelayServer::new(rpc::Relay(shared.clone()))).add_service(health_service);
     if shared.settings.reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(vvs_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name(RelayServer::<rpc::Relay>::NAME)
+            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
         routes = routes.add_service(reflection.build_v1()?);
     }
     let stop = shared.stop.clone();
     shared.tasks.spawn(async move {
         stop.cancelled().await;
-        health.set_not_serving::<RelayServer<rpc::Relay>>().await;
+        for name in ["", RelayServer::<rpc::Relay>::NAME] {
+            health.set_service_status(name, ServingStatus::NotServing).await;
+            // Ends the streams of those who watch, which would hold up the drain.
+            health.clear_service_status(name).await;
+        }
     });
     let check = move |connection: &vvs_runtime::http::Connection, path: &str| {
         let peer = method::authorize(&peers, connection.certificate.as_deref(), path);
@@ -290,7 +300,8 @@ fn activator(settings: &Settings, peers: &Arc<Peers>, process: &Process) -> Resu
             activated.map(drop).map_err(|status| {
                 let (code, reason) = (trace::code_name(status.code()), runtime_rpc::reason(&status));
                 tracing::warn!(code, reason, "the session was not activated");
-                NotActivated
+                let is_over = matches!(status.code(), Code::NotFound | Code::FailedPrecondition);
+                if is_over { NotActivated::Never } else { NotActivated::NotYet }
             })
         })
     }))

@@ -33,17 +33,20 @@ struct Stage {
     editor: WebSocketStream<DuplexStream>,
     task: JoinHandle<()>,
     /// What the sessions role answers to each activation, the last for ever; and how often it was asked.
-    activations: Arc<Mutex<(Vec<bool>, usize)>>,
+    activations: Arc<Mutex<(Vec<Answer>, usize)>>,
 }
+
+/// What the sessions role says to an activation.
+type Answer = Result<(), NotActivated>;
 
 const PIPE: usize = 1024;
 
 impl Stage {
     async fn open(flags: &[&str]) -> Self {
-        Self::open_with(flags, &[true]).await
+        Self::open_with(flags, &[Ok(())]).await
     }
 
-    async fn open_with(flags: &[&str], answers: &[bool]) -> Self {
+    async fn open_with(flags: &[&str], answers: &[Answer]) -> Self {
         let settings = Command::parse_from([&["relay"], flags].concat()).settings;
         let activations = Arc::new(Mutex::new((answers.to_vec(), 0)));
         let answers = activations.clone();
@@ -55,7 +58,7 @@ impl Stage {
                 let mut answers = answers.lock().unwrap();
                 let answer = answers.0[answers.1.min(answers.0.len() - 1)];
                 answers.1 += 1;
-                Box::pin(async move { if answer { Ok(()) } else { Err(NotActivated) } })
+                Box::pin(async move { answer })
             }),
             metrics: Metrics::new(&Registry::default()),
             gateways: None,
@@ -208,7 +211,7 @@ async fn an_editor_that_cannot_store_its_token_is_not_signed_in() {
 
 #[tokio::test(start_paused = true)]
 async fn sessions_being_down_is_told_and_made_good_later() {
-    let mut stage = Stage::open_with(&[], &[false, false, true]).await;
+    let mut stage = Stage::open_with(&[], &[Err(NotActivated::NotYet), Err(NotActivated::NotYet), Ok(())]).await;
     let delivered = stage.deliver(1);
     assert_eq!(stage.frame().await["type"], "auth:success");
     stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
@@ -222,8 +225,20 @@ async fn sessions_being_down_is_told_and_made_good_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_is_gone_is_not_asked_for_again() {
+    let mut stage = Stage::open_with(&[], &[Err(NotActivated::Never)]).await;
+    let delivered = stage.deliver(1);
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    assert!(matches!(delivered.await.unwrap(), Err(Refusal::Over)));
+    stage.editor.close(None).await.unwrap();
+    (&mut stage.task).await.unwrap();
+    assert_eq!(stage.asked_sessions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_editor_that_closes_right_behind_its_acknowledgement_is_signed_in() {
-    let mut stage = Stage::open_with(&[], &[false, true]).await;
+    let mut stage = Stage::open_with(&[], &[Err(NotActivated::NotYet), Ok(())]).await;
     let delivered = stage.deliver(1);
     assert_eq!(stage.frame().await["type"], "auth:success");
     stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
