@@ -35,6 +35,15 @@ pub struct Browser {
     secrets: Secrets,
 }
 
+/// Trusts this CA and no other.
+pub fn tls_client(ca_file: &Path) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca_file).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    builder.with_root_certificates(roots).with_no_client_auth()
+}
+
 /// What a server answered.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -80,11 +89,7 @@ impl Browser {
     /// One that speaks TLS with its site, and trusts this CA and no other.
     #[must_use]
     pub fn trusting(mut self, ca_file: &Path) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(ca_file).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        self.tls = Some(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()));
+        self.tls = Some(Arc::new(tls_client(ca_file)));
         self
     }
 

@@ -90,7 +90,7 @@ impl Editor {
 
     fn read(&self, text: &str) -> Value {
         let frame: Value = serde_json::from_str(text).unwrap();
-        for name in ["token", "ticket", "code"] {
+        for name in ["token", "ticket", "code", "userCode"] {
             if let (Some(secret), true) = (frame[name].as_str(), frame["type"] != "error") {
                 self.secrets.add(secret);
             }

@@ -14,7 +14,7 @@ mod editor;
 mod peer;
 pub mod stack;
 
-pub use browser::{Browser, Page};
+pub use browser::{Browser, Page, tls_client};
 pub use chromium::Chromium;
 pub use editor::Editor;
 pub use peer::{Authority, Caller};

@@ -1,18 +1,24 @@
 //! The public edge from outside: whom it believes, what it refuses and counts, and how it answers for those behind it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error;
+use tokio_util::task::TaskTracker;
 use vvs_auth::peer::Role;
 use vvs_client::{Event, Options, Outcome};
 use vvs_proto::relay::GetLoginRequest;
 use vvs_tests::stack::PATIENCE;
-use vvs_tests::{Authority, Editor, Page, Stack};
+use vvs_tests::{Authority, Editor, Page, Stack, tls_client};
 
 /// The one address that tests come from is a proxy's.
 const BEHIND_PROXY: [&str; 2] = ["--gateway-trusted-proxies", "127.0.0.0/8"];
@@ -287,7 +293,19 @@ async fn while_a_role_behind_it_is_down_the_edge_says_when_to_come_back() {
     assert!(refused(&stack, "unreachable").await >= 1.0);
     // The other one is none the worse for it.
     editor.read_on().await;
-    let _another = stack.editor().await;
+    drop(stack.editor().await);
+    stack.stop(Role::Relay).await;
+    let down = async {
+        loop {
+            if let Err(refused) = Editor::try_connect(&stack, &[]).await
+                && let Error::Http(response) = *refused
+                && response.status() == StatusCode::SERVICE_UNAVAILABLE
+            {
+                return response;
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, down).await.unwrap().headers()["retry-after"], "5");
 }
 
 #[tokio::test]
@@ -326,6 +344,36 @@ async fn over_tls_an_editor_signs_in_and_cookies_are_bound_to_the_host() {
     // Plain HTTP on the same port is no request at all.
     assert!(!raw(&stack, &last_request(&stack)).await.contains("HTTP/1.1 200"));
     assert!(closed(&stack, "tls").await >= 1.0);
+}
+
+#[tokio::test]
+async fn over_http2_the_same_is_served_and_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Authority::foreign().certify(folder.path(), &[], None);
+    let [cert, key] = [&files.cert, &files.key].map(|path| path.to_str().unwrap());
+    let stack = Stack::start_with(&["--gateway-tls-cert", cert, "--gateway-tls-key", key]).await;
+    let mut config = tls_client(&files.ca.unwrap());
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let address = stack.addresses().public;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::IpAddress(address.ip().into());
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.unwrap();
+    let tasks = TaskTracker::new();
+    tasks.spawn(connection);
+    for (authority, path, status) in [
+        (&*host(&stack), KEYS, StatusCode::OK),
+        ("evil.example", KEYS, StatusCode::MISDIRECTED_REQUEST),
+        // A WebSocket needs HTTP/1.1 (RFC 6455), and HTTP/2 forbids the header that says so elsewhere.
+        (&host(&stack), "/ws", StatusCode::UPGRADE_REQUIRED),
+    ] {
+        let request = Request::get(format!("https://{authority}{path}")).body(Full::<Bytes>::default()).unwrap();
+        let answer = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+        assert_eq!(answer.status(), status, "{authority}{path}");
+        assert!(answer.headers().contains_key("x-request-id") && !answer.headers().contains_key("upgrade"));
+    }
 }
 
 #[tokio::test]

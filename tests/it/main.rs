@@ -7,6 +7,7 @@
 
 mod browser;
 mod command;
+mod delivery;
 mod edge;
 mod faults;
 mod pages;

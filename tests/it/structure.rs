@@ -60,6 +60,7 @@ fn crates_import_only_what_their_layer_may() {
 const TRANSPORT: &[(&str, &[&str])] = &[
     ("services/relay/src", &["lib.rs", "refusal.rs", "rpc.rs", "socket.rs", "socket", "upgrade.rs"]),
     ("services/sessions/src", &["lib.rs", "error.rs", "rpc.rs", "rpc", "store.rs", "store"]),
+    ("services/web/src", &["lib.rs", "call.rs", "error.rs", "jwks.rs", "route.rs", "visit.rs"]),
     ("services/auth/src", &[]),
 ];
 
