@@ -190,5 +190,14 @@ fn the_readme_names_what_exists() {
             }
             assert!(folder.parent().unwrap().join(target).exists(), "{page} links to {target}");
         }
+        // A claim that names its test: [`the_test`](its/file.rs).
+        for claim in text.split("[`").skip(1) {
+            let Some((test, rest)) = claim.split_once("`](") else { continue };
+            let target = rest.split(')').next().unwrap();
+            if target.ends_with(".rs") && test.contains('_') && !test.contains('.') {
+                let code = std::fs::read_to_string(folder.parent().unwrap().join(target)).unwrap();
+                assert!(code.contains(&format!("fn {test}(")), "{page} names {test} in {target}");
+            }
+        }
     }
 }
