@@ -1,0 +1,103 @@
+//! What can be set about the relay, with names, defaults and help in one place.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use vvs_proto::frame::Binding;
+
+/// The relay's settings.
+#[derive(clap::Args, Debug, Clone)]
+#[command(next_help_heading = "Relay")]
+#[group(skip)]
+pub struct Settings {
+    /// Where the gateway reaches this relay's WebSockets
+    #[arg(id = "relay-ws-addr", long, env = "VVS_RELAY_WS_ADDR")]
+    pub ws_addr: Option<SocketAddr>,
+    /// Where web calls this relay (gRPC)
+    #[arg(id = "relay-rpc-addr", long, env = "VVS_RELAY_RPC_ADDR", default_value = "127.0.0.1:50051")]
+    pub rpc_addr: SocketAddr,
+    /// Where the sessions role is reached (gRPC), as HOST:PORT
+    #[arg(id = "relay-sessions-addr", long, env = "VVS_RELAY_SESSIONS_ADDR")]
+    pub sessions_addr: Option<String>,
+    /// How relays find each other's logins: `memory` for a single relay
+    #[arg(id = "relay-backplane", long, env = "VVS_RELAY_BACKPLANE")]
+    pub backplane: Option<BackplaneKind>,
+    /// How long a login may take, from connecting to approval
+    #[arg(id = "relay-login-ttl", long, env = "VVS_RELAY_LOGIN_TTL", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub login_ttl: Duration,
+    /// How an approving browser must at least be tied to its editor; no client can lower it
+    #[arg(id = "relay-min-binding", long, env = "VVS_RELAY_MIN_BINDING", value_enum, default_value = "confirm")]
+    pub min_binding: MinBinding,
+    /// Web origins that may open a WebSocket besides the editor's own, separated by commas
+    #[arg(id = "relay-allowed-origins", long, env = "VVS_RELAY_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    pub allowed_origins: Vec<String>,
+    /// How often an editor is pinged
+    #[arg(id = "relay-heartbeat-interval", long, env = "VVS_RELAY_HEARTBEAT_INTERVAL", default_value = "25s", value_parser = humantime::parse_duration)]
+    pub heartbeat_interval: Duration,
+    /// How long an editor may take to answer a ping
+    #[arg(id = "relay-heartbeat-timeout", long, env = "VVS_RELAY_HEARTBEAT_TIMEOUT", default_value = "8s", value_parser = humantime::parse_duration)]
+    pub heartbeat_timeout: Duration,
+    /// WebSockets held at once; further ones get 503
+    #[arg(id = "relay-max-connections", long, env = "VVS_RELAY_MAX_CONNECTIONS", default_value_t = 100_000)]
+    pub max_connections: usize,
+    /// Unfinished logins of one IPv4 address or IPv6 /64; further ones get 429
+    #[arg(id = "relay-max-logins-per-address", long, env = "VVS_RELAY_MAX_LOGINS_PER_ADDRESS", default_value_t = 20)]
+    pub max_logins_per_address: usize,
+    /// Handshakes that one IPv4 address or IPv6 /64 regains each minute
+    #[arg(id = "relay-handshakes-per-minute", long, env = "VVS_RELAY_HANDSHAKES_PER_MINUTE", default_value = "60", value_parser = rate)]
+    pub handshakes_per_minute: NonZeroU32,
+    /// Handshakes that one IPv4 address or IPv6 /64 may make at once; further ones get 429
+    #[arg(id = "relay-handshake-burst", long, env = "VVS_RELAY_HANDSHAKE_BURST", default_value = "300", value_parser = rate)]
+    pub handshake_burst: NonZeroU32,
+    /// Messages and pings that one socket may send each minute; beyond, it is closed with 4003
+    #[arg(id = "relay-messages-per-minute", long, env = "VVS_RELAY_MESSAGES_PER_MINUTE", default_value = "60", value_parser = rate)]
+    pub messages_per_minute: NonZeroU32,
+    /// Longest message before sign-in, in bytes; longer ones close the socket with 1009
+    #[arg(id = "relay-max-message-bytes", long, env = "VVS_RELAY_MAX_MESSAGE_BYTES", default_value_t = 8 * 1024)]
+    pub max_message_bytes: usize,
+    /// Longest message after sign-in, in bytes; longer ones close the socket with 1009
+    #[arg(id = "relay-max-message-bytes-signed-in", long, env = "VVS_RELAY_MAX_MESSAGE_BYTES_SIGNED_IN", default_value_t = 64 * 1024)]
+    pub max_message_bytes_signed_in: usize,
+    /// Bytes that wait for a slow editor; beyond, its socket is closed with 4001
+    #[arg(id = "relay-send-queue-bytes", long, env = "VVS_RELAY_SEND_QUEUE_BYTES", default_value_t = 64 * 1024)]
+    pub send_queue_bytes: usize,
+    /// Whether the gRPC port describes itself (server reflection)
+    #[arg(id = "relay-reflection", long, env = "VVS_RELAY_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub reflection: bool,
+}
+
+/// Beyond a million the limiter's arithmetic ends.
+fn rate(text: &str) -> Result<NonZeroU32, String> {
+    let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+    count.and_then(NonZeroU32::new).ok_or_else(|| "must be from 1 to 1000000".to_owned())
+}
+
+/// Which backplane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum BackplaneKind {
+    /// In this process; for a single relay
+    Memory,
+}
+
+/// The least binding; see the security notes for what each defends against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum MinBinding {
+    /// The person compares a code and confirms
+    Confirm,
+    /// The person types a code from the browser into the editor
+    Typed,
+    /// A link that only the approving machine opens carries the code
+    Link,
+}
+
+impl From<MinBinding> for Binding {
+    fn from(least: MinBinding) -> Self {
+        match least {
+            MinBinding::Confirm => Self::Confirm,
+            MinBinding::Typed => Self::Typed,
+            MinBinding::Link => Self::Link,
+        }
+    }
+}
