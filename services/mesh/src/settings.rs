@@ -49,7 +49,7 @@ pub enum Command {
     Check(Box<Check>),
     /// Make or renew the development certificates
     ///
-    /// Writes pki/ca.crt, pki/ca.key and pki/<role>/tls.crt and tls.key for each role and for `backend` below the data
+    /// Writes pki/ca.crt, pki/ca.key and pki/ROLE/tls.crt and tls.key for each role and for `backend` below the data
     /// directory. For one machine and for trying things; in production, let cert-manager or a SPIFFE helper write files.
     Pki(Pki),
 }
