@@ -192,11 +192,11 @@ fn the_readme_names_what_exists() {
         }
         // A claim that names its test: [`the_test`](its/file.rs).
         for claim in text.split("[`").skip(1) {
-            let Some((test, rest)) = claim.split_once("`](") else { continue };
-            let target = rest.split(')').next().unwrap();
-            if target.ends_with(".rs") && test.contains('_') && !test.contains('.') {
-                let code = std::fs::read_to_string(folder.parent().unwrap().join(target)).unwrap();
-                assert!(code.contains(&format!("fn {test}(")), "{page} names {test} in {target}");
+            let Some((name, rest)) = claim.split_once("`](") else { continue };
+            let (path, _) = rest.split_once(')').unwrap();
+            if path.contains(".rs") && name.contains('_') && !name.contains('.') {
+                let code = std::fs::read_to_string(folder.parent().unwrap().join(path)).unwrap();
+                assert!(code.contains(&format!("fn {name}(")), "{page} names {name} in {path}");
             }
         }
     }
