@@ -139,6 +139,9 @@ pub struct DeliverAuthResponse {
     /// When the editor acknowledged, when the state is `ACKED`.
     #[prost(message, optional, tag = "4")]
     pub acked_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The least binding this server asks for. At `BINDING_LINK` the code travels in the link alone: show it to nobody.
+    #[prost(enumeration = "Binding", tag = "5")]
+    pub min_binding: i32,
 }
 /// Names the login to end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -77,7 +77,7 @@ pub struct Session {
     /// When it ends unless it is renewed.
     #[prost(message, optional, tag = "7")]
     pub expires_at: ::core::option::Option<::prost_types::Timestamp>,
-    /// The address it was approved from.
+    /// The address it was last refreshed from, or approved from when it never was.
     #[prost(string, tag = "8")]
     pub address: ::prost::alloc::string::String,
 }
@@ -107,6 +107,9 @@ pub struct CreateSessionRequest {
     /// The address of the browser that approved.
     #[prost(string, tag = "4")]
     pub address: ::prost::alloc::string::String,
+    /// The login that was approved; for the audit log.
+    #[prost(string, tag = "5")]
+    pub connection_id: ::prost::alloc::string::String,
 }
 /// The new session and its first token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -139,12 +142,19 @@ pub struct RefreshTokenRequest {
     /// Session id.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
-    /// The editor's proof: a compact JWS over `nonce`.
+    /// The editor's proof, made for `refresh` or `authenticate`: a compact JWS over `nonce`.
     #[prost(string, tag = "2")]
     pub proof: ::prost::alloc::string::String,
     /// The nonce of the socket on which the proof arrived.
     #[prost(string, tag = "3")]
     pub nonce: ::prost::alloc::string::String,
+    /// The token that the editor showed with a proof made for `authenticate`; empty with one made for `refresh`. Its hash
+    /// stands in the proof. It need not be valid any more.
+    #[prost(string, tag = "4")]
+    pub token: ::prost::alloc::string::String,
+    /// The address that the editor asks from.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
 }
 /// A fresh token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -173,9 +183,13 @@ pub struct GetSessionResponse {
 /// Names the user whose sessions to list.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSessionsRequest {
-    /// Our id of the user.
+    /// Our id of the user; empty with `identity`.
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
+    /// The user by provider and subject, for a caller that does not know our id; the rest of it is not read. One that never
+    /// signed in an editor has no sessions.
+    #[prost(message, optional, tag = "2")]
+    pub identity: ::core::option::Option<Identity>,
 }
 /// The user's live sessions.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -194,12 +208,18 @@ pub struct RevokeSessionRequest {
     /// Why, in one word: what the editor hears as `reason`.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
-    /// The editor's own proof; required from a relay.
+    /// The editor's own proof, made for `logout`; required from a relay as said above.
     #[prost(string, tag = "3")]
     pub proof: ::prost::alloc::string::String,
     /// The nonce of the socket on which the proof arrived.
     #[prost(string, tag = "4")]
     pub nonce: ::prost::alloc::string::String,
+    /// When set, the session must be this user's; another one's is SESSION_UNKNOWN.
+    #[prost(string, tag = "5")]
+    pub user_id: ::prost::alloc::string::String,
+    /// The address of whoever asks for it; for the audit log.
+    #[prost(string, tag = "6")]
+    pub address: ::prost::alloc::string::String,
 }
 /// The session is over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -213,6 +233,9 @@ pub struct RevokeUserSessionsRequest {
     /// Why, in one word: what the editors hear as `reason`.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// The address of whoever asks for it; for the audit log.
+    #[prost(string, tag = "3")]
+    pub address: ::prost::alloc::string::String,
 }
 /// All of the user's sessions are over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -248,7 +271,7 @@ pub struct Revocation {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRevocationsResponse {
     /// Which of them it is.
-    #[prost(oneof = "watch_revocations_response::Event", tags = "1, 2, 3")]
+    #[prost(oneof = "watch_revocations_response::Event", tags = "1, 2, 3, 4")]
     pub event: ::core::option::Option<watch_revocations_response::Event>,
 }
 /// Nested message and enum types in `WatchRevocationsResponse`.
@@ -265,8 +288,37 @@ pub mod watch_revocations_response {
         /// Nothing happened; this is the newest number.
         #[prost(uint64, tag = "3")]
         Heartbeat(u64),
+        /// No session that was created before this time is pending any more. Sent right before `caught_up` and right behind
+        /// each heartbeat, so that a relay need not ask about every young token that it is shown.
+        #[prost(message, tag = "4")]
+        PendingSince(::prost_types::Timestamp),
     }
 }
+/// One event for the audit log. Members that are not known stay empty.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordAuditRequest {
+    /// What happened.
+    #[prost(enumeration = "AuditEvent", tag = "1")]
+    pub event: i32,
+    /// The login it happened to.
+    #[prost(string, tag = "2")]
+    pub connection_id: ::prost::alloc::string::String,
+    /// The session it happened to.
+    #[prost(string, tag = "3")]
+    pub session_id: ::prost::alloc::string::String,
+    /// Who did it, as far as an identity provider says.
+    #[prost(message, optional, tag = "4")]
+    pub identity: ::core::option::Option<Identity>,
+    /// From which address.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+    /// On which editor.
+    #[prost(message, optional, tag = "6")]
+    pub device: ::core::option::Option<Device>,
+}
+/// It is written down.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecordAuditResponse {}
 /// Asks for all public keys.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSigningKeysRequest {}
@@ -276,6 +328,39 @@ pub struct GetSigningKeysResponse {
     /// A JWK set (RFC 7517, section 5) as JSON.
     #[prost(string, tag = "1")]
     pub jwks: ::prost::alloc::string::String,
+}
+/// What can happen outside the sessions role that belongs into the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditEvent {
+    /// Never sent.
+    Unspecified = 0,
+    /// A signed-in person refused a login.
+    Denied = 1,
+    /// A relay refused an editor's proof.
+    ProofRefused = 2,
+}
+impl AuditEvent {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_EVENT_UNSPECIFIED",
+            Self::Denied => "AUDIT_EVENT_DENIED",
+            Self::ProofRefused => "AUDIT_EVENT_PROOF_REFUSED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_EVENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_EVENT_DENIED" => Some(Self::Denied),
+            "AUDIT_EVENT_PROOF_REFUSED" => Some(Self::ProofRefused),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod sessions_client {
@@ -497,7 +582,10 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("vvs.session.v1.Sessions", "ListSessions"));
             self.inner.unary(req, path, codec).await
         }
-        /// RevokeSession ends one session for good. Idempotent. The relay must show the editor's own proof.
+        /// RevokeSession ends one session for good. Idempotent.
+        ///
+        /// A relay must show the editor's own logout proof, but for a session that is still pending (its login was burned,
+        /// cancelled, refused or has expired) and for one without a device key.
         pub async fn revoke_session(
             &mut self,
             request: impl tonic::IntoRequest<super::RevokeSessionRequest>,
@@ -577,6 +665,31 @@ pub mod sessions_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("vvs.session.v1.Sessions", "WatchRevocations"));
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// RecordAudit writes down what happened outside this role, where it is found beside all that happened in it.
+        pub async fn record_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecordAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecordAuditResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vvs.session.v1.Sessions/RecordAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "RecordAudit"));
+            self.inner.unary(req, path, codec).await
         }
         /// GetSigningKeys returns the public halves of all keys that verify tokens now or soon.
         pub async fn get_signing_keys(
@@ -661,7 +774,10 @@ pub mod sessions_server {
             tonic::Response<super::ListSessionsResponse>,
             tonic::Status,
         >;
-        /// RevokeSession ends one session for good. Idempotent. The relay must show the editor's own proof.
+        /// RevokeSession ends one session for good. Idempotent.
+        ///
+        /// A relay must show the editor's own logout proof, but for a session that is still pending (its login was burned,
+        /// cancelled, refused or has expired) and for one without a device key.
         async fn revoke_session(
             &self,
             request: tonic::Request<super::RevokeSessionRequest>,
@@ -696,6 +812,14 @@ pub mod sessions_server {
             request: tonic::Request<super::WatchRevocationsRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::WatchRevocationsStream>,
+            tonic::Status,
+        >;
+        /// RecordAudit writes down what happened outside this role, where it is found beside all that happened in it.
+        async fn record_audit(
+            &self,
+            request: tonic::Request<super::RecordAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecordAuditResponse>,
             tonic::Status,
         >;
         /// GetSigningKeys returns the public halves of all keys that verify tokens now or soon.
@@ -1142,6 +1266,51 @@ pub mod sessions_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vvs.session.v1.Sessions/RecordAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecordAuditSvc<T: Sessions>(pub Arc<T>);
+                    impl<
+                        T: Sessions,
+                    > tonic::server::UnaryService<super::RecordAuditRequest>
+                    for RecordAuditSvc<T> {
+                        type Response = super::RecordAuditResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecordAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sessions>::record_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecordAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

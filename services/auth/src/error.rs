@@ -31,6 +31,12 @@ pub enum Error {
     /// Something sealed does not open: another key, another purpose, or tampered with.
     #[error("this was not sealed by us, or for something else")]
     Sealed,
+    /// Not a public EC P-256 key.
+    #[error("not a public device key: {0}")]
+    DeviceKey(&'static str),
+    /// A proof of possession that does not hold; says which check failed.
+    #[error("the proof of possession does not hold: {0}")]
+    Proof(&'static str),
     /// The cryptographic library refused a key or an operation.
     #[error("the cryptographic library refused: {0}")]
     Crypto(&'static str),

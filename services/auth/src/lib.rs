@@ -1,10 +1,12 @@
 //! Decides who a caller is: peer names, the method table, tokens, and the sealing of what we hand to strangers to keep.
 //! No I/O, no async, no clock: times and randomness come in as arguments or from the operating system's generator.
 
+pub mod device;
 mod error;
 pub mod key;
 pub mod method;
 pub mod peer;
+pub mod proof;
 pub mod token;
 
 pub use error::Error;

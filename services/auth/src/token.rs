@@ -1,14 +1,17 @@
-//! The access tokens we sign: JWT, ES256, `typ: at+jwt` (RFC 9068, section 2.1). Keeping the keys is the sessions role's
-//! business.
+//! The access tokens we sign, and how they are checked: JWT, ES256, `typ: at+jwt` (RFC 9068, section 2.1). Keeping the
+//! keys, and knowing what was revoked, is for others.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::device::Thumbprint;
 use crate::key::{base64url, random};
 
 /// The claims of a token. Times are seconds since 1970 (RFC 7519, section 2).
@@ -26,6 +29,26 @@ pub struct Claims {
     pub exp: i64,
     /// When the session ends, whatever becomes of this token.
     pub sxp: i64,
+    /// The key that must be proven together with the token (RFC 7800, section 3); a bearer token has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
+    /// Signed while the session waited for its editor's acknowledgement: whoever is shown this token may have to say that
+    /// the editor has it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pending: bool,
+}
+
+/// A claim that says nothing is left out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(claim: &bool) -> bool {
+    !claim
+}
+
+/// Whose token it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// The device key's thumbprint (RFC 9449, section 6.1).
+    pub jkt: Thumbprint,
 }
 
 /// A public key as others read it (RFC 7517, section 4; RFC 7518, section 6.2).
@@ -95,13 +118,109 @@ impl SigningKey {
     /// Signs the claims.
     pub fn sign(&self, claims: &Claims) -> Result<SecretString, Error> {
         let header =
-            Header { typ: Some("at+jwt".to_owned()), kid: Some(self.kid.clone()), ..Header::new(Algorithm::ES256) };
+            Header { typ: Some(TYPE.to_owned()), kid: Some(self.kid.clone()), ..Header::new(Algorithm::ES256) };
         let token = jsonwebtoken::encode(&header, claims, &self.key).map_err(|_cause| Error::Crypto("sign"))?;
         Ok(token.into())
     }
+}
+
+/// Longest token, in bytes.
+const MAX_LEN: usize = 4096;
+/// The header's `typ`.
+const TYPE: &str = "at+jwt";
+
+/// Why a token is not to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    #[error("not a token of ours")]
+    Malformed,
+    #[error("signed with a key that is not known here")]
+    UnknownKey,
+    #[error("the signature does not match")]
+    BadSignature,
+    #[error("from another issuer")]
+    WrongIssuer,
+    #[error("for another audience")]
+    WrongAudience,
+    #[error("expired")]
+    Expired,
+}
+
+/// Checks tokens with a fixed set of keys.
+pub struct Verifier {
+    keys: HashMap<String, DecodingKey>,
+    issuer: String,
+    audience: String,
+    validation: Validation,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("keys", &self.keys.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// Keys that are no EC P-256 keys for signatures are left out.
+    pub fn new(keys: &JwkSet, issuer: &str, audience: &str) -> Self {
+        let keys = keys.keys.iter().filter(|key| key.kty == "EC" && key.crv == "P-256" && key.alg == "ES256");
+        let keys =
+            keys.filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ec_components(&key.x, &key.y).ok()?)));
+        let mut validation = Validation::new(Algorithm::ES256);
+        // Judged below, against the time and the names that are passed in.
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        Self { keys: keys.collect(), issuer: issuer.to_owned(), audience: audience.to_owned(), validation }
+    }
+
+    pub fn knows(&self, kid: &str) -> bool {
+        self.keys.contains_key(kid)
+    }
+
+    /// Checks a token at a time in seconds since 1970. What was revoked is not known here.
+    ///
+    /// # Errors
+    /// [`Distrust`] says why; [`Distrust::Expired`] only when all else is right.
+    pub fn verify(&self, token: &str, now: i64) -> Result<Claims, Distrust> {
+        let key = self.keys.get(&kid(token)?).ok_or(Distrust::UnknownKey)?;
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|cause| {
+            if *cause.kind() == ErrorKind::InvalidSignature { Distrust::BadSignature } else { Distrust::Malformed }
+        })?;
+        let claims = claims.claims;
+        if claims.iss != self.issuer {
+            return Err(Distrust::WrongIssuer);
+        }
+        if claims.aud != self.audience {
+            return Err(Distrust::WrongAudience);
+        }
+        if now >= claims.exp || now >= claims.sxp {
+            return Err(Distrust::Expired);
+        }
+        Ok(claims)
+    }
+}
+
+/// The `kid` of what looks like a token of ours.
+fn kid(token: &str) -> Result<String, Distrust> {
+    if token.len() > MAX_LEN {
+        return Err(Distrust::Malformed);
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(|_cause| Distrust::Malformed)?;
+    let is_ours = header.typ.as_deref() == Some(TYPE) && header.alg == Algorithm::ES256 && header.crit.is_none();
+    header.kid.filter(|_| is_ours).ok_or(Distrust::Malformed)
+}
+
+/// What a token says of itself, to find out which session is meant. It proves nothing.
+pub fn unverified(token: &str) -> Option<Claims> {
+    kid(token).ok()?;
+    jsonwebtoken::dangerous::insecure_decode::<Claims>(token).ok().map(|data| data.claims)
 }
 
 /// A new random id for a token or a key: 16 bytes, base64url.
 pub fn random_id() -> Result<String, Error> {
     Ok(base64url(&random::<16>()?))
 }
+
+#[cfg(test)]
+mod tests;
