@@ -63,6 +63,7 @@ pub(crate) async fn web(single: Single<vvs_web::Settings>) -> Result<Running, Er
 
 pub(crate) async fn relay(single: Single<vvs_relay::Settings>) -> Result<Running, Error> {
     let (mut running, process) = prepare(&single, Role::Relay).await?;
+    let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
     let ws = bind("the relay's sockets", single.role.ws_addr.unwrap_or(([127, 0, 0, 1], 0).into())).await?;
     let rpc = bind("the relay's calls", single.role.rpc_addr).await?;
     running.addresses.extend([("relay-ws", ws.local_addr()?), ("relay-rpc", rpc.local_addr()?)]);
@@ -70,7 +71,7 @@ pub(crate) async fn relay(single: Single<vvs_relay::Settings>) -> Result<Running
     let tls = || Some(process.identity.clone());
     let (ws, rpc) = (Listener { tcp: ws, tls: tls() }, Listener { tcp: rpc, tls: tls() });
     let (stop, peers, url) = (process.stop.clone(), launch.peers.clone(), launch.public_url.clone());
-    launch.run(Role::Relay, stop, vvs_relay::serve(single.role, ws, rpc, peers, url, process));
+    launch.run(Role::Relay, stop, vvs_relay::serve(single.role, ws, rpc, peers, url, keys, process));
     Ok(running)
 }
 

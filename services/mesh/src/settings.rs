@@ -266,6 +266,9 @@ impl Choices for vvs_relay::Settings {
         problems.missing(self.backplane.as_ref(), "VVS_RELAY_BACKPLANE", "--relay-backplane", what);
         let what = "where the sessions role's gRPC port is, as HOST:PORT";
         problems.missing(self.sessions_addr.as_ref(), "VVS_RELAY_SESSIONS_ADDR", "--relay-sessions-addr", what);
+        let what = "the key that all relays share: base64 of 32 random bytes in a file";
+        problems.missing(self.key_file.as_ref(), "VVS_RELAY_KEY_FILE", "--relay-key-file", what);
+        check_key(self.key_file.as_ref(), "VVS_RELAY_KEY_FILE (--relay-key-file)", problems);
     }
 }
 
@@ -331,6 +334,7 @@ impl Up {
         self.common.check(&mut problems);
         check_public_port(&self.gateway, &mut problems);
         check_key(self.web.key_file.as_ref(), "VVS_WEB_KEY_FILE (--web-key-file)", &mut problems);
+        check_key(self.relay.key_file.as_ref(), "VVS_RELAY_KEY_FILE (--relay-key-file)", &mut problems);
         check_key(self.sessions.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE (--sessions-key-file)", &mut problems);
         if self.web.identity.is_none() {
             let is_local = self.gateway.listen.ip().is_loopback()

@@ -122,6 +122,7 @@ pub async fn start(mut up: Up) -> Result<Running, Error> {
 
 struct Keys {
     web: Keyring,
+    relay: Keyring,
     sessions: Keyring,
 }
 
@@ -136,8 +137,9 @@ fn embed(up: &mut Up) -> Result<Keys, Error> {
     let database = || format!("sqlite:{}", data.join("sessions.db").display()).into();
     up.sessions.database_url.get_or_insert_with(database);
     let web = key_file(up.web.key_file.as_deref(), &data, "web")?;
+    let relay = key_file(up.relay.key_file.as_deref(), &data, "relay")?;
     let sessions = key_file(up.sessions.key_file.as_deref(), &data, "sessions")?;
-    Ok(Keys { web, sessions })
+    Ok(Keys { web, relay, sessions })
 }
 
 /// Reads the chosen key file, or one of our own that is made when it is missing.
@@ -174,7 +176,7 @@ fn run_roles(running: &mut Running, up: Up, ports: Ports, keys: Keys) -> Result<
     let stop = relay.stop.clone();
     let tls = || Some(relay.identity.clone());
     let (ws, rpc) = (Listener { tcp: ports.relay_ws, tls: tls() }, Listener { tcp: ports.relay_rpc, tls: tls() });
-    launch.run(Role::Relay, stop, vvs_relay::serve(up.relay, ws, rpc, peers(), url(), relay));
+    launch.run(Role::Relay, stop, vvs_relay::serve(up.relay, ws, rpc, peers(), url(), keys.relay, relay));
 
     let web = process(Role::Web)?;
     let stop = web.stop.clone();

@@ -15,13 +15,18 @@ use futures_util::StreamExt as _;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::Instrument as _;
-use vvs_runtime::metrics::{Counters, count};
+use vvs_proto::Secret;
+use vvs_proto::frame::{AuthErrorCode, Binding};
+use vvs_runtime::metrics::count;
 use vvs_runtime::trace::Place;
 
-use crate::backplane::{Answer, Backplane, Envelope, Mailbox, Registration, Request, View};
+use crate::Shared;
+use crate::backplane::{Answer, Envelope, Handover, Mailbox, Registration, Request, View};
+use crate::hello::Hello;
 use crate::id::ConnectionId;
-use crate::login::{Action, Event, Grant, Phase, State};
+use crate::login::{Action, Event, Grant, Login, Phase, State};
 use crate::refusal::Refusal;
+use crate::ticket::Ticket;
 
 /// How long after a failed activation the next one is tried.
 const ACTIVATION_RETRY: Duration = Duration::from_secs(2);
@@ -40,19 +45,17 @@ pub(crate) enum NotActivated {
 type Activation = Pin<Box<dyn Future<Output = Result<(), NotActivated>> + Send>>;
 /// Tells the sessions role that the editor of this session has its token.
 pub(crate) type Activate = Arc<dyn Fn(String) -> Activation + Send + Sync>;
+/// Tells the sessions role that this session, which no editor has, is over, and why. Does not wait.
+pub(crate) type EndSession = Arc<dyn Fn(String, &'static str) + Send + Sync>;
 
 /// What is fixed about a login from its start.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) id: ConnectionId,
     pub(crate) user_code: String,
-    /// What proofs on this socket are made over: 16 random bytes, base64url.
-    pub(crate) nonce: String,
     pub(crate) client_address: IpAddr,
     pub(crate) created_at: OffsetDateTime,
     pub(crate) ttl: Duration,
-    /// Whether this editor can reach the minimum binding that the server asks for.
-    pub(crate) can_bind: bool,
 }
 
 struct Waiter {
@@ -62,16 +65,21 @@ struct Waiter {
 }
 
 impl Waiter {
-    /// A look waits for any change, a delivery for an end.
+    /// A look waits for any change, a delivery for its outcome.
     fn is_due(&self, phase: Phase) -> bool {
-        self.known.map_or(!matches!(phase, Phase::Waiting | Phase::Sent), |known| known != phase)
+        self.known.map_or(phase != Phase::Sent, |known| known != phase)
     }
 }
 
 /// A login and everything that waits for it.
 pub(crate) struct Attempt {
     pub(crate) facts: Facts,
-    state: State,
+    hello: Option<Box<Hello>>,
+    /// How often the login has changed sockets.
+    generation: u64,
+    /// Web has asked for this login: what the person was shown must not change any more.
+    is_shown: bool,
+    login: Login,
     listening: Option<(Registration, Mailbox)>,
     waiting: Vec<Waiter>,
     expiry: Instant,
@@ -79,8 +87,7 @@ pub(crate) struct Attempt {
     retry: Option<Instant>,
     /// Where the delivery hangs in its trace, and the push and the activation with it.
     place: Place,
-    activate: Activate,
-    phases: Counters,
+    shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Attempt {
@@ -91,25 +98,99 @@ impl fmt::Debug for Attempt {
 
 impl Attempt {
     /// Starts a login and makes it known to the backplane.
-    pub(crate) fn open(facts: Facts, backplane: &dyn Backplane, activate: Activate, phases: Counters) -> Box<Self> {
-        count(&phases, "state", Phase::Waiting.as_str());
+    pub(crate) fn open(facts: Facts, shared: Arc<Shared>) -> Box<Self> {
+        count(&shared.metrics.logins, "state", Phase::Waiting.as_str());
+        let expiry = Instant::now() + facts.ttl;
+        let listening = shared.backplane.register(facts.id);
+        Self::hold(facts, Login::new(Binding::Confirm), expiry, listening, shared)
+    }
+
+    fn hold(
+        facts: Facts,
+        login: Login,
+        expiry: Instant,
+        listening: (Registration, Mailbox),
+        shared: Arc<Shared>,
+    ) -> Box<Self> {
         // On the heap: it moves from task to task, and each would have room for it.
         Box::new(Self {
-            listening: Some(backplane.register(facts.id)),
-            expiry: Instant::now() + facts.ttl,
+            listening: Some(listening),
+            expiry,
             facts,
-            state: State::Waiting,
+            hello: None,
+            generation: 0,
+            is_shown: false,
+            login,
             waiting: Vec::new(),
             activation: None,
             retry: None,
             place: Place::default(),
-            activate,
-            phases,
+            shared,
         })
     }
 
+    /// Takes up a login where its editor left it. Its last holder has let go of it, or is gone and with it the grant: then
+    /// web delivers again.
+    pub(crate) fn resume(ticket: Ticket, handover: Option<Handover>, shared: Arc<Shared>) -> Option<Box<Self>> {
+        let facts = ticket.facts()?;
+        let left = (facts.created_at + facts.ttl - OffsetDateTime::now_utc()).try_into().ok()?;
+        let (generation, state, listening) = match handover {
+            Some(Handover { generation, state, listening }) => (generation, state, listening),
+            None => (0, State::Waiting, shared.backplane.register(facts.id)),
+        };
+        let login = Login::resumed(ticket.binding, state);
+        let mut attempt = Self::hold(facts, login, Instant::now() + left, listening, shared);
+        attempt.generation = generation.max(ticket.generation) + 1;
+        attempt.hello = Some(Box::new(ticket.hello));
+        // Whoever knows of the login may have shown it to a person.
+        attempt.is_shown = true;
+        Some(attempt)
+    }
+
     pub(crate) fn state(&self) -> &State {
-        &self.state
+        self.login.state()
+    }
+
+    pub(crate) fn binding(&self) -> Binding {
+        self.login.binding()
+    }
+
+    /// Whether nobody has said anything about it yet.
+    pub(crate) fn is_untouched(&self) -> bool {
+        *self.state() == State::Waiting && !self.is_shown && self.hello.is_none()
+    }
+
+    /// What is due to an editor that has taken up its login again.
+    pub(crate) fn due(&self) -> Option<Action> {
+        self.state().due()
+    }
+
+    pub(crate) fn editor(&self) -> Option<&Hello> {
+        self.hello.as_deref()
+    }
+
+    /// The editor introduces itself: once, and only before anybody was shown the login.
+    pub(crate) fn hello(&mut self, hello: Hello) -> Result<(), AuthErrorCode> {
+        if self.hello.is_some() || self.is_shown || *self.state() != State::Waiting {
+            return Err(AuthErrorCode::TooLate);
+        }
+        self.login.bind(hello.binding());
+        self.hello = Some(Box::new(hello));
+        Ok(())
+    }
+
+    /// With which the editor can take the login to another socket.
+    pub(crate) fn ticket(&self) -> Option<Secret> {
+        let hello = self.editor()?.clone();
+        let ticket = Ticket::new(&self.facts, hello, self.binding(), self.generation);
+        ticket.seal(&self.shared.keys.ticket).ok()
+    }
+
+    /// The editor shows a completion code.
+    pub(crate) fn complete(&mut self, code: &Secret) -> Vec<Action> {
+        let State::Held { grant, .. } = self.state() else { return self.apply(Event::Completed) };
+        let is_right = self.shared.keys.is_completion_code(self.facts.id, grant.request_id, code);
+        self.apply(if is_right { Event::Completed } else { Event::Miscompleted })
     }
 
     pub(crate) fn expires_at(&self) -> OffsetDateTime {
@@ -129,7 +210,7 @@ impl Attempt {
 
     /// Whether the session still has to be activated.
     pub(crate) fn is_activating(&self) -> bool {
-        matches!(self.state, State::Activating(_)) && (self.activation.is_some() || self.retry.is_some())
+        matches!(self.state(), State::Activating(_)) && (self.activation.is_some() || self.retry.is_some())
     }
 
     /// Resolves when something happened that concerns the socket.
@@ -140,12 +221,13 @@ impl Attempt {
             self.activation = None;
             return Poll::Ready(self.activated(result));
         }
-        if let Some((_, mailbox)) = &mut self.listening
-            && let Poll::Ready(Some(envelope)) = mailbox.poll_next_unpin(cx)
-        {
-            return Poll::Ready(self.answer(envelope));
+        let Some((_, mailbox)) = &mut self.listening else { return Poll::Pending };
+        match mailbox.poll_next_unpin(cx) {
+            Poll::Ready(Some(envelope)) => Poll::Ready(self.answer(envelope)),
+            // Somebody else has registered for it.
+            Poll::Ready(None) => Poll::Ready(self.leave()),
+            Poll::Pending => Poll::Pending,
         }
-        Poll::Pending
     }
 
     fn activated(&mut self, result: Result<(), NotActivated>) -> Vec<Action> {
@@ -178,16 +260,18 @@ impl Attempt {
 
     /// Runs the machine and answers whoever waited for the outcome. What is returned is the socket's to do.
     pub(crate) fn apply(&mut self, event: Event) -> Vec<Action> {
-        let before = self.state.phase();
-        let (state, mut actions) = std::mem::replace(&mut self.state, State::Waiting).on(event);
-        self.state = state;
-        if self.state.phase() != before {
-            count(&self.phases, "state", self.state.phase().as_str());
-            tracing::info!(connection_id = %self.facts.id, state = self.state.phase().as_str(), "login");
+        let before = self.login.phase();
+        let mut actions = self.login.on(event);
+        let phase = self.login.phase();
+        if phase != before {
+            count(&self.shared.metrics.logins, "state", phase.as_str());
+            tracing::info!(connection_id = %self.facts.id, state = phase.as_str(), "login");
         }
-        if actions.contains(&Action::Activate) {
-            actions.retain(|action| *action != Action::Activate);
-            self.start_activation();
+        for action in actions.extract_if(.., |action| action.is_for_sessions()) {
+            match action {
+                Action::EndSession { session_id, reason } => (self.shared.end_session)(session_id, reason),
+                _ => self.start_activation(),
+            }
         }
         self.settle();
         actions
@@ -195,21 +279,26 @@ impl Attempt {
 
     fn start_activation(&mut self) {
         self.retry = None;
-        if let (None, Some(receipt)) = (&self.activation, self.state.receipt()) {
+        if let (None, Some(receipt)) = (&self.activation, self.login.state().receipt()) {
             let span = tracing::info_span!(parent: None, "activate", connection_id = %self.facts.id);
             self.place.hang(&span);
-            let activation = (self.activate)(receipt.session_id.clone());
+            let activation = (self.shared.activate)(receipt.session_id.clone());
             self.activation = Some(Box::pin(activation.instrument(span)));
         }
     }
 
-    fn answer(&mut self, Envelope { request, reply, place }: Envelope) -> Vec<Action> {
-        if !self.facts.can_bind {
+    fn answer(&mut self, envelope: Envelope) -> Vec<Action> {
+        let (request, reply, place) = match envelope {
+            Envelope::Ask { request, reply, place } => (request, reply, place),
+            Envelope::TakeOver(reply) => return self.let_go(reply),
+        };
+        self.is_shown = true;
+        if self.binding() < self.shared.settings.min_binding.into() {
             reply.send(Err(Refusal::EditorCannotBind)).ok();
             return Vec::new();
         }
         match request {
-            Request::Look { known } if known == Some(self.state.phase()) => {
+            Request::Look { known } if known == Some(self.login.phase()) => {
                 self.wait(Waiter { known, reply });
                 Vec::new()
             }
@@ -226,15 +315,45 @@ impl Attempt {
         }
     }
 
+    /// Gives the login to another socket of its editor, as far as that still waits for it.
+    fn let_go(&mut self, reply: oneshot::Sender<Result<Handover, Refusal>>) -> Vec<Action> {
+        if !self.state().is_unfinished() {
+            reply.send(Err(Refusal::Over)).ok();
+            return Vec::new();
+        }
+        let Some(listening) = self.listening.take() else { return Vec::new() };
+        let handover = Handover { generation: self.generation, state: self.state().clone(), listening };
+        if let Err(Ok(handover)) = reply.send(Ok(handover)) {
+            self.listening = Some(handover.listening);
+            return Vec::new();
+        }
+        self.leave()
+    }
+
+    /// Another socket has the login now.
+    fn leave(&mut self) -> Vec<Action> {
+        self.listening = None;
+        let actions = self.apply(Event::TakenOver);
+        for waiter in self.waiting.drain(..) {
+            waiter.reply.send(Err(Refusal::Away)).ok();
+        }
+        actions
+    }
+
     fn deliver(&mut self, grant: Box<Grant>, reply: oneshot::Sender<Answer>, place: Place) -> Vec<Action> {
-        let refusal = match &self.state {
-            State::Waiting => None,
-            State::Sent(_) | State::Activating(_) | State::Acked(..) => {
-                (!self.state.took(&grant)).then_some(Refusal::Claimed)
+        let took = self.state().took(&grant);
+        let refusal = match self.state() {
+            State::Waiting => (self.login.phase() == Phase::Away).then_some(Refusal::Away),
+            // The code is with the person, and the editor may come back for it.
+            State::Held { .. } if took => None,
+            State::Sent(_) if took => (self.login.phase() == Phase::Away).then_some(Refusal::Away),
+            State::Held { .. } | State::Sent(_) | State::Activating(_) | State::Acked(..) => {
+                (!took).then_some(Refusal::Claimed)
             }
-            State::Denied | State::Cancelled => Some(Refusal::Over),
+            State::Denied | State::Cancelled | State::Burned => Some(Refusal::Over),
             State::Refused => Some(Refusal::EditorRefused),
             State::Expired => Some(Refusal::Unknown),
+            State::Moved => Some(Refusal::Away),
         };
         if let Some(refusal) = refusal {
             reply.send(Err(refusal)).ok();
@@ -254,25 +373,29 @@ impl Attempt {
     }
 
     fn after_denial(&self) -> Answer {
-        match self.state {
+        match self.state() {
             State::Denied => Ok(self.view()),
-            State::Waiting | State::Sent(_) | State::Activating(_) | State::Acked(..) => Err(Refusal::Claimed),
-            State::Cancelled | State::Refused => Err(Refusal::Over),
+            State::Waiting | State::Held { .. } | State::Sent(_) | State::Activating(_) | State::Acked(..) => {
+                Err(Refusal::Claimed)
+            }
+            State::Cancelled | State::Refused | State::Burned => Err(Refusal::Over),
             State::Expired => Err(Refusal::Unknown),
+            State::Moved => Err(Refusal::Away),
         }
     }
 
     /// Answers the waiters whose time has come.
     fn settle(&mut self) {
-        let phase = self.state.phase();
+        let phase = self.login.phase();
         let mut waiting = std::mem::take(&mut self.waiting);
         for waiter in waiting.extract_if(.., |waiter| waiter.is_due(phase)) {
-            let answer = match &self.state {
+            let answer = match self.state() {
                 _ if waiter.known.is_some() => Ok(self.view()),
-                State::Cancelled | State::Denied => Err(Refusal::Over),
+                State::Cancelled | State::Denied | State::Burned => Err(Refusal::Over),
                 State::Refused => Err(Refusal::EditorRefused),
                 State::Expired => Err(Refusal::Unknown),
-                State::Waiting | State::Sent(_) | State::Activating(_) | State::Acked(..) => Ok(self.view()),
+                State::Waiting | State::Sent(_) | State::Moved => Err(Refusal::Away),
+                State::Held { .. } | State::Activating(_) | State::Acked(..) => Ok(self.view()),
             };
             waiter.reply.send(answer).ok();
         }
@@ -280,14 +403,18 @@ impl Attempt {
     }
 
     fn view(&self) -> View {
-        let acked_at = if let State::Acked(_, at) = self.state { Some(at) } else { None };
+        let acked_at = if let State::Acked(_, at) = self.state() { Some(*at) } else { None };
+        let held = if let State::Held { grant, .. } = self.state() { Some(grant.request_id) } else { None };
         View {
-            phase: self.state.phase(),
+            phase: self.login.phase(),
             user_code: self.facts.user_code.clone(),
             client_address: self.facts.client_address,
             created_at: self.facts.created_at,
             expires_at: self.expires_at(),
             acked_at,
+            binding: self.binding(),
+            hello: self.editor().cloned(),
+            held,
         }
     }
 }

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_channel::{mpsc, oneshot};
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
+use vvs_proto::frame::Binding;
 use vvs_runtime::trace::Place;
 
-use crate::id::ConnectionId;
-use crate::login::{Grant, Phase};
+use crate::hello::Hello;
+use crate::id::{ConnectionId, RequestId};
+use crate::login::{Grant, Phase, State};
 use crate::refusal::Refusal;
 
 /// Requests that wait for one login's task at once.
@@ -39,21 +41,42 @@ pub(crate) struct View {
     pub(crate) created_at: OffsetDateTime,
     pub(crate) expires_at: OffsetDateTime,
     pub(crate) acked_at: Option<OffsetDateTime>,
+    pub(crate) binding: Binding,
+    /// What the editor said of itself, when it did.
+    pub(crate) hello: Option<Hello>,
+    /// The delivery that waits for its code.
+    pub(crate) held: Option<RequestId>,
 }
 
 /// One answer to one request.
 pub(crate) type Answer = Result<View, Refusal>;
 
-/// A request, where its answer goes, and where it hangs in its trace.
-pub(crate) struct Envelope {
-    pub(crate) request: Request,
-    pub(crate) reply: oneshot::Sender<Answer>,
-    pub(crate) place: Place,
+/// What the holder of a login gives to the socket that takes it over.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    /// How often the login had changed sockets.
+    pub(crate) generation: u64,
+    /// Unfinished.
+    pub(crate) state: State,
+    /// Its place on the backplane with all that waits there, so that nothing is lost between the two, and so that tries
+    /// for a code are never forgotten because two sockets resume at once.
+    pub(crate) listening: (Registration, Mailbox),
+}
+
+/// What comes in for a login's task.
+pub(crate) enum Envelope {
+    /// A request, where its answer goes, and where it hangs in its trace.
+    Ask { request: Request, reply: oneshot::Sender<Answer>, place: Place },
+    /// The editor is on another socket now.
+    TakeOver(oneshot::Sender<Result<Handover, Refusal>>),
 }
 
 impl fmt::Debug for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.request.fmt(f)
+        match self {
+            Self::Ask { request, .. } => request.fmt(f),
+            Self::TakeOver(_) => f.write_str("TakeOver"),
+        }
     }
 }
 
@@ -67,6 +90,10 @@ pub(crate) trait Backplane: fmt::Debug + Send + Sync {
 
     /// Asks whoever holds the login; [`Refusal::Unknown`] when nobody does.
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer>;
+
+    /// Has the holder of the login let go of it; [`Refusal::Unknown`] when nobody holds it, [`Refusal::Over`] when it is no
+    /// longer to be had.
+    fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Result<Handover, Refusal>>;
 }
 
 /// A login's place under its id; dropping it takes the login off the backplane.
@@ -118,11 +145,20 @@ impl Backplane for Memory {
 
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
-        let envelope = Envelope { request, reply, place: Place::current() };
+        let envelope = Envelope::Ask { request, reply, place: Place::current() };
         let sent = self.send(id, envelope);
         Box::pin(async move {
             sent?;
             // Dropped without an answer: the login went away while it was asked.
+            answer.await.unwrap_or(Err(Refusal::Unknown))
+        })
+    }
+
+    fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Result<Handover, Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.send(id, Envelope::TakeOver(reply));
+        Box::pin(async move {
+            sent?;
             answer.await.unwrap_or(Err(Refusal::Unknown))
         })
     }
@@ -152,8 +188,8 @@ mod tests {
         drop(old);
         let asking = backplane.ask(id, Request::Look { known: None });
         let answering = async {
-            let envelope = mailbox.next().await.unwrap();
-            envelope.reply.send(Err(Refusal::Over)).unwrap();
+            let Some(Envelope::Ask { reply, .. }) = mailbox.next().await else { panic!("nothing was asked") };
+            reply.send(Err(Refusal::Over)).unwrap();
         };
         let (answer, ()) = tokio::join!(asking, answering);
         assert!(matches!(answer, Err(Refusal::Over)));

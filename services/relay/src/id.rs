@@ -63,24 +63,24 @@ impl FromStr for RequestId {
     }
 }
 
-/// Letters of a user code: no vowels, so that no word appears, and nothing that looks like something else.
-const USER_CODE_LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+/// Letters of a code: no vowels, so that no word appears, and nothing that looks like something else.
+const CODE_LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+
+/// The largest multiple of 20 in a byte; what is above would make some letters likelier.
+const FAIR: u8 = 240;
 
 /// The code that a person compares, `XXXX-XXXX`.
 pub(crate) fn user_code() -> Result<String, vvs_auth::Error> {
-    let mut code = String::with_capacity(9);
-    while code.len() < 9 {
-        for byte in vvs_auth::key::random::<16>()? {
-            if code.len() == 4 {
-                code.push('-');
-            }
-            // 240 is the largest multiple of 20 in a byte; what is above would make some letters likelier.
-            if byte < 240 && code.len() < 9 {
-                code.push(char::from(USER_CODE_LETTERS[usize::from(byte % 20)]));
-            }
-        }
-    }
-    Ok(code)
+    Ok(letters(vvs_auth::key::random::<32>()?))
+}
+
+/// Eight letters in two groups, made of random bytes. All 32 above the fair ones happens once in 10^30 times, and then
+/// the code is shorter than it looks, not wrong.
+pub(crate) fn letters(random: [u8; 32]) -> String {
+    let fair = random.into_iter().filter(|byte| *byte < FAIR).chain(std::iter::repeat(0));
+    let mut code: String = fair.take(8).map(|byte| char::from(CODE_LETTERS[usize::from(byte % 20)])).collect();
+    code.insert(4, '-');
+    code
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
             let code = user_code().unwrap();
             let (left, right) = code.split_once('-').unwrap();
             assert!(left.len() == 4 && right.len() == 4, "{code}");
-            assert!((left.to_owned() + right).bytes().all(|letter| USER_CODE_LETTERS.contains(&letter)), "{code}");
+            assert!((left.to_owned() + right).bytes().all(|letter| CODE_LETTERS.contains(&letter)), "{code}");
         }
     }
 }

@@ -9,45 +9,51 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::get;
+use futures_util::future;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::Code;
+use tonic::Status;
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
+use tower::ServiceExt as _;
+use vvs_auth::key::Keyring;
 use vvs_auth::method;
 use vvs_auth::peer::{self, Peers, Role};
 use vvs_proto::relay::relay_server::RelayServer;
-use vvs_proto::session::ActivateSessionRequest;
-use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_runtime::http::{Connector, Limits as HttpLimits, Listener};
 use vvs_runtime::metrics::{Counters, Metrics as Registry};
 use vvs_runtime::origin::Origin;
 use vvs_runtime::{Process, rpc as runtime_rpc, trace};
 
-use crate::attempt::{Activate, NotActivated};
+use crate::attempt::{Activate, EndSession};
+use crate::authority::{Authority, CALL_TIME, Channel, Client, Known, Lag};
 use crate::backplane::{Backplane, Memory};
+use crate::keys::Keys;
 use crate::limit::Limits;
 use crate::refusal::Refusal;
 
 mod attempt;
+mod authority;
 mod backplane;
+mod hello;
 mod id;
+mod keys;
 mod limit;
 mod login;
 mod refusal;
+mod resume;
 mod rpc;
 mod settings;
+mod signed_in;
 mod socket;
+mod ticket;
 mod upgrade;
 mod wire;
 
 pub use settings::{BackplaneKind, MinBinding, Settings};
-
-/// How long the relay waits for the sessions role.
-const SESSIONS_TIME: Duration = Duration::from_secs(5);
 
 /// Why a relay cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +64,8 @@ pub enum Error {
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("a WebSocket port without TLS must be on loopback, not on {0}")]
     PlainOffLoopback(SocketAddr),
+    #[error("the relays' shared key: {0}")]
+    Key(#[from] vvs_auth::Error),
     #[error("cannot read a port's own address: {0}")]
     Address(#[from] std::io::Error),
 }
@@ -99,6 +107,9 @@ struct Shared {
     public_url: Origin,
     backplane: Box<dyn Backplane>,
     activate: Activate,
+    end_session: EndSession,
+    keys: Keys,
+    authority: Arc<Authority>,
     limits: Limits,
     metrics: Metrics,
     /// Who may say where a client is; `None` on a plain port.
@@ -121,14 +132,22 @@ pub async fn serve(
     rpc: Listener,
     peers: Arc<Peers>,
     public_url: Origin,
+    keys: Keyring,
     process: Process,
 ) -> Result<(), Error> {
     if ws.tls.is_none() && !ws.tcp.local_addr()?.ip().is_loopback() {
         return Err(Error::PlainOffLoopback(ws.tcp.local_addr()?));
     }
+    let authority = follow(&settings, &public_url, &peers, &process)?;
     let shared = Arc::new(Shared {
         backplane: Box::new(Memory::default()),
-        activate: activator(&settings, &peers, &process)?,
+        activate: authority.activator(),
+        end_session: {
+            let authority = authority.clone();
+            Arc::new(move |session_id, reason| authority.end_pending(session_id, reason))
+        },
+        keys: Keys::new(&keys)?,
+        authority,
         limits: Limits::new(
             settings.handshakes_per_minute,
             settings.handshake_burst,
@@ -150,10 +169,18 @@ pub async fn serve(
         HttpLimits { max_connections: shared.settings.max_connections.saturating_add(1000), ..Default::default() };
     process.tasks.spawn(process.server(room).serve(ws, sockets));
     process.tasks.spawn(process.server(HttpLimits::default()).serve(rpc, calls(&shared, peers).await?));
-    process.readiness.set(true);
-    while process.stop.run_until_cancelled(tokio::time::sleep(Duration::from_mins(1))).await.is_some() {
-        shared.limits.forget_quiet();
-    }
+    let ready = async {
+        // It stays so: what is known outlives an outage of sessions.
+        shared.authority.ready().await;
+        process.readiness.set(true);
+    };
+    let tidy = async {
+        loop {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            shared.limits.forget_quiet();
+        }
+    };
+    process.stop.run_until_cancelled(future::join(ready, tidy)).await;
     process.readiness.set(false);
     Ok(())
 }
@@ -187,27 +214,28 @@ async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>) -> Result<Router, Error>
     Ok(runtime_rpc::router(routes, Arc::new(check)))
 }
 
-/// How a login tells the sessions role that its editor has the token.
-fn activator(settings: &Settings, peers: &Arc<Peers>, process: &Process) -> Result<Activate, Error> {
+/// Starts to follow the sessions role.
+fn follow(
+    settings: &Settings,
+    public_url: &Origin,
+    peers: &Arc<Peers>,
+    process: &Process,
+) -> Result<Arc<Authority>, Error> {
     let connector = Connector {
         identity: process.identity.clone(),
         check: peer::check(peers, Role::Sessions),
         alpn: b"h2",
-        timeout: SESSIONS_TIME,
+        timeout: CALL_TIME,
     };
     let address = settings.sessions_addr.as_deref().unwrap_or_default();
-    let sessions = SessionsClient::new(runtime_rpc::channel(address, connector)?);
-    Ok(Arc::new(move |session_id| {
-        let mut sessions = sessions.clone();
-        Box::pin(async move {
-            let request = runtime_rpc::within(ActivateSessionRequest { session_id }, SESSIONS_TIME);
-            let activated = sessions.activate_session(request).await;
-            activated.map(drop).map_err(|status| {
-                let (code, reason) = (trace::code_name(status.code()), runtime_rpc::reason(&status));
-                tracing::warn!(code, reason, "the session was not activated");
-                let is_over = matches!(status.code(), Code::NotFound | Code::FailedPrecondition);
-                if is_over { NotActivated::Never } else { NotActivated::NotYet }
-            })
-        })
-    }))
+    let channel = runtime_rpc::channel(address, connector)?;
+    let terms = settings.terms();
+    let client = Client::new(Channel::new(channel.map_err(|cause| Status::from_error(cause.into()))), terms);
+    let known = Known::new(public_url.to_string(), settings.audience.clone(), terms.feed_silence);
+    process.metrics.register(
+        "vvs_revocation_lag_seconds",
+        "For how long this relay has not heard that it knows all revocations",
+        Lag(known.clone()),
+    );
+    Ok(Authority::follow(known, client, terms, process.stop.clone(), &process.tasks))
 }

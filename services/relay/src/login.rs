@@ -3,7 +3,7 @@
 
 use time::OffsetDateTime;
 use vvs_proto::Secret;
-use vvs_proto::frame::close;
+use vvs_proto::frame::{Binding, close};
 
 use crate::id::RequestId;
 
@@ -33,25 +33,38 @@ pub(crate) struct Receipt {
     pub(crate) request_id: RequestId,
     pub(crate) user_id: String,
     pub(crate) session_id: String,
-    /// Until when the socket counts as signed in.
-    pub(crate) authorized_until: OffsetDateTime,
+    pub(crate) token_expires_at: OffsetDateTime,
+    pub(crate) session_expires_at: OffsetDateTime,
 }
 
 impl Grant {
+    fn end(&self, reason: &'static str) -> Action {
+        Action::EndSession { session_id: self.session_id.clone(), reason }
+    }
+
     fn receipt(&self) -> Receipt {
         Receipt {
             request_id: self.request_id,
             user_id: self.user.id.clone(),
             session_id: self.session_id.clone(),
-            authorized_until: self.token_expires_at.min(self.session_expires_at),
+            token_expires_at: self.token_expires_at,
+            session_expires_at: self.session_expires_at,
         }
     }
 }
+
+/// How often a completion code may be tried.
+pub(crate) const ATTEMPTS: u8 = 5;
 
 /// How far a login has come.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum State {
     Waiting,
+    /// Approved; the editor gets the grant for the code that the approving browser has.
+    Held {
+        grant: Box<Grant>,
+        attempts_left: u8,
+    },
     /// The token is on its way, or there, and not acknowledged.
     Sent(Box<Grant>),
     /// The editor has the token; the session is not active yet.
@@ -62,17 +75,24 @@ pub(crate) enum State {
     /// The editor said that it does not want what it got.
     Refused,
     Expired,
+    /// Too many wrong codes.
+    Burned,
+    /// The editor has taken the login to another socket, whose task holds it now.
+    Moved,
 }
 
-/// What others see of a [`State`].
+/// What others see of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     Waiting,
+    Held,
     Sent,
+    Away,
     Acked,
     Denied,
     Cancelled,
     Expired,
+    Burned,
 }
 
 impl Phase {
@@ -80,11 +100,14 @@ impl Phase {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "WAITING",
+            Self::Held => "HELD",
             Self::Sent => "SENT",
+            Self::Away => "AWAY",
             Self::Acked => "ACKED",
             Self::Denied => "DENIED",
             Self::Cancelled => "CANCELLED",
             Self::Expired => "EXPIRED",
+            Self::Burned => "BURNED",
         }
     }
 }
@@ -96,6 +119,10 @@ pub(crate) enum Event {
     Approved(Box<Grant>),
     /// The person in the browser refused.
     Denied,
+    /// The editor showed the completion code.
+    Completed,
+    /// The editor showed another code.
+    Miscompleted,
     /// The editor has stored the token.
     Acked,
     /// The editor could not take the token.
@@ -105,16 +132,30 @@ pub(crate) enum Event {
     /// The editor gave up.
     Cancelled,
     SocketGone,
+    /// The editor takes the login to another socket.
+    TakenOver,
     TimedOut,
 }
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// Tell the editor that a code is on its way.
+    TellPending {
+        attempts_left: u8,
+    },
+    TellBadCode {
+        attempts_left: u8,
+    },
     /// Send the grant to the editor, and a ping behind it.
     Push,
     /// Tell the sessions role that the editor has its token.
     Activate,
+    /// Tell the sessions role that this session, which no editor has, is over.
+    EndSession {
+        session_id: String,
+        reason: &'static str,
+    },
     TellDenied,
     TellExpired,
     /// Tell the editor that its frame does not fit.
@@ -122,43 +163,162 @@ pub(crate) enum Action {
     Close(u16),
 }
 
-impl State {
+impl Action {
+    /// The rest is for the socket.
+    pub(crate) fn is_for_sessions(&self) -> bool {
+        matches!(self, Self::Activate | Self::EndSession { .. })
+    }
+}
+
+/// A login: its state, how its browser is tied to its editor, and whether the editor is here.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Login {
+    binding: Binding,
+    is_attached: bool,
+    state: State,
+}
+
+impl Login {
+    pub(crate) fn new(binding: Binding) -> Self {
+        Self { binding, is_attached: true, state: State::Waiting }
+    }
+
+    /// A login that its editor has brought along.
+    pub(crate) fn resumed(binding: Binding, state: State) -> Self {
+        Self { binding, is_attached: true, state }
+    }
+
+    pub(crate) fn binding(&self) -> Binding {
+        self.binding
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Ties the login faster than at its start.
+    pub(crate) fn bind(&mut self, binding: Binding) {
+        self.binding = self.binding.max(binding);
+    }
+
+    /// An editor that never said hello has nothing with which it could take its login to another socket.
+    fn may_come_back(&self) -> bool {
+        self.binding > Binding::Confirm
+    }
+
     /// The whole machine. What does not fit changes nothing.
-    pub(crate) fn on(self, event: Event) -> (Self, Vec<Action>) {
+    pub(crate) fn on(&mut self, event: Event) -> Vec<Action> {
+        if event == Event::SocketGone {
+            self.is_attached = false;
+            if self.may_come_back() || !self.state.is_unfinished() {
+                return Vec::new();
+            }
+        }
+        let state = std::mem::replace(&mut self.state, State::Moved);
+        let (state, actions) = state.on(event, self.binding, self.is_attached);
+        self.state = state;
+        actions
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match &self.state {
+            state if state.is_unfinished() && !self.is_attached => Phase::Away,
+            State::Waiting => Phase::Waiting,
+            State::Held { .. } => Phase::Held,
+            State::Sent(_) | State::Activating(_) => Phase::Sent,
+            State::Acked(..) => Phase::Acked,
+            State::Denied => Phase::Denied,
+            State::Cancelled | State::Refused => Phase::Cancelled,
+            State::Expired => Phase::Expired,
+            State::Burned => Phase::Burned,
+            State::Moved => Phase::Away,
+        }
+    }
+}
+
+impl State {
+    fn on(self, event: Event, binding: Binding, is_attached: bool) -> (Self, Vec<Action>) {
         match (self, event) {
-            (Self::Waiting, Event::Approved(grant)) => (Self::Sent(grant), vec![Action::Push]),
+            (Self::Waiting, Event::Approved(grant)) if is_attached => Self::approved(grant, binding),
             (Self::Waiting, Event::Denied) => {
                 (Self::Denied, vec![Action::TellDenied, Action::Close(close::LOGIN_OVER)])
             }
-            (Self::Waiting | Self::Sent(_), Event::Cancelled) => (Self::Cancelled, vec![Action::Close(close::NORMAL)]),
+            (Self::Held { grant, .. }, Event::Completed) => (Self::Sent(grant), vec![Action::Push]),
+            (Self::Held { grant, attempts_left }, Event::Miscompleted) => Self::miscompleted(grant, attempts_left - 1),
+            (Self::Waiting, Event::Cancelled) => (Self::Cancelled, vec![Action::Close(close::NORMAL)]),
+            (Self::Held { grant, .. } | Self::Sent(grant), Event::Cancelled) => {
+                (Self::Cancelled, vec![grant.end("cancelled"), Action::Close(close::NORMAL)])
+            }
+            // The editor may have stored the token before it went: the session is swept if it never comes back.
             (Self::Waiting | Self::Sent(_), Event::SocketGone) => (Self::Cancelled, vec![]),
             (Self::Waiting | Self::Sent(_), Event::TimedOut) => {
                 (Self::Expired, vec![Action::TellExpired, Action::Close(close::LOGIN_OVER)])
             }
+            (Self::Held { grant, .. }, Event::TimedOut) => {
+                let end = grant.end("expired");
+                (Self::Expired, vec![end, Action::TellExpired, Action::Close(close::LOGIN_OVER)])
+            }
+            (state, Event::TakenOver) if state.is_unfinished() => (Self::Moved, vec![Action::Close(close::LOGIN_OVER)]),
             (Self::Sent(grant), Event::Acked) => (Self::Activating(grant.receipt()), vec![Action::Activate]),
-            (Self::Sent(_), Event::Refused) => (Self::Refused, vec![Action::Close(close::LOGIN_OVER)]),
+            (Self::Sent(grant), Event::Refused) => {
+                (Self::Refused, vec![grant.end("refused"), Action::Close(close::LOGIN_OVER)])
+            }
             // A repeated delivery asks again what failed before.
             (Self::Activating(receipt), Event::Approved(grant)) if receipt.request_id == grant.request_id => {
                 (Self::Activating(receipt), vec![Action::Activate])
             }
             (Self::Activating(receipt), Event::Activated(at)) => (Self::Acked(receipt, at), vec![]),
             (state, Event::Acked) if state.receipt().is_some() => (state, vec![]),
-            (state, Event::Acked | Event::Refused | Event::Cancelled) => (state, vec![Action::NotNow]),
-            (state, Event::Approved(_) | Event::Denied | Event::Activated(_) | Event::SocketGone | Event::TimedOut) => {
-                (state, vec![])
+            (state, Event::Completed | Event::Miscompleted | Event::Acked | Event::Refused | Event::Cancelled) => {
+                (state, vec![Action::NotNow])
+            }
+            (
+                state,
+                Event::Approved(_)
+                | Event::Denied
+                | Event::Activated(_)
+                | Event::SocketGone
+                | Event::TakenOver
+                | Event::TimedOut,
+            ) => (state, vec![]),
+        }
+    }
+
+    fn approved(grant: Box<Grant>, binding: Binding) -> (Self, Vec<Action>) {
+        match binding {
+            Binding::Confirm => (Self::Sent(grant), vec![Action::Push]),
+            Binding::Typed | Binding::Link => {
+                let attempts_left = ATTEMPTS;
+                (Self::Held { grant, attempts_left }, vec![Action::TellPending { attempts_left }])
             }
         }
     }
 
-    pub(crate) fn phase(&self) -> Phase {
-        match self {
-            Self::Waiting => Phase::Waiting,
-            Self::Sent(_) | Self::Activating(_) => Phase::Sent,
-            Self::Acked(..) => Phase::Acked,
-            Self::Denied => Phase::Denied,
-            Self::Cancelled | Self::Refused => Phase::Cancelled,
-            Self::Expired => Phase::Expired,
+    fn miscompleted(grant: Box<Grant>, attempts_left: u8) -> (Self, Vec<Action>) {
+        let tell = Action::TellBadCode { attempts_left };
+        if attempts_left > 0 {
+            return (Self::Held { grant, attempts_left }, vec![tell]);
         }
+        (Self::Burned, vec![grant.end("burned"), tell, Action::Close(close::LOGIN_OVER)])
+    }
+
+    /// Whether the editor may still get its token.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        matches!(self, Self::Waiting | Self::Held { .. } | Self::Sent(_))
+    }
+
+    /// What is due to an editor that has just taken up its login again.
+    pub(crate) fn due(&self) -> Option<Action> {
+        match self {
+            Self::Held { attempts_left, .. } => Some(Action::TellPending { attempts_left: *attempts_left }),
+            Self::Sent(_) => Some(Action::Push),
+            _ => None,
+        }
+    }
+
+    /// What was approved, while the editor has not acknowledged it.
+    pub(crate) fn grant(&self) -> Option<&Grant> {
+        if let Self::Held { grant, .. } | Self::Sent(grant) = self { Some(grant) } else { None }
     }
 
     /// The delivery that the editor has not acknowledged yet.
@@ -168,10 +328,7 @@ impl State {
 
     /// Whether the editor has its token, so that the socket counts as signed in.
     pub(crate) fn receipt(&self) -> Option<&Receipt> {
-        match self {
-            Self::Activating(receipt) | Self::Acked(receipt, _) => Some(receipt),
-            Self::Waiting | Self::Sent(_) | Self::Denied | Self::Cancelled | Self::Refused | Self::Expired => None,
-        }
+        if let Self::Activating(receipt) | Self::Acked(receipt, _) = self { Some(receipt) } else { None }
     }
 
     /// Whether this very delivery is the one that the login has taken. The same request for another user or session is
@@ -180,13 +337,8 @@ impl State {
         let same = |request_id: RequestId, user_id: &str, session_id: &str| {
             request_id == grant.request_id && user_id == grant.user.id && session_id == grant.session_id
         };
-        match self {
-            Self::Sent(taken) => same(taken.request_id, &taken.user.id, &taken.session_id),
-            Self::Activating(receipt) | Self::Acked(receipt, _) => {
-                same(receipt.request_id, &receipt.user_id, &receipt.session_id)
-            }
-            Self::Waiting | Self::Denied | Self::Cancelled | Self::Refused | Self::Expired => false,
-        }
+        let taken = self.grant().is_some_and(|taken| same(taken.request_id, &taken.user.id, &taken.session_id));
+        taken || self.receipt().is_some_and(|taken| same(taken.request_id, &taken.user_id, &taken.session_id))
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Refusal {
     EditorCannotBind,
     #[error("another delivery has claimed the login")]
     Claimed,
+    #[error("the editor is away and may come back")]
+    Away,
     #[error("this relay is draining")]
     Draining,
     #[error("the sessions role does not answer")]
@@ -35,6 +37,7 @@ impl Refusal {
             Self::EditorRefused => (Code::FailedPrecondition, "EDITOR_REFUSED"),
             Self::EditorCannotBind => (Code::FailedPrecondition, "EDITOR_CANNOT_BIND"),
             Self::Claimed => (Code::AlreadyExists, "LOGIN_CLAIMED"),
+            Self::Away => (Code::Unavailable, "EDITOR_AWAY"),
             Self::Draining => (Code::Unavailable, "DRAINING"),
             Self::SessionsDown => (Code::Unavailable, "SESSIONS_DOWN"),
             Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),

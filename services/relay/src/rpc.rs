@@ -9,9 +9,10 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status};
 use vvs_proto::Secret;
+use vvs_proto::frame;
 use vvs_proto::relay::{
-    Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, GetLoginRequest,
-    GetLoginResponse, LoginState, relay_server,
+    App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, Device,
+    GetLoginRequest, GetLoginResponse, LoginState, relay_server,
 };
 use vvs_runtime::metrics::count;
 use vvs_runtime::rpc::deadline;
@@ -59,12 +60,15 @@ impl relay_server::Relay for Relay {
         Ok(Response::new(GetLoginResponse {
             state: state(view.phase).into(),
             user_code: view.user_code,
-            app: None,
-            device: None,
+            app: view
+                .hello
+                .as_ref()
+                .map(|hello| App { name: hello.app.name.clone(), version: hello.app.version.clone() }),
+            device: view.hello.map(|hello| Device { name: hello.device.name, os: hello.device.os, jwk: hello.jwk }),
             client_address: view.client_address.to_string(),
             created_at: Some(timestamp(view.created_at)),
             expires_at: Some(timestamp(view.expires_at)),
-            binding: Binding::Confirm.into(),
+            binding: binding(view.binding).into(),
         }))
     }
 
@@ -97,18 +101,29 @@ impl Relay {
         }
         let asking = self.0.backplane.ask(id, backplane::Request::Deliver(Box::new(grant)));
         match timeout(time, asking).await {
-            Ok(answer) => answer.map(|view| delivered(&view)),
+            Ok(answer) => answer.map(|view| self.delivered(id, view)),
             // The push is out and its acknowledgement is not in; the login's own task goes on.
             Err(_) => Ok(DeliverAuthResponse { state: LoginState::Sent.into(), ..Default::default() }),
         }
     }
+
+    fn delivered(&self, id: ConnectionId, view: View) -> DeliverAuthResponse {
+        let code = view.held.map(|request_id| self.0.keys.completion_code(id, request_id));
+        DeliverAuthResponse {
+            state: state(view.phase).into(),
+            acked_at: view.acked_at.map(timestamp),
+            return_uri: code.as_ref().and(view.hello).and_then(|hello| hello.return_uri).unwrap_or_default(),
+            completion_code: code.map(|code| code.expose().to_owned()).unwrap_or_default(),
+            min_binding: binding(self.0.settings.min_binding.into()).into(),
+        }
+    }
 }
 
-fn delivered(view: &View) -> DeliverAuthResponse {
-    DeliverAuthResponse {
-        state: state(view.phase).into(),
-        acked_at: view.acked_at.map(timestamp),
-        ..Default::default()
+fn binding(binding: frame::Binding) -> Binding {
+    match binding {
+        frame::Binding::Confirm => Binding::Confirm,
+        frame::Binding::Typed => Binding::Typed,
+        frame::Binding::Link => Binding::Link,
     }
 }
 
@@ -116,7 +131,7 @@ fn connection_id(text: &str) -> Result<ConnectionId, Refusal> {
     text.parse().map_err(|_malformed| Refusal::Malformed { field: "connection_id" })
 }
 
-/// States that no login of this relay is in are fine to know: the answer comes at once.
+/// The state that a caller knows, when it knows one.
 fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
     let state = LoginState::try_from(number).map_err(|_cause| Refusal::Malformed { field: "known_state" })?;
     Ok(match state {
@@ -126,7 +141,10 @@ fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
         LoginState::Denied => Some(Phase::Denied),
         LoginState::Cancelled => Some(Phase::Cancelled),
         LoginState::Expired => Some(Phase::Expired),
-        LoginState::Unspecified | LoginState::Held | LoginState::Away | LoginState::Burned => None,
+        LoginState::Held => Some(Phase::Held),
+        LoginState::Away => Some(Phase::Away),
+        LoginState::Burned => Some(Phase::Burned),
+        LoginState::Unspecified => None,
     })
 }
 
@@ -138,6 +156,9 @@ fn state(phase: Phase) -> LoginState {
         Phase::Denied => LoginState::Denied,
         Phase::Cancelled => LoginState::Cancelled,
         Phase::Expired => LoginState::Expired,
+        Phase::Held => LoginState::Held,
+        Phase::Away => LoginState::Away,
+        Phase::Burned => LoginState::Burned,
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use vvs_proto::frame::Binding;
+
+use crate::authority::Terms;
 
 /// The relay's settings.
 #[derive(clap::Args, Debug, Clone)]
@@ -30,6 +33,15 @@ pub struct Settings {
     /// How an approving browser must at least be tied to its editor; no client can lower it
     #[arg(id = "relay-min-binding", long, env = "VVS_RELAY_MIN_BINDING", value_enum, default_value = "confirm")]
     pub min_binding: MinBinding,
+    /// Where a browser may take a completion code besides an editor's loopback listener, separated by commas
+    #[arg(id = "relay-return-uris", long, env = "VVS_RELAY_RETURN_URIS", value_delimiter = ',', default_value = "vvs://auth/complete", value_parser = NonEmptyStringValueParser::new())]
+    pub return_uris: Vec<String>,
+    /// The key that all relays share, for tickets and completion codes: a file with the base64 of 32 random bytes
+    #[arg(id = "relay-key-file", long, env = "VVS_RELAY_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
+    /// How long a socket may be open that starts no login, authenticates and resumes nothing; then it is closed with 4000
+    #[arg(id = "relay-sign-in-time", long, env = "VVS_RELAY_SIGN_IN_TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub sign_in_time: Duration,
     /// Web origins that may open a WebSocket besides the editor's own, separated by commas
     #[arg(id = "relay-allowed-origins", long, env = "VVS_RELAY_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub allowed_origins: Vec<String>,
@@ -63,9 +75,53 @@ pub struct Settings {
     /// Bytes that wait for a slow editor; beyond, its socket is closed with 4001
     #[arg(id = "relay-send-queue-bytes", long, env = "VVS_RELAY_SEND_QUEUE_BYTES", default_value_t = 64 * 1024)]
     pub send_queue_bytes: usize,
+    /// Who tokens must be for: their `aud`
+    #[arg(id = "relay-audience", long, env = "VVS_RELAY_AUDIENCE", default_value = "vvs", value_parser = NonEmptyStringValueParser::new())]
+    pub audience: String,
+    /// How often the keys of tokens are fetched
+    #[arg(id = "relay-keys-interval", long, env = "VVS_RELAY_KEYS_INTERVAL", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub keys_interval: Duration,
+    /// How long at least between two fetches of keys, however many editors show a token with an unknown one
+    #[arg(id = "relay-keys-pause", long, env = "VVS_RELAY_KEYS_PAUSE", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub keys_pause: Duration,
+    /// How long the feed of revocations may be silent before bearer tokens get `stale_feed`
+    #[arg(id = "relay-feed-silence", long, env = "VVS_RELAY_FEED_SILENCE", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub feed_silence: Duration,
+    /// Calls to sessions for editors, such as refreshes, in flight at once; further ones wait for their turn
+    #[arg(id = "relay-calls-at-once", long, env = "VVS_RELAY_CALLS_AT_ONCE", default_value_t = 32, value_parser = calls)]
+    pub calls_at_once: usize,
+    /// How long such a call waits for its turn before the editor is told to try again
+    #[arg(id = "relay-turn-time", long, env = "VVS_RELAY_TURN_TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub turn_time: Duration,
+    /// Proofs that one socket takes before it is closed with 4000; a new one remembers none
+    #[arg(id = "relay-proofs-per-socket", long, env = "VVS_RELAY_PROOFS_PER_SOCKET", default_value_t = 128)]
+    pub proofs_per_socket: usize,
+    /// Refused proofs that go into the audit log each minute; all go into this relay's own log
+    #[arg(id = "relay-audits-per-minute", long, env = "VVS_RELAY_AUDITS_PER_MINUTE", default_value = "60", value_parser = rate)]
+    pub audits_per_minute: NonZeroU32,
     /// Whether the gRPC port describes itself (server reflection)
     #[arg(id = "relay-reflection", long, env = "VVS_RELAY_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
     pub reflection: bool,
+}
+
+impl Settings {
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            keys_interval: self.keys_interval,
+            keys_pause: self.keys_pause,
+            feed_silence: self.feed_silence,
+            calls_at_once: self.calls_at_once,
+            turn_time: self.turn_time,
+            audits_per_minute: self.audits_per_minute,
+            proofs_per_socket: self.proofs_per_socket,
+        }
+    }
+}
+
+/// Without a place no call would ever go out.
+fn calls(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=100_000).contains(count));
+    count.ok_or_else(|| "must be from 1 to 100000".to_owned())
 }
 
 /// Beyond a million the limiter's arithmetic ends.

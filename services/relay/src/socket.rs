@@ -1,9 +1,10 @@
-//! One editor's WebSocket: moves frames between it and its login, keeps the heartbeat, and enforces the socket's limits.
-//! What the frames mean for the login is decided in `login`; this is one task with one timer.
+//! One editor's WebSocket: one task with one timer, which keeps the heartbeat and enforces the socket's limits. What the
+//! frames are is read in `dialogue`; what they mean is decided in `login` and `signed_in`.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future as _, poll_fn};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +12,6 @@ use std::time::Duration;
 
 use futures_util::{Sink as _, Stream as _};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, Sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -19,21 +19,25 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
-use vvs_proto::frame::{EditorFrame, ErrorCode, ParseError, RelayFrame, close};
+use vvs_auth::token::Claims;
+use vvs_proto::frame::{RelayFrame, close};
 use vvs_runtime::metrics::count;
 
 use crate::Shared;
 use crate::attempt::Attempt;
+use crate::authority::moment_within;
+use crate::id::ConnectionId;
 use crate::limit::{ConnectionPlace, LoginPlace};
-use crate::login::{Action, Event, State};
-use crate::wire;
+use crate::login::{Action, Event};
+use crate::resume::{Resume, Taken};
+use crate::signed_in::{Effect, SignedIn};
+
+mod dialogue;
 
 /// How long a close may take before the connection is dropped.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// What is read and thrown away of a message that was too long, so that the close frame is not lost to a reset.
 const LINGER_BYTES: usize = 256 * 1024;
-/// How long a signed-in socket is let be after its token has expired.
-const TOKEN_LEEWAY: Duration = Duration::from_mins(1);
 /// The most that an editor is asked to wait before it connects again, in milliseconds.
 const RECONNECT_WITHIN: u64 = 2000;
 
@@ -50,21 +54,38 @@ enum End {
 enum Wake {
     Message(Option<Result<Message, WsError>>),
     Login(Vec<Action>),
+    Resumed(Box<Resume>, Taken),
+    SignedIn(Vec<Effect>),
     Timer,
     Drain,
 }
 
-/// What a socket holds besides its login.
+/// What a socket begins with.
 #[derive(Debug)]
-pub(crate) struct Places {
-    pub(crate) connection: ConnectionPlace,
-    pub(crate) login: LoginPlace,
+pub(crate) struct Start {
+    /// Names the socket, and its login when it has one.
+    pub(crate) id: ConnectionId,
+    /// What proofs on this socket are made over: 16 random bytes, base64url.
+    pub(crate) nonce: String,
+    pub(crate) address: IpAddr,
+    /// `None` when the editor is going to authenticate or to resume.
+    pub(crate) attempt: Option<Box<Attempt>>,
+    /// The token that came with the upgrade, judged.
+    pub(crate) bearer: Option<Claims>,
+    pub(crate) connection_place: ConnectionPlace,
+    pub(crate) login_place: LoginPlace,
 }
 
 struct Socket<S> {
     ws: WebSocketStream<S>,
     shared: Arc<Shared>,
-    attempt: Box<Attempt>,
+    id: ConnectionId,
+    nonce: String,
+    address: IpAddr,
+    attempt: Option<Box<Attempt>>,
+    /// A login that is being fetched from whoever holds it.
+    resuming: Option<Box<Resume>>,
+    signed_in: Option<Box<SignedIn>>,
     /// Given back when the editor is signed in.
     login_place: Option<LoginPlace>,
     outbox: VecDeque<(Message, Option<Span>)>,
@@ -72,51 +93,65 @@ struct Socket<S> {
     messages: DefaultDirectRateLimiter,
     next_ping: Instant,
     pong_due: Option<Instant>,
-    authorized_until: Option<Instant>,
+    /// Until when a socket without a login may be without a session, too.
+    idle_until: Option<Instant>,
     drain_at: Option<Instant>,
 }
 
 /// Serves one editor until its socket is gone, and its login until that is over.
-pub(crate) async fn run<S>(io: S, attempt: Box<Attempt>, places: Places, shared: Arc<Shared>)
+pub(crate) async fn run<S>(io: S, start: Start, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let attempt = Box::pin(hold_socket(io, attempt, places, &shared)).await;
-    follow_up(attempt, &shared.stop).await;
+    if let Some(attempt) = Box::pin(hold_socket(io, start, &shared)).await {
+        follow_up(attempt, &shared.stop).await;
+    }
 }
 
-async fn hold_socket<S>(io: S, attempt: Box<Attempt>, places: Places, shared: &Arc<Shared>) -> Box<Attempt>
+async fn hold_socket<S>(io: S, start: Start, shared: &Arc<Shared>) -> Option<Box<Attempt>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     shared.metrics.connections.inc();
-    let Places { connection, login } = places;
+    let Start { id, nonce, address, attempt, bearer, connection_place, login_place } = start;
     let limits = &shared.settings;
     let config = WebSocketConfig::default()
         .read_buffer_size(1024)
         .write_buffer_size(0)
         .max_message_size(Some(limits.max_message_bytes_signed_in))
         .max_frame_size(Some(limits.max_message_bytes_signed_in));
+    let now = Instant::now();
     let mut socket = Socket {
         ws: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await,
         shared: shared.clone(),
+        id,
+        nonce,
+        address,
+        idle_until: attempt.is_none().then(|| now + limits.sign_in_time),
         attempt,
-        login_place: Some(login),
+        resuming: None,
+        signed_in: None,
+        login_place: Some(login_place),
         outbox: VecDeque::new(),
         queued: 0,
         messages: RateLimiter::direct(Quota::per_minute(limits.messages_per_minute)),
-        next_ping: Instant::now() + limits.heartbeat_interval,
+        next_ping: now + limits.heartbeat_interval,
         pong_due: None,
-        authorized_until: None,
         drain_at: None,
     };
-    let end = socket.serve(&shared.stop).await;
+    let end = socket.serve(bearer, &shared.stop).await;
     // On the heap, because only a socket that ends needs the room.
     Box::pin(socket.finish(end)).await;
     shared.metrics.connections.dec();
-    drop(connection);
-    socket.attempt.apply(Event::SocketGone);
-    socket.attempt
+    drop(connection_place);
+    // What was being fetched would be lost with this socket, and the tries for its code with it.
+    let fetched = match socket.resuming.take() {
+        Some(resume) => Box::pin(resume.finish(shared)).await,
+        None => None,
+    };
+    let mut attempt = fetched.or(socket.attempt.take())?;
+    attempt.apply(Event::SocketGone);
+    Some(attempt)
 }
 
 /// Answers for a login whose socket is gone, and finishes its activation.
@@ -137,8 +172,14 @@ impl<S> Socket<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    async fn serve(&mut self, stop: &CancellationToken) -> End {
-        self.send(&wire::connection(&self.attempt, &self.shared), None);
+    async fn serve(&mut self, bearer: Option<Claims>, stop: &CancellationToken) -> End {
+        self.introduce(false);
+        if let Some(claims) = bearer {
+            let effects = self.signed_in().bearer(&claims);
+            if let Some(end) = self.take_effect(effects) {
+                return end;
+            }
+        }
         let mut timer = Box::pin(tokio::time::sleep_until(self.deadline()));
         let mut drain = Box::pin(stop.cancelled());
         loop {
@@ -156,6 +197,8 @@ where
             let end = match wake.await {
                 Wake::Message(message) => self.on_message(message),
                 Wake::Login(actions) => self.carry_out(&actions),
+                Wake::Resumed(resume, taken) => self.resumed(*resume, taken),
+                Wake::SignedIn(effects) => self.take_effect(effects),
                 Wake::Timer => self.on_timer(Instant::now()),
                 Wake::Drain => {
                     self.drain_at = Some(Instant::now() + moment_within(self.shared.grace));
@@ -176,8 +219,21 @@ where
         if let Poll::Ready(Err(cause)) = self.poll_write(cx) {
             return Poll::Ready(Wake::Message(Some(Err(cause))));
         }
-        if let Poll::Ready(actions) = self.attempt.poll(cx) {
+        if let Some(attempt) = &mut self.attempt
+            && let Poll::Ready(actions) = attempt.poll(cx)
+        {
             return Poll::Ready(Wake::Login(actions));
+        }
+        if let Some(mut resume) = self.resuming.take() {
+            match resume.poll(cx) {
+                Poll::Ready(taken) => return Poll::Ready(Wake::Resumed(resume, taken)),
+                Poll::Pending => self.resuming = Some(resume),
+            }
+        }
+        if let Some(signed_in) = &mut self.signed_in
+            && let Poll::Ready(effects) = signed_in.poll(cx)
+        {
+            return Poll::Ready(Wake::SignedIn(effects));
         }
         if timer.poll(cx).is_ready() {
             return Poll::Ready(Wake::Timer);
@@ -198,7 +254,9 @@ where
     }
 
     fn deadline(&self) -> Instant {
-        let others = [self.pong_due, self.attempt.deadline(), self.authorized_until, self.drain_at];
+        let login = self.attempt.as_ref().and_then(|attempt| attempt.deadline());
+        let session = self.signed_in.as_ref().and_then(|signed_in| signed_in.deadline());
+        let others = [self.pong_due, login, session, self.idle_until, self.drain_at];
         others.into_iter().flatten().fold(self.next_ping, Instant::min)
     }
 
@@ -216,8 +274,10 @@ where
             self.send(&frame, None);
             return Some(End::Close(close::RECONNECT));
         }
-        if is_due(self.authorized_until) {
-            self.send(&wire::token_expired(), None);
+        let is_busy = self.resuming.is_some() || self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_busy());
+        if is_due(self.idle_until) && is_busy {
+            self.idle_until = Some(now + self.shared.settings.sign_in_time);
+        } else if is_due(self.idle_until) {
             return Some(End::Close(close::RECONNECT));
         }
         if self.next_ping <= now {
@@ -225,7 +285,13 @@ where
             self.pong_due.get_or_insert(now + self.shared.settings.heartbeat_timeout);
             self.push(Message::Ping(Bytes::new()), None);
         }
-        let actions = self.attempt.on_timer(now);
+        if let Some(signed_in) = &mut self.signed_in {
+            let effects = signed_in.on_timer(now);
+            if let Some(end) = self.take_effect(effects) {
+                return Some(end);
+            }
+        }
+        let actions = self.attempt.as_mut().map(|attempt| attempt.on_timer(now)).unwrap_or_default();
         self.carry_out(&actions)
     }
 
@@ -236,7 +302,8 @@ where
             Some(Ok(Message::Pong(payload))) => {
                 self.pong_due = None;
                 // The pong of the ping right behind the token: whatever read that far has read the token.
-                let is_ack = self.attempt.state().unacked().is_some_and(|id| id.as_bytes() == &payload[..]);
+                let unacked = self.attempt.as_ref().and_then(|attempt| attempt.state().unacked());
+                let is_ack = unacked.is_some_and(|id| id.as_bytes() == &payload[..]);
                 if is_ack { self.event(Event::Acked) } else { None }
             }
             Some(Ok(Message::Binary(_) | Message::Frame(_)) | Err(WsError::Protocol(_) | WsError::Utf8(_))) => {
@@ -250,103 +317,6 @@ where
 
     fn is_flood(&self) -> Option<End> {
         self.messages.check().is_err().then_some(End::Close(close::RATE_LIMITED))
-    }
-
-    fn on_text(&mut self, text: &str) -> Option<End> {
-        if self.authorized_until.is_none() && text.len() > self.shared.settings.max_message_bytes {
-            return Some(End::Close(close::TOO_BIG));
-        }
-        match EditorFrame::parse(text) {
-            Ok(frame) => self.on_frame(frame),
-            Err(ParseError::NotAFrame) => Some(End::Close(close::PROTOCOL_ERROR)),
-            Err(ParseError::UnknownType) => {
-                self.complain(ErrorCode::UnknownType, "this server does not know a frame of this type")
-            }
-            Err(ParseError::Malformed) => {
-                self.complain(ErrorCode::Malformed, "a member of this frame is missing or of the wrong kind")
-            }
-        }
-    }
-
-    fn on_frame(&mut self, frame: EditorFrame) -> Option<End> {
-        match frame {
-            EditorFrame::Ping => {
-                self.send(&RelayFrame::Pong, None);
-                None
-            }
-            EditorFrame::Pong => None,
-            EditorFrame::AuthCancel => self.event(Event::Cancelled),
-            EditorFrame::AuthAck { message_id, ok, reason } => {
-                let state = self.attempt.state();
-                let expected = state.unacked().or_else(|| state.receipt().map(|receipt| receipt.request_id));
-                if expected.is_none_or(|expected| expected.to_string() != message_id) {
-                    return self.complain(ErrorCode::NotNow, "there is nothing by this messageId to acknowledge");
-                }
-                if !ok {
-                    tracing::info!(connection_id = %self.attempt.facts.id, ?reason, "the editor refused the sign-in");
-                }
-                self.event(if ok { Event::Acked } else { Event::Refused })
-            }
-            EditorFrame::Hello { .. } => self.complain(
-                ErrorCode::NotNow,
-                "this server does not take hello yet; go on without it, the sign-in works the same",
-            ),
-            EditorFrame::AuthComplete { .. }
-            | EditorFrame::Resume { .. }
-            | EditorFrame::Authenticate { .. }
-            | EditorFrame::TokenRefresh { .. }
-            | EditorFrame::SessionLogout { .. } => {
-                self.complain(ErrorCode::NotNow, "nothing on this socket asks for this frame")
-            }
-        }
-    }
-
-    fn event(&mut self, event: Event) -> Option<End> {
-        let actions = self.attempt.apply(event);
-        if self.authorized_until.is_none()
-            && let Some(receipt) = self.attempt.state().receipt()
-        {
-            let left = receipt.authorized_until - OffsetDateTime::now_utc();
-            self.authorized_until = Some(Instant::now() + left.try_into().unwrap_or(Duration::ZERO) + TOKEN_LEEWAY);
-            self.login_place = None;
-        }
-        self.carry_out(&actions)
-    }
-
-    fn carry_out(&mut self, actions: &[Action]) -> Option<End> {
-        for action in actions {
-            match action {
-                Action::Push => self.push_grant(),
-                Action::TellDenied => self.send(&RelayFrame::AuthDenied, None),
-                Action::TellExpired => self.send(&RelayFrame::AuthExpired, None),
-                Action::NotNow => drop(self.complain(ErrorCode::NotNow, "the sign-in is past the point of this frame")),
-                Action::Close(code) => return Some(End::Close(*code)),
-                // The login has started that itself.
-                Action::Activate => {}
-            }
-        }
-        None
-    }
-
-    fn push_grant(&mut self) {
-        let State::Sent(grant) = self.attempt.state() else { return };
-        let frame = wire::success(grant, OffsetDateTime::now_utc());
-        let ping = Message::Ping(Bytes::copy_from_slice(grant.request_id.as_bytes()));
-        let span = tracing::info_span!(
-            parent: None,
-            "push",
-            otel.name = "push auth:success",
-            otel.kind = "producer",
-            connection_id = %self.attempt.facts.id,
-        );
-        self.attempt.place().hang(&span);
-        self.send(&frame, Some(span));
-        self.push(ping, None);
-    }
-
-    fn complain(&mut self, code: ErrorCode, message: &str) -> Option<End> {
-        self.send(&RelayFrame::Error { code, message: message.to_owned() }, None);
-        None
     }
 
     fn send(&mut self, frame: &RelayFrame, span: Option<Span>) {
@@ -365,7 +335,7 @@ where
             End::Close(code) => code.to_string(),
             End::Gone(how) => how.to_owned(),
         };
-        tracing::debug!(connection_id = %self.attempt.facts.id, code, "socket closed");
+        tracing::debug!(connection_id = %self.id, code, "socket closed");
         count(&self.shared.metrics.closes, "code", code);
         // The close has a bounded time; whoever does not take it is cut off.
         timeout(CLOSE_TIME, self.say_goodbye(end)).await.ok();
@@ -392,15 +362,9 @@ where
     }
 }
 
-/// A random moment within a time, so that not everyone does the same at once.
-fn moment_within(time: Duration) -> Duration {
-    let fraction = vvs_auth::key::random::<4>().map_or(0, u32::from_be_bytes);
-    time.mul_f64(f64::from(fraction) / f64::from(u32::MAX))
-}
-
 impl<S> fmt::Debug for Socket<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket").field("attempt", &self.attempt).finish_non_exhaustive()
+        f.debug_struct("Socket").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -1,13 +1,14 @@
 //! `GET /ws`: decides whether a request becomes an editor's WebSocket (RFC 6455, section 4.2), and starts its login.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -16,15 +17,17 @@ use time::OffsetDateTime;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use vvs_auth::key::{base64url, random};
 use vvs_auth::method;
-use vvs_proto::frame::{Binding, SUBPROTOCOL};
+use vvs_auth::token::Claims;
+use vvs_proto::frame::SUBPROTOCOL;
 use vvs_runtime::forwarded::client_address;
 use vvs_runtime::http::Connection;
 use vvs_runtime::metrics::count;
 
 use crate::Shared;
 use crate::attempt::{Attempt, Facts};
+use crate::authority::{Refused as NotTaken, retry_after};
 use crate::id::{ConnectionId, user_code};
-use crate::socket::{self, Places};
+use crate::socket::{self, Start};
 
 /// The editor's own origin; a browser page has another one.
 const EDITOR_ORIGIN: &str = "vscode-file://vscode-app";
@@ -65,6 +68,9 @@ pub(crate) async fn upgrade(
                 headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
+            if refused.status == StatusCode::UNAUTHORIZED {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+            }
             if let Some(time) = refused.retry_after {
                 headers.insert(RETRY_AFTER, HeaderValue::from(time.as_secs().max(1)));
             }
@@ -83,12 +89,17 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     }
     let key = handshake_key(request.headers())?;
     check_origin(request.headers(), &shared.settings.allowed_origins)?;
-    if purpose.r#for.is_some() {
-        let message = "This server starts logins only; connect to /ws.\n";
-        return Err(refused(StatusCode::NOT_IMPLEMENTED, "purpose", message));
-    }
+    let starts_login = match purpose.r#for.as_deref() {
+        None => true,
+        Some("session") => false,
+        Some(_) => {
+            let message = "Connect to /ws to sign in, or to /ws?for=session with what you have.\n";
+            return Err(refused(StatusCode::BAD_REQUEST, "purpose", message));
+        }
+    };
+    let bearer = bearer(request.headers(), shared)?;
     let address = client_address(request.headers()).unwrap_or_else(|| connection.remote.ip());
-    let (place, login) = shared.limits.admit(address).map_err(|full| Refused {
+    let (connection_place, login_place) = shared.limits.admit(address).map_err(|full| Refused {
         status: if full.own_doing { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE },
         reason: full.reason,
         message: if full.own_doing {
@@ -98,9 +109,13 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
         },
         retry_after: Some(full.retry_after),
     })?;
-    let places = Places { connection: place, login };
-    let attempt = open(shared, address)
-        .map_err(|_cause| refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Try again later.\n"))?;
+    let internal = |_cause| refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Try again later.\n");
+    let id = ConnectionId::mint();
+    let nonce = base64url(&random::<16>().map_err(internal)?);
+    // Whoever shows a token has come for a session.
+    let starts_login = starts_login && bearer.is_none();
+    let attempt = if starts_login { Some(open(shared, id, address).map_err(internal)?) } else { None };
+    let start = Start { id, nonce, address, attempt, bearer, connection_place, login_place };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -114,7 +129,7 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     let upgraded = hyper::upgrade::on(&mut request);
     tasks.spawn(async move {
         match upgraded.await {
-            Ok(io) => socket::run(TokioIo::new(io), attempt, places, shared).await,
+            Ok(io) => socket::run(TokioIo::new(io), start, shared).await,
             Err(cause) => tracing::debug!(%cause, "the upgrade was not completed"),
         }
         drop(connection);
@@ -122,18 +137,28 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     Ok(response)
 }
 
-fn open(shared: &Shared, client_address: std::net::IpAddr) -> Result<Box<Attempt>, vvs_auth::Error> {
-    let facts = Facts {
-        id: ConnectionId::mint(),
-        user_code: user_code()?,
-        nonce: base64url(&random::<16>()?),
-        client_address,
-        created_at: OffsetDateTime::now_utc(),
-        ttl: shared.settings.login_ttl,
-        can_bind: Binding::Confirm >= shared.settings.min_binding.into(),
-    };
-    tracing::info!(connection_id = %facts.id, "an editor asks to sign in");
-    Ok(Attempt::open(facts, &*shared.backplane, shared.activate.clone(), shared.metrics.logins.clone()))
+fn open(shared: &Arc<Shared>, id: ConnectionId, client_address: IpAddr) -> Result<Box<Attempt>, vvs_auth::Error> {
+    let created_at = OffsetDateTime::now_utc();
+    let facts = Facts { id, user_code: user_code()?, client_address, created_at, ttl: shared.settings.login_ttl };
+    tracing::info!(connection_id = %id, "an editor asks to sign in");
+    Ok(Attempt::open(facts, shared.clone()))
+}
+
+/// The token of an editor without a device key, when one came with the upgrade.
+fn bearer(headers: &HeaderMap, shared: &Shared) -> Result<Option<Claims>, Refused> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    match shared.authority.check_bearer(value.to_str().unwrap_or_default(), now) {
+        Ok(claims) => Ok(Some(claims)),
+        Err(NotTaken::Bad) => {
+            let message = "This token is no good here; send one that needs a proof with authenticate.\n";
+            Err(refused(StatusCode::UNAUTHORIZED, "authorization", message))
+        }
+        Err(NotTaken::NotNow) => Err(Refused {
+            retry_after: Some(retry_after()),
+            ..refused(StatusCode::SERVICE_UNAVAILABLE, "authorization_not_now", "Tokens cannot be checked now.\n")
+        }),
+    }
 }
 
 /// The answer to the client's key, when the request is a whole WebSocket handshake.

@@ -1,45 +1,55 @@
 //! The frames that a relay sends, made of what it knows. Deadlines are given as times and as seconds left, because an
 //! editor's clock may be wrong by days.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use vvs_proto::frame::{self, Binding, FailureCode, Heartbeat, RelayFrame};
+use vvs_proto::frame::{self, AuthErrorCode, FailureCode, Heartbeat, RelayFrame};
 
 use crate::Shared;
 use crate::attempt::Attempt;
+use crate::id::ConnectionId;
 use crate::login::Grant;
 
 /// A time as RFC 3339, to the second.
-fn timestamp(at: OffsetDateTime) -> String {
+pub(crate) fn timestamp(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
 /// Whole seconds from `now` until `at`, never negative.
-fn seconds_left(at: OffsetDateTime, now: OffsetDateTime) -> u64 {
+pub(crate) fn seconds_left(at: OffsetDateTime, now: OffsetDateTime) -> u64 {
     u64::try_from((at - now).whole_seconds()).unwrap_or(0)
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The first frame on a socket.
-pub(crate) fn connection(attempt: &Attempt, shared: &Shared) -> RelayFrame {
-    let facts = &attempt.facts;
+/// The frame that says which socket this is, and which login. A login that was resumed has its old id.
+pub(crate) fn connection(
+    id: ConnectionId,
+    nonce: String,
+    attempt: Option<&Attempt>,
+    resumed: bool,
+    shared: &Shared,
+) -> RelayFrame {
+    let now = OffsetDateTime::now_utc();
+    let expires_at = attempt.map(Attempt::expires_at);
     RelayFrame::Connection {
-        connection_id: facts.id.to_string(),
-        user_code: Some(facts.user_code.clone()),
-        login_url: Some(shared.public_url.join(&format!("/login?connection_id={}", facts.id))),
-        expires_in: Some(facts.ttl.as_secs()),
-        expires_at: Some(timestamp(attempt.expires_at())),
-        server_time: timestamp(facts.created_at),
-        nonce: facts.nonce.clone(),
-        binding: Some(Binding::Confirm),
+        connection_id: id.to_string(),
+        user_code: attempt.map(|attempt| attempt.facts.user_code.clone()),
+        login_url: attempt.map(|_| shared.public_url.join(&format!("/login?connection_id={id}"))),
+        expires_in: expires_at.map(|at| seconds_left(at, now)),
+        expires_at: expires_at.map(timestamp),
+        server_time: timestamp(now),
+        nonce,
+        binding: attempt.map(Attempt::binding),
         heartbeat: Heartbeat {
             interval_ms: millis(shared.settings.heartbeat_interval),
             timeout_ms: millis(shared.settings.heartbeat_timeout),
         },
-        resumed: None,
+        resumed: resumed.then_some(true),
     }
 }
 
@@ -63,6 +73,32 @@ pub(crate) fn success(grant: &Grant, now: OffsetDateTime) -> RelayFrame {
         token_expires_in: seconds_left(grant.token_expires_at, now),
         server_time: timestamp(now),
     }
+}
+
+/// Something about the login went wrong.
+pub(crate) fn auth_error(code: AuthErrorCode, attempts_left: Option<u8>, retry_after: Option<Duration>) -> RelayFrame {
+    let message = match code {
+        AuthErrorCode::BadCode if attempts_left == Some(0) => "too many wrong codes; start a new sign-in",
+        AuthErrorCode::BadCode => "this is not the code that the browser shows",
+        AuthErrorCode::TooLate => "hello comes once, before the link is opened",
+        AuthErrorCode::BadReturnUri => "returnUri is neither known here nor a loopback address with a port",
+        AuthErrorCode::BadDeviceKey => "deviceKey is not a public EC P-256 key as a JWK",
+        AuthErrorCode::BadProof => "the proof does not hold for this server, this socket and this purpose",
+        AuthErrorCode::BadTicket => "this ticket is not one of this server's; start a new sign-in",
+        AuthErrorCode::NotReady => "this cannot be done right now; try again",
+        AuthErrorCode::LoginOver => "this sign-in is over; start a new one",
+    };
+    let retryable = match code {
+        AuthErrorCode::BadCode => attempts_left != Some(0),
+        AuthErrorCode::NotReady | AuthErrorCode::BadProof => true,
+        AuthErrorCode::TooLate
+        | AuthErrorCode::BadReturnUri
+        | AuthErrorCode::BadDeviceKey
+        | AuthErrorCode::BadTicket
+        | AuthErrorCode::LoginOver => false,
+    };
+    let retry_after_ms = retry_after.map(millis);
+    RelayFrame::AuthError { code, message: message.to_owned(), retryable, retry_after_ms, attempts_left }
 }
 
 /// The editor may go on with a fresh token on a new socket.

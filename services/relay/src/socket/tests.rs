@@ -6,15 +6,19 @@ use std::sync::Mutex;
 use clap::Parser as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
+use vvs_auth::key::Keyring;
 use vvs_proto::Secret;
 use vvs_runtime::metrics::Metrics as Registry;
 
 use super::*;
 use crate::attempt::{Facts, NotActivated};
+use crate::authority::fake::{Fake, ORIGIN};
 use crate::backplane::{Memory, Request};
 use crate::id::{ConnectionId, user_code};
+use crate::keys::Keys;
 use crate::limit::Limits;
 use crate::login::{Grant, Phase, User};
 use crate::refusal::Refusal;
@@ -34,12 +38,25 @@ struct Stage {
     task: JoinHandle<()>,
     /// What the sessions role answers to each activation, the last for ever; and how often it was asked.
     activations: Arc<Mutex<(Vec<Answer>, usize)>>,
+    /// Which sessions it was told are over, and why.
+    ended: Arc<Mutex<Vec<(String, &'static str)>>>,
 }
 
 /// What the sessions role says to an activation.
 type Answer = Result<(), NotActivated>;
 
 const PIPE: usize = 1024;
+const NONCE: &str = "nonce";
+
+fn facts(id: ConnectionId) -> Facts {
+    Facts {
+        id,
+        user_code: user_code().unwrap(),
+        client_address: [127, 0, 0, 1].into(),
+        created_at: OffsetDateTime::now_utc(),
+        ttl: Duration::from_mins(10),
+    }
+}
 
 impl Stage {
     async fn open(flags: &[&str]) -> Self {
@@ -50,9 +67,11 @@ impl Stage {
         let settings = Command::parse_from([&["relay"], flags].concat()).settings;
         let activations = Arc::new(Mutex::new((answers.to_vec(), 0)));
         let answers = activations.clone();
+        let ended = Arc::new(Mutex::new(Vec::new()));
+        let told = ended.clone();
         let shared = Arc::new(Shared {
             limits: Limits::new(NonZeroU32::MIN, NonZeroU32::MIN.saturating_add(99), 10, 10),
-            public_url: "http://127.0.0.1:8080".parse().unwrap(),
+            public_url: ORIGIN.parse().unwrap(),
             backplane: Box::new(Memory::default()),
             activate: Arc::new(move |_session| {
                 let mut answers = answers.lock().unwrap();
@@ -60,6 +79,9 @@ impl Stage {
                 answers.1 += 1;
                 Box::pin(async move { answer })
             }),
+            end_session: Arc::new(move |session_id, reason| told.lock().unwrap().push((session_id, reason))),
+            keys: Keys::new(&Keyring::parse(&Keyring::generate().unwrap()).unwrap()).unwrap(),
+            authority: Fake::default().authority(settings.terms()),
             metrics: Metrics::new(&Registry::default()),
             gateways: None,
             settings,
@@ -67,22 +89,15 @@ impl Stage {
             tasks: tokio_util::task::TaskTracker::new(),
             grace: Duration::from_secs(30),
         });
-        let facts = Facts {
-            id: ConnectionId::mint(),
-            user_code: user_code().unwrap(),
-            nonce: "nonce".to_owned(),
-            client_address: [127, 0, 0, 1].into(),
-            created_at: OffsetDateTime::now_utc(),
-            ttl: shared.settings.login_ttl,
-            can_bind: true,
-        };
-        let id = facts.id;
-        let attempt = Attempt::open(facts, &*shared.backplane, shared.activate.clone(), shared.metrics.logins.clone());
-        let (connection, login) = shared.limits.admit([127, 0, 0, 1].into()).unwrap();
         let (ours, theirs) = duplex(PIPE);
-        let task = shared.tasks.spawn(run(ours, attempt, Places { connection, login }, shared.clone()));
+        let id = ConnectionId::mint();
+        let (connection_place, login_place) = shared.limits.admit([127, 0, 0, 1].into()).unwrap();
+        let attempt = Some(Attempt::open(facts(id), shared.clone()));
+        let (nonce, address) = (NONCE.to_owned(), [127, 0, 0, 1].into());
+        let start = Start { id, nonce, address, attempt, bearer: None, connection_place, login_place };
+        let task = shared.tasks.spawn(run(ours, start, shared.clone()));
         let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
-        let mut stage = Self { shared, id, editor, task, activations };
+        let mut stage = Self { shared, id, editor, task, activations, ended };
         assert_eq!(stage.frame().await["type"], "connection");
         stage
     }
@@ -324,22 +339,25 @@ async fn an_editor_that_answers_pings_stays_for_the_whole_login() {
 #[tokio::test(start_paused = true)]
 async fn frames_that_make_no_sense_are_answered_and_the_socket_stays() {
     let mut stage = Stage::open(&[]).await;
-    for (frame, code) in [
-        (json!({"type": "dance"}), "unknown_type"),
-        (json!({"type": "auth:ack", "messageId": 7}), "malformed"),
-        (json!({"type": "hello"}), "malformed"),
-        (json!({"type": "auth:complete", "code": "BCDFGHJK", "method": "typed"}), "not_now"),
-        (json!({"type": "authenticate", "token": "x"}), "not_now"),
-        (json!({"type": "resume", "ticket": "x", "proof": "x"}), "not_now"),
+    for (frame, r#type, code) in [
+        (json!({"type": "dance"}), "error", "unknown_type"),
+        (json!({"type": "auth:ack", "messageId": 7}), "error", "malformed"),
+        (json!({"type": "hello"}), "error", "malformed"),
+        (json!({"type": "auth:complete", "code": "BCDFGHJK", "method": "typed"}), "error", "not_now"),
+        (json!({"type": "token:refresh", "proof": "x"}), "error", "not_now"),
+        (json!({"type": "session:logout"}), "error", "not_now"),
+        (json!({"type": "authenticate", "token": "x"}), "auth:failure", "bad_token"),
+        (json!({"type": "resume", "ticket": "x", "proof": "x"}), "auth:error", "bad_ticket"),
         (
             json!({"type": "hello", "app": {"name": "VVS", "version": "1"}, "device": {"name": "d", "os": "o"},
                    "deviceKey": {}, "proof": "x"}),
-            "not_now",
+            "auth:error",
+            "bad_device_key",
         ),
     ] {
         stage.say(frame.clone()).await;
         let answer = stage.frame().await;
-        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!(code)), "{frame}");
+        assert_eq!((&answer["type"], &answer["code"]), (&json!(r#type), &json!(code)), "{frame}");
     }
     assert_eq!(stage.phase().await, Phase::Waiting);
 }
@@ -450,22 +468,13 @@ async fn a_socket_outlives_its_login_and_not_its_token() {
 
 #[tokio::test(start_paused = true)]
 async fn an_editor_that_cannot_reach_the_minimum_binding_gets_nothing() {
-    let mut stage = Stage::open(&[]).await;
-    let facts = Facts {
-        id: ConnectionId::mint(),
-        user_code: user_code().unwrap(),
-        nonce: String::new(),
-        client_address: [127, 0, 0, 1].into(),
-        created_at: OffsetDateTime::now_utc(),
-        ttl: Duration::from_mins(10),
-        can_bind: false,
-    };
-    stage.id = facts.id;
-    let shared = stage.shared.clone();
-    let mut attempt = Attempt::open(facts, &*shared.backplane, shared.activate.clone(), shared.metrics.logins.clone());
-    for request in [Request::Look { known: None }, Request::Deliver(grant(1)), Request::Deny] {
-        let asking = stage.ask(request);
-        assert_eq!(poll_fn(|cx| attempt.poll(cx)).await, vec![]);
-        assert!(matches!(asking.await.unwrap(), Err(Refusal::EditorCannotBind)));
+    for least in ["typed", "link"] {
+        let mut stage = Stage::open(&["--relay-min-binding", least]).await;
+        for request in [Request::Look { known: None }, Request::Deliver(grant(1)), Request::Deny] {
+            let answer = stage.ask(request).await.unwrap();
+            assert!(matches!(answer, Err(Refusal::EditorCannotBind)), "{answer:?}");
+        }
+        stage.say(json!({"type": "ping"})).await;
+        assert_eq!(stage.frame().await["type"], "pong", "nothing came before");
     }
 }

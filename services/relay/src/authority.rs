@@ -1,0 +1,293 @@
+//! What this relay knows from the sessions role, so that it can judge a token by itself, and what it asks sessions when it
+//! cannot. It knows no socket and no frame.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use vvs_auth::token::{Claims, Distrust};
+use vvs_proto::Secret;
+
+use crate::attempt::{Activate, NotActivated};
+
+mod client;
+#[cfg(test)]
+pub(crate) mod fake;
+mod follow;
+mod known;
+
+pub(crate) use client::{CALL_TIME, Channel, Client};
+pub(crate) use known::{Known, Lag, Watch};
+
+/// How long a session may wait for its editor before it is swept; activating it later is no use.
+const PENDING_WINDOW: Duration = Duration::from_mins(90);
+/// How often the end of a pending session is asked for; after that it is left to the sweep.
+const END_TRIES: u32 = 4;
+/// The first pause between two tries, and the longest one.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Within how long an editor is asked to try again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+
+/// How the relay follows the sessions role, and how much it asks of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// How often the keys are fetched, and how often at most.
+    pub(crate) keys_interval: Duration,
+    pub(crate) keys_pause: Duration,
+    /// How long the feed may be silent before bearer tokens are not taken any more.
+    pub(crate) feed_silence: Duration,
+    /// Calls for editors in flight at once.
+    pub(crate) calls_at_once: usize,
+    /// How long an editor's call waits for its turn.
+    pub(crate) turn_time: Duration,
+    pub(crate) audits_per_minute: NonZeroU32,
+    /// Proofs that one socket takes.
+    pub(crate) proofs_per_socket: usize,
+}
+
+/// Why a token is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Untrusted {
+    /// This relay has no keys yet, or not everything that was revoked.
+    NotReady,
+    /// Sessions has said so, and why.
+    Revoked(Arc<str>),
+    /// For too long the relay has not heard what was revoked, and nothing but the token speaks for a bearer.
+    StaleFeed,
+    Bad(Distrust),
+}
+
+/// Why an upgrade with an `Authorization` is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Not a bearer token that is good here: 401.
+    Bad,
+    /// This relay cannot judge it now; nothing is wrong with the token as far as it knows: 503.
+    NotNow,
+}
+
+/// What went wrong when sessions was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The sessions role's own verdict: there is no way back.
+    Revoked,
+    Expired,
+    UnknownSession,
+    KeyMismatch,
+    BadProof,
+    /// Sessions cannot read what the token says of its session.
+    BadToken,
+    Unavailable,
+}
+
+/// An editor's wish for a fresh token.
+#[derive(Debug)]
+pub(crate) struct Refresh {
+    pub(crate) session_id: String,
+    pub(crate) proof: Secret,
+    pub(crate) nonce: String,
+    /// What was shown with a proof for `authenticate`.
+    pub(crate) token: Option<Secret>,
+    pub(crate) address: IpAddr,
+}
+
+/// A fresh token.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Fresh {
+    pub(crate) user_id: String,
+    pub(crate) session_id: String,
+    pub(crate) session_expires_at: OffsetDateTime,
+    pub(crate) token: Secret,
+    pub(crate) token_expires_at: OffsetDateTime,
+}
+
+/// A proof that a relay refused. What is not known stays empty.
+#[derive(Debug, Clone)]
+pub(crate) struct RefusedProof {
+    pub(crate) connection_id: String,
+    pub(crate) session_id: String,
+    pub(crate) address: IpAddr,
+    pub(crate) why: &'static str,
+}
+
+/// The relay's view of the sessions role.
+pub(crate) struct Authority {
+    known: Arc<Known>,
+    client: Client,
+    terms: Terms,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// Ends what follows sessions when the last socket is gone, and not before: a session that is revoked while this
+    /// relay drains is told at once.
+    _following: DropGuard,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("known", &self.known).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// Starts to follow sessions.
+    pub(crate) fn follow(
+        known: Arc<Known>,
+        client: Client,
+        terms: Terms,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Arc<Self> {
+        let following = CancellationToken::new();
+        let keys = follow::keys(known.clone(), client.clone(), terms);
+        let feed = follow::feed(known.clone(), client.clone());
+        tasks.spawn(following.clone().run_until_cancelled_owned(keys));
+        tasks.spawn(following.clone().run_until_cancelled_owned(feed));
+        Arc::new(Self { known, client, terms, stop, tasks: tasks.clone(), _following: following.drop_guard() })
+    }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The public origin: who signs tokens, and whom proofs are for.
+    pub(crate) fn origin(&self) -> &str {
+        self.known.issuer()
+    }
+
+    /// Returns once there are keys, and all that was revoked is known.
+    pub(crate) async fn ready(&self) {
+        self.known.ready().await;
+    }
+
+    /// Judges a token at a time in seconds since 1970, without asking anybody.
+    pub(crate) fn check_token(&self, token: &str, now: i64) -> Result<Claims, Untrusted> {
+        self.known.check_token(token, now)
+    }
+
+    /// Judges the `Authorization` of an upgrade: `Bearer` (RFC 6750, section 2.1) and a token without a device key, for no
+    /// proof can come with it.
+    pub(crate) fn check_bearer(&self, authorization: &str, now: i64) -> Result<Claims, Refused> {
+        let (scheme, token) = authorization.split_once(' ').ok_or(Refused::Bad)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Refused::Bad);
+        }
+        match self.check_token(token.trim(), now) {
+            Ok(claims) if claims.cnf.is_none() => Ok(claims),
+            Err(Untrusted::NotReady | Untrusted::StaleFeed | Untrusted::Bad(Distrust::UnknownKey)) => {
+                Err(Refused::NotNow)
+            }
+            Ok(_) | Err(Untrusted::Revoked(_) | Untrusted::Bad(_)) => Err(Refused::Bad),
+        }
+    }
+
+    /// Watches for the end of a session. One that is over already says so at once.
+    pub(crate) fn watch(&self, session_id: &str) -> Watch {
+        Known::watch(&self.known, session_id)
+    }
+
+    /// Asks for a fresh token. The call ends with whoever waits for it.
+    pub(crate) fn refresh(&self, wish: Refresh) -> BoxFuture<'static, Result<Fresh, Failure>> {
+        let client = self.client.clone();
+        Box::pin(async move { client.refresh(wish).await })
+    }
+
+    /// Ends a session at its editor's own wish. The call goes on when nobody waits for it any more.
+    pub(crate) fn logout(
+        &self,
+        session_id: String,
+        proof: Option<Secret>,
+        nonce: String,
+        address: IpAddr,
+    ) -> BoxFuture<'static, Result<(), Failure>> {
+        let client = self.client.clone();
+        let call = self.tasks.spawn(async move { client.logout(session_id, proof, nonce, address).await });
+        Box::pin(async move { call.await.unwrap_or(Err(Failure::Unavailable)) })
+    }
+
+    /// Ends a session whose login came to nothing, in the background. When that fails for long, the session is swept.
+    pub(crate) fn end_pending(&self, session_id: String, reason: &'static str) {
+        let (client, stop) = (self.client.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            for tried in 0..END_TRIES {
+                if client.end(&session_id, reason).await != Err(Failure::Unavailable) || !pause(&stop, tried).await {
+                    return;
+                }
+            }
+            tracing::warn!(session_id, reason, "a pending session was not ended; it is left to the sweep");
+        });
+    }
+
+    /// Notes that a proof was refused, here and in the audit log, as far as the rate allows.
+    pub(crate) fn record_proof_refused(&self, refused: RefusedProof) {
+        let RefusedProof { connection_id, session_id, address, why } = &refused;
+        tracing::info!(event = "proof refused", connection_id, session_id, %address, why, "audit");
+        if self.client.may_record() {
+            let client = self.client.clone();
+            self.tasks.spawn(async move { client.record_proof_refused(refused).await });
+        }
+    }
+
+    /// How a login tells that its editor has the token.
+    pub(crate) fn activator(&self) -> Activate {
+        let client = self.client.clone();
+        Arc::new(move |session_id| {
+            let client = client.clone();
+            Box::pin(async move { client.activate(session_id).await })
+        })
+    }
+
+    /// An editor has shown a good token. When its acknowledgement may have been lost, it is made good in the background;
+    /// a token that says, or a session of which is known, that it is past that costs nothing.
+    pub(crate) fn shown(&self, claims: &Claims, now: i64) {
+        let window = i64::try_from(PENDING_WINDOW.as_secs()).unwrap_or(i64::MAX);
+        let left = claims.iat.saturating_add(window).saturating_sub(now);
+        let Ok(left @ 1..) = u64::try_from(left) else { return };
+        if !claims.pending || !self.known.start_activation(&claims.sid, claims.iat) {
+            return;
+        }
+        let (client, known, stop) = (self.client.clone(), self.known.clone(), self.stop.clone());
+        let (session_id, until) = (claims.sid.clone(), Instant::now() + Duration::from_secs(left));
+        self.tasks.spawn(async move {
+            for tried in 0.. {
+                let outcome = client.activate(session_id.clone()).await;
+                if outcome != Err(NotActivated::NotYet) || Instant::now() >= until || !pause(&stop, tried).await {
+                    break;
+                }
+            }
+            known.end_activation(&session_id);
+        });
+    }
+}
+
+/// Waits before the next try, longer each time; `false` when the process stops meanwhile.
+async fn pause(stop: &CancellationToken, tried: u32) -> bool {
+    stop.run_until_cancelled(tokio::time::sleep(backoff(PAUSE, tried))).await.is_some()
+}
+
+/// How long to wait after `tried` failures: twice as long each time up to the most, and up to half of it less, so that not
+/// everyone comes back at once.
+pub(crate) fn backoff((first, most): (Duration, Duration), tried: u32) -> Duration {
+    let longest = first.saturating_mul(1 << tried.min(16)).min(most);
+    longest - moment_within(longest / 2)
+}
+
+/// When an editor should try again what is not available.
+pub(crate) fn retry_after() -> Duration {
+    RETRY.0 + moment_within(RETRY.1 - RETRY.0)
+}
+
+/// A random moment within a time, so that not everyone does the same at once.
+pub(crate) fn moment_within(time: Duration) -> Duration {
+    let fraction = vvs_auth::key::random::<4>().map_or(0, u32::from_be_bytes);
+    time.mul_f64(f64::from(fraction) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,378 @@
+//! The sessions role, played by a script: what it answers, and what it was asked. And an editor's device key.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use futures_channel::mpsc;
+use futures_util::{StreamExt as _, stream};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use prost_types::Timestamp;
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::codegen::BoxStream;
+use tonic::{Code, Request, Response, Status};
+use tower::ServiceExt;
+use vvs_auth::device::{DeviceKey, Thumbprint};
+use vvs_auth::key::base64url;
+use vvs_auth::token::{Claims, Confirmation, JwkSet, SigningKey, random_id};
+use vvs_proto::session as wire;
+use vvs_proto::session::sessions_server::{Sessions, SessionsServer};
+use vvs_proto::session::watch_revocations_response::Event;
+use vvs_runtime::rpc;
+
+use super::{Authority, Channel, Client, Known, Terms};
+
+pub(crate) const ORIGIN: &str = "https://auth.example.com";
+pub(crate) const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+type Told = Result<wire::WatchRevocationsResponse, Status>;
+
+#[derive(Default)]
+pub(crate) struct Script {
+    /// The keys that are published, and the last one signs.
+    pub(crate) keys: Vec<SigningKey>,
+    /// A code and reason for every call, as if sessions were down.
+    pub(crate) down: Option<(Code, &'static str)>,
+    /// The reason that a method answers with.
+    pub(crate) refusals: BTreeMap<&'static str, (Code, &'static str)>,
+    /// How long a method takes.
+    pub(crate) delays: BTreeMap<&'static str, Duration>,
+    /// Everything that was called.
+    pub(crate) calls: Vec<&'static str>,
+    pub(crate) at_once: usize,
+    pub(crate) most_at_once: usize,
+    pub(crate) refreshes: Vec<wire::RefreshTokenRequest>,
+    pub(crate) ends: Vec<wire::RevokeSessionRequest>,
+    pub(crate) activated: Vec<String>,
+    pub(crate) audits: Vec<wire::RecordAuditRequest>,
+    pub(crate) feed: Vec<wire::Revocation>,
+    /// Numbers up to this one are gone.
+    pub(crate) forgotten: u64,
+    pub(crate) pending_since: Option<i64>,
+    /// Whether a new watcher is told that it has everything.
+    pub(crate) never_caught_up: bool,
+    /// From which number each watcher asked.
+    pub(crate) asked_from: Vec<u64>,
+    watchers: Vec<mpsc::UnboundedSender<Told>>,
+}
+
+/// A scripted sessions role.
+#[derive(Clone)]
+pub(crate) struct Fake(Arc<Mutex<Script>>);
+
+impl Default for Fake {
+    fn default() -> Self {
+        let fake = Self(Arc::default());
+        fake.rotate();
+        fake
+    }
+}
+
+pub(crate) fn terms() -> Terms {
+    Terms {
+        keys_interval: Duration::from_mins(1),
+        keys_pause: Duration::from_secs(10),
+        feed_silence: Duration::from_mins(1),
+        calls_at_once: 32,
+        turn_time: Duration::from_secs(30),
+        audits_per_minute: NonZeroU32::MIN.saturating_add(59),
+        proofs_per_socket: 128,
+    }
+}
+
+pub(crate) fn now() -> i64 {
+    OffsetDateTime::now_utc().unix_timestamp()
+}
+
+impl Fake {
+    pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn client(&self, terms: Terms) -> Client {
+        let service = SessionsServer::new(self.clone());
+        Client::new(
+            Channel::new(ServiceExt::<axum::http::Request<tonic::body::Body>>::map_err(
+                service,
+                |never| match never {},
+            )),
+            terms,
+        )
+    }
+
+    /// A relay's view of this sessions role.
+    pub(crate) fn authority(&self, terms: Terms) -> Arc<Authority> {
+        self.authority_that_stops(terms, CancellationToken::new(), &TaskTracker::new())
+    }
+
+    pub(crate) fn authority_that_stops(
+        &self,
+        terms: Terms,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Arc<Authority> {
+        let known = Known::new(ORIGIN.to_owned(), "vvs".to_owned(), terms.feed_silence);
+        Authority::follow(known, self.client(terms), terms, stop, tasks)
+    }
+
+    /// The same, and it knows all there is.
+    pub(crate) async fn ready(&self, terms: Terms) -> Arc<Authority> {
+        let authority = self.authority(terms);
+        authority.ready().await;
+        authority
+    }
+
+    /// Signs with a new key from now on; the old ones still verify.
+    pub(crate) fn rotate(&self) {
+        let kid = random_id().unwrap();
+        let key = SigningKey::from_pkcs8(&kid, &SigningKey::generate().unwrap()).unwrap();
+        self.script().keys.push(key);
+    }
+
+    pub(crate) fn sign(&self, claims: &Claims) -> vvs_proto::Secret {
+        use secrecy::ExposeSecret as _;
+        let script = self.script();
+        vvs_proto::Secret::new(script.keys.last().unwrap().sign(claims).unwrap().expose_secret())
+    }
+
+    pub(crate) fn revoke(&self, session_id: &str) {
+        let mut script = self.script();
+        let sequence = script.feed.last().map_or(script.forgotten, |last| last.sequence) + 1;
+        let revocation = wire::Revocation {
+            sequence,
+            session_id: session_id.to_owned(),
+            reason: "signed_out_by_user".to_owned(),
+            tokens_expire_at: Some(Timestamp { seconds: now() + 3600, nanos: 0 }),
+        };
+        script.feed.push(revocation.clone());
+        script.tell(Event::Revocation(revocation));
+    }
+
+    pub(crate) fn heartbeat(&self) {
+        self.script().tell(Event::Heartbeat(0));
+    }
+
+    /// Ends all streams.
+    pub(crate) fn cut_off(&self) {
+        self.script().watchers.clear();
+    }
+
+    pub(crate) fn called(&self, method: &str) -> usize {
+        self.script().calls.iter().filter(|call| **call == method).count()
+    }
+
+    /// Waits until the paused clock has nothing more to do before `time` is over.
+    pub(crate) async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    async fn call(&self, method: &'static str) -> Result<InFlight, Status> {
+        let (refusal, delay) = {
+            let mut script = self.script();
+            script.calls.push(method);
+            script.at_once += 1;
+            script.most_at_once = script.most_at_once.max(script.at_once);
+            (script.down.or_else(|| script.refusals.get(method).copied()), script.delays.get(method).copied())
+        };
+        let in_flight = InFlight(self.clone());
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+        match refusal {
+            Some((code, reason)) => Err(rpc::status(code, reason, None)),
+            None => Ok(in_flight),
+        }
+    }
+}
+
+struct InFlight(Fake);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.script().at_once -= 1;
+    }
+}
+
+impl Script {
+    fn tell(&mut self, event: Event) {
+        self.watchers.retain(|watcher| watcher.unbounded_send(Ok(response(event.clone()))).is_ok());
+    }
+}
+
+fn response(event: Event) -> wire::WatchRevocationsResponse {
+    wire::WatchRevocationsResponse { event: Some(event) }
+}
+
+fn in_an_hour() -> Option<Timestamp> {
+    Some(Timestamp { seconds: now() + 3600, nanos: 0 })
+}
+
+#[tonic::async_trait]
+impl Sessions for Fake {
+    async fn refresh_token(
+        &self,
+        request: Request<wire::RefreshTokenRequest>,
+    ) -> Result<Response<wire::RefreshTokenResponse>, Status> {
+        let request = request.into_inner();
+        let session_id = request.session_id.clone();
+        let is_over = self.script().feed.iter().any(|entry| entry.session_id == session_id);
+        self.script().refreshes.push(request);
+        let _in_flight = self.call("RefreshToken").await?;
+        if is_over {
+            return Err(rpc::status(Code::FailedPrecondition, "SESSION_REVOKED", None));
+        }
+        let token = wire::Token { token: "fresh".to_owned(), expires_at: in_an_hour() };
+        let user = wire::User { id: "usr_1".to_owned(), ..wire::User::default() };
+        let expires_at = Some(Timestamp { seconds: now() + 30 * 24 * 3600, nanos: 0 });
+        let session = wire::Session { id: session_id, user: Some(user), expires_at, ..wire::Session::default() };
+        Ok(Response::new(wire::RefreshTokenResponse { token: Some(token), session: Some(session) }))
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Request<wire::RevokeSessionRequest>,
+    ) -> Result<Response<wire::RevokeSessionResponse>, Status> {
+        self.script().ends.push(request.into_inner());
+        let _in_flight = self.call("RevokeSession").await?;
+        Ok(Response::new(wire::RevokeSessionResponse {}))
+    }
+
+    async fn activate_session(
+        &self,
+        request: Request<wire::ActivateSessionRequest>,
+    ) -> Result<Response<wire::ActivateSessionResponse>, Status> {
+        let _in_flight = self.call("ActivateSession").await?;
+        self.script().activated.push(request.into_inner().session_id);
+        Ok(Response::new(wire::ActivateSessionResponse { activated_at: None }))
+    }
+
+    async fn record_audit(
+        &self,
+        request: Request<wire::RecordAuditRequest>,
+    ) -> Result<Response<wire::RecordAuditResponse>, Status> {
+        let _in_flight = self.call("RecordAudit").await?;
+        self.script().audits.push(request.into_inner());
+        Ok(Response::new(wire::RecordAuditResponse {}))
+    }
+
+    async fn get_signing_keys(
+        &self,
+        _request: Request<wire::GetSigningKeysRequest>,
+    ) -> Result<Response<wire::GetSigningKeysResponse>, Status> {
+        let _in_flight = self.call("GetSigningKeys").await?;
+        let set = JwkSet { keys: self.script().keys.iter().map(|key| key.public().clone()).collect() };
+        Ok(Response::new(wire::GetSigningKeysResponse { jwks: serde_json::to_string(&set).unwrap() }))
+    }
+
+    type WatchRevocationsStream = BoxStream<wire::WatchRevocationsResponse>;
+
+    async fn watch_revocations(
+        &self,
+        request: Request<wire::WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let after = request.into_inner().after_sequence;
+        let _in_flight = self.call("WatchRevocations").await?;
+        let mut script = self.script();
+        script.asked_from.push(after);
+        if after != 0 && after < script.forgotten {
+            return Err(rpc::status(Code::OutOfRange, "SEQUENCE_GONE", None));
+        }
+        let (sender, live) = mpsc::unbounded();
+        script.watchers.push(sender);
+        let missed = script.feed.iter().filter(|entry| entry.sequence > after).cloned().map(Event::Revocation);
+        let since = script.pending_since.map(|seconds| Event::PendingSince(Timestamp { seconds, nanos: 0 }));
+        let newest = script.feed.last().map_or(0, |last| last.sequence);
+        let done = (!script.never_caught_up).then_some(Event::CaughtUp(newest));
+        let snapshot: Vec<Told> = missed.chain(since).chain(done).map(|event| Ok(response(event))).collect();
+        Ok(Response::new(Box::pin(stream::iter(snapshot).chain(live))))
+    }
+
+    async fn create_session(
+        &self,
+        _request: Request<wire::CreateSessionRequest>,
+    ) -> Result<Response<wire::CreateSessionResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_session(
+        &self,
+        _request: Request<wire::GetSessionRequest>,
+    ) -> Result<Response<wire::GetSessionResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_sessions(
+        &self,
+        _request: Request<wire::ListSessionsRequest>,
+    ) -> Result<Response<wire::ListSessionsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn revoke_user_sessions(
+        &self,
+        _request: Request<wire::RevokeUserSessionsRequest>,
+    ) -> Result<Response<wire::RevokeUserSessionsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+/// A token's claims, good for an hour, of a session that ends in 30 days.
+pub(crate) fn claims(session_id: &str, key: Option<&Key>) -> Claims {
+    Claims {
+        iss: ORIGIN.to_owned(),
+        sub: "usr_1".to_owned(),
+        aud: "vvs".to_owned(),
+        sid: session_id.to_owned(),
+        jti: random_id().unwrap(),
+        iat: now() - 60,
+        exp: now() + 3600,
+        sxp: now() + 30 * 24 * 3600,
+        cnf: key.map(|key| Confirmation { jkt: key.thumbprint() }),
+        pending: false,
+    }
+}
+
+/// An editor's device key.
+pub(crate) struct Key(Vec<u8>);
+
+impl Key {
+    pub(crate) fn new() -> Self {
+        Self(SigningKey::generate().unwrap())
+    }
+
+    fn jwk(&self) -> Jwk {
+        let mut jwk = Jwk::from_encoding_key(&EncodingKey::from_ec_der(&self.0), Algorithm::ES256).unwrap();
+        jwk.common = jsonwebtoken::jwk::CommonParameters::default();
+        jwk
+    }
+
+    pub(crate) fn thumbprint(&self) -> Thumbprint {
+        DeviceKey::from_value(&serde_json::to_value(self.jwk()).unwrap()).unwrap().thumbprint()
+    }
+
+    /// A proof over the nonce `nonce`, never the same twice.
+    pub(crate) fn proof(&self, purpose: &str, token: Option<&vvs_proto::Secret>) -> vvs_proto::Secret {
+        self.proof_over("nonce", purpose, token)
+    }
+
+    pub(crate) fn proof_over(
+        &self,
+        nonce: &str,
+        purpose: &str,
+        token: Option<&vvs_proto::Secret>,
+    ) -> vvs_proto::Secret {
+        let ath = token.map(|token| base64url(digest::digest(&digest::SHA256, token.expose().as_bytes()).as_ref()));
+        let payload = json!({"aud": ORIGIN, "nonce": nonce, "jti": random_id().unwrap(), "use": purpose, "ath": ath});
+        let header =
+            Header { typ: Some("vvs-pop+jwt".to_owned()), jwk: Some(self.jwk()), ..Header::new(Algorithm::ES256) };
+        let key = EncodingKey::from_ec_der(&self.0);
+        vvs_proto::Secret::new(jsonwebtoken::encode(&header, &payload, &key).unwrap())
+    }
+}

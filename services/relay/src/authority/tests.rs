@@ -1,0 +1,429 @@
+//! What a relay knows and asks, against a scripted sessions role, with a clock that the tests turn.
+
+use std::task::Poll;
+
+use futures_util::future::join_all;
+use futures_util::poll;
+use tokio::time::sleep;
+use tonic::Code;
+
+use super::fake::{ADDRESS, Fake, Key, claims, now, terms};
+use super::*;
+
+const DOWN: Option<(Code, &str)> = Some((Code::Unavailable, "DATABASE_DOWN"));
+
+async fn reason(watch: &mut Watch) -> Arc<str> {
+    std::future::poll_fn(|cx| watch.poll(cx)).await
+}
+
+fn wish(session_id: &str) -> Refresh {
+    Refresh {
+        session_id: session_id.to_owned(),
+        proof: Secret::new("proof"),
+        nonce: "nonce".to_owned(),
+        token: None,
+        address: ADDRESS,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_is_ready_with_keys_and_a_whole_snapshot_and_stays_so() {
+    let fake = Fake::default();
+    fake.script().refusals.insert("GetSigningKeys", (Code::Unavailable, "DATABASE_DOWN"));
+    let authority = fake.authority(terms());
+    let token = fake.sign(&claims("ses_1", Some(&Key::new())));
+    let check = || authority.check_token(token.expose(), now());
+    sleep(Duration::from_mins(1)).await;
+    assert!(poll!(Box::pin(authority.ready())).is_pending(), "no keys");
+    assert_eq!(check(), Err(Untrusted::NotReady));
+
+    {
+        let mut script = fake.script();
+        script.refusals.clear();
+        script.never_caught_up = true;
+    }
+    fake.cut_off();
+    let half = fake.authority(terms());
+    sleep(Duration::from_mins(1)).await;
+    assert!(poll!(Box::pin(half.ready())).is_pending(), "half a snapshot");
+    assert_eq!(half.check_token(token.expose(), now()), Err(Untrusted::NotReady));
+
+    fake.script().never_caught_up = false;
+    authority.ready().await;
+    half.ready().await;
+    assert!(check().is_ok());
+    fake.script().down = DOWN;
+    fake.cut_off();
+    sleep(Duration::from_hours(5)).await;
+    assert!(poll!(Box::pin(authority.ready())).is_ready());
+    assert!(check().is_ok(), "an outage of sessions signs nobody out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_token_costs_sessions_nothing() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    let before = fake.script().calls.len();
+    for number in 0..1000 {
+        let claims = claims(&format!("ses_{number}"), Some(&Key::new()));
+        let shown = authority.check_token(fake.sign(&claims).expose(), now()).unwrap();
+        authority.shown(&shown, now());
+        assert_eq!(shown, claims);
+    }
+    fake.settle().await;
+    assert_eq!(fake.script().calls.len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_key_has_the_keys_fetched_once_in_a_while_however_many_ask() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    fake.rotate();
+    let token = fake.sign(&claims("ses_1", None));
+    let unknown = Err(Untrusted::Bad(Distrust::UnknownKey));
+    let fetched = fake.called("GetSigningKeys");
+    for _ in 0..1000 {
+        assert_eq!(authority.check_token(token.expose(), now()), unknown);
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(fake.called("GetSigningKeys"), fetched, "the last fetch was within the pause");
+    sleep(Duration::from_secs(10)).await;
+    assert!(authority.check_token(token.expose(), now()).is_ok());
+    assert_eq!(fake.called("GetSigningKeys"), fetched + 1);
+    // A key that nobody has.
+    fake.rotate();
+    let foreign = fake.sign(&claims("ses_1", None));
+    fake.script().keys.pop();
+    for _ in 0..600 {
+        assert_eq!(authority.check_token(foreign.expose(), now()), unknown);
+        sleep(Duration::from_millis(100)).await;
+    }
+    let fetches = fake.called("GetSigningKeys") - fetched - 1;
+    assert!((5..=7).contains(&fetches), "{fetches} in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_fetched_now_and_then_and_old_ones_are_kept_when_that_fails() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    fake.rotate();
+    let rotated = fake.sign(&claims("ses_1", None));
+    sleep(Duration::from_secs(71)).await;
+    fake.heartbeat();
+    fake.settle().await;
+    assert!(authority.check_token(rotated.expose(), now()).is_ok(), "nobody had to ask");
+    fake.script().keys.clear();
+    sleep(Duration::from_mins(5)).await;
+    fake.rotate();
+    fake.heartbeat();
+    fake.settle().await;
+    assert!(authority.check_token(rotated.expose(), now()).is_ok(), "an empty set is no set");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_reaches_every_socket_of_its_session_and_no_other() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    let mut watches: Vec<Watch> = (0..1000).map(|_| authority.watch("ses_1")).collect();
+    let mut other = authority.watch("ses_2");
+    fake.revoke("ses_1");
+    let reasons = join_all(watches.iter_mut().map(reason)).await;
+    assert!(reasons.iter().all(|reason| &**reason == "signed_out_by_user"));
+    assert!(std::future::poll_fn(|cx| Poll::Ready(other.poll(cx))).await.is_pending());
+    assert_eq!(&*reason(&mut authority.watch("ses_1")).await, "signed_out_by_user", "and whoever comes later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_takes_away_itself_and_nothing_else() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    let (old, mut new) = (authority.watch("ses_1"), authority.watch("ses_1"));
+    drop(old);
+    assert_eq!(authority.known.watches(), 1);
+    fake.revoke("ses_1");
+    reason(&mut new).await;
+    drop(new);
+    assert_eq!(authority.known.watches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_was_cut_off_hears_what_it_missed_from_where_it_was() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    fake.revoke("ses_1");
+    fake.settle().await;
+    let mut watch = authority.watch("ses_2");
+    fake.script().down = DOWN;
+    fake.cut_off();
+    sleep(Duration::from_secs(30)).await;
+    fake.revoke("ses_2");
+    fake.script().down = None;
+    reason(&mut watch).await;
+    assert_eq!(fake.script().asked_from, [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_has_forgotten_where_the_relay_was_is_heard_from_nothing() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    fake.revoke("ses_1");
+    fake.settle().await;
+    let mut watch = authority.watch("ses_3");
+    {
+        let mut script = fake.script();
+        script.feed.clear();
+        script.forgotten = 7;
+    }
+    fake.cut_off();
+    fake.revoke("ses_3");
+    reason(&mut watch).await;
+    assert_eq!(fake.script().asked_from, [0, 1, 0]);
+    let token = fake.sign(&claims("ses_1", None));
+    assert!(
+        matches!(authority.check_token(token.expose(), now()), Err(Untrusted::Revoked(_))),
+        "and it forgets nothing"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_says_nothing_is_opened_again() {
+    let fake = Fake::default();
+    let _authority = fake.ready(terms()).await;
+    sleep(Duration::from_secs(17)).await;
+    assert_eq!(fake.called("WatchRevocations"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bearer_is_not_taken_on_a_feed_that_has_been_silent_for_too_long() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    let key = Key::new();
+    let (bearer, bound) = (fake.sign(&claims("ses_1", None)), fake.sign(&claims("ses_1", Some(&key))));
+    fake.script().down = DOWN;
+    fake.cut_off();
+    sleep(Duration::from_secs(59)).await;
+    assert!(authority.check_token(bearer.expose(), now()).is_ok());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(authority.check_token(bearer.expose(), now()), Err(Untrusted::StaleFeed));
+    assert!(authority.check_token(bound.expose(), now()).is_ok());
+    assert_eq!(authority.check_bearer(&format!("Bearer {}", bearer.expose()), now()), Err(Refused::NotNow));
+    fake.script().down = None;
+    sleep(Duration::from_secs(6)).await;
+    assert!(authority.check_token(bearer.expose(), now()).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_snapshot_does_not_count_as_hearing_the_feed() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    let bearer = fake.sign(&claims("ses_1", None));
+    fake.script().never_caught_up = true;
+    fake.cut_off();
+    for _ in 0..70 {
+        fake.revoke("ses_2");
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(authority.check_token(bearer.expose(), now()), Err(Untrusted::StaleFeed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_authorization_of_an_upgrade_is_a_good_token_without_a_key() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    let check = |text: &str| authority.check_bearer(text, now()).map(|claims| claims.sid);
+    let bearer = fake.sign(&claims("ses_1", None));
+    let bound = fake.sign(&claims("ses_1", Some(&Key::new())));
+    let old = fake.sign(&Claims { exp: now(), ..claims("ses_1", None) });
+    assert_eq!(check(&format!("Bearer {}", bearer.expose())), Ok("ses_1".to_owned()));
+    assert_eq!(check(&format!("bearer {}", bearer.expose())), Ok("ses_1".to_owned()));
+    for bad in [
+        String::new(),
+        "Bearer".to_owned(),
+        "Bearer x".to_owned(),
+        bearer.expose().to_owned(),
+        format!("Basic {}", bearer.expose()),
+        format!("Bearer {}", bound.expose()),
+        format!("Bearer {}", old.expose()),
+    ] {
+        assert_eq!(check(&bad), Err(Refused::Bad), "{bad}");
+    }
+    fake.revoke("ses_1");
+    fake.settle().await;
+    assert_eq!(check(&format!("Bearer {}", bearer.expose())), Err(Refused::Bad));
+    fake.rotate();
+    let young = fake.sign(&claims("ses_2", None));
+    assert_eq!(check(&format!("Bearer {}", young.expose())), Err(Refused::NotNow), "the relay's keys are old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_sessions_says_of_a_session_is_its_verdict_and_all_else_is_not() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    for (code, reason, failure) in [
+        (Code::FailedPrecondition, "SESSION_REVOKED", Failure::Revoked),
+        (Code::FailedPrecondition, "SESSION_EXPIRED", Failure::Expired),
+        (Code::NotFound, "SESSION_UNKNOWN", Failure::UnknownSession),
+        (Code::PermissionDenied, "KEY_MISMATCH", Failure::KeyMismatch),
+        (Code::PermissionDenied, "BAD_PROOF", Failure::BadProof),
+        (Code::InvalidArgument, "MALFORMED", Failure::BadToken),
+        (Code::PermissionDenied, "PEER_NOT_ALLOWED", Failure::Unavailable),
+        (Code::Unavailable, "DATABASE_DOWN", Failure::Unavailable),
+        (Code::NotFound, "", Failure::Unavailable),
+        (Code::Internal, "", Failure::Unavailable),
+    ] {
+        fake.script().refusals.insert("RefreshToken", (code, reason));
+        assert_eq!(authority.refresh(wish("ses_1")).await, Err(failure), "{reason}");
+    }
+    fake.script().refusals.clear();
+    fake.script().delays.insert("RefreshToken", Duration::from_secs(6));
+    assert_eq!(authority.refresh(wish("ses_1")).await, Err(Failure::Unavailable), "too slow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_refreshes_is_one_call_each_and_a_few_at_once() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    fake.script().delays.insert("RefreshToken", Duration::from_millis(100));
+    let storm = (0..1000).map(|number| authority.refresh(wish(&format!("ses_{number}"))));
+    let fresh = join_all(storm).await;
+    assert!(
+        fresh
+            .iter()
+            .enumerate()
+            .all(|(number, fresh)| { fresh.as_ref().is_ok_and(|fresh| fresh.session_id == format!("ses_{number}")) })
+    );
+    assert_eq!((fake.called("RefreshToken"), fake.script().most_at_once), (1000, 32));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_get_a_turn_is_told_and_makes_no_call() {
+    let fake = Fake::default();
+    let authority = fake.ready(Terms { calls_at_once: 1, turn_time: Duration::from_secs(3), ..terms() }).await;
+    fake.script().delays.insert("RefreshToken", Duration::from_secs(4));
+    let (first, second) = tokio::join!(authority.refresh(wish("ses_1")), authority.refresh(wish("ses_2")));
+    assert!(first.is_ok());
+    assert_eq!(second, Err(Failure::Unavailable));
+    assert_eq!(fake.called("RefreshToken"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_goes_on_when_its_socket_is_gone() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    fake.script().delays.insert("RevokeSession", Duration::from_secs(1));
+    drop(authority.logout("ses_1".to_owned(), Some(Secret::new("p")), "nonce".to_owned(), ADDRESS));
+    sleep(Duration::from_secs(2)).await;
+    let ends = fake.script().ends.clone();
+    assert_eq!((ends[0].session_id.as_str(), ends[0].proof.as_str(), ends[0].nonce.as_str()), ("ses_1", "p", "nonce"));
+    assert_eq!(fake.script().at_once, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_session_is_ended_as_soon_as_sessions_answers_and_not_asked_for_ever() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    fake.script().refusals.insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
+    authority.end_pending("ses_1".to_owned(), "burned");
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(fake.called("RevokeSession"), 1);
+    fake.script().refusals.clear();
+    sleep(Duration::from_mins(10)).await;
+    assert_eq!(fake.called("RevokeSession"), 2);
+    let last = fake.script().ends[1].clone();
+    assert_eq!((last.session_id.as_str(), last.reason.as_str(), last.proof.as_str()), ("ses_1", "burned", ""));
+
+    fake.script().refusals.insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
+    authority.end_pending("ses_2".to_owned(), "burned");
+    sleep(Duration::from_hours(1)).await;
+    assert_eq!(fake.called("RevokeSession"), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_acknowledgement_is_made_good_when_the_token_is_shown() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    fake.script().refusals.insert("ActivateSession", (Code::Unavailable, "DATABASE_DOWN"));
+    let young = Claims { pending: true, ..claims("ses_1", None) };
+    for _ in 0..100 {
+        authority.shown(&young, now());
+    }
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(fake.called("ActivateSession"), 1, "however often it is shown meanwhile");
+    fake.script().refusals.clear();
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(fake.script().activated, ["ses_1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_past_its_activation_costs_no_call() {
+    let fake = Fake::default();
+    fake.script().pending_since = Some(now() - 30);
+    let authority = fake.ready(terms()).await;
+    let claims = |iat, pending| Claims { iat: now() - iat, pending, ..claims("ses_1", None) };
+    authority.shown(&claims(60, true), now());
+    authority.shown(&claims(10, false), now());
+    authority.shown(&claims(6000, true), now());
+    fake.settle().await;
+    assert_eq!(fake.called("ActivateSession"), 0);
+    authority.shown(&claims(30, true), now());
+    fake.settle().await;
+    assert_eq!(fake.called("ActivateSession"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_proofs_fill_the_audit_log_no_faster_than_they_may() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    for number in 0..1000 {
+        authority.record_proof_refused(RefusedProof {
+            connection_id: format!("connection {number}"),
+            session_id: String::new(),
+            address: ADDRESS,
+            why: "nonce",
+        });
+    }
+    fake.settle().await;
+    let audits = fake.script().audits.clone();
+    assert_eq!((audits.len(), audits[0].connection_id.as_str()), (60, "connection 0"));
+    assert_eq!(audits[0].event, i32::from(vvs_proto::session::AuditEvent::ProofRefused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_drains_hears_the_feed_until_its_last_socket_is_gone() {
+    let (fake, stop, tasks) = (Fake::default(), CancellationToken::new(), TaskTracker::new());
+    let authority = fake.authority_that_stops(terms(), stop.clone(), &tasks);
+    authority.ready().await;
+    let mut watch = authority.watch("ses_1");
+    stop.cancel();
+    tasks.close();
+    sleep(Duration::from_secs(1)).await;
+    fake.revoke("ses_1");
+    reason(&mut watch).await;
+    assert!(poll!(Box::pin(tasks.wait())).is_pending());
+    drop(authority);
+    tasks.wait().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lag_of_the_feed_is_a_metric() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    let registry = vvs_runtime::metrics::Metrics::default();
+    registry.register("vvs_revocation_lag_seconds", "lag", Lag(authority.known.clone()));
+    fake.script().down = DOWN;
+    fake.cut_off();
+    sleep(Duration::from_secs(100)).await;
+    let text = registry.scrape();
+    assert!(text.lines().any(|line| line.starts_with("vvs_revocation_lag_seconds 100")), "{text}");
+}
+
+#[test]
+fn a_pause_grows_to_its_limit_and_is_never_the_same_for_all() {
+    let pause = (Duration::from_secs(1), Duration::from_secs(30));
+    for (tried, longest) in [(0, 1), (1, 2), (4, 16), (5, 30), (60, 30), (u32::MAX, 30)] {
+        let longest = Duration::from_secs(longest);
+        let pauses: Vec<_> = (0..50).map(|_| backoff(pause, tried)).collect();
+        assert!(pauses.iter().all(|pause| (longest / 2..=longest).contains(pause)), "{tried}: {pauses:?}");
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
+    }
+}

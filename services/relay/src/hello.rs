@@ -1,0 +1,124 @@
+//! What an editor says about itself, made safe to show and to keep. Nothing of it is believed but the key, and that only
+//! with its proof.
+
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+use vvs_auth::device::DeviceKey;
+use vvs_proto::frame::{App, AuthErrorCode, Binding, Device};
+
+/// Characters of a name that are kept.
+const NAME: usize = 64;
+/// Longest `returnUri`, in bytes.
+const RETURN_URI: usize = 512;
+/// Ports below belong to the system.
+const FIRST_USER_PORT: u16 = 1024;
+
+/// An editor that has introduced itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) app: App,
+    pub(crate) device: Device,
+    /// The public key as a JWK with its required members only.
+    pub(crate) jwk: String,
+    pub(crate) return_uri: Option<String>,
+}
+
+impl Hello {
+    /// Reads and cleans what the editor sent.
+    pub(crate) fn new(
+        app: &App,
+        device: &Device,
+        key: &DeviceKey,
+        return_uri: Option<&str>,
+        known_uris: &[String],
+    ) -> Result<Self, AuthErrorCode> {
+        let return_uri = match return_uri {
+            Some(uri) => Some(accepted(uri, known_uris).ok_or(AuthErrorCode::BadReturnUri)?),
+            None => None,
+        };
+        Ok(Self {
+            app: App { name: clean(&app.name), version: clean(&app.version) },
+            device: Device { name: clean(&device.name), os: clean(&device.os) },
+            jwk: key.to_json(),
+            return_uri,
+        })
+    }
+
+    /// The fastest tie that this editor can have with its browser.
+    pub(crate) fn binding(&self) -> Binding {
+        if self.return_uri.is_some() { Binding::Link } else { Binding::Typed }
+    }
+}
+
+/// A text that shows as what it is: without control characters and without those that reorder others (UAX #9).
+fn clean(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}')
+            || matches!(c, '\u{2066}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().filter(|c| !hidden(*c)).take(NAME).collect::<String>().trim().to_owned()
+}
+
+/// Where a browser may take the code: a known address, or a listener on the browser's own machine. What comes back is the
+/// parsed form, so that what is checked is what is used.
+fn accepted(uri: &str, known: &[String]) -> Option<String> {
+    if known.iter().any(|known| known == uri) {
+        return Some(uri.to_owned());
+    }
+    if uri.len() > RETURN_URI {
+        return None;
+    }
+    let url = Url::parse(uri).ok()?;
+    let is_loopback = match url.host()? {
+        Host::Ipv4(address) => address.octets() == [127, 0, 0, 1],
+        Host::Ipv6(address) => address == std::net::Ipv6Addr::LOCALHOST,
+        Host::Domain(_) => false,
+    };
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    let is_ours = url.scheme() == "http" && is_loopback && is_plain && url.fragment().is_none();
+    (is_ours && url.port()? >= FIRST_USER_PORT).then(|| url.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_loses_what_does_not_show_or_reorders_what_does() {
+        assert_eq!(clean("Ada\u{202e}s\u{0} \u{200b}Mac\n"), "Adas Mac");
+        assert_eq!(clean(&"x".repeat(100)).len(), 64);
+        assert_eq!(clean("Größe 東京"), "Größe 東京");
+    }
+
+    #[test]
+    fn a_code_goes_to_a_known_address_or_to_the_browsers_own_machine() {
+        let known = ["vvs://auth/complete".to_owned()];
+        let accepted = |uri| accepted(uri, &known);
+        for good in ["vvs://auth/complete", "http://127.0.0.1:1024/", "http://[::1]:49152/done"] {
+            assert_eq!(accepted(good).as_deref(), Some(good));
+        }
+        assert_eq!(accepted("http://127.0.0.1:5000").as_deref(), Some("http://127.0.0.1:5000/"));
+        for bad in [
+            "",
+            "vvs://auth/complete/",
+            "vvs://auth/other",
+            "javascript:alert(1)",
+            "https://127.0.0.1:5000/",
+            "http://localhost:5000/",
+            "http://127.0.0.1/",
+            "http://127.0.0.1:80/",
+            "http://127.0.0.1:1023/",
+            "http://127.0.0.2:5000/",
+            "http://127.0.0.1.evil.example:5000/",
+            "http://evil.example:5000/",
+            "http://user@127.0.0.1:5000/",
+            "http://127.0.0.1:5000/?a=b",
+            "http://127.0.0.1:5000/#a",
+            "http://127.0.0.1:5000@evil.example:5000/",
+            "//127.0.0.1:5000/",
+        ] {
+            assert_eq!(accepted(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The signed-in half of one socket: shows who the editor is, keeps that fresh, hears of its end. It is fed frames and
+//! time, and answers with frames; the socket is somebody else's.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use vvs_auth::device::Thumbprint;
+use vvs_auth::proof::{self, Expected, Proof, Use};
+use vvs_auth::token::{self, Claims, Distrust};
+use vvs_proto::Secret;
+use vvs_proto::frame::RelayFrame;
+
+use crate::authority::{Authority, Failure, Fresh, Refresh, RefusedProof, Untrusted, Watch, retry_after};
+
+mod frame;
+
+/// How long a socket is let be after its token has expired.
+const TOKEN_LEEWAY: Duration = Duration::from_mins(1);
+/// How long before the end of its session an editor is told.
+const NOTICES: [Duration; 3] = [Duration::from_hours(7 * 24), Duration::from_hours(24), Duration::from_hours(1)];
+/// Beyond it no session lives, and a clock may be wrong.
+const FAR: Duration = Duration::from_hours(366 * 24);
+
+/// What the socket has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Effect {
+    Send(RelayFrame),
+    Close(u16),
+    /// From here on it counts as signed in, and gives its place back.
+    Authorized,
+}
+
+/// What sessions is being asked for this socket; one thing at a time.
+enum Call {
+    /// To sign in, with the key that was proven.
+    Authenticate(BoxFuture<'static, Result<Fresh, Failure>>, Thumbprint),
+    Refresh(BoxFuture<'static, Result<Fresh, Failure>>),
+    Logout(BoxFuture<'static, Result<(), Failure>>),
+}
+
+enum Answer {
+    Authenticate(Result<Fresh, Failure>, Thumbprint),
+    Refresh(Result<Fresh, Failure>),
+    Logout(Result<(), Failure>),
+}
+
+impl Call {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        match self {
+            Self::Authenticate(call, key) => {
+                call.as_mut().poll(cx).map(|answer| Answer::Authenticate(answer, key.clone()))
+            }
+            Self::Refresh(call) => call.as_mut().poll(cx).map(Answer::Refresh),
+            Self::Logout(call) => call.as_mut().poll(cx).map(Answer::Logout),
+        }
+    }
+}
+
+/// Whose socket it is, and for how long.
+struct Authorization {
+    watch: Watch,
+    /// Whose proofs are taken; `None` for a bearer.
+    key: Option<Thumbprint>,
+    until: Instant,
+    session_ends: Instant,
+    notice: Option<Instant>,
+}
+
+/// The signed-in half of one socket.
+pub(crate) struct SignedIn {
+    authority: Arc<Authority>,
+    /// Every proof on this socket is made over it, so that one from another socket is worth nothing here.
+    nonce: String,
+    address: IpAddr,
+    /// The `jti` of each proof that was taken: each is good once.
+    used: HashSet<String>,
+    call: Option<Call>,
+    authorization: Option<Authorization>,
+}
+
+impl fmt::Debug for SignedIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedIn").field("authorized", &self.is_authorized()).finish_non_exhaustive()
+    }
+}
+
+impl SignedIn {
+    pub(crate) fn new(authority: Arc<Authority>, nonce: String, address: IpAddr) -> Box<Self> {
+        Box::new(Self { authority, nonce, address, used: HashSet::new(), call: None, authorization: None })
+    }
+
+    pub(crate) fn is_authorized(&self) -> bool {
+        self.authorization.is_some()
+    }
+
+    /// Whether sessions is being asked; frames that would ask it again are `not_now`.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// An editor shows its token. A proof with a bearer token is not looked at: whoever has the token could leave it out.
+    pub(crate) fn authenticate(&mut self, token: &Secret, proof: Option<&Secret>) -> Vec<Effect> {
+        if self.is_authorized() || self.is_busy() {
+            return frame::not_now();
+        }
+        let now = OffsetDateTime::now_utc();
+        match self.authority.check_token(token.expose(), now.unix_timestamp()) {
+            Ok(claims) => self.take(&claims, token, proof, now),
+            Err(Untrusted::Revoked(_)) => frame::failure(Failure::Revoked),
+            Err(Untrusted::NotReady) => frame::failure(Failure::Unavailable),
+            Err(Untrusted::StaleFeed) => frame::stale_feed(retry_after()),
+            Err(Untrusted::Bad(distrust)) => self.ask_about(distrust, token, proof),
+        }
+    }
+
+    /// Signs in on the `Authorization` of the upgrade, which was judged there.
+    pub(crate) fn bearer(&mut self, claims: &Claims) -> Vec<Effect> {
+        self.welcome(claims, None, OffsetDateTime::now_utc())
+    }
+
+    fn take(&mut self, claims: &Claims, token: &Secret, proof: Option<&Secret>, now: OffsetDateTime) -> Vec<Effect> {
+        let Some(confirmation) = &claims.cnf else { return self.welcome(claims, None, now) };
+        let key = Some(&confirmation.jkt);
+        match self.check_proof(proof, Use::Authenticate, Some(token), key, &claims.sid) {
+            Ok(proof) => self.welcome(claims, Some(proof.key), now),
+            Err(effects) => effects,
+        }
+    }
+
+    fn welcome(&mut self, claims: &Claims, key: Option<Thumbprint>, now: OffsetDateTime) -> Vec<Effect> {
+        let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(now);
+        let (token_ends, session_ends) = (time(claims.exp), time(claims.sxp));
+        if let Some(over) = self.authorize(&claims.sid, key, token_ends, session_ends, now) {
+            return over;
+        }
+        self.authority.shown(claims, now.unix_timestamp());
+        vec![Effect::Send(frame::ok(&claims.sub, &claims.sid, session_ends, now)), Effect::Authorized]
+    }
+
+    /// The token cannot be trusted here. With a proof, sessions decides what becomes of it: the relay's keys, its issuer
+    /// or the clock may be what is wrong.
+    fn ask_about(&mut self, distrust: Distrust, token: &Secret, proof: Option<&Secret>) -> Vec<Effect> {
+        let claims = match distrust {
+            Distrust::Expired | Distrust::UnknownKey | Distrust::BadSignature | Distrust::WrongIssuer => {
+                token::unverified(token.expose())
+            }
+            Distrust::Malformed | Distrust::WrongAudience => None,
+        };
+        let (Some(claims), Some(_)) = (claims, proof) else {
+            let soon = distrust == Distrust::UnknownKey;
+            return frame::bad_token(distrust, soon.then_some(self.authority.terms().keys_pause));
+        };
+        let checked = self.check_proof(proof, Use::Authenticate, Some(token), None, &claims.sid);
+        match (checked, proof) {
+            (Ok(checked), Some(proof)) => {
+                let call = self.refresh_call(claims.sid, proof, Some(token));
+                self.call = Some(Call::Authenticate(call, checked.key));
+                Vec::new()
+            }
+            (Err(effects), _) => effects,
+            (Ok(_), None) => Vec::new(),
+        }
+    }
+
+    /// The editor has acknowledged its token on this socket.
+    pub(crate) fn adopt(
+        &mut self,
+        session_id: &str,
+        token_expires_at: OffsetDateTime,
+        session_expires_at: OffsetDateTime,
+        key: Option<Thumbprint>,
+    ) -> Vec<Effect> {
+        let now = OffsetDateTime::now_utc();
+        let over = self.authorize(session_id, key, token_expires_at, session_expires_at, now);
+        over.unwrap_or_else(|| vec![Effect::Authorized])
+    }
+
+    /// The editor wants a fresh token: `token:refresh`.
+    pub(crate) fn refresh(&mut self, proof: &Secret) -> Vec<Effect> {
+        let Some((session_id, key)) = self.whose() else { return frame::not_now() };
+        let Some(key) = key else { return frame::bearer_is_not_refreshed() };
+        match self.check_proof(Some(proof), Use::Refresh, None, Some(&key), &session_id) {
+            Ok(_) => {
+                self.call = Some(Call::Refresh(self.refresh_call(session_id, proof, None)));
+                Vec::new()
+            }
+            Err(effects) => effects,
+        }
+    }
+
+    /// The editor signs out: `session:logout`.
+    pub(crate) fn logout(&mut self, proof: Option<&Secret>) -> Vec<Effect> {
+        let Some((session_id, key)) = self.whose() else { return frame::not_now() };
+        if let Some(key) = &key
+            && let Err(effects) = self.check_proof(proof, Use::Logout, None, Some(key), &session_id)
+        {
+            return effects;
+        }
+        let proof = proof.filter(|_| key.is_some()).cloned();
+        let call = self.authority.logout(session_id, proof, self.nonce.clone(), self.address);
+        self.call = Some(Call::Logout(call));
+        Vec::new()
+    }
+
+    /// Whose socket it is, when it may ask for something.
+    fn whose(&self) -> Option<(String, Option<Thumbprint>)> {
+        let authorization = self.authorization.as_ref().filter(|_| self.call.is_none())?;
+        Some((authorization.watch.session_id().to_owned(), authorization.key.clone()))
+    }
+
+    fn refresh_call(
+        &self,
+        session_id: String,
+        proof: &Secret,
+        token: Option<&Secret>,
+    ) -> BoxFuture<'static, Result<Fresh, Failure>> {
+        let (proof, token, nonce) = (proof.clone(), token.cloned(), self.nonce.clone());
+        self.authority.refresh(Refresh { session_id, proof, nonce, token, address: self.address })
+    }
+
+    /// Takes a proof, once. `key`: whose it must be, where that is known.
+    fn check_proof(
+        &mut self,
+        proof: Option<&Secret>,
+        r#use: Use,
+        token: Option<&Secret>,
+        key: Option<&Thumbprint>,
+        session_id: &str,
+    ) -> Result<Proof, Vec<Effect>> {
+        if self.used.len() >= self.authority.terms().proofs_per_socket {
+            // A new socket has a new nonce, and what was used here is worth nothing there.
+            return Err(frame::new_socket());
+        }
+        let (nonce, token) = (self.nonce.as_str(), token.map(Secret::expose));
+        let expected = Expected { audience: self.authority.origin(), nonce, uses: &[r#use], token };
+        let why = match proof.map(|proof| proof::check(proof.expose(), &expected)) {
+            Some(Ok(proof)) if key.is_some_and(|key| *key != proof.key) => "made with another key",
+            Some(Ok(proof)) if !self.used.insert(proof.jti.clone()) => "used before",
+            Some(Ok(proof)) => return Ok(proof),
+            Some(Err(vvs_auth::Error::Proof(why) | vvs_auth::Error::DeviceKey(why))) => why,
+            Some(Err(_)) => "not checked",
+            None => "missing",
+        };
+        self.authority.record_proof_refused(RefusedProof {
+            connection_id: String::new(),
+            session_id: session_id.to_owned(),
+            address: self.address,
+            why,
+        });
+        Err(frame::failure(Failure::BadProof))
+    }
+
+    /// The session is this socket's from now on; what is to be done instead when it is over already.
+    fn authorize(
+        &mut self,
+        session_id: &str,
+        key: Option<Thumbprint>,
+        token_ends: OffsetDateTime,
+        session_ends: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Option<Vec<Effect>> {
+        let mut watch = self.authority.watch(session_id);
+        if let Some(reason) = watch.revoked() {
+            return Some(frame::revoked(&reason));
+        }
+        let start = Instant::now();
+        let at = |end: OffsetDateTime| start + Duration::try_from(end - now).unwrap_or_default().min(FAR);
+        let session_ends = at(session_ends);
+        let until = at(token_ends).min(session_ends) + TOKEN_LEEWAY;
+        let notice = next_notice(session_ends, start);
+        self.authorization = Some(Authorization { watch, key, until, session_ends, notice });
+        None
+    }
+
+    /// Resolves when sessions has answered, or has revoked the session.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Effect>> {
+        // First, so that nothing is given to an editor whose session is known to be over.
+        if let Some(authorization) = &mut self.authorization
+            && let Poll::Ready(reason) = authorization.watch.poll(cx)
+        {
+            self.authorization = None;
+            // Its own logout comes back in the feed, maybe before its answer.
+            let is_own = matches!(self.call.take(), Some(Call::Logout(_)));
+            return Poll::Ready(if is_own { frame::ended() } else { frame::revoked(&reason) });
+        }
+        let Some(call) = &mut self.call else { return Poll::Pending };
+        let Poll::Ready(answer) = call.poll(cx) else { return Poll::Pending };
+        self.call = None;
+        Poll::Ready(self.answered(answer))
+    }
+
+    fn answered(&mut self, answer: Answer) -> Vec<Effect> {
+        let now = OffsetDateTime::now_utc();
+        match answer {
+            Answer::Authenticate(Ok(fresh), key) => {
+                let over =
+                    self.authorize(&fresh.session_id, Some(key), fresh.token_expires_at, fresh.session_expires_at, now);
+                over.unwrap_or_else(|| vec![Effect::Send(frame::ok_with_token(&fresh, now)), Effect::Authorized])
+            }
+            Answer::Refresh(Ok(fresh)) => {
+                let key = self.authorization.as_ref().and_then(|authorization| authorization.key.clone());
+                let (token_ends, session_ends) = (fresh.token_expires_at, fresh.session_expires_at);
+                let over = self.authorize(&fresh.session_id, key, token_ends, session_ends, now);
+                over.unwrap_or_else(|| vec![Effect::Send(frame::token(&fresh, now))])
+            }
+            // There is nothing left to end.
+            Answer::Logout(Ok(()) | Err(Failure::Revoked | Failure::Expired | Failure::UnknownSession)) => {
+                self.authorization = None;
+                frame::ended()
+            }
+            Answer::Authenticate(Err(failure), _) | Answer::Refresh(Err(failure)) | Answer::Logout(Err(failure)) => {
+                frame::failure(failure)
+            }
+        }
+    }
+
+    /// When [`SignedIn::on_timer`] is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let authorization = self.authorization.as_ref()?;
+        Some(authorization.notice.map_or(authorization.until, |notice| notice.min(authorization.until)))
+    }
+
+    /// Call when [`SignedIn::deadline`] has passed.
+    pub(crate) fn on_timer(&mut self, now: Instant) -> Vec<Effect> {
+        let Some(authorization) = &mut self.authorization else { return Vec::new() };
+        if authorization.until <= now {
+            self.authorization = None;
+            return frame::token_expired();
+        }
+        if authorization.notice.is_none_or(|notice| now < notice) {
+            return Vec::new();
+        }
+        authorization.notice = next_notice(authorization.session_ends, now);
+        frame::expiring(authorization.session_ends.saturating_duration_since(now))
+    }
+}
+
+/// The next moment at which the editor is told that its session ends then.
+fn next_notice(session_ends: Instant, now: Instant) -> Option<Instant> {
+    let moments = NOTICES.iter().filter_map(|before| session_ends.checked_sub(*before));
+    moments.filter(|moment| *moment > now).min()
+}
+
+#[cfg(test)]
+mod tests;

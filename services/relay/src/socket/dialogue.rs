@@ -1,0 +1,304 @@
+//! What an editor's frames ask for, and what it is told.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+use vvs_auth::device::DeviceKey;
+use vvs_auth::proof::{self, Expected, Use};
+use vvs_proto::Secret;
+use vvs_proto::frame::{
+    App, AuthErrorCode, Device, EditorFrame, ErrorCode, Method, ParseError, RefusalReason, RelayFrame, close,
+};
+
+use super::{End, Socket};
+use crate::authority::{RefusedProof, retry_after};
+use crate::hello::Hello;
+use crate::login::{Action, Event, State};
+use crate::resume::{Resume, Taken};
+use crate::signed_in::{Effect, SignedIn};
+use crate::wire;
+
+/// What an editor says of itself.
+struct Introduction {
+    app: App,
+    device: Device,
+    device_key: serde_json::Value,
+    return_uri: Option<String>,
+    proof: Secret,
+}
+
+impl<S> Socket<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// The frame that says which socket this is, and which login.
+    pub(super) fn introduce(&mut self, resumed: bool) {
+        let frame = wire::connection(self.id, self.nonce.clone(), self.attempt.as_deref(), resumed, &self.shared);
+        self.send(&frame, None);
+    }
+
+    pub(super) fn on_text(&mut self, text: &str) -> Option<End> {
+        let is_signed_in = self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_authorized());
+        if !is_signed_in && text.len() > self.shared.settings.max_message_bytes {
+            return Some(End::Close(close::TOO_BIG));
+        }
+        match EditorFrame::parse(text) {
+            Ok(frame) => self.on_frame(frame),
+            Err(ParseError::NotAFrame) => Some(End::Close(close::PROTOCOL_ERROR)),
+            Err(ParseError::UnknownType) => {
+                self.complain(ErrorCode::UnknownType, "this server does not know a frame of this type")
+            }
+            Err(ParseError::Malformed) => {
+                self.complain(ErrorCode::Malformed, "a member of this frame is missing or of the wrong kind")
+            }
+        }
+    }
+
+    fn on_frame(&mut self, frame: EditorFrame) -> Option<End> {
+        match frame {
+            EditorFrame::Ping => {
+                self.send(&RelayFrame::Pong, None);
+                None
+            }
+            EditorFrame::Pong => None,
+            EditorFrame::Hello { app, device, device_key, return_uri, locale: _, proof } => {
+                let introduction = Introduction { app, device, device_key, return_uri, proof };
+                match self.hello(&introduction) {
+                    Ok(()) => None,
+                    Err(code) => self.auth_error(code, None),
+                }
+            }
+            EditorFrame::AuthComplete { code, method } => self.complete(&code, method),
+            EditorFrame::AuthCancel => self.event(Event::Cancelled),
+            EditorFrame::AuthAck { message_id, ok, reason } => self.acknowledge(&message_id, ok, reason),
+            EditorFrame::Resume { ticket, proof } => self.resume(&ticket, &proof),
+            EditorFrame::Authenticate { token, proof } => {
+                if !self.is_free() {
+                    return self.not_now();
+                }
+                let effects = self.signed_in().authenticate(&token, proof.as_ref());
+                self.take_effect(effects)
+            }
+            EditorFrame::TokenRefresh { proof } => {
+                let effects = self.signed_in().refresh(&proof);
+                self.take_effect(effects)
+            }
+            EditorFrame::SessionLogout { proof } => {
+                let effects = self.signed_in().logout(proof.as_ref());
+                self.take_effect(effects)
+            }
+        }
+    }
+
+    /// Whether the socket has nothing to do yet: it may sign in, or take up a login.
+    fn is_free(&self) -> bool {
+        let is_idle = self.attempt.as_ref().is_none_or(|attempt| attempt.is_untouched());
+        let is_anonymous = self.signed_in.as_ref().is_none_or(|signed_in| !signed_in.is_authorized());
+        is_idle && is_anonymous && self.resuming.is_none()
+    }
+
+    pub(super) fn signed_in(&mut self) -> &mut SignedIn {
+        let (authority, nonce, address) = (&self.shared.authority, &self.nonce, self.address);
+        self.signed_in.get_or_insert_with(|| SignedIn::new(authority.clone(), nonce.clone(), address))
+    }
+
+    fn hello(&mut self, said: &Introduction) -> Result<(), AuthErrorCode> {
+        let Some(attempt) = &mut self.attempt else { return Err(AuthErrorCode::NotReady) };
+        if !attempt.is_untouched() {
+            return Err(AuthErrorCode::TooLate);
+        }
+        let key = DeviceKey::from_value(&said.device_key).map_err(|_cause| AuthErrorCode::BadDeviceKey)?;
+        let audience = self.shared.public_url.to_string();
+        let expected = Expected { audience: &audience, nonce: &self.nonce, uses: &[Use::Hello], token: None };
+        let why = match proof::check(said.proof.expose(), &expected) {
+            Ok(proof) if proof.key == key.thumbprint() => None,
+            Ok(_) => Some("made with another key"),
+            Err(vvs_auth::Error::Proof(why) | vvs_auth::Error::DeviceKey(why)) => Some(why),
+            Err(_) => Some("not checked"),
+        };
+        if let Some(why) = why {
+            self.refuse_proof(why);
+            return Err(AuthErrorCode::BadProof);
+        }
+        let return_uris = &self.shared.settings.return_uris;
+        let hello = Hello::new(&said.app, &said.device, &key, said.return_uri.as_deref(), return_uris)?;
+        attempt.hello(hello)?;
+        self.greet();
+        Ok(())
+    }
+
+    /// What the editor needs to come back with.
+    fn greet(&mut self) {
+        let Some(attempt) = &self.attempt else { return };
+        if let Some(ticket) = attempt.ticket() {
+            self.send(&RelayFrame::HelloOk { binding: attempt.binding(), ticket }, None);
+        }
+    }
+
+    fn complete(&mut self, code: &Secret, method: Method) -> Option<End> {
+        let Some(attempt) = &mut self.attempt else { return self.not_now() };
+        let actions = attempt.complete(code);
+        let is_right = matches!(attempt.state(), State::Sent(_));
+        tracing::info!(connection_id = %self.id, ?method, is_right, "a code was shown");
+        self.carry_out(&actions)
+    }
+
+    fn acknowledge(&mut self, message_id: &str, ok: bool, reason: Option<RefusalReason>) -> Option<End> {
+        let state = self.attempt.as_ref().map(|attempt| attempt.state());
+        let expected = state.and_then(|state| state.unacked().or(state.receipt().map(|receipt| receipt.request_id)));
+        if expected.is_none_or(|expected| expected.to_string() != message_id) {
+            return self.complain(ErrorCode::NotNow, "there is nothing by this messageId to acknowledge");
+        }
+        if !ok {
+            tracing::info!(connection_id = %self.id, ?reason, "the editor refused the sign-in");
+        }
+        self.event(if ok { Event::Acked } else { Event::Refused })
+    }
+
+    fn resume(&mut self, ticket: &Secret, proof: &Secret) -> Option<End> {
+        if !self.is_free() || self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_busy()) {
+            return self.not_now();
+        }
+        match Resume::start(&self.shared, &self.nonce, ticket, proof) {
+            Ok(resume) => {
+                self.resuming = Some(Box::new(resume));
+                None
+            }
+            Err(refused) => {
+                if refused.code == AuthErrorCode::BadProof {
+                    self.refuse_proof(refused.why);
+                }
+                self.auth_error(refused.code, None)
+            }
+        }
+    }
+
+    /// The login's holder has answered.
+    pub(super) fn resumed(&mut self, resume: Resume, taken: Taken) -> Option<End> {
+        let attempt = match resume.take(taken, self.shared.clone()) {
+            Ok(attempt) => attempt,
+            Err(code) => return self.auth_error(code, None),
+        };
+        let due = attempt.due();
+        self.id = attempt.facts.id;
+        self.drop_login();
+        self.attempt = Some(attempt);
+        self.idle_until = None;
+        self.introduce(true);
+        self.greet();
+        self.carry_out(due.as_slice())
+    }
+
+    /// Ends the login that this socket started with: its editor has come for something else.
+    fn drop_login(&mut self) {
+        if let Some(mut attempt) = self.attempt.take_if(|attempt| attempt.is_untouched()) {
+            attempt.apply(Event::Cancelled);
+        }
+    }
+
+    pub(super) fn event(&mut self, event: Event) -> Option<End> {
+        let Some(attempt) = &mut self.attempt else { return self.not_now() };
+        let actions = attempt.apply(event);
+        let is_signed_in = self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_authorized());
+        if let (Some(receipt), false) = (attempt.state().receipt().cloned(), is_signed_in) {
+            let key = attempt.editor().and_then(|hello| DeviceKey::from_json(&hello.jwk).ok());
+            let key = key.map(|key| key.thumbprint());
+            let (token_ends, session_ends) = (receipt.token_expires_at, receipt.session_expires_at);
+            let effects = self.signed_in().adopt(&receipt.session_id, token_ends, session_ends, key);
+            if let Some(end) = self.take_effect(effects) {
+                return Some(end);
+            }
+        }
+        self.carry_out(&actions)
+    }
+
+    pub(super) fn carry_out(&mut self, actions: &[Action]) -> Option<End> {
+        for action in actions {
+            match action {
+                Action::TellPending { attempts_left } => self.tell_pending(*attempts_left),
+                Action::TellBadCode { attempts_left } => {
+                    self.auth_error(AuthErrorCode::BadCode, Some(*attempts_left));
+                }
+                Action::Push => self.push_grant(),
+                Action::TellDenied => self.send(&RelayFrame::AuthDenied, None),
+                Action::TellExpired => self.send(&RelayFrame::AuthExpired, None),
+                Action::NotNow => drop(self.complain(ErrorCode::NotNow, "the sign-in is past the point of this frame")),
+                Action::Close(code) => return Some(End::Close(*code)),
+                // The login has done that itself.
+                Action::Activate | Action::EndSession { .. } => {}
+            }
+        }
+        None
+    }
+
+    pub(super) fn take_effect(&mut self, effects: Vec<Effect>) -> Option<End> {
+        for effect in effects {
+            match effect {
+                Effect::Send(frame) => {
+                    if let (RelayFrame::AuthFailure { retry_after_ms, .. }, true) = (&frame, self.idle_until.is_some())
+                    {
+                        // It was told to try again, so it gets the time for it.
+                        let pause = Duration::from_millis(retry_after_ms.unwrap_or_default());
+                        self.idle_until = Some(Instant::now() + pause + self.shared.settings.sign_in_time);
+                    }
+                    self.send(&frame, None);
+                }
+                Effect::Close(code) => return Some(End::Close(code)),
+                Effect::Authorized => {
+                    self.drop_login();
+                    (self.login_place, self.idle_until) = (None, None);
+                }
+            }
+        }
+        None
+    }
+
+    fn tell_pending(&mut self, attempts_left: u8) {
+        let Some(attempt) = &self.attempt else { return };
+        let expires_in = wire::seconds_left(attempt.expires_at(), time::OffsetDateTime::now_utc());
+        self.send(&RelayFrame::AuthPending { code_length: 8, attempts_left, expires_in }, None);
+    }
+
+    fn push_grant(&mut self) {
+        let Some(attempt) = &self.attempt else { return };
+        let State::Sent(grant) = attempt.state() else { return };
+        let frame = wire::success(grant, time::OffsetDateTime::now_utc());
+        // A bare editor acknowledges by reading on; another one says so itself, once it has stored the token.
+        let ping = attempt.editor().is_none().then(|| Bytes::copy_from_slice(grant.request_id.as_bytes()));
+        let span = tracing::info_span!(
+            parent: None,
+            "push",
+            otel.name = "push auth:success",
+            otel.kind = "producer",
+            connection_id = %self.id,
+        );
+        attempt.place().hang(&span);
+        self.send(&frame, Some(span));
+        if let Some(ping) = ping {
+            self.push(Message::Ping(ping), None);
+        }
+    }
+
+    fn refuse_proof(&self, why: &'static str) {
+        let (connection_id, session_id) = (self.id.to_string(), String::new());
+        let refused = RefusedProof { connection_id, session_id, address: self.address, why };
+        self.shared.authority.record_proof_refused(refused);
+    }
+
+    fn auth_error(&mut self, code: AuthErrorCode, attempts_left: Option<u8>) -> Option<End> {
+        let retry = (code == AuthErrorCode::NotReady).then(retry_after);
+        self.send(&wire::auth_error(code, attempts_left, retry), None);
+        (code == AuthErrorCode::LoginOver).then_some(End::Close(close::LOGIN_OVER))
+    }
+
+    fn not_now(&mut self) -> Option<End> {
+        self.complain(ErrorCode::NotNow, "nothing on this socket asks for this frame")
+    }
+
+    fn complain(&mut self, code: ErrorCode, message: &str) -> Option<End> {
+        self.send(&RelayFrame::Error { code, message: message.to_owned() }, None);
+        None
+    }
+}
