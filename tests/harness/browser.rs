@@ -21,7 +21,8 @@ use tokio_rustls::TlsConnector;
 use vvs_mesh::up::Addresses;
 
 use crate::Editor;
-use crate::stack::{PATIENCE, Secrets};
+use crate::Secrets;
+use crate::stack::PATIENCE;
 
 /// Cookies, and where they belong.
 #[derive(Debug, Clone)]
@@ -62,6 +63,17 @@ impl Page {
         value.split_once('"').unwrap().0.to_owned()
     }
 
+    /// The one-time code that this page shows or takes back to the editor, as the editor is to send it.
+    pub fn code(&self) -> Option<String> {
+        let shown = self.body.split_once("Your one-time code</h2>").and_then(|(_, rest)| {
+            let (_, rest) = rest.split_once("<span aria-hidden=\"true\">")?;
+            Some(rest.split_once('<')?.0.to_owned())
+        });
+        let carried =
+            self.body.split_once("data-code=\"").and_then(|(_, rest)| Some(rest.split_once('"')?.0.to_owned()));
+        shown.or(carried)
+    }
+
     pub fn location(&self) -> String {
         self.headers[LOCATION].to_str().unwrap().to_owned()
     }
@@ -69,10 +81,10 @@ impl Page {
 
 impl Browser {
     /// For an installation that is not a [`crate::Stack`]; `url` is its origin, with an address and a port.
-    pub fn at(url: &str) -> Self {
+    pub fn at(url: &str, secrets: &Secrets) -> Self {
         let host = url.strip_prefix("http://").unwrap().to_owned();
         let (origin, cookies) = (url.to_owned(), BTreeMap::new());
-        Self { address: host.parse().unwrap(), host, origin, cookies, tls: None, secrets: Secrets::default() }
+        Self { address: host.parse().unwrap(), host, origin, cookies, tls: None, secrets: secrets.clone() }
     }
 
     pub(crate) fn new(addresses: &Addresses, secrets: Secrets) -> Self {
@@ -139,6 +151,10 @@ impl Browser {
         if page.body.contains("name=\"csrf\"") {
             self.secrets.add(&page.field("csrf"));
         }
+        if let Some(code) = page.code() {
+            self.secrets.add_shown(&code);
+            self.secrets.add_shown(&code.replace('-', ""));
+        }
         page
     }
 
@@ -175,6 +191,18 @@ impl Browser {
         let approval = self.get(&signed_in.location()).await;
         assert_eq!(approval.status, StatusCode::OK, "{}", approval.body);
         approval
+    }
+
+    /// Signs in to look after the person's editors, and returns the page of them.
+    pub async fn account(&mut self, name: &str) -> Page {
+        let form = self.get("/account/sign-in").await;
+        assert_eq!(form.status, StatusCode::OK, "{}", form.body);
+        let fields = [("email", &*format!("{name}@example.com")), ("name", name), ("csrf", &form.field("csrf"))];
+        let signed_in = self.post("/dev/sign-in", &fields).await;
+        assert_eq!(signed_in.status, StatusCode::SEE_OTHER, "{}", signed_in.body);
+        let list = self.get(&signed_in.location()).await;
+        assert_eq!(list.status, StatusCode::OK, "{}", list.body);
+        list
     }
 
     /// Ticks and approves on the approval page.

@@ -20,7 +20,8 @@ use tokio::time::timeout;
 use url::{ParseError, Url};
 
 use crate::Stack;
-use crate::stack::{PATIENCE, Secrets};
+use crate::Secrets;
+use crate::stack::PATIENCE;
 
 /// No sandbox, because it cannot be had as root; and nothing that would look anything up or report anywhere.
 const ARGUMENTS: [&str; 9] = [

@@ -1,22 +1,37 @@
-//! The project's programs as processes, as a person starts them.
+//! The project's programs as processes, as a person starts them. What they have said is searched for secrets when they
+//! are dropped.
 
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
+use crate::Secrets;
 use crate::stack::PATIENCE;
 
 /// Builds a program if it is not up to date, and says where it is.
 pub fn binary(package: &str, name: &str) -> PathBuf {
-    let built = std::process::Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", package, "--bin", name])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
-        .status()
-        .unwrap();
-    assert!(built.success(), "{name} does not build");
+    static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut done = BUILT.lock().unwrap();
+    if !done.iter().any(|built| built == name) {
+        let built = std::process::Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", package, "--bin", name])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
+            .status()
+            .unwrap();
+        assert!(built.success(), "{name} does not build");
+        done.push(name.to_owned());
+    }
     // target/debug/deps/<this test>
     std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join(name)
 }
@@ -41,25 +56,67 @@ pub async fn run(package: &str, name: &str, arguments: &[&str]) -> (i32, String,
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// A program under way, and what it says on standard output.
+/// All that comes out of one end of a process, by line and as a whole.
+#[derive(Debug)]
+struct Stream {
+    lines: UnboundedReceiver<String>,
+    all: Arc<Mutex<String>>,
+    reading: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    /// Reads on a thread of its own, so that nothing is left unread when the test is over.
+    fn read(pipe: OwnedFd) -> Self {
+        let (sender, lines) = unbounded_channel();
+        let all = Arc::<Mutex<String>>::default();
+        let whole = all.clone();
+        let reading = std::thread::spawn(move || collect(pipe, &sender, &whole));
+        Self { lines, all, reading: Some(reading) }
+    }
+
+    /// `None` at its end.
+    async fn line(&mut self) -> Option<String> {
+        timeout(PATIENCE, self.lines.recv()).await.unwrap()
+    }
+
+    /// All of it, once the process is gone.
+    fn finish(&mut self) -> String {
+        self.reading.take().unwrap().join().unwrap();
+        self.all.lock().unwrap().clone()
+    }
+}
+
+fn collect(pipe: OwnedFd, lines: &UnboundedSender<String>, all: &Mutex<String>) {
+    for line in BufReader::new(File::from(pipe)).split(b'\n') {
+        let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
+        let mut all = all.lock().unwrap();
+        all.push_str(&line);
+        all.push('\n');
+        // Nobody may be waiting for lines any more.
+        lines.send(line).ok();
+    }
+}
+
+/// A program under way. The secrets are those of its test: what it has said must not contain one.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-    errors: Lines<BufReader<ChildStderr>>,
+    out: Stream,
+    errors: Stream,
+    secrets: Secrets,
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command, secrets: &Secrets) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let errors = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, lines, errors }
+        let out = Stream::read(child.stdout.take().unwrap().into_owned_fd().unwrap());
+        let errors = Stream::read(child.stderr.take().unwrap().into_owned_fd().unwrap());
+        Self { child, out, errors, secrets: secrets.clone() }
     }
 
     /// The next line of standard output; `None` at its end.
     pub async fn line(&mut self) -> Option<String> {
-        timeout(PATIENCE, self.lines.next_line()).await.unwrap().unwrap()
+        self.out.line().await
     }
 
     /// All lines up to one that begins so, with it.
@@ -67,7 +124,7 @@ impl Running {
         let mut lines = Vec::new();
         loop {
             let Some(line) = self.line().await else {
-                panic!("it ended after {lines:?}: {}", self.rest_of_errors().await);
+                panic!("it ended after {lines:?}: {}", self.errors.finish());
             };
             lines.push(line);
             if lines.last().unwrap().starts_with(beginning) {
@@ -76,25 +133,39 @@ impl Running {
         }
     }
 
+    /// The addresses that a role prints by name, once it is ready.
+    pub async fn ready(&mut self) -> HashMap<String, SocketAddr> {
+        let lines = self.lines_until("ready").await;
+        let address = |line: &String| {
+            let (name, address) = line.split_once(' ')?;
+            Some((name.to_owned(), address.parse().ok()?))
+        };
+        lines.iter().filter_map(address).collect()
+    }
+
     /// The next line of standard error that contains this.
     pub async fn error_line(&mut self, containing: &str) -> String {
         let finding = async {
             loop {
-                let line = self.errors.next_line().await.unwrap().unwrap();
+                let line = self.errors.lines.recv().await.unwrap_or_else(|| panic!("it ended without {containing}"));
                 if line.contains(containing) {
                     return line;
                 }
             }
         };
-        timeout(PATIENCE, finding).await.unwrap()
+        timeout(PATIENCE, finding).await.unwrap_or_else(|_| panic!("it does not say {containing}"))
     }
 
-    async fn rest_of_errors(&mut self) -> String {
-        let mut text = String::new();
-        while let Some(line) = self.errors.next_line().await.unwrap() {
-            text.push_str(&(line + "\n"));
-        }
-        text
+    /// What it has written to standard error so far.
+    pub fn log(&self) -> String {
+        self.errors.all.lock().unwrap().clone()
+    }
+
+    /// Types a line, where standard input is piped.
+    pub async fn type_line(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().unwrap();
+        input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        input.flush().await.unwrap();
     }
 
     pub fn signal(&self, name: &str) {
@@ -105,5 +176,25 @@ impl Running {
 
     pub async fn exit_code(&mut self) -> i32 {
         timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().code().unwrap()
+    }
+
+    /// Ends it as `kill -9` does, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        timeout(PATIENCE, self.child.kill()).await.unwrap().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails for one that has ended.
+        self.child.start_kill().ok();
+        if std::thread::panicking() {
+            eprintln!("what a process said:\n{}", self.log());
+            return;
+        }
+        for stream in [&mut self.out, &mut self.errors] {
+            let said = stream.finish();
+            self.secrets.assert_absent_but_shown(&said, "what a process said");
+        }
     }
 }

@@ -10,12 +10,21 @@
 mod browser;
 mod chromium;
 pub mod command;
+pub mod database;
 mod editor;
+mod install;
 mod peer;
+pub mod postgres;
+mod secrets;
+pub mod split;
 pub mod stack;
+mod wire;
 
 pub use browser::{Browser, Page, tls_client};
 pub use chromium::Chromium;
-pub use editor::Editor;
+pub use editor::{Editor, introduction};
+pub use install::Install;
 pub use peer::{Authority, Caller};
+pub use secrets::Secrets;
 pub use stack::Stack;
+pub use wire::Wire;

@@ -2,13 +2,13 @@
 //! of its own, so that its logs and spans are nobody else's, and so that it can be killed like a process.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser as _;
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
-use sqlx::{Connection as _, SqliteConnection};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tracing::Dispatch;
@@ -20,7 +20,9 @@ use vvs_mesh::{Cli, Command, Up};
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::telemetry;
 
-use crate::{Browser, Caller, Editor};
+use crate::command::{Running as Process, command};
+use crate::database::{Database, Lock, Url};
+use crate::{Browser, Caller, Editor, Secrets, postgres};
 
 /// No test may wait longer for something that should come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,34 +33,13 @@ pub struct Stack {
     runtime: Option<Runtime>,
     running: Running,
     data: Arc<tempfile::TempDir>,
+    flags: Vec<String>,
+    database: Url,
     log: Log,
     spans: InMemorySpanExporter,
     traces: SdkTracerProvider,
     secrets: Secrets,
     expected_errors: Mutex<Vec<&'static str>>,
-}
-
-/// Texts that must not appear in any log line, span or URL.
-#[derive(Debug, Clone, Default)]
-pub struct Secrets(Arc<Mutex<Vec<String>>>);
-
-impl Secrets {
-    pub fn add(&self, secret: &str) {
-        if secret.len() >= 8 {
-            self.0.lock().unwrap().push(secret.to_owned());
-        }
-    }
-
-    fn assert_absent(&self, text: &str, place: &str) {
-        for secret in self.0.lock().unwrap().iter() {
-            assert!(!text.contains(secret.as_str()), "a secret stands in {place}");
-        }
-    }
-
-    /// URLs end in histories, in proxies' logs and in referrers.
-    pub fn assert_not_in_url(&self, url: &str) {
-        self.assert_absent(url, "a URL");
-    }
 }
 
 /// Collects log lines.
@@ -95,9 +76,17 @@ impl Stack {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), flags).await
     }
 
+    /// All roles on a new database of this kind.
+    pub async fn start_on(database: Database, flags: &[&str]) -> Self {
+        let data = Arc::new(tempfile::tempdir().unwrap());
+        let url = database.create(data.path()).await;
+        Self::start_in(data, &[&["--sessions-database-url", url.as_str()], flags].concat()).await
+    }
+
     /// All roles on an existing data directory, as after a restart.
     pub async fn start_in(data: Arc<tempfile::TempDir>, flags: &[&str]) -> Self {
         let up = settings(data.path(), flags);
+        let database = Url::of(&up, data.path());
         let (log, spans) = (Log::default(), InMemorySpanExporter::default());
         let traces = match up.common.telemetry.otlp_endpoint.clone() {
             Some(endpoint) => telemetry::otlp(&endpoint, "vvs-mesh").unwrap(),
@@ -109,12 +98,11 @@ impl Stack {
         tokio::time::timeout(PATIENCE, running.ready()).await.unwrap();
         assert!(!running.launch.stop.is_cancelled(), "a role stopped at once:\n{}", text(&log));
         let secrets = Secrets::default();
-        for key in key_files(data.path()) {
-            let text = std::fs::read_to_string(key).unwrap();
-            text.lines().filter(|line| !line.starts_with("-----")).for_each(|line| secrets.add(line));
-        }
+        secrets.add_key_files(data.path());
+        secrets.add(postgres::PASSWORD);
         let expected_errors = Mutex::default();
-        Self { runtime: Some(runtime), running, data, log, spans, traces, secrets, expected_errors }
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self { runtime: Some(runtime), running, data, flags, database, log, spans, traces, secrets, expected_errors }
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -162,8 +150,9 @@ impl Stack {
 
     /// Starts the sessions role again where it was, on the same database.
     pub async fn restart_sessions(&self) {
-        let mut settings = settings(self.data.path(), &[]).sessions;
-        settings.database_url = Some(self.database_url().into());
+        let flags: Vec<_> = self.flags.iter().map(String::as_str).collect();
+        let mut settings = settings(self.data.path(), &flags).sessions;
+        settings.database_url = Some(self.database.as_str().into());
         let keys = read_keys(&self.data.path().join("keys/sessions.key")).unwrap();
         let tcp = bind("sessions", self.addresses().sessions_rpc).await.unwrap();
         // Metrics of its own: two roles of one kind do not share a registry.
@@ -183,21 +172,40 @@ impl Stack {
         tokio::time::timeout(PATIENCE, ready.wait()).await.unwrap();
     }
 
-    fn database_url(&self) -> String {
-        format!("sqlite:{}", self.data.path().join("sessions.db").display())
+    /// A role in a process of its own, with this stack's certificates and for its public address.
+    pub fn process(&self, role: Role, flags: &[&str]) -> Process {
+        let files = vvs_mesh::pki::files(self.data.path(), role);
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        let (cert, key, ca) = (path(&files.cert), path(&files.key), path(&files.ca.unwrap()));
+        let url = self.addresses().public_url.to_string();
+        let common = [
+            role.as_str(),
+            "--public-url",
+            &url,
+            "--admin-addr",
+            "127.0.0.1:0",
+            "--tls-cert-file",
+            &cert,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-file",
+            &ca,
+        ];
+        Process::start(command("vvs-mesh", "vvs-mesh", &[&common, flags].concat()), &self.secrets)
+    }
+
+    pub fn database(&self) -> &Url {
+        &self.database
     }
 
     /// Someone else holds the database; ends when what is returned is dropped.
-    pub async fn lock_database(&self) -> SqliteConnection {
-        let mut other = SqliteConnection::connect(&self.database_url()).await.unwrap();
-        sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
-        other
+    pub async fn lock_database(&self) -> Lock {
+        self.database.lock().await
     }
 
     /// How many sessions there are, pending or not.
     pub async fn sessions(&self) -> i64 {
-        let mut other = SqliteConnection::connect(&self.database_url()).await.unwrap();
-        sqlx::query_scalar("SELECT count(*) FROM sessions").fetch_one(&mut other).await.unwrap()
+        self.database.count("SELECT count(*) FROM sessions").await
     }
 
     /// Drains everything, as a signal would, and waits for the end.
@@ -233,7 +241,12 @@ impl Stack {
 
     /// The value of a metric line that begins with this text, such as `vvs_closes_total{code="4502"}`; 0 when absent.
     pub async fn metric(&self, line: &str) -> f64 {
-        let page = self.browser().get_at(self.addresses().admin, "/metrics").await;
+        self.metric_at(self.addresses().admin, line).await
+    }
+
+    /// The same, of a process of its own.
+    pub async fn metric_at(&self, admin: SocketAddr, line: &str) -> f64 {
+        let page = self.browser().get_at(admin, "/metrics").await;
         let found = page.body.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(' '));
         found.map_or(0.0, |value| value.parse().unwrap())
     }
@@ -299,20 +312,4 @@ fn runtime(dispatch: &Dispatch) -> Runtime {
 
 fn text(log: &Log) -> String {
     String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned()
-}
-
-fn key_files(data_dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![data_dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "key") {
-                found.push(path);
-            }
-        }
-    }
-    found
 }

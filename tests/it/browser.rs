@@ -2,7 +2,12 @@
 
 use fantoccini::key::Key;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use url::form_urlencoded;
 use vvs_tests::{Chromium, Editor, Stack};
+
+use crate::pages::{complete, hello};
 
 const SIGN_IN: &str = "Sign in to VVS";
 const APPROVAL: &str = "Let this editor sign in as you?";
@@ -204,4 +209,166 @@ async fn the_editors_state_leaves_the_address_and_another_account_can_be_used() 
     let ((), success) = tokio::join!(chromium.click(APPROVE), receive(&mut editor));
     chromium.show("success", 200, SUCCESS).await;
     assert_eq!(success["user"]["email"], "grace@example.com");
+}
+
+const LINK: &str = "Approved. Now back to your editor";
+const TYPED: &str = "Approved. Now type this code into your editor";
+const STATE: &str = "a-state-that-only-the-editor-knows";
+
+/// What an editor's own page does: it takes what is behind the hash and sends it to the editor.
+const EDITOR_PAGE: &str = "<!doctype html><html lang=\"en\"><title>Editor</title><h1>Back in the editor</h1>\
+    <script>fetch('/', { method: 'POST', body: location.hash })</script>";
+
+/// The listener of an editor on this machine, and where the browser takes the code.
+async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}/done", listener.local_addr().unwrap());
+    (listener, uri)
+}
+
+/// Serves the editor's page until it has sent on what was behind the hash.
+async fn handed_back(listener: &TcpListener, stack: &Stack) -> Vec<(String, String)> {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        if let Some(hash) = serve(BufReader::new(stream), stack).await {
+            let pairs = form_urlencoded::parse(hash.strip_prefix('#').unwrap().as_bytes());
+            return pairs.into_owned().collect();
+        }
+    }
+}
+
+/// Answers one request; the body, when it has one.
+async fn serve(mut stream: BufReader<TcpStream>, stack: &Stack) -> Option<String> {
+    let (mut line, mut length) = (String::new(), 0);
+    stream.read_line(&mut line).await.unwrap();
+    stack.secrets().assert_not_in_url(&line);
+    while !line.trim().is_empty() {
+        line.clear();
+        stream.read_line(&mut line).await.unwrap();
+        let lower = line.to_ascii_lowercase();
+        assert!(!lower.starts_with("referer:") || !lower.contains("connection_id"), "{line}");
+        length = lower.strip_prefix("content-length:").map_or(length, |value| value.trim().parse().unwrap());
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}", EDITOR_PAGE.len());
+    stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n{EDITOR_PAGE}").as_bytes()).await.unwrap();
+    (length > 0).then(|| String::from_utf8(body).unwrap())
+}
+
+/// From the approval page to the hand-back.
+async fn approve(chromium: &Chromium) {
+    chromium.click(TICK).await;
+    chromium.click(APPROVE).await;
+}
+
+#[tokio::test]
+async fn a_link_takes_the_code_to_the_editor_that_asked() {
+    let stack = Stack::start().await;
+    let (listener, uri) = listener().await;
+    let mut editor = editor(&stack).await;
+    hello(&stack, &mut editor, "laptop", Some(&uri)).await;
+    let chromium = Chromium::start(&stack, "hand-back").await;
+    chromium.open(&format!("{}#state={STATE}", link(&editor))).await;
+    chromium.arrive(200, SIGN_IN).await;
+    say_who(&chromium, "ada").await;
+    let ((), pairs) = tokio::join!(approve(&chromium), handed_back(&listener, &stack));
+    let of = |name: &str| pairs.iter().find(|(known, _)| known == name).unwrap().1.clone();
+    assert_eq!((of("connection_id"), of("state"), pairs.len()), (editor.id().to_owned(), STATE.to_owned(), 3));
+    stack.secrets().add(&of("code"));
+    assert_eq!(editor.next().await["type"], "auth:pending");
+
+    // Whoever comes back sees the page again, with a button and without being led away.
+    chromium.open(link(&editor)).await;
+    chromium.show("link", 200, LINK).await;
+    chromium.run("location.reload()").await;
+    chromium.arrive(200, LINK).await;
+    let ((), again) = tokio::join!(chromium.click("#back a"), handed_back(&listener, &stack));
+    assert_eq!(again, pairs);
+
+    complete(&mut editor, &of("code"), "link").await;
+    chromium.open(link(&editor)).await;
+    chromium.show("success", 200, SUCCESS).await;
+}
+
+#[tokio::test]
+async fn a_window_that_the_editor_did_not_open_leads_nowhere_and_hides_the_code_where_a_link_is_asked_for() {
+    let stack = Stack::start_with(&["--relay-min-binding", "link"]).await;
+    let (_listener, uri) = listener().await;
+    let mut editor = editor(&stack).await;
+    hello(&stack, &mut editor, "laptop", Some(&uri)).await;
+    let chromium = Chromium::start(&stack, "sent-link").await;
+    sign_in(&chromium, &editor).await;
+    approve(&chromium).await;
+    chromium.show("lost", 200, LINK).await;
+    assert_eq!(chromium.run("return document.querySelectorAll('a[href]').length").await, 0);
+    let shown = chromium.text("main").await;
+    assert!(shown.contains("Did someone send you the link?") && !shown.contains("one-time code"), "{shown}");
+    assert_eq!(editor.next().await["type"], "auth:pending");
+    editor.read_on().await;
+}
+
+#[tokio::test]
+async fn a_page_with_a_code_goes_on_by_itself_when_the_editor_has_it() {
+    let stack = Stack::start().await;
+    let mut editor = editor(&stack).await;
+    hello(&stack, &mut editor, "laptop", None).await;
+    let chromium = Chromium::start(&stack, "typed").await;
+    sign_in(&chromium, &editor).await;
+    approve(&chromium).await;
+    chromium.arrive(200, TYPED).await;
+    let code = chromium.text(".code [aria-hidden]").await;
+    stack.secrets().add(&code);
+    chromium.show("code", 200, TYPED).await;
+    assert!(!chromium.run("return document.title").await.as_str().unwrap().contains(&code));
+    assert_eq!(editor.next().await["type"], "auth:pending");
+    complete(&mut editor, &code.to_lowercase(), "typed").await;
+    chromium.show("success", 200, SUCCESS).await;
+}
+
+#[tokio::test]
+async fn a_page_with_a_code_says_when_the_login_was_burned() {
+    let stack = Stack::start().await;
+    let mut editor = editor(&stack).await;
+    hello(&stack, &mut editor, "laptop", None).await;
+    let chromium = Chromium::start(&stack, "guessed").await;
+    sign_in(&chromium, &editor).await;
+    approve(&chromium).await;
+    chromium.arrive(200, TYPED).await;
+    assert_eq!(editor.next().await["type"], "auth:pending");
+    let is_b = chromium.text(".code [aria-hidden]").await.starts_with('B');
+    let wrong = if is_b { "CCCCCCCC" } else { "BBBBBBBB" };
+    for left in (0..5).rev() {
+        editor.send(json!({"type": "auth:complete", "code": wrong, "method": "typed"})).await;
+        assert_eq!(editor.next().await["attemptsLeft"], left);
+    }
+    chromium.show("burned", 410, "Too many wrong codes").await;
+}
+
+#[tokio::test]
+async fn a_person_looks_after_their_editors() {
+    let stack = Stack::start().await;
+    let mut editor = editor(&stack).await;
+    hello(&stack, &mut editor, "laptop", None).await;
+    let chromium = Chromium::start(&stack, "editors").await;
+    sign_in(&chromium, &editor).await;
+    approve(&chromium).await;
+    chromium.arrive(200, TYPED).await;
+    let code = chromium.text(".code [aria-hidden]").await;
+    stack.secrets().add(&code);
+    assert_eq!(editor.next().await["type"], "auth:pending");
+    complete(&mut editor, &code, "typed").await;
+    chromium.arrive(200, SUCCESS).await;
+
+    chromium.click("a[href='/account/sessions']").await;
+    chromium.show("list", 200, "Your editors").await;
+    assert!(chromium.text(".installs").await.contains("laptop"));
+    chromium.click(".installs button").await;
+    chromium.wait_for("//*[@class='notice']").await;
+    chromium.show("none", 200, "Your editors").await;
+    assert_eq!(editor.next().await["type"], "session:revoked");
+    assert_eq!(editor.close_code().await, 4500);
+
+    chromium.click("form[action='/account/sign-out'] button").await;
+    chromium.show("signed-out", 200, "Sign in to see your editors").await;
 }

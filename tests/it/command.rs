@@ -1,10 +1,12 @@
 //! The programs as a person starts them: what they print, how they end, and four roles in four processes.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::process::Stdio;
 
 use http::StatusCode;
 use vvs_tests::command::{Running, command, run};
-use vvs_tests::{Browser, Editor, Stack};
+use vvs_tests::{Browser, Editor, Page, Secrets, Stack};
 
 const MESH: (&str, &str) = ("vvs-mesh", "vvs-mesh");
 const FREE_PORTS: [&str; 8] = [
@@ -26,7 +28,8 @@ async fn mesh(arguments: &[&str]) -> (i32, String, String) {
 async fn up_says_where_it_serves_and_then_that_it_is_ready_and_drains_on_a_signal() {
     let data = tempfile::tempdir().unwrap();
     let arguments = [&["up", "--data-dir", data.path().to_str().unwrap()], &FREE_PORTS[..]].concat();
-    let mut up = Running::start(command(MESH.0, MESH.1, &arguments));
+    let secrets = Secrets::default();
+    let mut up = Running::start(command(MESH.0, MESH.1, &arguments), &secrets);
     let lines = up.lines_until("ready http://127.0.0.1:").await;
     for name in ["listen", "relay-rpc", "sessions-rpc", "admin"] {
         let line = lines.iter().find_map(|line| line.strip_prefix(&format!("{name} 127.0.0.1:"))).unwrap();
@@ -34,7 +37,8 @@ async fn up_says_where_it_serves_and_then_that_it_is_ready_and_drains_on_a_signa
     }
     let admin = lines.iter().find_map(|line| line.strip_prefix("admin ")).unwrap().parse().unwrap();
     let url = lines.last().unwrap().strip_prefix("ready ").unwrap();
-    let mut browser = Browser::at(url);
+    secrets.add_key_files(data.path());
+    let mut browser = Browser::at(url, &secrets);
     assert_eq!(browser.get_at(admin, "/livez").await.status, StatusCode::OK);
     assert_eq!(browser.get_at(admin, "/readyz").await.status, StatusCode::OK);
     up.signal("TERM");
@@ -46,7 +50,7 @@ async fn a_single_role_wants_every_choice_made() {
     for (role, settings) in [
         ("gateway", vec!["VVS_GATEWAY_WEB_ADDR", "VVS_GATEWAY_RELAY_ADDR"]),
         ("web", vec!["VVS_WEB_IDENTITY", "VVS_WEB_KEY_FILE", "VVS_WEB_RELAY_ADDR", "VVS_WEB_SESSIONS_ADDR"]),
-        ("relay", vec!["VVS_RELAY_BACKPLANE", "VVS_RELAY_SESSIONS_ADDR"]),
+        ("relay", vec!["VVS_RELAY_BACKPLANE", "VVS_RELAY_KEY_FILE", "VVS_RELAY_SESSIONS_ADDR"]),
         ("sessions", vec!["VVS_SESSIONS_DATABASE_URL", "VVS_SESSIONS_KEY_FILE"]),
     ] {
         for arguments in [vec![role], vec!["check", role]] {
@@ -97,19 +101,27 @@ async fn a_taken_port_is_named() {
     assert!(errors.contains(&address), "{errors}");
 }
 
-/// Follows a link as a person would, and approves what the page shows.
-async fn follow(url: &str, decide: &str) -> Browser {
+/// Follows a link as a person would, and goes as far as the decision.
+async fn follow(url: &str, secrets: &Secrets) -> (Browser, Page) {
     let (server, id) = url.split_once("/login?connection_id=").unwrap();
-    let mut browser = Browser::at(server);
-    let login = browser.get(&format!("/login?connection_id={id}")).await;
-    assert_eq!(login.status, StatusCode::OK, "{}", login.body);
-    let fields = [("email", "ada@example.com"), ("name", "Ada"), ("connection_id", id), ("csrf", &login.field("csrf"))];
-    let signed_in = browser.post("/dev/sign-in", &fields).await;
-    let approval = browser.get(&signed_in.location()).await;
-    let page = if decide == "approve" { browser.approve(&approval).await } else { browser.deny(&approval).await };
-    let expected = if decide == "approve" { StatusCode::SEE_OTHER } else { StatusCode::OK };
-    assert_eq!(page.status, expected, "{}", page.body);
-    browser
+    // What is behind the hash stays in a browser.
+    let id = id.split('#').next().unwrap();
+    let mut browser = Browser::at(server, secrets);
+    let approval = browser.sign_in_at(&format!("/login?connection_id={id}"), "ada").await;
+    (browser, approval)
+}
+
+/// Follows a link and approves; the page that comes then.
+async fn approve(url: &str, secrets: &Secrets) -> Page {
+    let (mut browser, approval) = follow(url, secrets).await;
+    browser.approve(&approval).await
+}
+
+/// Types into a program the code that the page shows.
+async fn type_code(program: &mut Running, page: &Page) {
+    assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+    program.error_line("Approved.").await;
+    program.type_line(&page.code().unwrap().to_lowercase().replace('-', " ")).await;
 }
 
 async fn link_of(program: &mut Running) -> String {
@@ -122,64 +134,77 @@ async fn the_demo_ends_with_an_editor_signed_in() {
     let arguments = [&["demo", "--data-dir", data.path().to_str().unwrap()], &FREE_PORTS[..]].concat();
     let mut demo = command(MESH.0, MESH.1, &arguments);
     // No browser is to be found, so the link is all there is.
-    demo.env("PATH", data.path());
-    let mut demo = Running::start(demo);
+    demo.env("PATH", data.path()).stdin(Stdio::piped());
+    let secrets = Secrets::default();
+    let mut demo = Running::start(demo, &secrets);
     let link = link_of(&mut demo).await;
-    follow(&link, "approve").await;
+    secrets.add_key_files(data.path());
+    let page = approve(&link, &secrets).await;
+    type_code(&mut demo, &page).await;
     assert_eq!(demo.exit_code().await, 0);
     let credential = std::fs::read_to_string(data.path().join("editor/credential.json")).unwrap();
     assert!(credential.contains("ada@example.com"));
 }
 
-fn vvs(server: &str, state_dir: &Path) -> Running {
-    let arguments = ["login", "--server", server, "--no-browser", "--state-dir", state_dir.to_str().unwrap()];
-    Running::start(command("vvs-client", "vvs", &arguments))
+fn vvs(server: &str, state_dir: &Path, secrets: &Secrets) -> Running {
+    let arguments =
+        ["login", "--server", server, "--no-browser", "--typed", "--store", "file", "--state-dir", state_dir.to_str().unwrap()];
+    let mut command = command("vvs-client", "vvs", &arguments);
+    command.stdin(Stdio::piped());
+    Running::start(command, secrets)
 }
 
 #[tokio::test]
 async fn vvs_login_stores_a_credential_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let (stack, state) = (Stack::start().await, tempfile::tempdir().unwrap());
-    let mut editor = vvs(&stack.addresses().public_url.to_string(), state.path());
+    let mut editor = vvs(&stack.addresses().public_url.to_string(), state.path(), stack.secrets());
     let link = link_of(&mut editor).await;
-    follow(&link, "approve").await;
-    assert!(editor.line().await.unwrap().contains("Ada"));
+    let page = approve(&link, stack.secrets()).await;
+    type_code(&mut editor, &page).await;
+    assert!(editor.line().await.unwrap().contains("ada"));
     assert_eq!(editor.exit_code().await, 0);
-    let mode = std::fs::metadata(state.path().join("credential.json")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let file = state.path().join("credential.json");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let stored: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    stack.secrets().add(stored["credential"]["token"].as_str().unwrap());
+    stack.secrets().add(stored["credential"]["deviceKey"].as_str().unwrap());
 }
 
 #[tokio::test]
 async fn vvs_login_says_how_it_ended() {
     let (stack, state) = (Stack::start().await, tempfile::tempdir().unwrap());
     let server = stack.addresses().public_url.to_string();
-    let mut denied = vvs(&server, state.path());
-    let link = link_of(&mut denied).await;
-    follow(&link, "deny").await;
+    let secrets = stack.secrets();
+    let mut denied = vvs(&server, state.path(), secrets);
+    let (mut browser, approval) = follow(&link_of(&mut denied).await, secrets).await;
+    assert_eq!(browser.deny(&approval).await.status, StatusCode::OK);
     assert_eq!(denied.exit_code().await, 3);
 
-    let mut cancelled = vvs(&server, state.path());
+    let mut cancelled = vvs(&server, state.path(), secrets);
     link_of(&mut cancelled).await;
     cancelled.signal("INT");
     assert_eq!(cancelled.exit_code().await, 3);
     stack.until_metric("vvs_logins_total{state=\"CANCELLED\"}", |value| value >= 1.0).await;
 
+    let mut guessed = vvs(&server, state.path(), secrets);
+    let page = approve(&link_of(&mut guessed).await, secrets).await;
+    guessed.error_line("Approved.").await;
+    let wrong = if page.code().unwrap().starts_with('B') { "CCCC-CCCC" } else { "BBBB-BBBB" };
+    for _ in 0..5 {
+        guessed.type_line(wrong).await;
+    }
+    assert_eq!(guessed.exit_code().await, 6);
+
     let brief = Stack::start_with(&["--relay-login-ttl", "1s"]).await;
-    let mut expired = vvs(&brief.addresses().public_url.to_string(), state.path());
+    let mut expired = vvs(&brief.addresses().public_url.to_string(), state.path(), brief.secrets());
     link_of(&mut expired).await;
     assert_eq!(expired.exit_code().await, 4);
 
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    assert_eq!(vvs(&format!("http://{nobody}"), state.path()).exit_code().await, 5);
-    assert!(!state.path().join("credential.json").exists());
-}
-
-/// Starts one role and returns the address that it prints by this name.
-async fn role(arguments: &[&str], name: &str) -> (Running, String) {
-    let mut running = Running::start(command(MESH.0, MESH.1, arguments));
-    let lines = running.lines_until("ready").await;
-    let address = lines.iter().find_map(|line| line.strip_prefix(&format!("{name} "))).unwrap().to_owned();
-    (running, address)
+    assert_eq!(vvs(&format!("http://{nobody}"), state.path(), secrets).exit_code().await, 5);
+    let stored = std::fs::read_to_string(state.path().join("credential.json")).unwrap_or_default();
+    assert!(!stored.contains("token"), "{stored}");
 }
 
 #[tokio::test]
@@ -207,31 +232,35 @@ async fn four_roles_in_four_processes_sign_an_editor_in() {
         let more = more.iter().map(|flag| (*flag).to_owned());
         common(role).into_iter().chain(more).collect::<Vec<_>>()
     };
-    let start = async |role_name: &str, more: &[&str], name: &str| {
-        let arguments = with(role_name, more);
-        role(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), name).await
+    let secrets = Secrets::default();
+    secrets.add_key_files(folder.path());
+    let start = async |role: &str, more: &[&str]| {
+        let arguments = with(role, more);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let mut running = Running::start(command(MESH.0, MESH.1, &arguments), &secrets);
+        let at = running.ready().await;
+        (running, at.into_iter().map(|(name, address)| (name, address.to_string())).collect::<HashMap<_, _>>())
     };
     let database = format!("sqlite:{data}/sessions.db");
     let any = "127.0.0.1:0";
     let flags = ["--sessions-rpc-addr", any, "--sessions-database-url", &database, "--sessions-key-file", key];
-    let (_sessions, sessions) = start("sessions", &flags, "sessions-rpc").await;
+    let (_sessions, sessions) = start("sessions", &flags).await;
+    let sessions = &sessions["sessions-rpc"];
     let flags = ["--relay-ws-addr", any, "--relay-rpc-addr", any, "--relay-backplane", "memory"];
-    let flags = [&flags[..], &["--relay-sessions-addr", &sessions]].concat();
-    let mut relay =
-        Running::start(command(MESH.0, MESH.1, &with("relay", &flags).iter().map(String::as_str).collect::<Vec<_>>()));
-    let lines = relay.lines_until("ready").await;
-    let at = |name: &str| lines.iter().find_map(|line| line.strip_prefix(&format!("{name} "))).unwrap().to_owned();
-    let (relay_ws, relay_rpc) = (at("relay-ws"), at("relay-rpc"));
+    let flags = [&flags[..], &["--relay-key-file", key, "--relay-sessions-addr", sessions]].concat();
+    let (_relay, relay) = start("relay", &flags).await;
     let flags = ["--web-http-addr", any, "--web-identity", "dev", "--web-key-file", key];
-    let flags = [&flags[..], &["--web-relay-addr", &relay_rpc, "--web-sessions-addr", &sessions]].concat();
-    let (_web, web) = start("web", &flags, "web-http").await;
-    let flags = ["--listen", &listen, "--gateway-relay-addr", &relay_ws, "--gateway-web-addr", &web];
-    let (_gateway, _) = start("gateway", &flags, "listen").await;
+    let flags = [&flags[..], &["--web-relay-addr", &relay["relay-rpc"], "--web-sessions-addr", sessions]].concat();
+    let (_web, web) = start("web", &flags).await;
+    let flags = ["--listen", &listen, "--gateway-relay-addr", &relay["relay-ws"], "--gateway-web-addr", &web["web-http"]];
+    let (_gateway, _) = start("gateway", &flags).await;
 
-    let mut editor = Editor::at(&url).await;
+    let mut editor = Editor::at(&url, &secrets).await;
     let link = editor.connection["loginUrl"].as_str().unwrap().to_owned();
-    let (_, ()) = tokio::join!(follow(&link, "approve"), async {
-        assert_eq!(editor.next().await["type"], "auth:success");
+    let (page, ()) = tokio::join!(approve(&link, &secrets), async {
+        let success = editor.next().await;
+        assert_eq!(success["type"], "auth:success");
         editor.read_on().await;
     });
+    assert_eq!(page.status, StatusCode::SEE_OTHER, "{}", page.body);
 }

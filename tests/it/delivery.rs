@@ -23,6 +23,7 @@ async fn delivery(stack: &Stack, editor: &Editor) -> DeliverAuthRequest {
         identity: Some(identity),
         device: None,
         address: "127.0.0.1".to_owned(),
+        connection_id: editor.id().to_owned(),
     };
     let mut sessions = stack.caller(Role::Web).sessions(stack.addresses().sessions_rpc);
     let created = sessions.create_session(request).await.unwrap().into_inner();

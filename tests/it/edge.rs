@@ -15,7 +15,8 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_util::task::TaskTracker;
 use vvs_auth::peer::Role;
-use vvs_client::{Event, Options, Outcome};
+use vvs_client::{DEFAULT, Event, Input, Keep, Options, Outcome, Profile};
+use vvs_proto::Secret;
 use vvs_proto::relay::GetLoginRequest;
 use vvs_tests::stack::PATIENCE;
 use vvs_tests::{Authority, Editor, Page, Stack, tls_client};
@@ -318,11 +319,12 @@ async fn over_tls_an_editor_signs_in_and_cookies_are_bound_to_the_host() {
     assert!(url.starts_with("https://127.0.0.1:"));
     let mut browser = stack.browser().trusting(ca.as_ref());
 
-    let options =
-        Options { server: url.parse().unwrap(), ca_file: files.ca.clone(), state_dir: folder.path().join("editor") };
+    let profile = Profile::new(folder.path().join("editor"), DEFAULT, Keep::File).unwrap();
+    let options = Options { ca_file: files.ca.clone(), typed: true, ..Options::new(url.parse().unwrap(), profile) };
+    let (person, inputs) = tokio::sync::mpsc::channel(1);
     let (link, linked) = tokio::sync::oneshot::channel();
     let mut link = Some(link);
-    let login = vvs_client::login(&options, std::future::pending(), |event| {
+    let login = vvs_client::login(&options, inputs, |event| {
         if let (Event::Link { login_url, .. }, Some(link)) = (event, link.take()) {
             link.send(login_url).unwrap();
         }
@@ -332,7 +334,8 @@ async fn over_tls_an_editor_signs_in_and_cookies_are_bound_to_the_host() {
         let approval = browser.sign_in_at(login_url.strip_prefix(&url).unwrap(), "ada").await;
         assert_eq!(approval.headers["strict-transport-security"], "max-age=31536000");
         let approved = browser.approve(&approval).await;
-        assert_eq!(approved.status, StatusCode::SEE_OTHER, "{}", approved.body);
+        let code = approved.code().unwrap_or_else(|| panic!("{}", approved.body));
+        person.send(Input::Code(Secret::new(code))).await.unwrap();
         approved.headers.get_all("set-cookie").iter().map(|line| line.to_str().unwrap().to_owned()).collect::<Vec<_>>()
     });
     let Outcome::SignedIn { credential, .. } = outcome else { panic!("{outcome:?}") };

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, at whatever it did not expect"
 )]
 
+mod bound;
 mod browser;
 mod command;
 mod delivery;
@@ -13,7 +14,10 @@ mod faults;
 mod pages;
 mod peers;
 mod polyglot;
+mod sessions;
+mod session;
 mod sign_in;
 mod socket;
 mod structure;
+mod survive;
 mod trace;

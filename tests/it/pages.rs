@@ -2,7 +2,40 @@
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use vvs_client::{DeviceKey, Use};
 use vvs_tests::{Browser, Editor, Page, Stack};
+
+/// Says who the editor is and how it can be bound to a browser.
+pub(crate) async fn hello(stack: &Stack, editor: &mut Editor, device: &str, return_uri: Option<&str>) {
+    let key = DeviceKey::generate().unwrap();
+    let nonce = editor.connection["nonce"].as_str().unwrap();
+    let proof = key.proof(Use::Hello, &stack.addresses().public_url.to_string(), nonce, None);
+    let mut frame = json!({
+        "type": "hello",
+        "app": {"name": "VVS Editor", "version": "1.4.0"},
+        "device": {"name": device, "os": "Debian 13"},
+        "deviceKey": key.jwk(),
+        "proof": proof.expose(),
+    });
+    if let Some(uri) = return_uri {
+        frame["returnUri"] = json!(uri);
+    }
+    editor.send(frame).await;
+    let answer = editor.next().await;
+    assert_eq!(answer["type"], "hello:ok", "{answer}");
+    assert_eq!(answer["binding"], if return_uri.is_some() { "link" } else { "typed" });
+}
+
+/// Gives the editor its code, and the editor its token.
+pub(crate) async fn complete(editor: &mut Editor, code: &str, method: &str) -> Value {
+    editor.send(json!({"type": "auth:complete", "code": code, "method": method})).await;
+    let success = editor.next().await;
+    assert_eq!(success["type"], "auth:success", "{success}");
+    let ack = json!({"type": "auth:ack", "messageId": success["messageId"], "ok": true});
+    editor.send(ack).await;
+    editor.read_on().await;
+    success
+}
 
 fn callback(editor: &Editor) -> String {
     format!("/api/auth/callback?connection_id={}", editor.id())
@@ -419,4 +452,137 @@ async fn what_a_person_says_of_themselves_is_text_and_no_markup() {
         assert!(!page.body.contains("<img src=x") && !page.body.contains("<script>"), "{}", page.body);
     }
     assert_eq!(success["user"]["name"], name);
+}
+
+/// An editor that has its code typed in, and what it got; the browser is at the page with the code.
+async fn typed(stack: &Stack, browser: &mut Browser, name: &str, device: &str) -> (Editor, Value) {
+    let mut editor = stack.editor().await;
+    hello(stack, &mut editor, device, None).await;
+    let approval = browser.sign_in(&editor, name).await;
+    assert!(approval.body.contains(device) && approval.body.contains("as reported by the app"), "{}", approval.body);
+    let page = browser.approve(&approval).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+    assert_eq!(editor.next().await["type"], "auth:pending");
+    let success = complete(&mut editor, &page.code().unwrap(), "typed").await;
+    (editor, success)
+}
+
+#[tokio::test]
+async fn a_code_is_the_same_however_often_the_page_is_asked_for_and_completes_the_login() {
+    let stack = Stack::start().await;
+    let mut editor = stack.editor().await;
+    hello(&stack, &mut editor, "laptop", None).await;
+    let mut browser = stack.browser();
+    let approval = browser.sign_in(&editor, "ada").await;
+    let page = browser.approve(&approval).await;
+    let pending = editor.next().await;
+    assert_eq!((&pending["type"], &pending["codeLength"]), (&json!("auth:pending"), &json!(8)));
+    let code = page.code().unwrap();
+    assert_eq!(browser.approve(&approval).await.code().unwrap(), code);
+    let back = browser.get(&editor.login_path()).await;
+    assert_eq!((back.status, back.code()), (StatusCode::OK, None));
+    assert_eq!(browser.approve(&back).await.code().unwrap(), code);
+    // Nobody else gets to see it, nor hears that it is there.
+    let mut other = stack.browser();
+    for path in [editor.login_path(), callback(&editor)] {
+        let seen = other.get(&path).await;
+        assert!(!seen.body.contains(&code) && seen.status != StatusCode::OK, "{}", seen.body);
+    }
+    editor.read_on().await;
+    complete(&mut editor, &code, "typed").await;
+    let status = browser.get(&format!("/login/status?connection_id={}&known=HELD", editor.id())).await;
+    assert!(status.body.contains("ACKED") || status.body.contains("SENT"), "{}", status.body);
+    let done = browser.approve(&approval).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    assert_eq!(browser.get(&done.location()).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn too_many_wrong_codes_end_the_login_and_the_page_says_so() {
+    let stack = Stack::start().await;
+    let mut editor = stack.editor().await;
+    hello(&stack, &mut editor, "laptop", None).await;
+    let mut browser = stack.browser();
+    let approval = browser.sign_in(&editor, "ada").await;
+    let page = browser.approve(&approval).await;
+    assert_eq!(editor.next().await["type"], "auth:pending");
+    let wrong = if page.code().unwrap().starts_with('B') { "CCCCCCCC" } else { "BBBBBBBB" };
+    for left in (0..5).rev() {
+        editor.send(json!({"type": "auth:complete", "code": wrong, "method": "typed"})).await;
+        assert_eq!(editor.next().await["attemptsLeft"], left);
+    }
+    assert_eq!(editor.close_code().await, 4503);
+    for over in [browser.approve(&approval).await, browser.get(&editor.login_path()).await] {
+        assert_eq!(over.status, StatusCode::GONE);
+        assert!(over.body.contains("Too many wrong codes"), "{}", over.body);
+    }
+}
+
+#[tokio::test]
+async fn a_person_sees_their_editors_and_signs_one_out_and_then_all() {
+    let stack = Stack::start().await;
+    let (mut ada, mut bob) = (stack.browser(), stack.browser());
+    let (mut laptop, success) = typed(&stack, &mut ada, "ada", "laptop").await;
+    let (mut desk, _) = typed(&stack, &mut ada, "ada", "desk").await;
+    let (mut tablet, foreign) = typed(&stack, &mut bob, "bob", "tablet").await;
+
+    // In a browser that has approved nothing.
+    let mut elsewhere = stack.browser();
+    assert_eq!(elsewhere.get("/account/sessions").await.location(), "/account/sign-in");
+    let list = elsewhere.account("ada").await;
+    assert!(list.body.contains("laptop") && list.body.contains("desk") && !list.body.contains("tablet"));
+    let revoke = |session: &Value| format!("/account/sessions/{}/revoke", session["session"]["id"].as_str().unwrap());
+    let csrf = list.field("csrf");
+    let gone = elsewhere.post(&revoke(&foreign), &[("csrf", &csrf)]).await;
+    assert_eq!(gone.location(), "/account/sessions?done=gone");
+    tablet.read_on().await;
+
+    let one = elsewhere.post(&revoke(&success), &[("csrf", &csrf)]).await;
+    let heard = laptop.next().await;
+    assert_eq!((&heard["type"], &heard["reason"]), (&json!("session:revoked"), &json!("signed_out_by_user")));
+    assert_eq!(laptop.close_code().await, 4500);
+    let list = elsewhere.get(&one.location()).await;
+    assert!(list.body.contains("That editor is signed out.") && !list.body.contains("laptop"), "{}", list.body);
+    desk.read_on().await;
+
+    let all = elsewhere.post("/account/sessions/revoke-all", &[("csrf", &csrf)]).await;
+    assert_eq!(desk.next().await["type"], "session:revoked");
+    assert_eq!(desk.close_code().await, 4500);
+    let list = elsewhere.get(&all.location()).await;
+    assert!(list.body.contains("No editor is signed in with this account."), "{}", list.body);
+    tablet.read_on().await;
+    assert!(bob.get("/account/sessions").await.body.contains("tablet"));
+}
+
+#[tokio::test]
+async fn an_accounts_form_is_taken_from_its_own_page_and_person_only() {
+    let stack = Stack::start().await;
+    let (mut ada, mut bob) = (stack.browser(), stack.browser());
+    let (mut editor, _) = typed(&stack, &mut ada, "ada", "laptop").await;
+    let (hers, his) = (ada.account("ada").await, bob.account("bob").await);
+    for path in ["/account/sessions/revoke-all", "/account/sign-out"] {
+        for csrf in [his.field("csrf"), String::new()] {
+            assert_eq!(ada.post(path, &[("csrf", &csrf)]).await.status, StatusCode::FORBIDDEN, "{path}");
+        }
+        let foreign = [("sec-fetch-site", "cross-site")];
+        let refused = ada.post_from(path, &[("csrf", &hers.field("csrf"))], &foreign).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    editor.read_on().await;
+}
+
+#[tokio::test]
+async fn another_account_approves_and_the_page_of_the_one_before_does_not() {
+    let stack = Stack::start().await;
+    let mut editor = stack.editor().await;
+    let mut browser = stack.browser();
+    let hers = browser.sign_in(&editor, "ada").await;
+    let fields = [("connection_id", editor.id()), ("csrf", &hers.field("csrf"))];
+    assert_eq!(browser.post("/login/another", &fields).await.location(), editor.login_path());
+    assert_eq!(browser.approve(&hers).await.status, StatusCode::FORBIDDEN);
+    let his = browser.sign_in(&editor, "bob").await;
+    assert_eq!(browser.approve(&hers).await.status, StatusCode::FORBIDDEN);
+    let (approved, success) = approve(&mut browser, &his, &mut editor).await;
+    assert_eq!(approved.status, StatusCode::SEE_OTHER, "{}", approved.body);
+    assert_eq!(success["user"]["email"], "bob@example.com");
 }

@@ -47,7 +47,7 @@ async fn a_foreign_page_gets_no_socket() {
 }
 
 #[tokio::test]
-async fn a_plain_get_is_told_to_upgrade_and_a_session_socket_that_it_is_too_early() {
+async fn a_plain_get_is_told_to_upgrade_and_an_unknown_purpose_is_refused() {
     let stack = Stack::start().await;
     let page = stack.browser().get("/ws").await;
     assert_eq!(page.status, StatusCode::UPGRADE_REQUIRED);
@@ -58,8 +58,8 @@ async fn a_plain_get_is_told_to_upgrade_and_a_session_socket_that_it_is_too_earl
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    let page = stack.browser().request(Method::GET, "/ws?for=session", &headers).await;
-    assert_eq!(page.status, StatusCode::NOT_IMPLEMENTED);
+    let page = stack.browser().request(Method::GET, "/ws?for=dancing", &headers).await;
+    assert_eq!(page.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+use vvs_auth::key::Keyring;
 use vvs_auth::peer::{Peers, Role};
 use vvs_mesh::launch::Launch;
 use vvs_mesh::pki;
@@ -41,8 +42,9 @@ pub(crate) async fn serve(options: Options) -> Result<(), Failure> {
     let identity = || Some(process.identity.clone());
     let ws = Listener { tcp: ws, tls: if options.tls { identity() } else { None } };
     let rpc = Listener { tcp: rpc, tls: identity() };
+    let keys = Keyring::parse(&Keyring::generate()?)?;
     let (peers, url, stop) = (launch.peers.clone(), launch.public_url.clone(), process.stop.clone());
-    launch.run(Role::Relay, stop, vvs_relay::serve(options.settings, ws, rpc, peers, url, process));
+    launch.run(Role::Relay, stop, vvs_relay::serve(options.settings, ws, rpc, peers, url, keys, process));
     let mut input = BufReader::new(tokio::io::stdin()).lines();
     while input.next_line().await?.is_some() {}
     Ok(())

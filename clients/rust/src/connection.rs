@@ -22,6 +22,7 @@ use tokio_util::either::Either;
 use vvs_proto::frame::{EditorFrame, RelayFrame, SUBPROTOCOL};
 
 use crate::error::Error;
+use crate::line::Purpose;
 use crate::server::Server;
 use crate::text::plain;
 
@@ -30,7 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// No frame of the protocol comes near it.
 const MAX_MESSAGE: usize = 64 * 1024;
 
-type Socket = Either<TcpStream, TlsStream<TcpStream>>;
+pub(crate) type Socket = Either<TcpStream, TlsStream<TcpStream>>;
 
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
@@ -47,10 +48,11 @@ pub(crate) enum Incoming {
 }
 
 impl Connection<Socket> {
-    pub(crate) async fn open(server: &Server, tls: Arc<ClientConfig>) -> Result<Self, Error> {
+    pub(crate) async fn open(server: &Server, purpose: Purpose, tls: Arc<ClientConfig>) -> Result<Self, Error> {
         let socket = dial(server, tls).await?;
         let not_vvs = |answer: String| Error::NotVvs { server: server.clone(), answer: plain(&answer, 200) };
-        let mut request = server.websocket().into_client_request().map_err(|cause| not_vvs(cause.to_string()))?;
+        let mut request =
+            server.websocket(purpose).into_client_request().map_err(|cause| not_vvs(cause.to_string()))?;
         request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         match tokio_tungstenite::client_async_with_config(request, socket, Some(config())).await {
             Ok((socket, _response)) => Ok(Self { socket }),
@@ -119,15 +121,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Says goodbye and waits a little for the answer. Without the wait, what the server sent last and nobody read would
     /// make the kernel reset the connection, and the server might lose what was sent to it last. No ping is answered any
-    /// more.
-    pub(crate) async fn close(mut self) {
+    /// more. Whether the answer came: then the server has read all that was sent before.
+    pub(crate) async fn close(mut self) -> bool {
         let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         let farewell = async {
-            if self.socket.close(Some(normal)).await.is_ok() {
-                while !matches!(self.socket.next().await, Some(Ok(Message::Close(_)) | Err(_)) | None) {}
+            self.socket.close(Some(normal)).await.ok()?;
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Close(_))) => return Some(()),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return None,
+                }
             }
         };
-        timeout(FAREWELL, farewell).await.ok();
+        timeout(FAREWELL, farewell).await.is_ok_and(|answer| answer.is_some())
     }
 }
 

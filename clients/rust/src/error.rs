@@ -1,4 +1,4 @@
-//! Why a login could not come to an end, what the person can do about it, and the exit code that says so to scripts.
+//! Why it did not work, what the person can do about it, and the exit code that says so to scripts.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,6 +19,8 @@ pub enum Error {
     CaFile { file: PathBuf, cause: String },
     #[error("TLS cannot be set up: {0}. This is a fault of this program; report it")]
     Tls(#[from] rustls::Error),
+    #[error("this is no device key, or none can be made here. Sign in again")]
+    Crypto,
     #[error("cannot reach {server}: {source}. Check that the server runs and that --server names it")]
     Unreachable { server: Server, source: io::Error },
     #[error("no trusted TLS connection to {server}: {cause}. If it has a private CA, give that with --ca-file")]
@@ -27,13 +29,23 @@ pub enum Error {
     NotVvs { server: Server, answer: String },
     #[error("{server} takes no sign-in right now (HTTP {status}). Try again {when}")]
     Busy { server: Server, status: u16, when: String },
-    #[error("the connection to {server} was lost. Check the network, then sign in again")]
+    #[error("{server} does not take this editor's device key ({answer}). Update the server, or ask who runs it")]
+    TooOld { server: Server, answer: String },
+    #[error("{server} refused this editor: {message}. Check that --server is the address that the server itself uses")]
+    Refused { server: Server, message: String },
+    #[error("{server} cannot say whether this editor is signed in: {message}. Try again in a minute")]
+    NotNow { server: Server, message: String },
+    #[error("`{0}` cannot be the name of a profile. Use up to 32 lower-case letters, digits, - and _")]
+    Profile(String),
+    #[error("the system's keyring cannot be used: {0}. Unlock it, or keep the credential in a file with --store file")]
+    Keyring(String),
+    #[error("the connection to {server} was lost. Check the network, then try again")]
     Lost { server: Server },
     #[error("{server} ended the connection ({code} {reason}). Update this editor, then sign in again")]
     Closed { server: Server, code: u16, reason: String },
     #[error(
-        "cannot store the credential in {dir}: {source}. Make room there or choose another folder with --state-dir, \
-         then sign in again",
+        "cannot keep the credential in {dir}: {source}. Make room there or choose another folder with --state-dir, \
+         then try again",
         dir = dir.display()
     )]
     Store { dir: PathBuf, source: io::Error },
@@ -46,12 +58,18 @@ impl Error {
             Self::Unreachable { .. }
             | Self::Untrusted { .. }
             | Self::NotVvs { .. }
+            | Self::TooOld { .. }
+            | Self::NotNow { .. }
             | Self::Busy { .. }
             | Self::Lost { .. } => 5,
             Self::Address(_)
             | Self::Cleartext(_)
             | Self::CaFile { .. }
             | Self::Tls(_)
+            | Self::Crypto
+            | Self::Refused { .. }
+            | Self::Profile(_)
+            | Self::Keyring(_)
             | Self::Closed { .. }
             | Self::Store { .. } => 1,
         }

@@ -1,33 +1,46 @@
-//! The reference editor as a library: it signs in through the browser and keeps the credential. It knows the server by
-//! its WebSocket alone, and speaks as a bare editor, one without a device key.
+//! The reference editor as a library: it signs in through the browser, keeps the credential, and holds a connection
+//! with it. It knows the server by its WebSocket alone.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), vvs_client::Error> {
-//! use std::io;
+//! use vvs_client::{Keep, Options, Outcome, Profile};
 //!
-//! let options = vvs_client::Options {
-//!     server: "http://127.0.0.1:8080".parse()?,
-//!     ca_file: None,
-//!     state_dir: ".vvs/editor".into(),
-//! };
-//! let mut terminal = vvs_client::Terminal::new(io::stderr(), false, true);
-//! let never = std::future::pending();
-//! let outcome = vvs_client::login(&options, never, |event| terminal.show(&event)).await?;
+//! let profile = Profile::new(".vvs/editor", "default", Keep::Anywhere)?;
+//! let options = Options::new("http://127.0.0.1:8080".parse()?, profile.clone());
+//! // What the person types, or `Input::Cancel`, goes into `person`.
+//! let (person, inputs) = tokio::sync::mpsc::channel(1);
+//! let mut terminal = vvs_client::Terminal::new(std::io::stderr(), false, true).asking(person);
+//! if let Outcome::SignedIn { .. } = vvs_client::login(&options, inputs, |event| terminal.show(&event)).await? {
+//!     let never = std::future::pending();
+//!     let _end = vvs_client::connect(&profile, None, never, |change| println!("{change:?}")).await?;
+//! }
 //! # Ok(()) }
 //! ```
 
 pub mod browser;
+mod chance;
 mod connection;
 mod credential;
 mod error;
+mod hand_back;
+mod key;
+mod line;
 mod login;
+mod profile;
+#[cfg(test)]
+mod script;
 mod server;
+mod session;
 mod terminal;
 mod text;
 mod tls;
+mod vault;
 
 pub use credential::Credential;
 pub use error::Error;
-pub use login::{Event, Options, Outcome, login};
+pub use key::{DeviceKey, Use};
+pub use login::{Event, Input, Options, Outcome, login};
+pub use profile::{DEFAULT, Keep, Place, Profile, Record};
 pub use server::{Link, Server};
+pub use session::{Change, End, SignedOut, Status, connect, logout, status};
 pub use terminal::Terminal;

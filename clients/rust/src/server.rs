@@ -7,6 +7,7 @@ use std::str::FromStr;
 use http::Uri;
 
 use crate::error::Error;
+use crate::line::Purpose;
 
 /// Scheme, host and port of a VVS server. Over plain http it is this machine: anything else does not parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +65,12 @@ impl Server {
     }
 
     /// Where editors connect.
-    pub(crate) fn websocket(&self) -> String {
-        self.to_string().replacen("http", "ws", 1) + "/ws"
+    pub(crate) fn websocket(&self, purpose: Purpose) -> String {
+        let path = match purpose {
+            Purpose::Login => "/ws",
+            Purpose::Session => "/ws?for=session",
+        };
+        self.to_string().replacen("http", "ws", 1) + path
     }
 
     fn is_this_machine(&self) -> bool {
@@ -96,7 +101,7 @@ impl FromStr for Server {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, Server};
+    use super::{Error, Purpose, Server};
 
     fn server(text: &str) -> Server {
         text.parse().unwrap()
@@ -112,7 +117,8 @@ mod tests {
             ("http://[::1]:8080", "http://[::1]:8080", "ws://[::1]:8080/ws"),
         ] {
             assert_eq!(server(text).to_string(), origin);
-            assert_eq!(server(text).websocket(), websocket);
+            assert_eq!(server(text).websocket(Purpose::Login), websocket);
+            assert_eq!(server(text).websocket(Purpose::Session), format!("{websocket}?for=session"));
         }
         assert_eq!(server("http://[::1]:8080").address(), ("::1", 8080));
     }

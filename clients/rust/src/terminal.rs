@@ -1,10 +1,14 @@
 //! Shows a login to a person at a terminal, or in a log. Decides nothing.
 
-use std::io::Write;
+use std::io::{BufRead as _, Write, stdin};
+use std::thread;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use vvs_proto::frame::Secret;
+
 use crate::browser;
-use crate::login::Event;
+use crate::login::{Event, Input};
 
 /// Where a login is shown.
 #[derive(Debug)]
@@ -15,18 +19,43 @@ pub struct Terminal<W> {
     /// There is a line with the time left, and the cursor is on it.
     counting: bool,
     minutes: u64,
+    /// Where the lines of standard input go, once a code is asked for.
+    asking: Option<mpsc::Sender<Input>>,
 }
 
 impl<W: Write> Terminal<W> {
     /// `live`: `out` is a terminal and can overwrite a line. `browser`: open the link as well.
     pub fn new(out: W, live: bool, browser: bool) -> Self {
-        Self { out, live, browser, counting: false, minutes: 0 }
+        Self { out, live, browser, counting: false, minutes: 0, asking: None }
+    }
+
+    /// Reads the code from standard input, and nothing before it is asked for: the rest belongs to others.
+    #[must_use]
+    pub fn asking(self, person: mpsc::Sender<Input>) -> Self {
+        Self { asking: Some(person), ..self }
     }
 
     pub fn show(&mut self, event: &Event) {
         match event {
             Event::Left(left) => self.count(*left),
-            Event::Notice(message) => self.line(&format!("The server says: {message}")),
+            Event::Notice(message) => self.line(message),
+            Event::Pending { link, attempts_left } => {
+                let by_link =
+                    if *link { "If the browser is on this machine, press its button. Otherwise type" } else { "Type" };
+                self.line(&format!(
+                    "\nApproved. {by_link} the code that the page shows, and Enter ({attempts_left} tries). \
+                     Give it to nobody.",
+                ));
+                self.read_codes();
+            }
+            Event::WrongCode { attempts_left } => {
+                self.line(&format!("That code is wrong. Tries left: {attempts_left}."));
+            }
+            Event::Stranger => self.line(
+                "\nWarning: a browser brought a code for a sign-in that was not started here, and it was not used. If \
+                 somebody sent you the link, they may be trying to get into your account. Approve nothing more.",
+            ),
+            Event::Resumed => self.line("Connected again. The link and the code are still good."),
             Event::Lost { retry_after } => {
                 let seconds = retry_after.as_secs_f32();
                 self.line(&format!("The connection is gone. Connecting again in {seconds:.1} s."));
@@ -73,6 +102,20 @@ impl<W: Write> Terminal<W> {
             self.line(&format!("Waiting for your approval in the browser, {minutes} min left"));
         }
         self.minutes = minutes;
+    }
+
+    fn read_codes(&mut self) {
+        let Some(person) = self.asking.take() else { return };
+        // A read of standard input cannot be called off, so that no runtime should wait for it.
+        thread::spawn(move || {
+            for line in stdin().lock().lines() {
+                let Ok(line) = line else { return };
+                let sent = line.trim().is_empty() || person.blocking_send(Input::Code(Secret::new(line))).is_ok();
+                if !sent {
+                    return;
+                }
+            }
+        });
     }
 
     fn line(&mut self, text: &str) {
@@ -135,7 +178,19 @@ mod tests {
         let events =
             [Event::Left(Duration::from_secs(61)), Event::Left(Duration::from_mins(1)), Event::Notice("hm".into())];
         let waiting = "\r\u{1b}[KWaiting for your approval in the browser";
-        let expected = format!("{waiting}, 1:01 left {waiting}, 1:00 left \r\u{1b}[KThe server says: hm\n");
+        let expected = format!("{waiting}, 1:01 left {waiting}, 1:00 left \r\u{1b}[Khm\n");
         assert_eq!(shown(true, &events), expected);
+    }
+
+    #[test]
+    fn a_code_is_asked_for_with_the_tries_left_and_a_strangers_link_is_a_warning() {
+        let pending = |link| Event::Pending { link, attempts_left: 5 };
+        let text = shown(false, &[pending(true), Event::WrongCode { attempts_left: 4 }]);
+        assert!(
+            text.contains("press its button") && text.contains("(5 tries)") && text.contains("Tries left: 4"),
+            "{text}"
+        );
+        assert!(!shown(false, &[pending(false)]).contains("button"));
+        assert!(shown(false, &[Event::Stranger]).contains("Warning"));
     }
 }

@@ -5,6 +5,8 @@ pub mod device;
 mod error;
 pub mod key;
 pub mod method;
+#[cfg(test)]
+mod mutation;
 pub mod peer;
 pub mod proof;
 pub mod token;

@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use vvs_client::{Options, Terminal};
+use vvs_client::{DEFAULT, Input, Keep, Options, Profile, Terminal};
 use vvs_runtime::stop;
 
 use crate::settings::Up;
@@ -43,9 +44,20 @@ async fn sign_in(
 ) -> Result<ExitCode, Error> {
     let url = &running.addresses.public_url;
     say(&format!("Serving on {url}; an editor now signs in.\n"))?;
-    let options = Options { server: url.to_string().parse()?, ca_file: None, state_dir };
-    let mut terminal = Terminal::new(io::stderr(), io::stderr().is_terminal(), true);
-    let outcome = vvs_client::login(&options, cancel.cancelled(), |event| terminal.show(&event)).await?;
+    // In a file: what the demo makes is all in one folder, and goes with it.
+    let profile = Profile::new(state_dir, DEFAULT, Keep::File)?;
+    let options = Options::new(url.to_string().parse()?, profile);
+    let (person, inputs) = mpsc::channel(1);
+    let mut terminal = Terminal::new(io::stderr(), io::stderr().is_terminal(), true).asking(person.clone());
+    let cancelling = async {
+        cancel.cancelled().await;
+        person.send(Input::Cancel).await.ok();
+        std::future::pending().await
+    };
+    let outcome = tokio::select! {
+        outcome = vvs_client::login(&options, inputs, |event| terminal.show(&event)) => outcome?,
+        never = cancelling => never,
+    };
     terminal.end();
     say(&format!("{outcome}"))?;
     Ok(ExitCode::from(outcome.exit_code()))

@@ -23,6 +23,10 @@ pub enum Error {
     Io(#[from] std::io::Error),
     #[error("the editor of the demo could not sign in: {0}")]
     Editor(#[from] vvs_client::Error),
+    #[error(transparent)]
+    Sessions(#[from] vvs_sessions::Error),
+    #[error(transparent)]
+    Time(#[from] time::error::Format),
     #[error("the {role} stopped: {cause}")]
     Role { role: vvs_auth::peer::Role, cause: String },
 }

@@ -40,6 +40,8 @@ pub fn report(error: &Error) -> ExitCode {
         | Error::Certificate(_)
         | Error::Io(_)
         | Error::Editor(_)
+        | Error::Sessions(_)
+        | Error::Time(_)
         | Error::Role { .. } => ExitCode::FAILURE,
     }
 }

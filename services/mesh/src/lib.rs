@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use vvs_runtime::{stop, telemetry};
 
-use crate::launch::Launch;
-use crate::settings::Pki;
+use crate::launch::{Launch, read_keys};
+use crate::settings::{Keys, Pki};
 
 mod demo;
 mod error;
@@ -33,6 +33,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Pki(pki) => make_certificates(&pki),
+        Command::Keys(keys) => rotate_keys(&keys),
         serving @ (Command::Up(_)
         | Command::Demo(_)
         | Command::Gateway(_)
@@ -59,7 +60,7 @@ async fn serve(mut command: Command) -> Result<ExitCode, Error> {
         Command::Web(single) => (&single.common.telemetry, "vvs-web"),
         Command::Relay(single) => (&single.common.telemetry, "vvs-relay"),
         Command::Sessions(single) => (&single.common.telemetry, "vvs-sessions"),
-        Command::Check(_) | Command::Pki(_) => return Ok(ExitCode::SUCCESS),
+        Command::Check(_) | Command::Pki(_) | Command::Keys(_) => return Ok(ExitCode::SUCCESS),
     };
     let bad = |cause: telemetry::Error| Error::Settings(vec![cause.to_string()]);
     let endpoint = settings.otlp_endpoint.as_deref();
@@ -80,7 +81,7 @@ async fn serve_role(command: Command) -> Result<ExitCode, Error> {
         Command::Web(single) => role::web(*single).await?,
         Command::Relay(single) => role::relay(*single).await?,
         Command::Sessions(single) => role::sessions(*single).await?,
-        Command::Check(_) | Command::Pki(_) => return Ok(ExitCode::SUCCESS),
+        Command::Check(_) | Command::Pki(_) | Command::Keys(_) => return Ok(ExitCode::SUCCESS),
     };
     print(&running.addresses.iter().map(|(name, address)| format!("{name} {address}")).collect::<Vec<_>>())?;
     let ready = async {
@@ -130,6 +131,17 @@ fn make_certificates(pki: &Pki) -> Result<ExitCode, Error> {
         lines.push("all certificates are there, and good for another 30 days".to_owned());
     }
     print(&lines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rotate_keys(keys: &Keys) -> Result<ExitCode, Error> {
+    keys.check()?;
+    let Keys::Rotate(sessions) = keys;
+    let keyring = read_keys(sessions.key_file.as_deref().unwrap_or("".as_ref()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let next = runtime.block_on(vvs_sessions::rotate_keys(sessions, &keyring))?;
+    let signs_at = time::OffsetDateTime::from(next.signs_at).format(&time::format_description::well_known::Rfc3339)?;
+    print(&[format!("{} signs from {signs_at}", next.kid)])?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -52,6 +52,19 @@ pub enum Command {
     /// Writes pki/ca.crt, pki/ca.key and pki/ROLE/tls.crt and tls.key for each role and for `backend` below the data
     /// directory. For one machine and for trying things; in production, let cert-manager or a SPIFFE helper write files.
     Pki(Pki),
+    /// Look after the keys that sign tokens
+    #[command(subcommand)]
+    Keys(Keys),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Keys {
+    /// Publish the next signing key now, instead of when the current one has had its time
+    ///
+    /// Works on the database, beside sessions processes that run: they publish the key at once and sign with it after
+    /// VVS_SESSIONS_KEY_LEAD. Nobody is signed out: the old key verifies until its last token is over. Prints the key's id
+    /// and when it begins to sign.
+    Rotate(Box<vvs_sessions::Settings>),
 }
 
 /// What every process has.
@@ -274,12 +287,29 @@ impl Choices for vvs_relay::Settings {
 
 impl Choices for vvs_sessions::Settings {
     fn check(&self, problems: &mut Problems, _public_url: Option<&Origin>) {
-        let what = "where users and sessions are kept, such as sqlite:/var/lib/vvs/sessions.db";
+        let what = "where users and sessions are kept, such as sqlite:/var/lib/vvs/sessions.db or \
+                    postgres://vvs:PASSWORD@db.internal/vvs";
         let url = self.database_url.as_ref();
         problems.missing(url, "VVS_SESSIONS_DATABASE_URL", "--sessions-database-url", what);
         let what = "the key that encrypts the signing keys: base64 of 32 random bytes in a file";
         problems.missing(self.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE", "--sessions-key-file", what);
-        check_key(self.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE (--sessions-key-file)", problems);
+        check_sessions(self, problems);
+    }
+}
+
+/// What is wrong with the choices that were made.
+fn check_sessions(sessions: &vvs_sessions::Settings, problems: &mut Problems) {
+    check_key(sessions.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE (--sessions-key-file)", problems);
+    sessions.problems().into_iter().for_each(|problem| problems.say(problem));
+}
+
+impl Keys {
+    /// Everything that is wrong with the settings.
+    pub fn check(&self) -> Result<(), Error> {
+        let Self::Rotate(sessions) = self;
+        let mut problems = Problems::default();
+        sessions.check(&mut problems, None);
+        problems.into_result()
     }
 }
 
@@ -335,7 +365,7 @@ impl Up {
         check_public_port(&self.gateway, &mut problems);
         check_key(self.web.key_file.as_ref(), "VVS_WEB_KEY_FILE (--web-key-file)", &mut problems);
         check_key(self.relay.key_file.as_ref(), "VVS_RELAY_KEY_FILE (--relay-key-file)", &mut problems);
-        check_key(self.sessions.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE (--sessions-key-file)", &mut problems);
+        check_sessions(&self.sessions, &mut problems);
         if self.web.identity.is_none() {
             let is_local = self.gateway.listen.ip().is_loopback()
                 && self.common.public_url.as_ref().is_none_or(Origin::is_loopback);

@@ -275,12 +275,12 @@ async fn pause(stop: &CancellationToken, tried: u32) -> bool {
 /// everyone comes back at once.
 pub(crate) fn backoff((first, most): (Duration, Duration), tried: u32) -> Duration {
     let longest = first.saturating_mul(1 << tried.min(16)).min(most);
-    longest - moment_within(longest / 2)
+    longest.saturating_sub(moment_within(longest / 2))
 }
 
 /// When an editor should try again what is not available.
 pub(crate) fn retry_after() -> Duration {
-    RETRY.0 + moment_within(RETRY.1 - RETRY.0)
+    RETRY.0 + moment_within(RETRY.1.saturating_sub(RETRY.0))
 }
 
 /// A random moment within a time, so that not everyone does the same at once.

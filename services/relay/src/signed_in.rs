@@ -30,6 +30,7 @@ const FAR: Duration = Duration::from_hours(366 * 24);
 
 /// What the socket has to do.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "they live for a moment, and most are frames")]
 pub(crate) enum Effect {
     Send(RelayFrame),
     Close(u16),

@@ -5,10 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
-use vvs_runtime::rpc::{ERROR_DOMAIN, status};
+use vvs_runtime::rpc::status;
 
-use crate::session::SessionId;
+use crate::id::SessionId;
 
 /// Why sessions does not start, or does not do what a caller asked for.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +15,22 @@ pub enum Error {
     #[error("VVS_SESSIONS_DATABASE_URL (--sessions-database-url) is not set")]
     NoDatabase,
     #[error(
-        "VVS_SESSIONS_DATABASE_URL (--sessions-database-url) must be sqlite:PATH: a file, and no parameters behind it"
+        "VVS_SESSIONS_DATABASE_URL (--sessions-database-url) must be sqlite:PATH, a file without parameters behind it, or \
+         postgres://USER:PASSWORD@HOST/DATABASE"
     )]
     DatabaseUrl,
+    #[error("VVS_SESSIONS_DATABASE_URL (--sessions-database-url) has a parameter that is not known: {0}")]
+    DatabaseParameter(String),
+    #[error(
+        "VVS_SESSIONS_DATABASE_URL (--sessions-database-url) leads off this machine and may fall back to no TLS: set \
+         sslmode=verify-full (and sslrootcert=FILE for a CA of your own), or sslmode=disable for a network that you trust"
+    )]
+    DatabaseInClear,
+    #[error(
+        "the database server of VVS_SESSIONS_DATABASE_URL (--sessions-database-url) cannot be used: {0}; is it running, \
+         reachable from here, and are user, password, database and sslmode right?"
+    )]
+    Server(#[source] sqlx::Error),
     #[error("the database file {path} cannot be opened for reading and writing: {source}; its directory must exist")]
     File { path: PathBuf, source: io::Error },
     #[error("the database has schema {found} and this program knows schemas up to {known}: run a newer program")]
@@ -42,10 +54,17 @@ pub enum Error {
     SessionUnknown(SessionId),
     #[error("session {0} has expired")]
     SessionExpired(SessionId),
+    #[error("session {0} has been revoked")]
+    SessionRevoked(SessionId),
+    /// The proof holds, and is another key's, or the session has no key.
+    #[error("session {0} is not bound to this key")]
+    KeyMismatch(SessionId),
+    #[error("the proof does not hold: {0}")]
+    BadProof(#[source] vvs_auth::Error),
+    #[error("number {0} of the feed is gone, or was never there")]
+    SequenceGone(u64),
     #[error("this request id made session {0}, for somebody else")]
     RequestClaimed(SessionId),
-    #[error("{0} is not implemented in this version")]
-    NotImplemented(&'static str),
     /// The database cannot be used now; nothing was changed. `kind` is what the metric calls it.
     #[error("the database is down ({kind}): {source}")]
     Database { kind: &'static str, source: sqlx::Error },
@@ -65,12 +84,18 @@ impl Error {
             Self::SessionUnknown(_) => (Code::NotFound, "SESSION_UNKNOWN"),
             Self::SessionExpired(_) => (Code::FailedPrecondition, "SESSION_EXPIRED"),
             Self::RequestClaimed(_) => (Code::AlreadyExists, "REQUEST_CLAIMED"),
-            Self::NotImplemented(_) => (Code::Unimplemented, "NOT_IMPLEMENTED"),
+            Self::SessionRevoked(_) => (Code::FailedPrecondition, "SESSION_REVOKED"),
+            Self::KeyMismatch(_) => (Code::PermissionDenied, "KEY_MISMATCH"),
+            Self::BadProof(_) => (Code::PermissionDenied, "BAD_PROOF"),
+            Self::SequenceGone(_) => (Code::OutOfRange, "SEQUENCE_GONE"),
             Self::Database { .. } => (Code::Unavailable, "DATABASE_DOWN"),
             Self::Corrupt(_)
             | Self::Crypto(_)
             | Self::NoDatabase
             | Self::DatabaseUrl
+            | Self::DatabaseParameter(_)
+            | Self::DatabaseInClear
+            | Self::Server(_)
             | Self::File { .. }
             | Self::NewerSchema { .. }
             | Self::Migrate(_)
@@ -91,15 +116,15 @@ impl From<Error> for Status {
         } else {
             tracing::info!(reason, detail = %error, "refused");
         }
-        if let Error::NotImplemented(_) = error {
-            return Self::with_error_details(
-                code,
-                error.to_string(),
-                ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []),
-            );
-        }
         let field = if let Error::Malformed { field } = error { Some(field) } else { None };
         status(code, reason, field)
+    }
+}
+
+impl Error {
+    /// The database did not answer in the time that a call has.
+    pub(crate) fn slow() -> Self {
+        Self::Database { kind: "slow", source: sqlx::Error::PoolTimedOut }
     }
 }
 
@@ -112,30 +137,58 @@ impl From<sqlx::Error> for Error {
     }
 }
 
+/// Characters of PostgreSQL's codes; SQLite's are shorter.
+const SQLSTATE: usize = 5;
+
+/// PostgreSQL, appendix A: a class is two characters.
+fn postgres(code: &str) -> Option<&'static str> {
+    match (code.get(..2)?, code) {
+        (_, "25006") => Some("read_only"),
+        (_, "53100") => Some("full"),
+        (_, "55P03" | "57014") => Some("locked"),
+        ("08" | "57", _) => Some("io"),
+        ("53", _) => Some("busy"),
+        // Two changes got into each other's way; both can be tried again.
+        ("40", _) => Some("conflict"),
+        ("28", _) | (_, "3D000") => Some("refused"),
+        ("58" | "XX", _) => Some("damaged"),
+        _ => None,
+    }
+}
+
+/// The primary result code is the low byte (SQLite, "Result and Error Codes").
+fn sqlite(code: &str) -> &'static str {
+    match code.parse::<i32>().map(|code| code & 0xff) {
+        Ok(5 | 6) => "locked",
+        Ok(8) => "read_only",
+        Ok(10) => "io",
+        Ok(11 | 26) => "damaged",
+        Ok(13) => "full",
+        Ok(14) => "missing",
+        _ => "other",
+    }
+}
+
 /// In one word, why the database cannot be used; `None` when it can and the fault is ours.
 fn kind(error: &sqlx::Error) -> Option<&'static str> {
     if let sqlx::Error::Database(answer) = error {
         if answer.kind() != sqlx::error::ErrorKind::Other {
             return None;
         }
-        // The primary result code is the low byte (SQLite, "Result and Error Codes").
-        let code = answer.code().and_then(|code| code.parse::<i32>().ok()).map(|code| code & 0xff);
-        return Some(match code {
-            Some(5 | 6) => "locked",
-            Some(8) => "read_only",
-            Some(10) => "io",
-            Some(11 | 26) => "damaged",
-            Some(13) => "full",
-            Some(14) => "missing",
-            _ => "other",
-        });
+        let code = answer.code()?;
+        return if code.len() == SQLSTATE { postgres(&code) } else { Some(sqlite(&code)) };
     }
     if matches!(error, sqlx::Error::PoolTimedOut) {
         return Some("busy");
     }
     let broken = matches!(
         error,
-        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed | sqlx::Error::BeginFailed
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::BeginFailed
     );
     broken.then_some("io")
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
-use tokio::time::MissedTickBehavior;
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -20,24 +19,29 @@ use vvs_runtime::Process;
 use vvs_runtime::http::{Limits, Listener};
 use vvs_runtime::origin::Origin;
 
-use crate::key::Keys;
+use crate::key::{Keys, Rotation};
 use crate::metric::Counts;
 use crate::rpc::Service;
 use crate::session::{Seconds, Terms};
-use crate::store::{SWEEP_BATCH, Store};
+use crate::store::Store;
+use crate::store::database::Place;
+use crate::upkeep::Upkeep;
 
+mod audit;
 mod error;
+mod id;
 mod key;
 mod metric;
 mod rpc;
 mod session;
 mod store;
+mod upkeep;
 
 pub use error::Error;
 
 /// No request of the contract comes near it.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
-const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
 /// Promised in the contract.
 const MAX_PENDING_TTL: Duration = Duration::from_mins(90);
 
@@ -49,20 +53,54 @@ pub struct Settings {
     /// Where other roles call sessions: gRPC over mutual TLS
     #[arg(id = "sessions-rpc-addr", long, env = "VVS_SESSIONS_RPC_ADDR", default_value = "127.0.0.1:50052")]
     pub rpc_addr: SocketAddr,
-    /// Where users, sessions and signing keys are kept: `sqlite:PATH`
+    /// Where users, sessions and signing keys are kept: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`; off
+    /// this machine with TLS that checks the server's certificate, unless `sslmode` says otherwise
     #[arg(id = "sessions-database-url", long, env = "VVS_SESSIONS_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
     /// File whose first line encrypts the signing keys in the database: base64 of 32 random bytes; a second line still
     /// decrypts
     #[arg(id = "sessions-key-file", long, env = "VVS_SESSIONS_KEY_FILE")]
     pub key_file: Option<PathBuf>,
+    /// How many connections to PostgreSQL are held at most; SQLite has one
+    #[arg(
+        id = "sessions-database-connections",
+        long,
+        env = "VVS_SESSIONS_DATABASE_CONNECTIONS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
+    pub database_connections: u32,
+    /// How long a token lives that is bound to a device key
+    #[arg(id = "sessions-token-ttl", long, env = "VVS_SESSIONS_TOKEN_TTL", default_value = "1h", value_parser = year)]
+    pub token_ttl: Duration,
+    /// How long a session with a device key lives without a refresh
+    #[arg(id = "sessions-idle-ttl", long, env = "VVS_SESSIONS_IDLE_TTL", default_value = "30d", value_parser = year)]
+    pub idle_ttl: Duration,
+    /// How long a session with a device key lives at most, however often it is refreshed
+    #[arg(id = "sessions-max-ttl", long, env = "VVS_SESSIONS_MAX_TTL", default_value = "365d", value_parser = year)]
+    pub max_ttl: Duration,
+    /// How long a signing key signs before the next one does
+    #[arg(
+        id = "sessions-key-rotation",
+        long,
+        env = "VVS_SESSIONS_KEY_ROTATION",
+        default_value = "30d",
+        value_parser = year
+    )]
+    pub key_rotation: Duration,
+    /// How long a signing key is published before it signs; shorter than the rotation
+    #[arg(id = "sessions-key-lead", long, env = "VVS_SESSIONS_KEY_LEAD", default_value = "1d", value_parser = year)]
+    pub key_lead: Duration,
+    /// How long the audit log is kept
+    #[arg(id = "sessions-audit-ttl", long, env = "VVS_SESSIONS_AUDIT_TTL", default_value = "90d", value_parser = decade)]
+    pub audit_ttl: Duration,
     /// How long a session without a device key lives, and its token
     #[arg(
         id = "sessions-bearer-ttl",
         long,
         env = "VVS_SESSIONS_BEARER_TTL",
         default_value = "30d",
-        value_parser = bearer_ttl
+        value_parser = year
     )]
     pub bearer_ttl: Duration,
     /// How long a session waits for its editor before it is swept; at most 90m
@@ -88,8 +126,12 @@ pub struct Settings {
     pub reflection: bool,
 }
 
-fn bearer_ttl(text: &str) -> Result<Duration, String> {
-    ttl(text, Duration::from_hours(365 * 24))
+fn year(text: &str) -> Result<Duration, String> {
+    ttl(text, DAY * 365)
+}
+
+fn decade(text: &str) -> Result<Duration, String> {
+    ttl(text, DAY * 3653)
 }
 
 fn pending_ttl(text: &str) -> Result<Duration, String> {
@@ -104,6 +146,67 @@ fn ttl(text: &str, max: Duration) -> Result<Duration, String> {
     Err(format!("must be from 1s to {}", humantime::format_duration(max)))
 }
 
+impl Settings {
+    /// What is wrong with them, as far as that can be seen without opening anything; a line each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(Err(cause)) = self.database_url.as_ref().map(|url| Place::parse(url.expose_secret())) {
+            problems.push(cause.to_string());
+        }
+        if self.key_lead >= self.key_rotation {
+            problems.push(
+                "VVS_SESSIONS_KEY_LEAD (--sessions-key-lead) must be shorter than VVS_SESSIONS_KEY_ROTATION \
+                 (--sessions-key-rotation)"
+                    .to_owned(),
+            );
+        }
+        problems
+    }
+
+    async fn open(&self) -> Result<Store, Error> {
+        let url = self.database_url.as_ref().ok_or(Error::NoDatabase)?;
+        Store::open(url.expose_secret(), self.database_connections).await
+    }
+
+    fn rotation(&self) -> Rotation {
+        Rotation { interval: seconds(self.key_rotation), lead: seconds(self.key_lead) }
+    }
+
+    fn terms(&self, public_url: &Origin) -> Terms {
+        Terms {
+            issuer: public_url.to_string(),
+            audience: self.audience.clone(),
+            token_ttl: seconds(self.token_ttl),
+            bearer_ttl: seconds(self.bearer_ttl),
+            idle_ttl: seconds(self.idle_ttl),
+            max_ttl: seconds(self.max_ttl),
+            pending_ttl: seconds(self.pending_ttl),
+        }
+    }
+}
+
+fn seconds(time: Duration) -> Seconds {
+    time.as_secs().cast_signed()
+}
+
+/// The next signing key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextKey {
+    pub kid: String,
+    /// From when on it signs.
+    pub signs_at: SystemTime,
+}
+
+/// Makes the next signing key, beside processes that serve: they publish it, and sign with it when its time has come. One
+/// that is waiting already is not replaced.
+pub async fn rotate_keys(settings: &Settings, keyring: &Keyring) -> Result<NextKey, Error> {
+    let now = clock();
+    let store = settings.open().await?;
+    let next = Keys::load(&store, keyring, settings.rotation(), now).await?.rotate(now).await?;
+    let signs_at = UNIX_EPOCH + Duration::from_secs(next.signs_at.unsigned_abs());
+    Ok(NextKey { kid: next.kid, signs_at })
+}
+
 /// Serves until the process stops. Returns early, with the reason, when the database or the keys cannot be used.
 pub async fn serve(
     settings: Settings,
@@ -113,22 +216,28 @@ pub async fn serve(
     keyring: Keyring,
     process: Process,
 ) -> Result<(), Error> {
-    let url = settings.database_url.ok_or(Error::NoDatabase)?;
-    let store = Store::open(url.expose_secret()).await?;
-    let keys = Keys::load(&store, &keyring, clock()).await?;
-    let terms = Terms {
-        issuer: public_url.to_string(),
-        audience: settings.audience,
-        bearer_ttl: settings.bearer_ttl.as_secs().cast_signed(),
-        pending_ttl: settings.pending_ttl.as_secs().cast_signed(),
-    };
+    // A server that does not come up is not waited for when nobody needs it any more.
+    let Some(store) = process.stop.run_until_cancelled(settings.open()).await else { return Ok(()) };
+    let store = store?;
+    let keys = Arc::new(Keys::load(&store, &keyring, settings.rotation(), clock()).await?);
+    let terms = settings.terms(&public_url);
     let counts = Counts::register(&process.metrics);
-
-    let sweeping = process.stop.run_until_cancelled(sweep(store.clone(), terms.clone(), counts.clone()));
+    let upkeep = Upkeep {
+        store: store.clone(),
+        terms: terms.clone(),
+        counts: counts.clone(),
+        keys: keys.clone(),
+        audit_ttl: seconds(settings.audit_ttl),
+    };
+    let background = process.stop.run_until_cancelled(async {
+        tokio::join!(upkeep.clone().clean(), upkeep.turn_keys(settings.key_lead), store.clone().follow());
+    });
     let (health, health_server) = health_reporter();
     health.set_serving::<SessionsServer<Service>>().await;
-    let service = SessionsServer::new(Service { store, keys, terms, counts });
-    let mut services = Routes::new(service.max_decoding_message_size(MAX_REQUEST_BYTES)).add_service(health_server);
+    let (stop, tasks) = (process.stop.clone(), process.tasks.clone());
+    let service = Service { store: store.clone(), keys, terms, counts, peers: peers.clone(), stop, tasks };
+    let service = SessionsServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let mut services = Routes::new(service).add_service(health_server);
     if settings.reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(vvs_proto::DESCRIPTORS)
@@ -142,7 +251,7 @@ pub async fn serve(
     let router = vvs_runtime::rpc::router(services, rpc::check(peers));
     let serving = process.server(Limits::default()).serve(listener, router);
     process.readiness.set(true);
-    tokio::join!(serving, sweeping, stopped(&process, health));
+    tokio::join!(serving, background, stopped(&process, health));
     Ok(())
 }
 
@@ -154,29 +263,6 @@ async fn stopped(process: &Process, mut health: HealthReporter) {
         health.set_service_status(name, ServingStatus::NotServing).await;
         // Ends the streams of those who watch, which would hold up the drain.
         health.clear_service_status(name).await;
-    }
-}
-
-/// Removes, now and every minute, the sessions that nobody activated.
-async fn sweep(store: Store, terms: Terms, counts: Counts) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = sweep_once(&store, &terms, &counts).await {
-            counts.failed(&error);
-            tracing::warn!(detail = %error, "pending sessions were not swept");
-        }
-    }
-}
-
-async fn sweep_once(store: &Store, terms: &Terms, counts: &Counts) -> Result<(), Error> {
-    loop {
-        let swept = store.sweep(terms, clock()).await?;
-        counts.swept.inc_by(swept);
-        if swept < SWEEP_BATCH.into() {
-            return Ok(());
-        }
     }
 }
 

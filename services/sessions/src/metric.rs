@@ -9,6 +9,8 @@ use crate::Error;
 pub(crate) struct Counts {
     pub(crate) created: Counter,
     pub(crate) activated: Counter,
+    pub(crate) refreshed: Counter,
+    pub(crate) revoked: Counter,
     pub(crate) swept: Counter,
     pub(crate) database_errors: Counters,
 }
@@ -18,6 +20,12 @@ impl Counts {
         let counts = Self::default();
         metrics.register("vvs_sessions_created", "Sessions made, pending at first", counts.created.clone());
         metrics.register("vvs_sessions_activated", "Sessions whose editor has its token", counts.activated.clone());
+        metrics.register(
+            "vvs_sessions_refreshed",
+            "Fresh tokens for a proof of the device key",
+            counts.refreshed.clone(),
+        );
+        metrics.register("vvs_sessions_revoked", "Sessions ended by somebody", counts.revoked.clone());
         metrics.register("vvs_sessions_swept", "Sessions that nobody activated in time", counts.swept.clone());
         metrics.register(
             "vvs_database_errors",

@@ -2,26 +2,37 @@
 //! between is the store's, the keys' and the session's business.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use prost_types::Timestamp;
-use secrecy::ExposeSecret as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::codegen::BoxStream;
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
+use vvs_auth::device::Thumbprint;
 use vvs_auth::method::authorize;
-use vvs_auth::peer::Peers;
+use vvs_auth::peer::{Peers, Role};
+use vvs_auth::proof::{self, Expected, Use};
 use vvs_proto::session as wire;
 use vvs_proto::session::sessions_server::Sessions;
+use vvs_runtime::http::Connection;
 use vvs_runtime::rpc::MethodCheck;
 
 use crate::Error;
+use crate::audit::{Entry, Event};
 use crate::clock;
+use crate::id::{SessionId, UserId};
 use crate::key::Keys;
 use crate::metric::Counts;
-use crate::session::{Approval, Device, Identity, Profile, Seconds, Session, SessionId, Terms};
-use crate::store::Store;
+use crate::session::{self, Session, Terms};
+use crate::store::{Cause, Store};
 
+mod feed;
+mod message;
 #[cfg(test)]
 mod tests;
+
+/// What a call takes at most, so that a database that does not answer is not waited for.
+const CALL_LIMIT: Duration = Duration::from_secs(4);
 
 /// Asks the method table.
 pub(crate) fn check(peers: Arc<Peers>) -> MethodCheck {
@@ -35,17 +46,140 @@ pub(crate) fn check(peers: Arc<Peers>) -> MethodCheck {
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) store: Store,
-    pub(crate) keys: Keys,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) terms: Terms,
     pub(crate) counts: Counts,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Service {
     async fn answer<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<Response<T>, Status> {
-        work.await.map(Response::new).map_err(|error| {
+        let done = tokio::time::timeout(CALL_LIMIT, work).await;
+        done.unwrap_or_else(|_elapsed| Err(Error::slow())).map(Response::new).map_err(|error| {
             self.counts.failed(&error);
             error.into()
         })
+    }
+
+    /// In which role the caller calls; the method table has let it in.
+    fn role(&self, extensions: &Extensions) -> Result<Role, Error> {
+        let connection = extensions.get::<Connection>();
+        let certificate = connection.and_then(|connection| connection.certificate.as_deref());
+        let peer = certificate.ok_or(vvs_auth::Error::Certificate).and_then(|leaf| self.peers.identify(leaf));
+        peer.map(|peer| peer.role).map_err(Error::NotAllowed)
+    }
+
+    fn sign(&self, session: &Session, now: session::Seconds) -> Result<wire::Token, Error> {
+        let claims = self.terms.claims(session, now)?;
+        Ok(message::token(&self.keys.sign(&claims)?, claims.exp))
+    }
+
+    /// Whose key a proof proves; what is refused is written down.
+    async fn prove(&self, compact: &str, expected: &Expected<'_>, entry: &Entry) -> Result<Thumbprint, Error> {
+        match proof::check(compact, expected) {
+            Ok(proof) => Ok(proof.key),
+            Err(cause) => {
+                self.record(entry.clone().because("BAD_PROOF")).await;
+                Err(Error::BadProof(cause))
+            }
+        }
+    }
+
+    /// Writes down what did not come to a change. The refusal stands without it.
+    async fn record(&self, entry: Entry) {
+        if let Err(error) = self.store.record(&entry, clock()).await {
+            self.counts.failed(&error);
+            tracing::warn!(detail = %error, event = entry.event.as_str(), "the audit log misses an entry");
+        }
+    }
+
+    async fn refresh(&self, request: wire::RefreshTokenRequest) -> Result<wire::RefreshTokenResponse, Error> {
+        let id: SessionId = request.session_id.parse()?;
+        let address = session::address(request.address)?;
+        let shown = Some(request.token.as_str()).filter(|token| !token.is_empty());
+        let uses = if shown.is_some() { [Use::Authenticate] } else { [Use::Refresh] };
+        let expected = Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &uses, token: shown };
+        let refused = Entry { session_id: id.as_str().to_owned(), ..Entry::new(Event::ProofRefused).from(&address) };
+        let key = self.prove(&request.proof, &expected, &refused).await?;
+        let now = clock();
+        let refreshed = match self.store.refresh(&id, &key, &address, &self.terms, now).await {
+            Err(Error::KeyMismatch(id)) => {
+                let session = self.store.session(&id).await?;
+                self.record(Entry::of(Event::ProofRefused, &session).from(&address).because("KEY_MISMATCH")).await;
+                return Err(Error::KeyMismatch(id));
+            }
+            done => done?,
+        };
+        self.counts.refreshed.inc();
+        if refreshed.activated {
+            self.counts.activated.inc();
+        }
+        let token = self.sign(&refreshed.session, now)?;
+        Ok(wire::RefreshTokenResponse { token: Some(token), session: Some(message::session(refreshed.session)) })
+    }
+
+    async fn revoke(&self, role: Role, request: wire::RevokeSessionRequest) -> Result<(), Error> {
+        let id: SessionId = request.session_id.parse()?;
+        let cause = Cause { reason: request.reason.parse()?, address: session::address(request.address)? };
+        let owner = Some(request.user_id.as_str()).filter(|user| !user.is_empty());
+        let owner = owner.map(str::parse::<UserId>).transpose()?;
+        let session = self.store.session(&id).await?;
+        if owner.is_some_and(|owner| owner != session.user) {
+            return Err(Error::SessionUnknown(id));
+        }
+        if let (Role::Relay, Some(key), Some(_)) = (role, &session.device.key, session.activated_at) {
+            let expected =
+                Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &[Use::Logout], token: None };
+            let refused = Entry::of(Event::ProofRefused, &session).from(&cause.address);
+            if self.prove(&request.proof, &expected, &refused).await? != key.thumbprint() {
+                self.record(refused.because("KEY_MISMATCH")).await;
+                return Err(Error::KeyMismatch(session.id));
+            }
+        }
+        let store = self.store.clone();
+        let revoked = self.finish(async move { store.revoke(&id, &cause, clock()).await }).await?;
+        self.counts.revoked.inc_by(revoked.into());
+        Ok(())
+    }
+
+    /// Does to its end what must not stop halfway between the commit and those who wait for it, whether the caller stays
+    /// or not.
+    async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.tasks.spawn(work).await.unwrap_or_else(|_panicked| Err(Error::slow()))
+    }
+
+    async fn audit(&self, role: Role, request: wire::RecordAuditRequest) -> Result<(), Error> {
+        let event = match (request.event(), role) {
+            (wire::AuditEvent::Denied, Role::Web) => Event::Denied,
+            (wire::AuditEvent::ProofRefused, Role::Relay) => Event::ProofRefused,
+            (wire::AuditEvent::Unspecified, _) => return Err(Error::Malformed { field: "event" }),
+            (wire::AuditEvent::Denied | wire::AuditEvent::ProofRefused, _) => {
+                let action = format!("record {}", request.event().as_str_name());
+                return Err(Error::NotAllowed(vvs_auth::Error::NotAllowed { peer: role.to_string(), action }));
+            }
+        };
+        let mut entry = Entry::new(event).from(&session::address(request.address)?);
+        entry.connection_id = session::connection_id(request.connection_id)?;
+        if !request.session_id.is_empty() {
+            request.session_id.parse::<SessionId>()?.as_str().clone_into(&mut entry.session_id);
+        }
+        if let Some(device) = request.device {
+            entry = entry.on(&message::device(device)?);
+        }
+        if let Some(identity) = request.identity {
+            let identity = message::identity(identity)?;
+            match self.store.user_of(&identity).await? {
+                Some(user) => user.as_str().clone_into(&mut entry.user_id),
+                // Somebody who never approved anything has no id of ours.
+                None => entry.reason = format!("by {} of {}", identity.subject, identity.provider),
+            }
+        }
+        self.store.record(&entry, clock()).await
     }
 }
 
@@ -56,16 +190,14 @@ impl Sessions for Service {
         request: Request<wire::CreateSessionRequest>,
     ) -> Result<Response<wire::CreateSessionResponse>, Status> {
         self.answer(async {
-            let approval = approval(request.into_inner())?;
+            let approval = message::approval(request.into_inner())?;
             let now = clock();
             let created = self.store.create(&approval, &self.terms, now).await?;
             if created.new {
                 self.counts.created.inc();
             }
-            let claims = self.terms.claims(&created.session, now)?;
-            let token = self.keys.sign(&claims)?.expose_secret().to_owned();
-            let token = wire::Token { token, expires_at: timestamp(claims.exp) };
-            Ok(wire::CreateSessionResponse { session: Some(shown(created.session)), token: Some(token) })
+            let token = self.sign(&created.session, now)?;
+            Ok(wire::CreateSessionResponse { session: Some(message::session(created.session)), token: Some(token) })
         })
         .await
     }
@@ -80,7 +212,7 @@ impl Sessions for Service {
             if activated.new {
                 self.counts.activated.inc();
             }
-            Ok(wire::ActivateSessionResponse { activated_at: timestamp(activated.at) })
+            Ok(wire::ActivateSessionResponse { activated_at: message::timestamp(activated.at) })
         })
         .await
     }
@@ -89,86 +221,95 @@ impl Sessions for Service {
         &self,
         _request: Request<wire::GetSigningKeysRequest>,
     ) -> Result<Response<wire::GetSigningKeysResponse>, Status> {
-        Ok(Response::new(wire::GetSigningKeysResponse { jwks: self.keys.jwks().to_owned() }))
+        Ok(Response::new(wire::GetSigningKeysResponse { jwks: self.keys.jwks().to_string() }))
     }
 
     async fn refresh_token(
         &self,
-        _request: Request<wire::RefreshTokenRequest>,
+        request: Request<wire::RefreshTokenRequest>,
     ) -> Result<Response<wire::RefreshTokenResponse>, Status> {
-        Err(Error::NotImplemented("RefreshToken").into())
+        self.answer(self.refresh(request.into_inner())).await
     }
 
     async fn get_session(
         &self,
-        _request: Request<wire::GetSessionRequest>,
+        request: Request<wire::GetSessionRequest>,
     ) -> Result<Response<wire::GetSessionResponse>, Status> {
-        Err(Error::NotImplemented("GetSession").into())
+        self.answer(async {
+            let session = self.store.session(&request.into_inner().session_id.parse()?).await?;
+            self.terms.check_live(&session, clock())?;
+            Ok(wire::GetSessionResponse { session: Some(message::session(session)) })
+        })
+        .await
     }
 
     async fn list_sessions(
         &self,
-        _request: Request<wire::ListSessionsRequest>,
+        request: Request<wire::ListSessionsRequest>,
     ) -> Result<Response<wire::ListSessionsResponse>, Status> {
-        Err(Error::NotImplemented("ListSessions").into())
+        self.answer(async {
+            let request = request.into_inner();
+            let user = match request.identity {
+                None => Some(request.user_id.parse()?),
+                Some(identity) if request.user_id.is_empty() => {
+                    self.store.user_of(&message::identity(identity)?).await?
+                }
+                Some(_) => return Err(Error::Malformed { field: "user_id" }),
+            };
+            let Some(user) = user else { return Ok(wire::ListSessionsResponse::default()) };
+            let sessions = self.store.sessions_of(&user, clock()).await?;
+            Ok(wire::ListSessionsResponse { sessions: sessions.into_iter().map(message::session).collect() })
+        })
+        .await
     }
 
     async fn revoke_session(
         &self,
-        _request: Request<wire::RevokeSessionRequest>,
+        request: Request<wire::RevokeSessionRequest>,
     ) -> Result<Response<wire::RevokeSessionResponse>, Status> {
-        Err(Error::NotImplemented("RevokeSession").into())
+        let role = self.role(request.extensions());
+        self.answer(async {
+            self.revoke(role?, request.into_inner()).await?;
+            Ok(wire::RevokeSessionResponse {})
+        })
+        .await
     }
 
     async fn revoke_user_sessions(
         &self,
-        _request: Request<wire::RevokeUserSessionsRequest>,
+        request: Request<wire::RevokeUserSessionsRequest>,
     ) -> Result<Response<wire::RevokeUserSessionsResponse>, Status> {
-        Err(Error::NotImplemented("RevokeUserSessions").into())
+        self.answer(async {
+            let request = request.into_inner();
+            let user: UserId = request.user_id.parse()?;
+            let cause = Cause { reason: request.reason.parse()?, address: session::address(request.address)? };
+            let store = self.store.clone();
+            let revoked = self.finish(async move { store.revoke_user(&user, &cause, clock()).await }).await?;
+            self.counts.revoked.inc_by(revoked.into());
+            Ok(wire::RevokeUserSessionsResponse { revoked })
+        })
+        .await
+    }
+
+    async fn record_audit(
+        &self,
+        request: Request<wire::RecordAuditRequest>,
+    ) -> Result<Response<wire::RecordAuditResponse>, Status> {
+        let role = self.role(request.extensions());
+        self.answer(async {
+            self.audit(role?, request.into_inner()).await?;
+            Ok(wire::RecordAuditResponse {})
+        })
+        .await
     }
 
     type WatchRevocationsStream = BoxStream<wire::WatchRevocationsResponse>;
 
     async fn watch_revocations(
         &self,
-        _request: Request<wire::WatchRevocationsRequest>,
+        request: Request<wire::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        Err(Error::NotImplemented("WatchRevocations").into())
+        let after = request.into_inner().after_sequence;
+        self.answer(feed::watch(&self.store, self.counts.clone(), self.stop.clone(), after)).await
     }
-}
-
-fn approval(request: wire::CreateSessionRequest) -> Result<Approval, Error> {
-    let identity = request.identity.ok_or(Error::Malformed { field: "identity" })?;
-    let device = request.device.unwrap_or_default();
-    if !device.jwk.is_empty() {
-        // A session that is bound to a key must not become one that is not.
-        return Err(Error::Malformed { field: "device.jwk" });
-    }
-    let profile = Profile::new(identity.email, identity.name, identity.avatar_url)?;
-    Approval::new(
-        request.request_id.parse()?,
-        Identity::new(identity.provider, identity.subject, identity.provider_session, profile)?,
-        Device::new(device.name, device.os, device.app)?,
-        request.address,
-    )
-}
-
-fn shown(session: Session) -> wire::Session {
-    let Session { id, user, profile, device, .. } = session;
-    let Profile { email, name, avatar_url } = profile;
-    wire::Session {
-        id: id.as_str().to_owned(),
-        user: Some(wire::User { id: user.as_str().to_owned(), email, name, avatar_url }),
-        device: Some(wire::Device { name: device.name, os: device.os, app: device.app, jwk: String::new() }),
-        created_at: timestamp(session.created_at),
-        activated_at: session.activated_at.and_then(timestamp),
-        refreshed_at: timestamp(session.refreshed_at),
-        expires_at: timestamp(session.expires_at),
-        address: session.address,
-    }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "as the generated messages want it")]
-fn timestamp(seconds: Seconds) -> Option<Timestamp> {
-    Some(Timestamp { seconds, nanos: 0 })
 }

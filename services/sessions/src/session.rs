@@ -1,13 +1,11 @@
 //! What a user and a session are, how long they live, and what a token says about them. Knows no clock, no database and
 //! no wire.
 
-use std::fmt;
-use std::str::FromStr;
-
-use uuid::Uuid;
-use vvs_auth::token::{Claims, random_id};
+use vvs_auth::device::DeviceKey;
+use vvs_auth::token::{Claims, Confirmation, random_id};
 
 use crate::Error;
+use crate::id::{RequestId, SessionId, UserId};
 
 /// Characters of a provider's or a device's own words.
 const SHORT: usize = 255;
@@ -15,92 +13,14 @@ const SHORT: usize = 255;
 const EMAIL: usize = 320;
 /// Characters of a URL.
 const URL: usize = 2048;
-/// Characters of an IP address, with room for a scope.
+/// Characters of an IP address, with room for a scope; and of a connection id.
 const ADDRESS: usize = 64;
 
 /// Seconds since 1970, as in a token (RFC 7519, section 2).
 pub(crate) type Seconds = i64;
 
-/// Names an approval; whoever repeats it means the same session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RequestId(String);
-
-impl RequestId {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for RequestId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let id = Uuid::try_parse(text).map_err(|_cause| Error::Malformed { field: "request_id" })?;
-        // A UUID has several spellings, and all of them must name the same session.
-        Ok(Self(id.hyphenated().to_string()))
-    }
-}
-
-/// Our id of a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UserId(String);
-
-impl UserId {
-    pub(crate) fn mint() -> Result<Self, Error> {
-        Ok(Self(format!("usr_{}", random_id()?)))
-    }
-
-    /// An id that was minted before.
-    pub(crate) fn known(text: String) -> Self {
-        Self(text)
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The `sid` of a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionId(String);
-
-impl SessionId {
-    pub(crate) fn mint() -> Result<Self, Error> {
-        Ok(Self(format!("ses_{}", random_id()?)))
-    }
-
-    /// An id that was minted before.
-    pub(crate) fn known(text: String) -> Self {
-        Self(text)
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for SessionId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let letters = text.strip_prefix("ses_").filter(|rest| (1..=SHORT).contains(&rest.len()));
-        match letters {
-            Some(rest) if rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) => {
-                Ok(Self(text.to_owned()))
-            }
-            _ => Err(Error::Malformed { field: "session_id" }),
-        }
-    }
-}
-
 /// What is known of a person, all of it from the provider's last word.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Profile {
     pub(crate) email: Option<String>,
     pub(crate) name: Option<String>,
@@ -142,21 +62,32 @@ impl Identity {
     }
 }
 
-/// An editor in its own words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An editor in its own words, and the key that it proves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Device {
     pub(crate) name: String,
     pub(crate) os: String,
     pub(crate) app: String,
+    /// Without one the session has bearer tokens.
+    pub(crate) key: Option<DeviceKey>,
 }
 
 impl Device {
-    pub(crate) fn new(name: String, os: String, app: String) -> Result<Self, Error> {
+    /// `jwk` is empty for a device without a key.
+    pub(crate) fn new(name: String, os: String, app: String, jwk: &str) -> Result<Self, Error> {
+        let key = Some(jwk).filter(|jwk| !jwk.is_empty()).map(DeviceKey::from_json).transpose();
         Ok(Self {
             name: text("device.name", name, SHORT)?,
             os: text("device.os", os, SHORT)?,
             app: text("device.app", app, SHORT)?,
+            key: key.map_err(|_cause| Error::Malformed { field: "device.jwk" })?,
         })
+    }
+
+    /// What a person reads of it in a log.
+    pub(crate) fn describe(&self) -> String {
+        let words = [&self.name, &self.os, &self.app].map(String::as_str);
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -168,17 +99,18 @@ pub(crate) struct Approval {
     pub(crate) device: Device,
     /// Where the browser was that approved.
     pub(crate) address: String,
+    /// The login that was approved; empty when nobody says.
+    pub(crate) connection_id: String,
 }
 
-impl Approval {
-    pub(crate) fn new(
-        request_id: RequestId,
-        identity: Identity,
-        device: Device,
-        address: String,
-    ) -> Result<Self, Error> {
-        Ok(Self { request_id, identity, device, address: text("address", address, ADDRESS)? })
-    }
+/// An address that a caller names.
+pub(crate) fn address(value: String) -> Result<String, Error> {
+    text("address", value, ADDRESS)
+}
+
+/// The id of a login, which relays mint.
+pub(crate) fn connection_id(value: String) -> Result<String, Error> {
+    text("connection_id", value, ADDRESS)
 }
 
 /// One signed-in editor install. Pending until it is activated.
@@ -188,11 +120,16 @@ pub(crate) struct Session {
     pub(crate) user: UserId,
     pub(crate) profile: Profile,
     pub(crate) device: Device,
+    /// Where it was last refreshed from, or approved from.
     pub(crate) address: String,
+    pub(crate) connection_id: String,
     pub(crate) created_at: Seconds,
     pub(crate) activated_at: Option<Seconds>,
     pub(crate) refreshed_at: Seconds,
     pub(crate) expires_at: Seconds,
+    pub(crate) revoked_at: Option<Seconds>,
+    /// The latest `exp` of any token that was signed for it.
+    pub(crate) tokens_expire_at: Seconds,
 }
 
 /// How long things live and for whom tokens are signed.
@@ -201,8 +138,14 @@ pub(crate) struct Terms {
     /// The public origin.
     pub(crate) issuer: String,
     pub(crate) audience: String,
+    /// Of a token that is good only with its device key.
+    pub(crate) token_ttl: Seconds,
     /// Of a session without a device key, and of its token.
     pub(crate) bearer_ttl: Seconds,
+    /// Of a session with a device key, from its last refresh.
+    pub(crate) idle_ttl: Seconds,
+    /// Of a session with a device key, from its approval.
+    pub(crate) max_ttl: Seconds,
     /// Of a session that nobody activates.
     pub(crate) pending_ttl: Seconds,
 }
@@ -213,16 +156,41 @@ impl Terms {
         now.saturating_sub(self.pending_ttl)
     }
 
-    /// When a bearer session ends that is made now.
-    pub(crate) fn expiry(&self, now: Seconds) -> Seconds {
-        now.saturating_add(self.bearer_ttl)
+    /// When a session ends that was approved at `created_at` and gets a token now.
+    pub(crate) fn session_end(&self, device: &Device, created_at: Seconds, now: Seconds) -> Seconds {
+        if device.key.is_none() {
+            return created_at.saturating_add(self.bearer_ttl);
+        }
+        now.saturating_add(self.idle_ttl).min(created_at.saturating_add(self.max_ttl))
     }
 
-    /// What a token signed now says of a bearer session. It never outlives the session, however often it is asked for.
-    pub(crate) fn claims(&self, session: &Session, now: Seconds) -> Result<Claims, Error> {
+    /// When a token ends that is signed now: never after its session.
+    pub(crate) fn token_end(&self, device: &Device, session_end: Seconds, now: Seconds) -> Seconds {
+        let ttl = if device.key.is_some() { self.token_ttl } else { self.bearer_ttl };
+        now.saturating_add(ttl).min(session_end)
+    }
+
+    /// Whether nobody activated it in time, be it swept or not.
+    pub(crate) fn is_stale(&self, session: &Session, now: Seconds) -> bool {
+        session.activated_at.is_none() && session.created_at <= self.pending_since(now)
+    }
+
+    /// Refuses a session that is over.
+    pub(crate) fn check_live(&self, session: &Session, now: Seconds) -> Result<(), Error> {
+        if session.revoked_at.is_some() {
+            return Err(Error::SessionRevoked(session.id.clone()));
+        }
         if session.expires_at <= now {
             return Err(Error::SessionExpired(session.id.clone()));
         }
+        if self.is_stale(session, now) {
+            return Err(Error::SessionUnknown(session.id.clone()));
+        }
+        Ok(())
+    }
+
+    /// What a token signed now says of a session.
+    pub(crate) fn claims(&self, session: &Session, now: Seconds) -> Result<Claims, Error> {
         Ok(Claims {
             iss: self.issuer.clone(),
             sub: session.user.as_str().to_owned(),
@@ -230,8 +198,10 @@ impl Terms {
             sid: session.id.as_str().to_owned(),
             jti: random_id()?,
             iat: now,
-            exp: self.expiry(now).min(session.expires_at),
+            exp: self.token_end(&session.device, session.expires_at, now),
             sxp: session.expires_at,
+            cnf: session.device.key.as_ref().map(|key| Confirmation { jkt: key.thumbprint() }),
+            pending: session.activated_at.is_none(),
         })
     }
 }
@@ -257,48 +227,75 @@ fn optional(field: &'static str, value: Option<String>, max: usize) -> Result<Op
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_spelling_of_a_request_id_is_the_same_one() {
-        let read = |text: &str| text.parse::<RequestId>().unwrap();
-        let one = read("2f1c6d0e-9f64-4a39-9a57-0c7c9f0d8b11");
-        assert_eq!(read("2F1C6D0E-9F64-4A39-9A57-0C7C9F0D8B11"), one);
-        assert_eq!(read("2f1c6d0e9f644a399a570c7c9f0d8b11"), one);
-        for bad in ["", "1", "2f1c6d0e-9f64-4a39-9a57-0c7c9f0d8b1", "usr_2f1c6d0e"] {
-            assert!(bad.parse::<RequestId>().is_err(), "{bad} was taken");
+    const KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
+
+    fn terms() -> Terms {
+        Terms {
+            issuer: "i".into(),
+            audience: "a".into(),
+            token_ttl: 10,
+            bearer_ttl: 100,
+            idle_ttl: 50,
+            max_ttl: 120,
+            pending_ttl: 20,
         }
     }
 
-    #[test]
-    fn a_session_id_is_only_what_we_mint() {
-        let minted = SessionId::mint().unwrap();
-        assert_eq!(minted.as_str().parse::<SessionId>().unwrap(), minted);
-        assert_ne!(SessionId::mint().unwrap(), minted);
-        for bad in ["", "ses_", "usr_abc", "ses_a b", "ses_a\0", "SES_abc"] {
-            assert!(bad.parse::<SessionId>().is_err(), "{bad:?} was taken");
-        }
-        assert!(format!("ses_{}", "a".repeat(256)).parse::<SessionId>().is_err());
-    }
-
-    #[test]
-    fn a_token_never_outlives_its_session() {
-        let terms = Terms { issuer: "i".into(), audience: "a".into(), bearer_ttl: 100, pending_ttl: 10 };
-        let session = Session {
+    fn session(device: Device) -> Session {
+        Session {
             id: SessionId::mint().unwrap(),
             user: UserId::mint().unwrap(),
-            profile: Profile { email: None, name: None, avatar_url: None },
-            device: Device { name: String::new(), os: String::new(), app: String::new() },
+            profile: Profile::default(),
             address: String::new(),
+            connection_id: String::new(),
             created_at: 1000,
             activated_at: None,
             refreshed_at: 1000,
-            expires_at: terms.expiry(1000),
-        };
-        let first = terms.claims(&session, 1000).unwrap();
-        assert_eq!((first.iat, first.exp, first.sxp), (1000, 1100, 1100));
-        let again = terms.claims(&session, 1099).unwrap();
+            expires_at: terms().session_end(&device, 1000, 1000),
+            revoked_at: None,
+            tokens_expire_at: 0,
+            device,
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_never_outlives_its_session() {
+        let session = session(Device::default());
+        let first = terms().claims(&session, 1000).unwrap();
+        assert_eq!((first.iat, first.exp, first.sxp, first.cnf), (1000, 1100, 1100, None));
+        let again = terms().claims(&session, 1099).unwrap();
         assert_eq!((again.iat, again.exp, again.sxp), (1099, 1100, 1100));
         assert_ne!(first.jti, again.jti);
-        assert!(matches!(terms.claims(&session, 1100), Err(Error::SessionExpired(_))));
+    }
+
+    #[test]
+    fn a_token_of_a_device_key_is_short_and_names_the_key() {
+        let device = Device::new(String::new(), String::new(), String::new(), KEY).unwrap();
+        let thumbprint = device.key.as_ref().unwrap().thumbprint();
+        let claims = terms().claims(&session(device), 1000).unwrap();
+        assert_eq!((claims.exp, claims.sxp), (1010, 1050));
+        assert_eq!(claims.cnf.unwrap().jkt, thumbprint);
+    }
+
+    #[test]
+    fn a_session_lasts_while_it_is_used_and_never_beyond_its_last_day() {
+        let device = Device::new(String::new(), String::new(), String::new(), KEY).unwrap();
+        let end = |now| terms().session_end(&device, 1000, now);
+        assert_eq!([end(1000), end(1040), end(1070), end(1119)], [1050, 1090, 1120, 1120]);
+        assert_eq!(terms().token_end(&device, 1120, 1119), 1120);
+        assert_eq!(terms().session_end(&Device::default(), 1000, 1090), 1100, "a bearer session was prolonged");
+    }
+
+    #[test]
+    fn a_session_that_is_over_says_why() {
+        let session = session(Device::default());
+        assert!(terms().check_live(&session, 1019).is_ok());
+        assert!(matches!(terms().check_live(&session, 1020), Err(Error::SessionUnknown(_))));
+        let active = Session { activated_at: Some(1001), ..session };
+        assert!(terms().check_live(&active, 1099).is_ok());
+        assert!(matches!(terms().check_live(&active, 1100), Err(Error::SessionExpired(_))));
+        let revoked = Session { revoked_at: Some(1002), ..active };
+        assert!(matches!(terms().check_live(&revoked, 1100), Err(Error::SessionRevoked(_))));
     }
 
     #[test]

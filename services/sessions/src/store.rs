@@ -1,34 +1,32 @@
-//! The database: users, sessions, sealed signing keys. Every change is one transaction that begins with a write, so that
-//! it waits for its turn instead of failing halfway. Knows no key, no token and no wire.
+//! The database: users, sessions, revocations, sealed signing keys, the audit log. Every change is one transaction that
+//! begins with a write, so that it waits for its turn instead of failing halfway. One set of queries is for SQLite and for
+//! PostgreSQL. Knows no key, no token and no wire.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
+use sqlx::any::AnyRow;
+use sqlx::{Any, AnyConnection, AnyPool, Row as _, Transaction};
+use tokio::sync::watch;
+use vvs_auth::device::{DeviceKey, Thumbprint};
 
 use crate::Error;
-use crate::key::SealedKey;
-use crate::session::{Approval, Device, Profile, Seconds, Session, SessionId, Terms, UserId};
+use crate::audit::{Entry, Event};
+use crate::id::{SessionId, UserId};
+use crate::session::{Approval, Device, Profile, Seconds, Session, Terms};
 
+mod audit;
+pub(crate) mod database;
+mod feed;
+mod key;
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// How long a call waits for others to be done with the database: once for its turn in this process, once for other
-/// processes.
-const WAIT: Duration = Duration::from_secs(2);
-/// Rows that one statement sweeps, so that it does not keep callers waiting.
-pub(crate) const SWEEP_BATCH: u32 = 500;
+pub(crate) use feed::{Cause, Revocation};
 
-/// Version, name and text of each migration.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "sessions", include_str!("../migrations/0001_sessions.sql"))];
+/// Rows that one change cleans up, so that it does not keep callers waiting.
+pub(crate) const BATCH: u32 = 100;
+/// More sessions of one user than anybody looks at.
+const MAX_LISTED: u32 = 1000;
+
+type Change = Transaction<'static, Any>;
 
 /// A session as the store has it after `create`.
 #[derive(Debug)]
@@ -46,174 +44,273 @@ pub(crate) struct Activated {
     pub(crate) new: bool,
 }
 
+/// A session after a refresh.
+#[derive(Debug)]
+pub(crate) struct Refreshed {
+    pub(crate) session: Session,
+    /// Whether it was pending until now.
+    pub(crate) activated: bool,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    pool: SqlitePool,
+    pool: AnyPool,
+    place: database::Place,
+    /// Marked when there may be something new in the feed.
+    revoked: watch::Sender<()>,
+}
+
+macro_rules! select_session {
+    ($rest:literal) => {
+        concat!(
+            "SELECT sessions.*, users.email, users.name, users.avatar_url
+             FROM sessions JOIN users ON users.id = sessions.user_id WHERE ",
+            $rest
+        )
+    };
 }
 
 impl Store {
-    /// The one connection, to put it into a bad state.
+    /// Its connections, to put one into a bad state.
     #[cfg(test)]
-    pub(crate) fn pool(&self) -> &SqlitePool {
+    pub(crate) fn pool(&self) -> &AnyPool {
         &self.pool
-    }
-
-    /// Opens the database and brings its schema up to date. A missing file is made, for its owner only; SQLite gives its
-    /// own files beside it the same mode.
-    pub(crate) async fn open(url: &str) -> Result<Self, Error> {
-        let path = file(url)?;
-        OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| Error::File { path: path.clone(), source })?;
-        let store = Self { pool: pool(&path, options(&path)).await? };
-        store.migrate().await?;
-        Ok(store)
-    }
-
-    async fn migrate(&self) -> Result<(), Error> {
-        let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
-            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-        });
-        let known = MIGRATIONS.iter().map(|migration| migration.0).max().unwrap_or_default();
-        let outcome = Migrator::with_migrations(migrations.collect()).run(&self.pool).await;
-        if let Err(MigrateError::VersionMissing(found)) = outcome
-            && found > known
-        {
-            return Err(Error::NewerSchema { found, known });
-        }
-        outcome.map_err(Error::Migrate)
     }
 
     /// The session of this approval: the one that its request id has made before, or a new one.
     pub(crate) async fn create(&self, approval: &Approval, terms: &Terms, now: Seconds) -> Result<Created, Error> {
-        let Approval { request_id, identity, device, address } = approval;
+        let created = self.find_or_create(approval, terms, now).await?;
+        if created.session.revoked_at.is_none() && terms.is_stale(&created.session, now) {
+            // The sweep has yet to find it; it is over all the same.
+            self.sweep_session(&created.session.id, now).await?;
+            return self.find_or_create(approval, terms, now).await;
+        }
+        terms.check_live(&created.session, now)?;
+        Ok(created)
+    }
+
+    async fn find_or_create(&self, approval: &Approval, terms: &Terms, now: Seconds) -> Result<Created, Error> {
         let mut change = self.pool.begin().await?;
-        let user: String = sqlx::query_scalar(
-            "INSERT INTO users (id, provider, subject, email, name, avatar_url, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (provider, subject)
-             DO UPDATE SET email = excluded.email, name = excluded.name, avatar_url = excluded.avatar_url
-             RETURNING id",
-        )
-        .bind(UserId::mint()?.as_str())
-        .bind(&identity.provider)
-        .bind(&identity.subject)
-        .bind(&identity.profile.email)
-        .bind(&identity.profile.name)
-        .bind(&identity.profile.avatar_url)
-        .bind(now)
-        .fetch_one(&mut *change)
-        .await?;
-        // One that the sweep has yet to find is over all the same.
-        sqlx::query("DELETE FROM sessions WHERE request_id = $1 AND activated_at IS NULL AND created_at <= $2")
-            .bind(request_id.as_str())
-            .bind(terms.pending_since(now))
-            .execute(&mut *change)
+        let user = note_user(&mut change, approval, now).await?;
+        let new = insert_session(&mut change, approval, &user, terms, now).await?;
+        let row = sqlx::query(select_session!("request_id = $1"))
+            .bind(approval.request_id.as_str())
+            .fetch_one(&mut *change)
             .await?;
-        let inserted = sqlx::query(
-            "INSERT INTO sessions (id, request_id, user_id, provider_session, device_name, device_os, device_app, address,
-                                   created_at, refreshed_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-             ON CONFLICT (request_id) DO NOTHING",
-        )
-        .bind(SessionId::mint()?.as_str())
-        .bind(request_id.as_str())
-        .bind(&user)
-        .bind(&identity.provider_session)
-        .bind(&device.name)
-        .bind(&device.os)
-        .bind(&device.app)
-        .bind(address)
-        .bind(now)
-        .bind(now)
-        .bind(terms.expiry(now))
-        .execute(&mut *change)
-        .await?;
-        let row = sqlx::query(
-            "SELECT sessions.*, users.email, users.name, users.avatar_url
-             FROM sessions JOIN users ON users.id = sessions.user_id WHERE request_id = $1",
-        )
-        .bind(request_id.as_str())
-        .fetch_one(&mut *change)
-        .await?;
         let session = session(&row)?;
-        if session.user.as_str() != user {
+        if session.user != user || session.device.key != approval.device.key {
             // The transaction goes with it, and what it has noted of the other user.
             return Err(Error::RequestClaimed(session.id));
         }
-        change.commit().await?;
-        Ok(Created { session, new: inserted.rows_affected() == 1 })
+        if new {
+            let entry = |event| Entry::of(event, &session).from(&approval.address);
+            let entries = [entry(Event::Approved), entry(Event::SessionCreated)];
+            audit::insert(&mut change, &entries, now).await?;
+            commit(change, &entries).await?;
+        } else {
+            // A repeat gets a token of its own.
+            let token_end = terms.token_end(&session.device, session.expires_at, now).max(session.tokens_expire_at);
+            sqlx::query("UPDATE sessions SET tokens_expire_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+                .bind(token_end)
+                .bind(session.id.as_str())
+                .execute(&mut *change)
+                .await?;
+            change.commit().await?;
+        }
+        Ok(Created { session, new })
     }
 
     /// Records that the editor has its token; the first time counts.
     pub(crate) async fn activate(&self, id: &SessionId, terms: &Terms, now: Seconds) -> Result<Activated, Error> {
+        let mut change = self.pool.begin().await?;
         let updated = sqlx::query(
             "UPDATE sessions SET activated_at = $1
-             WHERE id = $2 AND activated_at IS NULL AND created_at > $3 AND expires_at > $4",
+             WHERE id = $2 AND activated_at IS NULL AND revoked_at IS NULL AND created_at > $3 AND expires_at > $4",
         )
         .bind(now)
         .bind(id.as_str())
         .bind(terms.pending_since(now))
         .bind(now)
-        .execute(&self.pool)
+        .execute(&mut *change)
         .await?;
+        let session = find(&mut change, id).await?;
         if updated.rows_affected() == 1 {
+            let entries = [Entry::of(Event::Activated, &session)];
+            audit::insert(&mut change, &entries, now).await?;
+            commit(change, &entries).await?;
             return Ok(Activated { at: now, new: true });
         }
-        let row = sqlx::query("SELECT activated_at, expires_at FROM sessions WHERE id = $1")
-            .bind(id.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
-        let Some(row) = row else { return Err(Error::SessionUnknown(id.clone())) };
-        if row.try_get::<Seconds, _>("expires_at")? <= now {
-            return Err(Error::SessionExpired(id.clone()));
-        }
-        match row.try_get("activated_at")? {
+        terms.check_live(&session, now)?;
+        match session.activated_at {
             Some(at) => Ok(Activated { at, new: false }),
-            // Pending for too long; the sweep has yet to find it.
             None => Err(Error::SessionUnknown(id.clone())),
         }
     }
 
-    /// Deletes sessions that nobody activated in time; how many. Fewer than [`SWEEP_BATCH`] means that none is left.
-    pub(crate) async fn sweep(&self, terms: &Terms, now: Seconds) -> Result<u64, Error> {
-        let swept = sqlx::query(
-            "DELETE FROM sessions WHERE id IN
-             (SELECT id FROM sessions WHERE activated_at IS NULL AND created_at <= $1 LIMIT $2)",
-        )
-        .bind(terms.pending_since(now))
-        .bind(SWEEP_BATCH)
-        .execute(&self.pool)
-        .await?;
-        Ok(swept.rows_affected())
-    }
-
-    /// All signing keys, the oldest first.
-    pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedKey>, Error> {
-        let rows = sqlx::query("SELECT kid, sealed FROM signing_keys ORDER BY number").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok(SealedKey { kid: row.try_get("kid")?, sealed: row.try_get("sealed")? })).collect()
-    }
-
-    /// Adds the first key, unless there is one.
-    pub(crate) async fn add_first_signing_key(&self, key: &SealedKey, now: Seconds) -> Result<(), Error> {
+    /// Prolongs the session of the editor that holds this key, and activates it if it was pending.
+    pub(crate) async fn refresh(
+        &self,
+        id: &SessionId,
+        key: &Thumbprint,
+        address: &str,
+        terms: &Terms,
+        now: Seconds,
+    ) -> Result<Refreshed, Error> {
+        let mut change = self.pool.begin().await?;
+        // Takes the row, so that a revocation comes either before this token or after it, and then knows its end.
+        sqlx::query("UPDATE sessions SET refreshed_at = refreshed_at WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&mut *change)
+            .await?;
+        let mut session = find(&mut change, id).await?;
+        if session.device.key.as_ref().map(DeviceKey::thumbprint).as_ref() != Some(key) {
+            return Err(Error::KeyMismatch(session.id));
+        }
+        terms.check_live(&session, now)?;
+        let activated = session.activated_at.is_none();
+        session.activated_at.get_or_insert(now);
+        session.refreshed_at = now;
+        session.expires_at = terms.session_end(&session.device, session.created_at, now);
+        let token_end = terms.token_end(&session.device, session.expires_at, now);
+        session.tokens_expire_at = session.tokens_expire_at.max(token_end);
+        if !address.is_empty() {
+            address.clone_into(&mut session.address);
+        }
         sqlx::query(
-            "INSERT INTO signing_keys (number, kid, sealed, created_at) VALUES (1, $1, $2, $3)
-             ON CONFLICT (number) DO NOTHING",
+            "UPDATE sessions SET activated_at = $1, refreshed_at = $2, expires_at = $3, tokens_expire_at = $4, address = $5
+             WHERE id = $6",
         )
-        .bind(&key.kid)
-        .bind(&key.sealed)
+        .bind(session.activated_at)
+        .bind(session.refreshed_at)
+        .bind(session.expires_at)
+        .bind(session.tokens_expire_at)
+        .bind(&session.address)
+        .bind(id.as_str())
+        .execute(&mut *change)
+        .await?;
+        let entry = |event| Entry::of(event, &session).from(address);
+        let mut entries = vec![entry(Event::Refreshed)];
+        if activated {
+            entries.insert(0, entry(Event::Activated));
+        }
+        audit::insert(&mut change, &entries, now).await?;
+        commit(change, &entries).await?;
+        Ok(Refreshed { session, activated })
+    }
+
+    /// A session, be it over or not.
+    pub(crate) async fn session(&self, id: &SessionId) -> Result<Session, Error> {
+        find(&mut *self.pool.acquire().await?, id).await
+    }
+
+    /// The live sessions of a user, the most recently used first.
+    pub(crate) async fn sessions_of(&self, user: &UserId, now: Seconds) -> Result<Vec<Session>, Error> {
+        let rows = sqlx::query(select_session!(
+            "sessions.user_id = $1 AND sessions.activated_at IS NOT NULL AND sessions.revoked_at IS NULL
+             AND sessions.expires_at > $2 ORDER BY sessions.refreshed_at DESC, sessions.id LIMIT $3"
+        ))
+        .bind(user.as_str())
         .bind(now)
+        .bind(i64::from(MAX_LISTED))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(session).collect()
+    }
+
+    /// When the oldest session was approved that waits for its editor.
+    pub(crate) async fn oldest_pending(&self) -> Result<Option<Seconds>, Error> {
+        let oldest = "SELECT MIN(created_at) FROM sessions WHERE activated_at IS NULL AND revoked_at IS NULL";
+        Ok(sqlx::query_scalar(oldest).fetch_one(&self.pool).await?)
+    }
+
+    /// Deletes sessions that have been over since then, with all their tokens; how many.
+    pub(crate) async fn delete_dead_sessions(&self, since: Seconds) -> Result<u64, Error> {
+        let deleted = sqlx::query(
+            "DELETE FROM sessions WHERE id IN
+             (SELECT id FROM sessions WHERE tokens_expire_at <= $1 AND (expires_at <= $2 OR revoked_at <= $3) LIMIT $4)",
+        )
+        .bind(since)
+        .bind(since)
+        .bind(since)
+        .bind(i64::from(BATCH))
         .execute(&self.pool)
         .await?;
-        Ok(())
+        Ok(deleted.rows_affected())
     }
 }
 
-fn session(row: &SqliteRow) -> Result<Session, Error> {
+/// Commits, and only then tells the log.
+async fn commit(change: Change, entries: &[Entry]) -> Result<(), Error> {
+    change.commit().await?;
+    entries.iter().for_each(Entry::log);
+    Ok(())
+}
+
+/// The id of whoever approved, and the provider's last word about him.
+async fn note_user(change: &mut Change, approval: &Approval, now: Seconds) -> Result<UserId, Error> {
+    let identity = &approval.identity;
+    let id = sqlx::query_scalar(
+        "INSERT INTO users (id, provider, subject, email, name, avatar_url, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (provider, subject)
+         DO UPDATE SET email = excluded.email, name = excluded.name, avatar_url = excluded.avatar_url
+         RETURNING id",
+    )
+    .bind(UserId::mint()?.as_str())
+    .bind(&identity.provider)
+    .bind(&identity.subject)
+    .bind(&identity.profile.email)
+    .bind(&identity.profile.name)
+    .bind(&identity.profile.avatar_url)
+    .bind(now)
+    .fetch_one(&mut **change)
+    .await?;
+    Ok(UserId::known(id))
+}
+
+/// Makes a pending session, unless its request id has made one; whether it did.
+async fn insert_session(
+    change: &mut Change,
+    approval: &Approval,
+    user: &UserId,
+    terms: &Terms,
+    now: Seconds,
+) -> Result<bool, Error> {
+    let Approval { request_id, identity, device, address, connection_id } = approval;
+    let end = terms.session_end(device, now, now);
+    let inserted = sqlx::query(
+        "INSERT INTO sessions (id, request_id, user_id, provider_session, device_name, device_os, device_app, device_key,
+                               address, connection_id, created_at, refreshed_at, expires_at, tokens_expire_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         ON CONFLICT (request_id) DO NOTHING",
+    )
+    .bind(SessionId::mint()?.as_str())
+    .bind(request_id.as_str())
+    .bind(user.as_str())
+    .bind(&identity.provider_session)
+    .bind(&device.name)
+    .bind(&device.os)
+    .bind(&device.app)
+    .bind(device.key.as_ref().map(DeviceKey::to_json))
+    .bind(address)
+    .bind(connection_id)
+    .bind(now)
+    .bind(now)
+    .bind(end)
+    .bind(terms.token_end(device, end, now))
+    .execute(&mut **change)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+async fn find(connection: &mut AnyConnection, id: &SessionId) -> Result<Session, Error> {
+    let row =
+        sqlx::query(select_session!("sessions.id = $1")).bind(id.as_str()).fetch_optional(&mut *connection).await?;
+    row.as_ref().map(session).transpose()?.ok_or_else(|| Error::SessionUnknown(id.clone()))
+}
+
+fn session(row: &AnyRow) -> Result<Session, Error> {
+    let key: Option<String> = row.try_get("device_key")?;
     Ok(Session {
         id: SessionId::known(row.try_get("id")?),
         user: UserId::known(row.try_get("user_id")?),
@@ -226,58 +323,16 @@ fn session(row: &SqliteRow) -> Result<Session, Error> {
             name: row.try_get("device_name")?,
             os: row.try_get("device_os")?,
             app: row.try_get("device_app")?,
+            // One that cannot be read must not become a bearer session.
+            key: key.as_deref().map(DeviceKey::from_json).transpose()?,
         },
         address: row.try_get("address")?,
+        connection_id: row.try_get("connection_id")?,
         created_at: row.try_get("created_at")?,
         activated_at: row.try_get("activated_at")?,
         refreshed_at: row.try_get("refreshed_at")?,
         expires_at: row.try_get("expires_at")?,
+        revoked_at: row.try_get("revoked_at")?,
+        tokens_expire_at: row.try_get("tokens_expire_at")?,
     })
-}
-
-/// The file that a URL names: `sqlite:PATH`, or `sqlite://PATH`, as people write it. A database in memory would forget
-/// who is signed in.
-fn file(url: &str) -> Result<PathBuf, Error> {
-    let path = url.strip_prefix("sqlite:").ok_or(Error::DatabaseUrl)?;
-    let path = path.strip_prefix("//").unwrap_or(path);
-    // SQLite itself reads what begins so as a URI, or as no file at all.
-    let special = path.starts_with(':') || path.starts_with("file:");
-    if path.is_empty() || special || path.contains('?') { Err(Error::DatabaseUrl) } else { Ok(path.into()) }
-}
-
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        // Made before, with the right mode. What is gone later must be missed, not replaced by an empty one.
-        .create_if_missing(false)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(WAIT)
-        .disable_statement_logging()
-}
-
-/// One connection: SQLite has one writer at a time, and waiting here is fair and wakes at once, waiting there is polling.
-async fn pool(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, Error> {
-    let inode = {
-        let path = path.to_owned();
-        move || std::fs::metadata(&path).map_or(0, |found| found.ino())
-    };
-    let opened = Arc::new(AtomicU64::new(0));
-    let (now_opened, inode_again) = (opened.clone(), inode.clone());
-    let pool = SqlitePoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(WAIT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .after_connect(move |_connection, _meta| {
-            now_opened.store(inode(), Ordering::Release);
-            Box::pin(async { Ok(()) })
-        })
-        // SQLite would go on writing to a file that has been deleted, and lose it all at the next start.
-        .before_acquire(move |_connection, _meta| {
-            let same = opened.load(Ordering::Acquire) == inode_again();
-            Box::pin(async move { Ok(same) })
-        });
-    Ok(pool.connect_with(options).await?)
 }

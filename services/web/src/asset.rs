@@ -13,7 +13,7 @@ pub(crate) struct Asset {
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-pub(crate) const ASSETS: [Asset; 5] = [
+pub(crate) const ASSETS: [Asset; 7] = [
     Asset {
         path: "/assets/style.css",
         text: include_str!("../assets/style.css"),
@@ -22,6 +22,8 @@ pub(crate) const ASSETS: [Asset; 5] = [
     Asset { path: "/assets/mark.svg", text: include_str!("../assets/mark.svg"), content_type: "image/svg+xml" },
     Asset { path: "/assets/state.js", text: include_str!("../assets/state.js"), content_type: SCRIPT },
     Asset { path: "/assets/wait.js", text: include_str!("../assets/wait.js"), content_type: SCRIPT },
+    Asset { path: "/assets/hand-back.js", text: include_str!("../assets/hand-back.js"), content_type: SCRIPT },
+    Asset { path: "/assets/resume.js", text: include_str!("../assets/resume.js"), content_type: SCRIPT },
     Asset { path: "/assets/deliver.js", text: include_str!("../assets/deliver.js"), content_type: SCRIPT },
 ];
 

@@ -1,33 +1,25 @@
-//! The calls to relay and sessions: messages there and back, deadlines, and the one place that reads their errors.
-//! Knows no page and no cookie.
+//! The calls to relay and sessions: deadlines, and the one place that reads their errors. Knows no page and no cookie.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use tonic::{Code, Status};
-use vvs_proto::relay::relay_client::RelayClient;
-use vvs_proto::relay::{Browser, DeliverAuthRequest, DenyLoginRequest, GetLoginRequest, GetLoginResponse, LoginState};
-use vvs_proto::session::sessions_client::SessionsClient;
-use vvs_proto::session::{CreateSessionRequest, Device, GetSigningKeysRequest, Identity, Session, Token};
-use vvs_proto::{relay, session};
-use vvs_runtime::rpc::{reason, within};
-use vvs_runtime::trace::{TracedChannel, code_name};
+use vvs_proto::session::{self, Session, Token};
+use vvs_runtime::rpc::reason;
+use vvs_runtime::trace::code_name;
 
 use crate::error::Refusal;
-use crate::identity::SignIn;
-use crate::login::{ConnectionId, State, View};
-use crate::page;
+use crate::handback::Handback;
 
-const RELAY: &str = "relay";
-const SESSIONS: &str = "sessions";
+mod relay;
+mod sessions;
+
+pub(crate) use relay::Relay;
+pub(crate) use sessions::Sessions;
 
 /// For a call that is answered at once.
 const CALL_TIME: Duration = Duration::from_secs(5);
-/// For one that waits up to 20 s for a change.
-const WAIT_TIME: Duration = Duration::from_secs(22);
-/// For a delivery, the editor's acknowledgement included.
-const DELIVERY_TIME: Duration = Duration::from_secs(10);
 
 /// Where a person approves from.
 pub(crate) struct Place {
@@ -46,93 +38,33 @@ impl Granted {
     pub(crate) fn user_id(&self) -> &str {
         &self.user.id
     }
+
+    pub(crate) fn session_id(&self) -> &str {
+        &self.session.id
+    }
+
+    /// The editor has a token of this session and has used or acknowledged it.
+    pub(crate) fn is_active(&self) -> bool {
+        self.session.activated_at.is_some()
+    }
 }
 
 /// How far a delivery got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivered {
+    /// The editor gets the token when it shows the code that this browser takes back.
+    Held(Handback),
     Sent,
     Acked,
 }
 
-pub(crate) struct Relay(pub(crate) RelayClient<TracedChannel>);
-
-impl Relay {
-    /// What is known of a login: at once, or as soon as its state is another than the known one.
-    pub(crate) async fn look(&self, id: ConnectionId, known: Option<State>) -> Result<View, Refusal> {
-        let time = if known.is_some() { WAIT_TIME } else { CALL_TIME };
-        let known_state = known.map_or(LoginState::Unspecified, wire_state).into();
-        let request = GetLoginRequest { connection_id: id.to_string(), known_state };
-        let answer = self.0.clone().get_login(within(request, time)).await;
-        view(answer.map_err(|status| refusal(RELAY, &status))?.into_inner())
-    }
-
-    pub(crate) async fn deliver(
-        &self,
-        id: ConnectionId,
-        request_id: String,
-        granted: Granted,
-        from: &Place,
-    ) -> Result<Delivered, Refusal> {
-        let Granted { session, user, token } = granted;
-        let session::User { id: user_id, email, name, avatar_url } = user;
-        let request = DeliverAuthRequest {
-            request_id,
-            connection_id: id.to_string(),
-            token: token.token,
-            token_expires_at: token.expires_at,
-            user: Some(relay::User { id: user_id, email, name, avatar_url }),
-            session: Some(relay::Session { id: session.id, expires_at: session.expires_at }),
-            browser: Some(Browser { address: from.address.to_string(), user_agent: from.user_agent.clone() }),
-        };
-        let answer = self.0.clone().deliver_auth(within(request, DELIVERY_TIME)).await;
-        match state(answer.map_err(|status| refusal(RELAY, &status))?.into_inner().state) {
-            Some(State::Sent) => Ok(Delivered::Sent),
-            Some(State::Acked) => Ok(Delivered::Acked),
-            // A page that hands a code back does not exist yet, so no login that is held can be completed from here.
-            Some(State::Held) => Err(Refusal::EditorCannotBind),
-            Some(State::Waiting | State::Away | State::Denied | State::Cancelled | State::Expired | State::Burned)
-            | None => Err(Refusal::Incomplete { role: RELAY, field: "state" }),
+impl Delivered {
+    /// As metrics and logs spell it.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Held(_) => "held",
+            Self::Sent => "sent",
+            Self::Acked => "acked",
         }
-    }
-
-    pub(crate) async fn deny(&self, id: ConnectionId) -> Result<(), Refusal> {
-        let request = DenyLoginRequest { connection_id: id.to_string() };
-        let answer = self.0.clone().deny_login(within(request, CALL_TIME)).await;
-        answer.map(drop).map_err(|status| refusal(RELAY, &status))
-    }
-}
-
-pub(crate) struct Sessions(pub(crate) SessionsClient<TracedChannel>);
-
-impl Sessions {
-    /// Makes the session of an approval, or finds it and signs another token for it.
-    pub(crate) async fn create(
-        &self,
-        request_id: String,
-        sign_in: &SignIn,
-        editor: &page::Editor,
-        from: &Place,
-    ) -> Result<Granted, Refusal> {
-        let SignIn { provider, subject, provider_session, email, name, at: _ } = sign_in.clone();
-        let request = CreateSessionRequest {
-            request_id,
-            identity: Some(Identity { provider, subject, provider_session, email, name, avatar_url: None }),
-            device: Some(device(editor)),
-            address: from.address.to_string(),
-        };
-        let answer = self.0.clone().create_session(within(request, CALL_TIME)).await;
-        let answer = answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner();
-        let missing = |field| Refusal::Incomplete { role: SESSIONS, field };
-        let mut session = answer.session.ok_or(missing("session"))?;
-        let user = session.user.take().ok_or(missing("user"))?;
-        Ok(Granted { session, user, token: answer.token.ok_or(missing("token"))? })
-    }
-
-    /// The key set that verifies tokens, as JSON.
-    pub(crate) async fn signing_keys(&self) -> Result<String, Refusal> {
-        let answer = self.0.clone().get_signing_keys(within(GetSigningKeysRequest {}, CALL_TIME)).await;
-        Ok(answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().jwks)
     }
 }
 
@@ -142,7 +74,8 @@ fn refusal(role: &'static str, status: &Status) -> Refusal {
     let (code, reason) = (code_name(status.code()), reason(status));
     match reason.as_str() {
         "LOGIN_UNKNOWN" => Refusal::Unknown,
-        "LOGIN_OVER" => Refusal::Over,
+        // A session that has ended can be handed to nobody any more.
+        "LOGIN_OVER" | "SESSION_UNKNOWN" | "SESSION_REVOKED" | "SESSION_EXPIRED" => Refusal::Over,
         "EDITOR_REFUSED" => Refusal::EditorRefused,
         "EDITOR_CANNOT_BIND" => Refusal::EditorCannotBind,
         // Sessions knows this request under another name or device: another approval was first.
@@ -172,47 +105,9 @@ fn refusal(role: &'static str, status: &Status) -> Refusal {
     }
 }
 
-fn view(answer: GetLoginResponse) -> Result<View, Refusal> {
-    let missing = |field| Refusal::Incomplete { role: RELAY, field };
-    let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
-    let app = answer.app.filter(|app| !app.name.is_empty());
-    let device = answer.device.filter(|device| !device.name.is_empty());
-    Ok(View {
-        state: state(answer.state).ok_or(missing("state"))?,
-        user_code: answer.user_code,
-        editor: page::Editor {
-            app: app.map(|app| page::App { name: app.name, version: app.version }),
-            device: device.map(|device| page::Device { name: device.name, os: device.os }),
-        },
-        address: answer.client_address.parse().map_err(|_cause| missing("client_address"))?,
-        created_at: answer.created_at.and_then(|at| time(at.seconds)).ok_or(missing("created_at"))?,
-        expires_at: answer.expires_at.and_then(|at| time(at.seconds)).ok_or(missing("expires_at"))?,
-    })
-}
-
-fn device(editor: &page::Editor) -> Device {
-    let (name, os) = editor.device.as_ref().map_or(("", ""), |device| (&device.name, &device.os));
-    let app = editor.app.as_ref().map(|app| format!("{} {}", app.name, app.version));
-    let app = app.unwrap_or_default().trim_end().to_owned();
-    Device { name: name.to_owned(), os: os.to_owned(), app, jwk: String::new() }
-}
-
-fn state(number: i32) -> Option<State> {
-    State::ALL.into_iter().find(|state| i32::from(wire_state(*state)) == number)
-}
-
-fn wire_state(state: State) -> LoginState {
-    match state {
-        State::Waiting => LoginState::Waiting,
-        State::Held => LoginState::Held,
-        State::Sent => LoginState::Sent,
-        State::Away => LoginState::Away,
-        State::Acked => LoginState::Acked,
-        State::Denied => LoginState::Denied,
-        State::Cancelled => LoginState::Cancelled,
-        State::Expired => LoginState::Expired,
-        State::Burned => LoginState::Burned,
-    }
+/// A time on the wire, to the second.
+fn moment(seconds: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(seconds).ok()
 }
 
 #[cfg(test)]
@@ -227,6 +122,9 @@ mod tests {
         for (code, reason, page) in [
             (Code::NotFound, "LOGIN_UNKNOWN", Reason::LoginOver),
             (Code::FailedPrecondition, "LOGIN_OVER", Reason::LoginOver),
+            (Code::NotFound, "SESSION_UNKNOWN", Reason::LoginOver),
+            (Code::FailedPrecondition, "SESSION_REVOKED", Reason::LoginOver),
+            (Code::FailedPrecondition, "SESSION_EXPIRED", Reason::LoginOver),
             (Code::FailedPrecondition, "EDITOR_REFUSED", Reason::EditorRefused),
             (Code::FailedPrecondition, "EDITOR_CANNOT_BIND", Reason::EditorCannotBind),
             (Code::AlreadyExists, "LOGIN_CLAIMED", Reason::Claimed),
@@ -239,7 +137,7 @@ mod tests {
             (Code::PermissionDenied, "PEER_NOT_ALLOWED", Reason::Broken),
             (Code::Internal, "INTERNAL", Reason::Broken),
         ] {
-            assert_eq!(refusal(RELAY, &rpc::status(code, reason, None)).reason(), page, "{reason}");
+            assert_eq!(refusal("relay", &rpc::status(code, reason, None)).reason(), page, "{reason}");
         }
     }
 
@@ -255,24 +153,7 @@ mod tests {
             // Somebody else's "not found" says nothing about a login.
             (Code::NotFound, Reason::Broken),
         ] {
-            assert_eq!(refusal(RELAY, &Status::new(code, "")).reason(), page, "{code:?}");
+            assert_eq!(refusal("relay", &Status::new(code, "")).reason(), page, "{code:?}");
         }
-    }
-
-    #[test]
-    fn a_state_is_the_same_here_and_on_the_wire() {
-        for known in State::ALL {
-            assert_eq!(state(wire_state(known).into()), Some(known));
-            assert_eq!(wire_state(known).as_str_name(), format!("LOGIN_STATE_{}", known.as_str()));
-        }
-        assert_eq!((state(0), state(10)), (None, None));
-    }
-
-    #[test]
-    fn a_bare_editor_has_no_name_anywhere() {
-        assert_eq!(device(&page::Editor { app: None, device: None }), Device::default());
-        let app = |version: &str| page::App { name: "VVS Editor".to_owned(), version: version.to_owned() };
-        let named = |version| device(&page::Editor { app: Some(app(version)), device: None }).app;
-        assert_eq!((named("1.4.0"), named("")), ("VVS Editor 1.4.0".to_owned(), "VVS Editor".to_owned()));
     }
 }

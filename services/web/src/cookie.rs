@@ -1,4 +1,4 @@
-//! What a browser keeps for us: its own random id, and sealed under that id the sign-in and the logins it has seen, a
+//! What a browser keeps for us: its own random id, and sealed under that id the sign-in, when it was used, and the logins it has seen, a
 //! cookie each, so that two tabs that answer at the same time overwrite nothing of each other. Knows no route.
 
 use http::header::COOKIE;
@@ -60,10 +60,11 @@ impl Cookies {
         let Some(browser) = browser else { return Jar::default() };
         let sign_in =
             ours.iter().find_map(|(name, value)| (*name == "sign-in").then(|| self.open(name, &browser, value))?);
+        let seen = ours.iter().find_map(|(name, value)| (*name == "seen").then(|| self.open(name, &browser, value))?);
         let logins = ours.iter().filter_map(|(name, value)| {
             Some((name.strip_prefix("login-")?.parse().ok()?, self.open(name, &browser, value)?))
         });
-        Jar { logins: logins.collect(), sign_in, browser: Some(browser), set: Vec::new() }
+        Jar { logins: logins.collect(), sign_in, seen, browser: Some(browser), set: Vec::new() }
     }
 
     fn open<T: DeserializeOwned>(&self, name: &str, browser: &BrowserId, value: &str) -> Option<T> {
@@ -95,6 +96,8 @@ impl Cookies {
 pub(crate) struct Jar {
     browser: Option<BrowserId>,
     pub(crate) sign_in: Option<SignIn>,
+    /// When the person last looked after their editors, seconds since 1970.
+    pub(crate) seen: Option<i64>,
     logins: Vec<(ConnectionId, Entry)>,
     /// `Set-Cookie` by name, so that the last word is the only one.
     set: Vec<(String, HeaderValue)>,
@@ -126,9 +129,20 @@ impl Jar {
         Ok(())
     }
 
+    /// In a cookie of its own: a page that was asked for before somebody signed out, or in as somebody else, must not
+    /// bring back who was signed in.
+    pub(crate) fn see(&mut self, cookies: &Cookies, now: i64) -> Result<(), Error> {
+        let sealed = cookies.seal("seen", &self.browser(cookies)?, &now)?;
+        self.put("seen", cookies.line("seen", &sealed, None));
+        self.seen = Some(now);
+        Ok(())
+    }
+
     pub(crate) fn sign_out(&mut self, cookies: &Cookies) {
-        self.put("sign-in", cookies.line("sign-in", "", Some(0)));
-        self.sign_in = None;
+        for name in ["sign-in", "seen"] {
+            self.put(name, cookies.line(name, "", Some(0)));
+        }
+        (self.sign_in, self.seen) = (None, None);
     }
 
     pub(crate) fn login(&self, id: ConnectionId) -> Option<&Entry> {

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::failure::Reason;
+use crate::login::State;
 use crate::page::Trouble;
 
 /// Why web cannot serve.
@@ -37,6 +38,8 @@ pub(crate) enum Refusal {
     Unknown,
     #[error("the login is over")]
     Over,
+    #[error("the login has ended: {}", .0.as_str())]
+    Ended(State),
     #[error("the editor did not take the sign-in")]
     EditorRefused,
     #[error("the editor cannot reach the minimum binding")]
@@ -67,6 +70,13 @@ impl Refusal {
         match self {
             Self::Request(reason) => *reason,
             Self::Unknown | Self::Over => Reason::LoginOver,
+            Self::Ended(state) => match state {
+                State::Denied => Reason::Denied,
+                State::Cancelled => Reason::Cancelled,
+                State::Expired => Reason::Expired,
+                State::Burned => Reason::Burned,
+                State::Waiting | State::Held | State::Sent | State::Away | State::Acked => Reason::LoginOver,
+            },
             Self::EditorRefused => Reason::EditorRefused,
             Self::EditorCannotBind => Reason::EditorCannotBind,
             Self::Claimed => Reason::Claimed,
@@ -83,6 +93,7 @@ impl Refusal {
             Self::Request(_)
             | Self::Unknown
             | Self::Over
+            | Self::Ended(_)
             | Self::EditorRefused
             | Self::EditorCannotBind
             | Self::Claimed
@@ -98,7 +109,7 @@ impl Refusal {
             Self::Request(Reason::OtherBrowser) => "other_browser",
             Self::Request(_) => "malformed",
             Self::Unknown => "unknown",
-            Self::Over => "over",
+            Self::Over | Self::Ended(_) => "over",
             Self::EditorRefused => "editor_refused",
             Self::EditorCannotBind => "editor_cannot_bind",
             Self::Claimed => "claimed",
@@ -116,6 +127,10 @@ impl Refusal {
             Reason::MalformedLink
             | Reason::MalformedForm
             | Reason::LoginOver
+            | Reason::Denied
+            | Reason::Cancelled
+            | Reason::Expired
+            | Reason::Burned
             | Reason::EditorRefused
             | Reason::EditorCannotBind
             | Reason::Claimed

@@ -9,8 +9,13 @@ pub(crate) enum Reason {
     MalformedLink,
     /// The form lacks a field or holds one that is none of ours.
     MalformedForm,
-    /// The login is unknown, expired, denied, cancelled or burned.
+    /// The login is unknown, or over for a reason that is not known here.
     LoginOver,
+    Denied,
+    Cancelled,
+    Expired,
+    /// Wrong codes have used up its tries.
+    Burned,
     /// The editor has answered that it does not take this sign-in.
     EditorRefused,
     /// The editor cannot be tied to this browser as strongly as the server asks.
@@ -39,7 +44,9 @@ impl Reason {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::MalformedLink | Self::MalformedForm => StatusCode::BAD_REQUEST,
-            Self::LoginOver | Self::EditorRefused => StatusCode::GONE,
+            Self::LoginOver | Self::Denied | Self::Cancelled | Self::Expired | Self::Burned | Self::EditorRefused => {
+                StatusCode::GONE
+            }
             Self::Claimed => StatusCode::CONFLICT,
             Self::EditorCannotBind
             | Self::CrossSite
@@ -58,7 +65,8 @@ impl Reason {
         match self {
             Self::MalformedLink => "This link is not complete",
             Self::MalformedForm => "That did not arrive whole",
-            Self::LoginOver => "This sign-in is over",
+            Self::LoginOver | Self::Denied | Self::Cancelled | Self::Expired => "This sign-in is over",
+            Self::Burned => "Too many wrong codes",
             Self::EditorRefused => "Your editor did not take the sign-in",
             Self::EditorCannotBind => "This editor cannot sign in here",
             Self::Claimed => "This sign-in is already taken",
@@ -80,6 +88,13 @@ impl Reason {
             Self::MalformedLink => "A part of the sign-in link is missing or was changed on its way here.",
             Self::MalformedForm => "A part of what this page should have sent is missing. Nobody was signed in.",
             Self::LoginOver => "Its link was used, denied or cancelled, or its time ran out.",
+            Self::Denied => "It was denied in a browser. Nobody was signed in.",
+            Self::Cancelled => "The editor gave up, or its connection was lost for good. Nobody was signed in.",
+            Self::Expired => "Its time ran out before it was finished. Nobody was signed in.",
+            Self::Burned => {
+                "The editor was given a wrong code too often, so the sign-in was ended, and its session with it. \
+                 Nobody was signed in."
+            }
             Self::EditorRefused => {
                 "It could not store the sign-in, or it does not accept this account. Nobody was signed in."
             }
@@ -107,15 +122,21 @@ impl Reason {
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::MalformedLink => "Go back to VVS and open the link from there, or copy all of it.",
-            Self::LoginOver => "Start again in VVS. You get a new link and a new code.",
+            Self::LoginOver | Self::Denied | Self::Cancelled | Self::Expired => {
+                "Start again in VVS. You get a new link and a new code."
+            }
+            Self::Burned => {
+                "Start again in VVS. If it was not you who typed the codes, somebody has tried to guess yours, in vain."
+            }
             Self::EditorRefused => "VVS says why. Start again there when that is solved.",
             Self::EditorCannotBind => "Update VVS, then start again there.",
             Self::Claimed => {
                 "If that was you, there is nothing to do. If not, do not use that editor, and start again in yours."
             }
-            Self::MalformedForm | Self::CrossSite | Self::StaleForm => {
+            Self::MalformedForm | Self::CrossSite => {
                 "Go back to VVS and open the link again. Do not approve what you did not start yourself."
             }
+            Self::StaleForm => "Open the page again, and look which account it names before you go on.",
             Self::OtherBrowser => "Look there, or in VVS itself: it shows whether you are signed in.",
             Self::NotSignedIn => "Allow cookies for this site, then try again.",
             Self::DevelopmentOnly => "Open the link in a browser on the machine that VVS runs on.",

@@ -26,7 +26,12 @@ pub(crate) struct SignIn {
 impl SignIn {
     /// Whether it is young enough to approve with.
     pub(crate) fn holds(&self, now: OffsetDateTime, ttl: Duration) -> bool {
-        now.unix_timestamp().saturating_sub(self.at) < ttl.as_secs().cast_signed()
+        is_within(self.at, now, ttl)
+    }
+
+    /// Whether it was used lately enough to look after one's editors with.
+    pub(crate) fn is_in_use(&self, seen: Option<i64>, now: OffsetDateTime, ttl: Duration) -> bool {
+        is_within(self.at.max(seen.unwrap_or(self.at)), now, ttl)
     }
 
     pub(crate) fn is_same_user(&self, other: &Self) -> bool {
@@ -36,6 +41,10 @@ impl SignIn {
     pub(crate) fn account(&self) -> Account {
         Account { name: self.name.clone(), email: self.email.clone() }
     }
+}
+
+fn is_within(since: i64, now: OffsetDateTime, ttl: Duration) -> bool {
+    now.unix_timestamp().saturating_sub(since) < ttl.as_secs().cast_signed()
 }
 
 #[cfg(test)]
@@ -48,5 +57,16 @@ mod tests {
         let holds = |now| sign_in.holds(OffsetDateTime::from_unix_timestamp(now).unwrap(), Duration::from_mins(15));
         assert!(holds(1000) && holds(1899));
         assert!(!holds(1900));
+    }
+
+    #[test]
+    fn a_sign_in_is_in_use_until_it_has_lain_idle() {
+        let sign_in = dev::sign_in("ada@example.com", "", "session".to_owned(), 1000).unwrap();
+        let at = |now| OffsetDateTime::from_unix_timestamp(now).unwrap();
+        let is_in_use = |seen, now| sign_in.is_in_use(seen, at(now), Duration::from_mins(15));
+        assert!(is_in_use(None, 1899) && is_in_use(Some(1899), 2798));
+        assert!(!is_in_use(None, 1900) && !is_in_use(Some(1899), 2799));
+        // Somebody else's last look, before this sign-in.
+        assert!(is_in_use(Some(0), 1899));
     }
 }

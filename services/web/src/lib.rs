@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use vvs_auth::key::Keyring;
 use vvs_auth::peer::{self, Peers, Role};
 use vvs_proto::relay::relay_client::RelayClient;
@@ -21,12 +22,14 @@ use crate::call::{Relay, Sessions};
 use crate::cookie::Cookies;
 use crate::csrf::Csrf;
 
+mod account;
 mod asset;
 mod call;
 mod cookie;
 mod csrf;
 mod error;
 mod failure;
+mod handback;
 mod header;
 mod identity;
 mod jwks;
@@ -63,6 +66,9 @@ pub struct Settings {
     /// How long after signing in to the browser a person may approve
     #[arg(id = "web-sign-in-ttl", long, env = "VVS_WEB_SIGN_IN_TTL", default_value = "15m", value_parser = humantime::parse_duration)]
     pub sign_in_ttl: Duration,
+    /// How long a person may leave the page of their editors alone before signing in to the browser again
+    #[arg(id = "web-account-ttl", long, env = "VVS_WEB_ACCOUNT_TTL", default_value = "12h", value_parser = humantime::parse_duration)]
+    pub account_ttl: Duration,
 }
 
 /// Which identity provider.
@@ -76,7 +82,10 @@ pub enum IdentityKind {
 struct Web {
     public_url: Origin,
     identity: IdentityKind,
+    /// How old a sign-in may be to approve with.
     sign_in_ttl: Duration,
+    /// How long it may lie idle to look after one's editors with.
+    account_ttl: Duration,
     cookies: Cookies,
     csrf: Csrf,
     /// Makes the names of deliveries.
@@ -89,6 +98,14 @@ struct Web {
     /// Who may say where a client is; `None` on a plain port.
     gateways: Option<Arc<Peers>>,
     stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// How long a sign-in is good for what.
+#[derive(Clone, Copy)]
+struct Ttls {
+    sign_in: Duration,
+    account: Duration,
 }
 
 /// The other roles, as this one calls them.
@@ -100,7 +117,7 @@ struct Calls {
 impl Web {
     fn new(
         identity: IdentityKind,
-        sign_in_ttl: Duration,
+        ttls: Ttls,
         public_url: Origin,
         keyring: &Keyring,
         calls: Calls,
@@ -110,7 +127,8 @@ impl Web {
         metrics.register("vvs_approvals", "Decisions in browsers, by outcome", approvals.clone());
         Ok(Self {
             identity,
-            sign_in_ttl,
+            sign_in_ttl: ttls.sign_in,
+            account_ttl: ttls.account,
             cookies: Cookies::new(keyring, &public_url)?,
             csrf: Csrf::new(keyring)?,
             requests: keyring.derive("vvs.web.request")?,
@@ -120,6 +138,7 @@ impl Web {
             approvals,
             gateways: None,
             stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
             public_url,
         })
     }
@@ -150,9 +169,11 @@ pub async fn serve(
         sessions: dial(settings.sessions_addr.as_deref(), Role::Sessions, &peers, &process)
             .map_err(Error::SessionsAddr)?,
     };
-    let mut web = Web::new(identity, settings.sign_in_ttl, public_url, &keyring, calls, &process.metrics)?;
+    let ttls = Ttls { sign_in: settings.sign_in_ttl, account: settings.account_ttl };
+    let mut web = Web::new(identity, ttls, public_url, &keyring, calls, &process.metrics)?;
     web.gateways = http.tls.is_some().then_some(peers);
     web.stop = process.stop.clone();
+    web.tasks = process.tasks.clone();
     process.tasks.spawn(process.server(Limits::default()).serve(http, route::router(Arc::new(web))));
     process.readiness.set(true);
     process.stop.cancelled().await;

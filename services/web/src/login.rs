@@ -12,7 +12,7 @@ use vvs_auth::key::Keyring;
 
 use crate::error::Refusal;
 use crate::identity::SignIn;
-use crate::page::Editor;
+use crate::page::{Editor, Trouble};
 
 /// Names one login: a UUID v4 (RFC 9562) in lower case. An address, never an authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,11 @@ impl State {
         matches!(self, Self::Waiting | Self::Away)
     }
 
+    /// Something may still come of it.
+    pub(crate) fn is_open(self) -> bool {
+        self != Self::Acked && !self.is_failed()
+    }
+
     /// Nothing more comes of it.
     fn is_failed(self) -> bool {
         match self {
@@ -100,6 +105,8 @@ pub(crate) struct View {
     pub(crate) state: State,
     pub(crate) user_code: String,
     pub(crate) editor: Editor,
+    /// The editor's public device key as JSON; empty when it has none.
+    pub(crate) device_key: String,
     /// Where the editor connected from.
     pub(crate) address: IpAddr,
     pub(crate) created_at: OffsetDateTime,
@@ -113,12 +120,14 @@ pub(crate) struct Entry {
     pub(crate) expires_at: i64,
     /// The delivery that this browser's approval led to.
     pub(crate) approved: Option<String>,
+    /// The session that was made for it.
+    pub(crate) session: Option<String>,
     pub(crate) acked: bool,
 }
 
 impl Entry {
     pub(crate) fn new(view: &View) -> Self {
-        Self { expires_at: view.expires_at.unix_timestamp(), approved: None, acked: false }
+        Self { expires_at: view.expires_at.unix_timestamp(), approved: None, session: None, acked: false }
     }
 
     /// Until then, a login that no relay holds is one whose editor may come back.
@@ -133,8 +142,10 @@ pub(crate) enum Standing {
     Open(View),
     /// Waits for its editor.
     Away,
-    /// Approved here; the editor has not confirmed it.
-    Sent,
+    /// Approved here; the editor waits for the code that this browser takes back.
+    Held,
+    /// Approved here; the editor does not have it yet, and why.
+    Approved(Trouble),
     /// Approved here and in the editor; what the relay knows, while it knows it.
     Done(Option<View>),
 }
@@ -148,21 +159,29 @@ pub(crate) fn stand(
     let approved = entry.is_some_and(|entry| entry.approved.is_some());
     match found {
         Ok(view) => match view.state {
+            // The relay that had the approval is gone, and the editor has found another one.
+            State::Waiting | State::Away if approved => Ok(Standing::Approved(Trouble::EditorAway)),
             State::Waiting => Ok(Standing::Open(view)),
-            State::Away if !approved => Ok(Standing::Away),
-            State::Held | State::Sent | State::Away if approved => Ok(Standing::Sent),
-            State::Held | State::Sent | State::Away => Err(Refusal::Claimed),
+            State::Away => Ok(Standing::Away),
+            State::Held if approved => Ok(Standing::Held),
+            State::Sent if approved => Ok(Standing::Approved(Trouble::Unacknowledged)),
+            State::Held | State::Sent => Err(Refusal::Claimed),
             State::Acked if approved => Ok(Standing::Done(Some(view))),
-            State::Acked | State::Denied | State::Cancelled | State::Expired | State::Burned => Err(Refusal::Over),
+            State::Acked => Err(Refusal::Over),
+            failed @ (State::Denied | State::Cancelled | State::Expired | State::Burned) => Err(Refusal::Ended(failed)),
         },
-        Err(Refusal::EditorAway) => Ok(if approved { Standing::Sent } else { Standing::Away }),
+        Err(Refusal::EditorAway) => Ok(away(approved)),
         Err(Refusal::Unknown) => match entry {
             Some(entry) if entry.acked => Ok(Standing::Done(None)),
-            Some(entry) if entry.is_live(now) => Ok(if approved { Standing::Sent } else { Standing::Away }),
+            Some(entry) if entry.is_live(now) => Ok(away(approved)),
             Some(_) | None => Err(Refusal::Unknown),
         },
         Err(other) => Err(other),
     }
+}
+
+fn away(approved: bool) -> Standing {
+    if approved { Standing::Approved(Trouble::EditorAway) } else { Standing::Away }
 }
 
 /// Whether an approval may go on. Which of several approvals has the login is for the relay to say: it alone cannot be
@@ -173,7 +192,7 @@ pub(crate) fn may_deliver(
     now: OffsetDateTime,
 ) -> Result<View, Refusal> {
     match found {
-        Ok(view) if view.state.is_failed() => Err(Refusal::Over),
+        Ok(view) if view.state.is_failed() => Err(Refusal::Ended(view.state)),
         found => or_away(found, entry, now),
     }
 }

@@ -12,8 +12,13 @@ use crate::{
     header::{self, Kind, Nonce},
 };
 
+mod account;
+mod handback;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use account::{AccountSessions, AccountSignIn};
+pub(crate) use handback::{HandBack, Held};
 
 /// What stands on every page.
 pub(crate) struct Shell {
@@ -105,7 +110,7 @@ pub(crate) struct Approval {
 
 impl Approval {
     fn created(&self) -> String {
-        self.created_at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+        exact(self.created_at)
     }
 
     /// Both relative and absolute, because the page may stay open and the relative part grows old.
@@ -275,8 +280,9 @@ pub(crate) struct App {
     pub(crate) version: String,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Device {
+    /// May be empty, when there is an `os`.
     pub(crate) name: String,
     /// May be empty.
     pub(crate) os: String,
@@ -327,12 +333,26 @@ impl Trouble {
     }
 }
 
-/// In the largest whole unit up to hours, rounded down.
+/// For the `datetime` of a `<time>`.
+fn exact(at: OffsetDateTime) -> String {
+    at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+}
+
+/// Both relative and absolute, because a page may stay open and the relative part grows old.
+fn ago(at: OffsetDateTime, now: OffsetDateTime) -> String {
+    let age = (now - at).max(Duration::ZERO);
+    let at = at.to_offset(UtcOffset::UTC);
+    let (day, month, year) = (at.day(), at.month(), at.year());
+    format!("{} ago, on {day} {month} {year} at {:02}:{:02} UTC", in_words(age), at.hour(), at.minute())
+}
+
+/// In the largest whole unit up to days, rounded down.
 fn in_words(span: Duration) -> String {
     let (count, unit) = match span.whole_seconds() {
         seconds @ ..60 => (seconds, "second"),
         seconds @ 60..3600 => (seconds / 60, "minute"),
-        seconds => (seconds / 3600, "hour"),
+        seconds @ 3600..86400 => (seconds / 3600, "hour"),
+        seconds => (seconds / 86400, "day"),
     };
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }

@@ -14,9 +14,10 @@ use vvs_runtime::trace;
 
 use crate::asset::ASSETS;
 use crate::failure::Reason;
-use crate::visit::{SIGN_IN_PATH, Visit};
+use crate::visit::{ACCOUNT_PATH, SIGN_IN_PATH, Visit};
 use crate::{Web, header, jwks};
 
+mod account;
 mod approval;
 mod outcome;
 mod sign_in;
@@ -34,6 +35,11 @@ pub(crate) fn router(web: Arc<Web>) -> Router {
         .route("/login/deny", post(approval::deny))
         .route("/login/status", get(outcome::status))
         .route("/auth-success", get(outcome::success))
+        .route(ACCOUNT_PATH, get(account::sessions))
+        .route("/account/sessions/{sid}/revoke", post(account::revoke))
+        .route("/account/sessions/revoke-all", post(account::revoke_all))
+        .route(account::SIGN_IN_PATH, get(account::sign_in))
+        .route("/account/sign-out", post(account::sign_out))
         .route("/.well-known/jwks.json", get(jwks::show));
     for asset in &ASSETS {
         router = router.route(asset.path, get((asset.headers(), asset.text)));

@@ -15,6 +15,7 @@ use vvs_auth::key::random;
 use vvs_runtime::forwarded::{REQUEST_ID, client_address};
 use vvs_runtime::http::Connection;
 
+use crate::account::Notice;
 use crate::call::Place;
 use crate::cookie::Jar;
 use crate::error::Refusal;
@@ -30,6 +31,34 @@ const MAX_USER_AGENT: usize = 256;
 
 /// Where a person says who they are.
 pub(crate) const SIGN_IN_PATH: &str = "/dev/sign-in";
+/// Where a person looks after their signed-in editors.
+pub(crate) const ACCOUNT_PATH: &str = "/account/sessions";
+
+/// What a page or a form is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    Login(ConnectionId),
+    /// The signed-in editors of whoever is signed in.
+    Account,
+}
+
+impl About {
+    /// What a form about it is made for.
+    fn purpose(self) -> String {
+        match self {
+            Self::Login(id) => id.to_string(),
+            Self::Account => "account".to_owned(),
+        }
+    }
+
+    /// Where it begins in the browser.
+    pub(crate) fn path(self) -> String {
+        match self {
+            Self::Login(id) => format!("/login?connection_id={id}"),
+            Self::Account => ACCOUNT_PATH.to_owned(),
+        }
+    }
+}
 
 /// An answer before its cookies.
 pub(crate) type Answer = http::Response<String>;
@@ -40,6 +69,7 @@ struct Params {
     connection_id: Option<String>,
     retry: Option<String>,
     known: Option<String>,
+    done: Option<String>,
 }
 
 /// One request of one browser.
@@ -51,7 +81,7 @@ pub(crate) struct Visit {
     pub(crate) request_id: String,
     pub(crate) jar: Jar,
     params: Params,
-    login: Option<ConnectionId>,
+    pub(crate) about: Option<About>,
     nonce: Nonce,
 }
 
@@ -68,7 +98,7 @@ impl Visit {
             from: Place { address, user_agent },
             request_id: parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("unknown").to_owned(),
             jar: web.cookies.read(&parts.headers),
-            login: params.connection_id.as_deref().and_then(|id| id.parse().ok()),
+            about: params.connection_id.as_deref().and_then(|id| id.parse().ok()).map(About::Login),
             params,
             nonce: Nonce::new(random()?),
             web: web.clone(),
@@ -77,7 +107,10 @@ impl Visit {
 
     /// The login that the request is about.
     pub(crate) fn login(&self) -> Result<ConnectionId, Refusal> {
-        self.login.ok_or_else(|| Reason::MalformedLink.into())
+        match self.about {
+            Some(About::Login(id)) => Ok(id),
+            Some(About::Account) | None => Err(Reason::MalformedLink.into()),
+        }
     }
 
     /// Whether the request names a login, be it rightly.
@@ -100,6 +133,21 @@ impl Visit {
         self.jar.sign_in.as_ref().filter(|sign_in| sign_in.holds(self.now, self.web.sign_in_ttl))
     }
 
+    /// What was done before this page was asked for.
+    pub(crate) fn notice(&self) -> Option<Notice> {
+        self.params.done.as_deref().and_then(Notice::parse)
+    }
+
+    /// Who looks after their editors, if they have done so lately; that they do so now is remembered.
+    pub(crate) fn account(&mut self) -> Result<Option<SignIn>, Refusal> {
+        let (seen, now, ttl) = (self.jar.seen, self.now, self.web.account_ttl);
+        let sign_in = self.jar.sign_in.clone().filter(|sign_in| sign_in.is_in_use(seen, now, ttl));
+        if sign_in.is_some() {
+            self.jar.see(&self.web.cookies, now.unix_timestamp())?;
+        }
+        Ok(sign_in)
+    }
+
     /// What the relay knows of a login now. The browser remembers a login that it has seen while nobody had decided.
     pub(crate) async fn look(&mut self, id: ConnectionId) -> Result<View, Refusal> {
         let found = self.web.relay.look(id, None).await;
@@ -117,9 +165,17 @@ impl Visit {
     }
 
     /// The value of a form that is made now.
-    pub(crate) fn csrf(&mut self, id: ConnectionId) -> Result<SecretString, Refusal> {
+    pub(crate) fn csrf(&mut self, about: About) -> Result<SecretString, Refusal> {
         let browser = self.jar.browser(&self.web.cookies)?;
-        Ok(self.web.csrf.value(&browser, &id.to_string(), self.jar.sign_in.as_ref()))
+        Ok(self.web.csrf.value(&browser, &about.purpose(), self.jar.sign_in.as_ref()))
+    }
+
+    /// Whether a form's value was made for this browser and whoever is signed in, or for nobody if that will do.
+    fn made(&self, about: About, may_be_nobodys: bool, value: &str) -> bool {
+        let holds = |browser, user| self.web.csrf.holds(browser, &about.purpose(), user, value);
+        self.jar.known_browser().is_some_and(|browser| {
+            holds(browser, self.jar.sign_in.as_ref()) || (may_be_nobodys && holds(browser, None))
+        })
     }
 
     /// What stands on every page.
@@ -152,8 +208,8 @@ impl Visit {
     fn failure(&self, refusal: &Refusal) -> Answer {
         refusal.log(&self.request_id);
         let reason = refusal.reason();
-        let helps = matches!(reason, Reason::Unavailable | Reason::NotSignedIn | Reason::Broken);
-        let again = self.login.filter(|_| helps).map(login_path);
+        let helps = matches!(reason, Reason::Unavailable | Reason::NotSignedIn | Reason::StaleForm | Reason::Broken);
+        let again = self.about.filter(|_| helps).map(About::path);
         page::answer(&Failure { shell: self.shell(), reason, again, request_id: self.request_id.clone() })
     }
 }
@@ -176,11 +232,6 @@ pub(crate) fn with_headers(status: StatusCode, headers: HeaderMap, body: String)
     answer
 }
 
-/// Where a login begins in the browser.
-pub(crate) fn login_path(id: ConnectionId) -> String {
-    format!("/login?connection_id={id}")
-}
-
 impl FromRequestParts<Arc<Web>> for Visit {
     type Rejection = Response;
 
@@ -199,8 +250,8 @@ impl FromRequestParts<Arc<Web>> for Visit {
 /// The fields of all our forms.
 #[derive(Deserialize)]
 pub(crate) struct Fields {
-    #[serde(default)]
-    connection_id: String,
+    /// Absent in a form about the account.
+    connection_id: Option<String>,
     #[serde(default)]
     csrf: String,
     confirmed: Option<String>,
@@ -210,6 +261,10 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
+    fn about(&self) -> Option<About> {
+        self.connection_id.as_ref().map_or(Some(About::Account), |id| id.parse().ok().map(About::Login))
+    }
+
     /// Whether the person has ticked the box; a box without a value sends `on`.
     pub(crate) fn is_confirmed(&self) -> bool {
         matches!(self.confirmed.as_deref(), Some("yes" | "on" | "true" | "1"))
@@ -221,10 +276,9 @@ impl Fields {
     }
 }
 
-/// A form that a page of ours sent, made for this browser, this login and whoever is signed in.
+/// A form that a page of ours sent, made for this browser, what the visit is about and whoever is signed in.
 pub(crate) struct Post {
     pub(crate) visit: Visit,
-    pub(crate) id: ConnectionId,
     pub(crate) fields: Fields,
 }
 
@@ -243,16 +297,11 @@ impl FromRequest<Arc<Web>> for Post {
         let Ok(Form(fields)) = Form::<Fields>::from_request(Request::from_parts(parts, body), web).await else {
             return Err(visit.finish(Err(Reason::MalformedForm.into())));
         };
-        let sign_in = visit.jar.sign_in.as_ref();
-        let is_ours = visit.jar.known_browser().is_some_and(|browser| {
-            let holds = |user| web.csrf.holds(browser, &fields.connection_id, user, &fields.csrf);
-            holds(sign_in) || (may_be_nobodys && holds(None))
-        });
-        // We make values for well-formed ids only.
-        let Some(id) = fields.connection_id.parse().ok().filter(|_| is_ours) else {
+        visit.about = fields.about();
+        let is_ours = visit.about.is_some_and(|about| visit.made(about, may_be_nobodys, &fields.csrf));
+        if !is_ours {
             return Err(visit.finish(Err(Reason::StaleForm.into())));
-        };
-        visit.login = Some(id);
-        Ok(Self { visit, id, fields })
+        }
+        Ok(Self { visit, fields })
     }
 }

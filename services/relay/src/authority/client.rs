@@ -60,9 +60,8 @@ impl Client {
 
     /// An editor's call waits for its turn, so that a storm of them reaches sessions as a stream.
     async fn in_turn<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
-        let _place = match timeout(self.turn_time, self.places.acquire()).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(_)) | Err(_) => return Err(Failure::Unavailable),
+        let Ok(Ok(_place)) = timeout(self.turn_time, self.places.acquire()).await else {
+            return Err(Failure::Unavailable);
         };
         within_time(call).await.map_err(|status| failure(&status))
     }

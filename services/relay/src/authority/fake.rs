@@ -149,14 +149,14 @@ impl Fake {
             sequence,
             session_id: session_id.to_owned(),
             reason: "signed_out_by_user".to_owned(),
-            tokens_expire_at: Some(Timestamp { seconds: now() + 3600, nanos: 0 }),
+            tokens_expire_at: Some(in_an_hour()),
         };
         script.feed.push(revocation.clone());
-        script.tell(Event::Revocation(revocation));
+        script.tell(&Event::Revocation(revocation));
     }
 
     pub(crate) fn heartbeat(&self) {
-        self.script().tell(Event::Heartbeat(0));
+        self.script().tell(&Event::Heartbeat(0));
     }
 
     /// Ends all streams.
@@ -201,7 +201,7 @@ impl Drop for InFlight {
 }
 
 impl Script {
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: &Event) {
         self.watchers.retain(|watcher| watcher.unbounded_send(Ok(response(event.clone()))).is_ok());
     }
 }
@@ -210,8 +210,8 @@ fn response(event: Event) -> wire::WatchRevocationsResponse {
     wire::WatchRevocationsResponse { event: Some(event) }
 }
 
-fn in_an_hour() -> Option<Timestamp> {
-    Some(Timestamp { seconds: now() + 3600, nanos: 0 })
+fn in_an_hour() -> Timestamp {
+    Timestamp { seconds: now() + 3600, nanos: 0 }
 }
 
 #[tonic::async_trait]
@@ -228,7 +228,7 @@ impl Sessions for Fake {
         if is_over {
             return Err(rpc::status(Code::FailedPrecondition, "SESSION_REVOKED", None));
         }
-        let token = wire::Token { token: "fresh".to_owned(), expires_at: in_an_hour() };
+        let token = wire::Token { token: "fresh".to_owned(), expires_at: Some(in_an_hour()) };
         let user = wire::User { id: "usr_1".to_owned(), ..wire::User::default() };
         let expires_at = Some(Timestamp { seconds: now() + 30 * 24 * 3600, nanos: 0 });
         let session = wire::Session { id: session_id, user: Some(user), expires_at, ..wire::Session::default() };
@@ -347,7 +347,7 @@ impl Key {
         Self(SigningKey::generate().unwrap())
     }
 
-    fn jwk(&self) -> Jwk {
+    pub(crate) fn jwk(&self) -> Jwk {
         let mut jwk = Jwk::from_encoding_key(&EncodingKey::from_ec_der(&self.0), Algorithm::ES256).unwrap();
         jwk.common = jsonwebtoken::jwk::CommonParameters::default();
         jwk

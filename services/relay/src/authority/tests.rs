@@ -98,8 +98,8 @@ async fn an_unknown_key_has_the_keys_fetched_once_in_a_while_however_many_ask() 
         assert_eq!(authority.check_token(foreign.expose(), now()), unknown);
         sleep(Duration::from_millis(100)).await;
     }
-    let fetches = fake.called("GetSigningKeys") - fetched - 1;
-    assert!((5..=7).contains(&fetches), "{fetches} in a minute");
+    let more = fake.called("GetSigningKeys") - fetched - 1;
+    assert!((5..=7).contains(&more), "{more} in a minute");
 }
 
 #[tokio::test(start_paused = true)]

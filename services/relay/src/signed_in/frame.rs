@@ -81,7 +81,7 @@ pub(super) fn bad_token(distrust: Distrust, after: Option<Duration>) -> Vec<Effe
 }
 
 pub(super) fn bearer_is_not_refreshed() -> Vec<Effect> {
-    vec![failed(FailureCode::BadProof, "a session without a device key has one token, until it ends", false, None)]
+    vec![failed(FailureCode::BadToken, "a session without a device key has one token, until it ends", false, None)]
 }
 
 pub(super) fn stale_feed(after: Duration) -> Vec<Effect> {

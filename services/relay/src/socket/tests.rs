@@ -30,6 +30,8 @@ struct Command {
     settings: Settings,
 }
 
+mod bound;
+
 /// One relay with one editor, and the sessions role played by a list of answers.
 struct Stage {
     shared: Arc<Shared>,
@@ -64,6 +66,11 @@ impl Stage {
     }
 
     async fn open_with(flags: &[&str], answers: &[Answer]) -> Self {
+        let keys = Keys::new(&Keyring::parse(&Keyring::generate().unwrap()).unwrap()).unwrap();
+        Self::open_as(flags, answers, keys).await
+    }
+
+    async fn open_as(flags: &[&str], answers: &[Answer], keys: Keys) -> Self {
         let settings = Command::parse_from([&["relay"], flags].concat()).settings;
         let activations = Arc::new(Mutex::new((answers.to_vec(), 0)));
         let answers = activations.clone();
@@ -80,7 +87,7 @@ impl Stage {
                 Box::pin(async move { answer })
             }),
             end_session: Arc::new(move |session_id, reason| told.lock().unwrap().push((session_id, reason))),
-            keys: Keys::new(&Keyring::parse(&Keyring::generate().unwrap()).unwrap()).unwrap(),
+            keys,
             authority: Fake::default().authority(settings.terms()),
             metrics: Metrics::new(&Registry::default()),
             gateways: None,

@@ -2,33 +2,47 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header};
+use prost_types::Timestamp;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 use vvs_auth::key::Keyring;
-use vvs_auth::token::Claims;
+use vvs_auth::token::{Claims, Jwk, SigningKey};
+use vvs_proto::session::watch_revocations_response::Event;
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::rpc::reason;
 
 use super::*;
-use crate::store::tests::{Place, count, terms};
+use crate::key::Rotation;
+use crate::store::tests::postgres::{PASSWORD, Postgres};
+use crate::store::tests::{Place, count, on_both_databases, terms};
 
 struct Bench {
-    place: Place,
     service: Service,
     metrics: Metrics,
 }
 
-async fn bench() -> Bench {
-    let place = Place::new();
+async fn bench(place: &Place) -> Bench {
     let store = place.open().await;
-    let keyring = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
-    let keys = Keys::load(&store, &keyring, clock()).await.unwrap();
+    // Replicas have the same key file.
+    let keyring = Keyring::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
+    let rotation = Rotation { interval: 1_000_000, lead: 1000 };
+    let keys = Arc::new(Keys::load(&store, &keyring, rotation, clock()).await.unwrap());
     let metrics = Metrics::default();
     let counts = Counts::register(&metrics);
-    Bench { place, service: Service { store, keys, terms: terms(), counts }, metrics }
+    let service = Service {
+        store,
+        keys,
+        terms: terms(),
+        counts,
+        peers: Arc::new(Peers::new(Vec::new(), "vvs.internal").unwrap()),
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    Bench { service, metrics }
 }
 
 fn request(number: u32, subject: &str) -> wire::CreateSessionRequest {
@@ -42,6 +56,7 @@ fn request(number: u32, subject: &str) -> wire::CreateSessionRequest {
         }),
         device: Some(wire::Device { name: "laptop".into(), ..wire::Device::default() }),
         address: "192.0.2.1".into(),
+        connection_id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".into(),
     }
 }
 
@@ -88,22 +103,20 @@ impl Bench {
     }
 }
 
-#[tokio::test]
-async fn a_token_verifies_against_the_published_keys() {
-    let bench = bench().await;
+async fn a_token_verifies_against_the_published_keys(place: &Place) {
+    let bench = bench(place).await;
     let (session, token) = bench.create(request(1, "ada")).await.unwrap();
     let claims = bench.verify(&token.token).await;
     assert_eq!(claims.sid, session.id);
     assert_eq!(claims.sub, session.user.unwrap().id);
     assert_eq!((claims.exp, claims.sxp), (claims.iat + 2_592_000, claims.iat + 2_592_000));
-    assert_eq!(token.expires_at, timestamp(claims.exp));
-    assert_eq!(session.expires_at, timestamp(claims.sxp));
+    assert_eq!(token.expires_at, message::timestamp(claims.exp));
+    assert_eq!(session.expires_at, message::timestamp(claims.sxp));
     assert_eq!(session.activated_at, None);
 }
 
-#[tokio::test]
-async fn a_repeat_signs_a_new_token_for_the_same_session() {
-    let bench = bench().await;
+async fn a_repeat_signs_a_new_token_for_the_same_session(place: &Place) {
+    let bench = bench(place).await;
     let (session, token) = bench.create(request(1, "ada")).await.unwrap();
     let (session_again, token_again) = bench.create(request(1, "ada")).await.unwrap();
     assert_eq!(session, session_again);
@@ -114,9 +127,8 @@ async fn a_repeat_signs_a_new_token_for_the_same_session() {
     assert!(bench.metrics.scrape().contains("vvs_sessions_created_total 1\n"));
 }
 
-#[tokio::test]
-async fn a_second_activation_changes_nothing_and_is_not_counted() {
-    let bench = bench().await;
+async fn a_second_activation_changes_nothing_and_is_not_counted(place: &Place) {
+    let bench = bench(place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
     let first = bench.activate(&id).await.unwrap();
     assert!(first.is_some());
@@ -124,9 +136,8 @@ async fn a_second_activation_changes_nothing_and_is_not_counted() {
     assert!(bench.metrics.scrape().contains("vvs_sessions_activated_total 1\n"));
 }
 
-#[tokio::test]
-async fn a_refusal_has_its_documented_code_and_reason() {
-    let bench = bench().await;
+async fn a_refusal_has_its_documented_code_and_reason(place: &Place) {
+    let bench = bench(place).await;
     bench.create(request(1, "ada")).await.unwrap();
     let claimed = bench.create(request(1, "bob")).await.unwrap_err();
     assert_eq!((claimed.code(), reason(&claimed).as_str()), (Code::AlreadyExists, "REQUEST_CLAIMED"));
@@ -136,10 +147,9 @@ async fn a_refusal_has_its_documented_code_and_reason() {
     assert_eq!((malformed.code(), reason(&malformed).as_str()), (Code::InvalidArgument, "MALFORMED"));
 }
 
-#[tokio::test]
-async fn a_malformed_field_is_named_and_nothing_is_made() {
+async fn a_malformed_field_is_named_and_nothing_is_made(place: &Place) {
     type Spoil = fn(&mut wire::CreateSessionRequest);
-    let cases: [(&str, Spoil); 13] = [
+    let cases: [(&str, Spoil); 14] = [
         ("request_id", |request| request.request_id = "1".into()),
         ("identity", |request| request.identity = None),
         ("identity.provider", |request| request.identity.as_mut().unwrap().provider.clear()),
@@ -154,9 +164,10 @@ async fn a_malformed_field_is_named_and_nothing_is_made() {
         ("device.os", |request| request.device.as_mut().unwrap().os = "o".repeat(256)),
         ("device.app", |request| request.device.as_mut().unwrap().app = "a".repeat(256)),
         ("device.jwk", |request| request.device.as_mut().unwrap().jwk = "{}".into()),
+        ("connection_id", |request| request.connection_id = "c".repeat(65)),
         ("address", |request| request.address = "a".repeat(65)),
     ];
-    let bench = bench().await;
+    let bench = bench(place).await;
     for (field, spoil) in cases {
         let mut request = request(1, "ada");
         spoil(&mut request);
@@ -169,21 +180,12 @@ async fn a_malformed_field_is_named_and_nothing_is_made() {
 }
 
 #[tokio::test]
-async fn what_comes_later_says_so() {
-    let bench = bench().await;
-    let told = bench.service.refresh_token(Request::new(wire::RefreshTokenRequest::default())).await.unwrap_err();
-    assert_eq!((told.code(), reason(&told).as_str()), (Code::Unimplemented, "NOT_IMPLEMENTED"));
-    assert_eq!(told.message(), "RefreshToken is not implemented in this version");
-    let watch = bench.service.watch_revocations(Request::new(wire::WatchRevocationsRequest::default())).await;
-    assert_eq!(watch.err().unwrap().code(), Code::Unimplemented);
-}
-
-#[tokio::test]
 async fn a_locked_database_loses_nothing() {
-    let bench = bench().await;
+    let place = Place::new();
+    let bench = bench(&place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
     bench.execute("PRAGMA busy_timeout = 0").await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bench.place.file());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(place.file());
     let mut other = options.connect().await.unwrap();
     sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
     bench.down(&bench.create(request(2, "bob")).await.unwrap_err(), "locked");
@@ -198,7 +200,8 @@ async fn a_locked_database_loses_nothing() {
 
 #[tokio::test]
 async fn a_database_that_cannot_be_written_loses_nothing() {
-    let bench = bench().await;
+    let place = Place::new();
+    let bench = bench(&place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
     bench.execute("PRAGMA query_only = ON").await;
     bench.down(&bench.create(request(2, "bob")).await.unwrap_err(), "read_only");
@@ -212,7 +215,8 @@ async fn a_database_that_cannot_be_written_loses_nothing() {
 
 #[tokio::test]
 async fn a_full_disk_loses_nothing() {
-    let bench = bench().await;
+    let place = Place::new();
+    let bench = bench(&place).await;
     // No page more than there is: users still fit in theirs when sessions, which are long, do not.
     bench.execute("PRAGMA max_page_count = 1").await;
     let long = |number: u32| {
@@ -237,21 +241,23 @@ async fn a_full_disk_loses_nothing() {
 
 #[tokio::test]
 async fn a_database_file_that_is_gone_is_missed_and_not_replaced() {
-    let bench = bench().await;
+    let place = Place::new();
+    let bench = bench(&place).await;
     let (session, _) = bench.create(request(1, "ada")).await.unwrap();
-    let away = bench.place.file().with_extension("away");
-    std::fs::rename(bench.place.file(), &away).unwrap();
+    let away = place.file().with_extension("away");
+    std::fs::rename(place.file(), &away).unwrap();
     bench.down(&bench.create(request(2, "bob")).await.unwrap_err(), "missing");
-    assert!(!bench.place.file().exists());
+    assert!(!place.file().exists());
 
-    std::fs::rename(&away, bench.place.file()).unwrap();
+    std::fs::rename(&away, place.file()).unwrap();
     assert_eq!(bench.create(request(1, "ada")).await.unwrap().0, session);
     assert_eq!(bench.left().await, (1, 1));
 }
 
 #[tokio::test]
 async fn a_database_that_is_always_busy_is_not_waited_for_without_end() {
-    let bench = bench().await;
+    let place = Place::new();
+    let bench = bench(&place).await;
     let held = bench.service.store.pool().acquire().await.unwrap();
     tokio::time::pause();
     let asked = tokio::time::Instant::now();
@@ -262,4 +268,338 @@ async fn a_database_that_is_always_busy_is_not_waited_for_without_end() {
 
     drop(held);
     bench.create(request(1, "ada")).await.unwrap();
+}
+
+/// An editor with a device key.
+struct Editor {
+    key: EncodingKey,
+    jwk: serde_json::Value,
+}
+
+impl Editor {
+    fn new() -> Self {
+        let der = SigningKey::generate().unwrap();
+        let Jwk { x, y, .. } = SigningKey::from_pkcs8("editor", &der).unwrap().public().clone();
+        let jwk = serde_json::json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});
+        Self { key: EncodingKey::from_ec_der(&der), jwk }
+    }
+
+    fn approved(&self, number: u32) -> wire::CreateSessionRequest {
+        let device = wire::Device { name: "laptop".into(), jwk: self.jwk.to_string(), ..wire::Device::default() };
+        wire::CreateSessionRequest { device: Some(device), ..request(number, "ada") }
+    }
+
+    fn prove(&self, purpose: &str, changed: &serde_json::Value) -> String {
+        let jwk = serde_json::from_value(self.jwk.clone()).unwrap();
+        let header = Header { typ: Some("vvs-pop+jwt".into()), jwk: Some(jwk), ..Header::new(Algorithm::ES256) };
+        let mut payload =
+            serde_json::json!({"aud": "https://auth.test", "nonce": "socket", "jti": "once", "use": purpose});
+        payload.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
+        jsonwebtoken::encode(&header, &payload, &self.key).unwrap()
+    }
+
+    fn refresh(&self, id: &str) -> wire::RefreshTokenRequest {
+        wire::RefreshTokenRequest {
+            session_id: id.to_owned(),
+            proof: self.prove("refresh", &serde_json::json!({})),
+            nonce: "socket".into(),
+            token: String::new(),
+            address: "198.51.100.7".into(),
+        }
+    }
+}
+
+fn revocation(id: &str, reason: &str) -> wire::RevokeSessionRequest {
+    wire::RevokeSessionRequest {
+        session_id: id.to_owned(),
+        reason: reason.to_owned(),
+        ..wire::RevokeSessionRequest::default()
+    }
+}
+
+impl Bench {
+    async fn refresh(&self, request: wire::RefreshTokenRequest) -> Result<wire::RefreshTokenResponse, Status> {
+        Ok(self.service.refresh_token(Request::new(request)).await?.into_inner())
+    }
+
+    async fn revoke(&self, role: Role, request: wire::RevokeSessionRequest) -> Result<(), String> {
+        self.service.revoke(role, request).await.map_err(|error| reason(&error.into()))
+    }
+
+    async fn refused(&self) -> Vec<String> {
+        let query = "SELECT reason FROM audit WHERE event = 'proof_refused' ORDER BY at, reason";
+        sqlx::query_scalar(query).fetch_all(self.service.store.pool()).await.unwrap()
+    }
+
+    async fn watch(&self, after: u64) -> Result<BoxStream<wire::WatchRevocationsResponse>, Status> {
+        let request = wire::WatchRevocationsRequest { after_sequence: after };
+        Ok(self.service.watch_revocations(Request::new(request)).await?.into_inner())
+    }
+}
+
+async fn next(stream: &mut BoxStream<wire::WatchRevocationsResponse>) -> Event {
+    let told = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.unwrap();
+    told.unwrap().unwrap().event.unwrap()
+}
+
+/// What comes next, but for how long sessions have been pending.
+async fn next_change(stream: &mut BoxStream<wire::WatchRevocationsResponse>) -> Event {
+    loop {
+        let event = next(stream).await;
+        if !matches!(event, Event::PendingSince(_)) {
+            return event;
+        }
+    }
+}
+
+fn revoked(event: Event) -> (u64, String, String) {
+    let Event::Revocation(entry) = event else { panic!("{event:?} is no revocation") };
+    (entry.sequence, entry.session_id, entry.reason)
+}
+
+async fn a_token_of_a_device_key_names_it_and_lives_an_hour(place: &Place) {
+    let (bench, editor) = (bench(place).await, Editor::new());
+    let (session, token) = bench.create(editor.approved(1)).await.unwrap();
+    let claims = bench.verify(&token.token).await;
+    let key = vvs_auth::device::DeviceKey::from_value(&editor.jwk).unwrap();
+    assert_eq!(claims.cnf.unwrap().jkt, key.thumbprint());
+    assert!(claims.pending);
+    assert_eq!((claims.exp, claims.sxp), (claims.iat + 3600, claims.iat + 2_592_000));
+    assert_eq!(session.device.unwrap().jwk, key.to_json());
+}
+
+async fn an_editor_that_proves_its_key_gets_a_fresh_token(place: &Place) {
+    let (bench, editor) = (bench(place).await, Editor::new());
+    let (session, token) = bench.create(editor.approved(1)).await.unwrap();
+    let fresh = bench.refresh(editor.refresh(&session.id)).await.unwrap();
+    let claims = bench.verify(&fresh.token.as_ref().unwrap().token).await;
+    assert_eq!((claims.sid, claims.pending), (session.id.clone(), false));
+    assert_eq!(fresh.session.as_ref().unwrap().address, "198.51.100.7");
+    assert!(fresh.session.unwrap().activated_at.is_some());
+
+    // A reply that was lost: the same proof again is no harm, the relay sees to it that it is taken once.
+    bench.refresh(editor.refresh(&session.id)).await.unwrap();
+
+    // With an expired or foreign token beside it, the proof must be for that token.
+    let hash = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
+    let mut shown = editor.refresh(&session.id);
+    shown.token = "abc".into();
+    shown.proof = editor.prove("authenticate", &serde_json::json!({"ath": hash}));
+    bench.refresh(shown.clone()).await.unwrap();
+    shown.token = token.token;
+    let told = bench.refresh(shown).await.unwrap_err();
+    assert_eq!((told.code(), reason(&told).as_str()), (Code::PermissionDenied, "BAD_PROOF"));
+    assert!(bench.metrics.scrape().contains("vvs_sessions_refreshed_total 3\n"));
+    assert!(bench.metrics.scrape().contains("vvs_sessions_activated_total 1\n"));
+}
+
+async fn a_proof_that_does_not_hold_is_refused_and_written_down(place: &Place) {
+    let (bench, editor) = (bench(place).await, Editor::new());
+    let id = bench.create(editor.approved(1)).await.unwrap().0.id;
+    let none = serde_json::json!({});
+    for bad in [
+        String::new(),
+        editor.prove("logout", &none),
+        editor.prove("hello", &none),
+        editor.prove("authenticate", &none),
+        editor.prove("refresh", &serde_json::json!({"nonce": "other"})),
+        editor.prove("refresh", &serde_json::json!({"aud": "https://evil.test"})),
+    ] {
+        let told = bench.refresh(wire::RefreshTokenRequest { proof: bad, ..editor.refresh(&id) }).await.unwrap_err();
+        assert_eq!((told.code(), reason(&told).as_str()), (Code::PermissionDenied, "BAD_PROOF"));
+    }
+    let told = bench.refresh(Editor::new().refresh(&id)).await.unwrap_err();
+    assert_eq!((told.code(), reason(&told).as_str()), (Code::PermissionDenied, "KEY_MISMATCH"));
+    let bearer = bench.create(request(2, "ada")).await.unwrap().0.id;
+    assert_eq!(reason(&bench.refresh(editor.refresh(&bearer)).await.unwrap_err()), "KEY_MISMATCH");
+    let refused = bench.refused().await;
+    assert_eq!(refused.iter().filter(|reason| *reason == "BAD_PROOF").count(), 6);
+    assert_eq!(refused.iter().filter(|reason| *reason == "KEY_MISMATCH").count(), 2);
+}
+
+async fn a_relay_ends_a_used_session_only_with_the_editors_proof(place: &Place) {
+    let (bench, editor) = (bench(place).await, Editor::new());
+    let id = bench.create(editor.approved(1)).await.unwrap().0.id;
+    bench.activate(&id).await.unwrap();
+    let logout =
+        |proof: String| wire::RevokeSessionRequest { proof, nonce: "socket".into(), ..revocation(&id, "logout") };
+    let none = || serde_json::json!({});
+    for bad in [String::new(), editor.prove("refresh", &none())] {
+        assert_eq!(bench.revoke(Role::Relay, logout(bad)).await.unwrap_err(), "BAD_PROOF");
+    }
+    let strange = Editor::new().prove("logout", &none());
+    assert_eq!(bench.revoke(Role::Relay, logout(strange)).await.unwrap_err(), "KEY_MISMATCH");
+    bench.refresh(editor.refresh(&id)).await.unwrap();
+    bench.revoke(Role::Relay, logout(editor.prove("logout", &none()))).await.unwrap();
+    bench.revoke(Role::Relay, logout(editor.prove("logout", &none()))).await.unwrap();
+    let told = bench.refresh(editor.refresh(&id)).await.unwrap_err();
+    assert_eq!((told.code(), reason(&told).as_str()), (Code::FailedPrecondition, "SESSION_REVOKED"));
+
+    let pending = bench.create(editor.approved(2)).await.unwrap().0.id;
+    bench.revoke(Role::Relay, revocation(&pending, "burned")).await.unwrap();
+    let bearer = bench.create(request(3, "ada")).await.unwrap().0.id;
+    bench.activate(&bearer).await.unwrap();
+    bench.revoke(Role::Relay, revocation(&bearer, "logout")).await.unwrap();
+    assert!(bench.metrics.scrape().contains("vvs_sessions_revoked_total 3\n"));
+}
+
+async fn a_user_ends_his_own_sessions_only(place: &Place) {
+    let bench = bench(place).await;
+    let mine = bench.create(request(1, "ada")).await.unwrap().0;
+    let other = bench.create(request(2, "bob")).await.unwrap().0;
+    for id in [&mine.id, &other.id] {
+        bench.activate(id).await.unwrap();
+    }
+    let mine_id = mine.user.as_ref().unwrap().id.clone();
+    let theirs = wire::RevokeSessionRequest { user_id: mine_id.clone(), ..revocation(&other.id, "user") };
+    assert_eq!(bench.revoke(Role::Web, theirs).await.unwrap_err(), "SESSION_UNKNOWN");
+    let own = wire::RevokeSessionRequest { user_id: mine_id.clone(), ..revocation(&mine.id, "user") };
+    bench.revoke(Role::Web, own).await.unwrap();
+    assert_eq!(bench.revoke(Role::Web, revocation(&other.id, "<b>")).await.unwrap_err(), "MALFORMED");
+
+    let get = async |id: &str| {
+        bench.service.get_session(Request::new(wire::GetSessionRequest { session_id: id.to_owned() })).await
+    };
+    assert_eq!(reason(&get(&mine.id).await.unwrap_err()), "SESSION_REVOKED");
+    assert_eq!(get(&other.id).await.unwrap().into_inner().session.unwrap().id, other.id);
+    let list = async |request: wire::ListSessionsRequest| {
+        bench.service.list_sessions(Request::new(request)).await.map(|told| told.into_inner().sessions)
+    };
+    let by_id = wire::ListSessionsRequest { user_id: mine_id, identity: None };
+    assert!(list(by_id.clone()).await.unwrap().is_empty());
+    let both = wire::ListSessionsRequest { identity: request(9, "bob").identity, ..by_id };
+    assert_eq!(reason(&list(both).await.unwrap_err()), "MALFORMED");
+    let by_name = |subject: &str| wire::ListSessionsRequest {
+        identity: request(9, subject).identity,
+        ..wire::ListSessionsRequest::default()
+    };
+    assert_eq!(list(by_name("bob")).await.unwrap()[0].id, other.id);
+    assert!(list(by_name("eve")).await.unwrap().is_empty());
+    assert_eq!(reason(&list(wire::ListSessionsRequest::default()).await.unwrap_err()), "MALFORMED");
+}
+
+async fn a_watcher_hears_what_was_and_then_what_comes(place: &Place) {
+    let bench = bench(place).await;
+    let mut ids = Vec::new();
+    for number in 0..4 {
+        ids.push(bench.create(request(number, "ada")).await.unwrap().0.id);
+    }
+    bench.revoke(Role::Web, revocation(&ids[0], "one")).await.unwrap();
+    bench.revoke(Role::Web, revocation(&ids[1], "two")).await.unwrap();
+    let mut all = bench.watch(0).await.unwrap();
+    let mut later = bench.watch(1).await.unwrap();
+    assert_eq!(revoked(next_change(&mut all).await), (1, ids[0].clone(), "one".into()));
+    for stream in [&mut all, &mut later] {
+        assert_eq!(revoked(next_change(stream).await), (2, ids[1].clone(), "two".into()));
+        assert_eq!(next_change(stream).await, Event::CaughtUp(2));
+    }
+    bench.revoke(Role::Web, revocation(&ids[2], "three")).await.unwrap();
+    for stream in [&mut all, &mut later] {
+        assert_eq!(revoked(next_change(stream).await), (3, ids[2].clone(), "three".into()));
+        assert_eq!(next_change(stream).await, Event::Heartbeat(3));
+    }
+    let gone = bench.watch(4).await.err().unwrap();
+    assert_eq!((gone.code(), reason(&gone).as_str()), (Code::OutOfRange, "SEQUENCE_GONE"));
+    bench.service.stop.cancel();
+    // What is ready is told, and then it ends.
+    while let Some(event) = all.next().await {
+        assert!(matches!(event.unwrap().event.unwrap(), Event::PendingSince(_)), "it goes on while the process stops");
+    }
+}
+
+async fn a_watcher_hears_since_when_no_session_is_pending(place: &Place) {
+    let bench = bench(place).await;
+    let id = bench.create(request(1, "ada")).await.unwrap().0.id;
+    bench.execute("UPDATE sessions SET created_at = created_at - 1000").await;
+    let before = clock();
+    let mut stream = bench.watch(0).await.unwrap();
+    let Event::PendingSince(since) = next(&mut stream).await else { panic!("it is not the first") };
+    assert!((before - 1002..before - 998).contains(&since.seconds));
+    assert_eq!(next(&mut stream).await, Event::CaughtUp(0));
+    bench.activate(&id).await.unwrap();
+    assert_eq!(next(&mut stream).await, Event::Heartbeat(0));
+    let Event::PendingSince(since) = next(&mut stream).await else { panic!("it does not follow the heartbeat") };
+    assert!(since.seconds > before - 100 && since.seconds < clock() - 4);
+}
+
+async fn a_watcher_that_has_missed_too_much_starts_again(place: &Place) {
+    let bench = bench(place).await;
+    for number in 0..3 {
+        let id = bench.create(request(number, "ada")).await.unwrap().0.id;
+        bench.revoke(Role::Web, revocation(&id, "user")).await.unwrap();
+    }
+    bench.execute("UPDATE revocations SET tokens_expire_at = 0 WHERE sequence = 2").await;
+    bench.service.store.prune(clock()).await.unwrap();
+    assert_eq!(reason(&bench.watch(1).await.err().unwrap()), "SEQUENCE_GONE");
+    let mut stream = bench.watch(0).await.unwrap();
+    assert_eq!([revoked(next_change(&mut stream).await).0, revoked(next_change(&mut stream).await).0], [1, 3]);
+    assert_eq!(next_change(&mut stream).await, Event::CaughtUp(3));
+}
+
+#[tokio::test]
+async fn a_watcher_hears_of_a_revocation_in_another_process() {
+    let place = Place::server().await;
+    let (here, there) = (bench(&place).await, bench(&place).await);
+    let following = here.service.store.clone().follow();
+    let id = there.create(request(1, "ada")).await.unwrap().0.id;
+    let mut stream = here.watch(0).await.unwrap();
+    let mut changed = here.service.store.revoked();
+    let work = async {
+        assert_eq!(next_change(&mut stream).await, Event::CaughtUp(0));
+        // Wakes once when it listens.
+        changed.changed().await.unwrap();
+        there.revoke(Role::Web, revocation(&id, "user")).await.unwrap();
+        // Before the heartbeat that would find it anyway.
+        assert_eq!(revoked(next_change(&mut stream).await), (1, id.clone(), "user".into()));
+    };
+    tokio::select! {
+        () = following => unreachable!(),
+        () = work => {}
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_an_outage_and_loses_nothing() {
+    let cluster = Postgres::start().await;
+    let place = Place::Server(cluster.database().await);
+    let bench = bench(&place).await;
+    let id = bench.create(request(1, "ada")).await.unwrap().0.id;
+    let mut stream = bench.watch(0).await.unwrap();
+    assert_eq!(next_change(&mut stream).await, Event::CaughtUp(0));
+
+    cluster.stop();
+    let told = bench.activate(&id).await.unwrap_err();
+    assert_eq!((told.code(), reason(&told).as_str()), (Code::Unavailable, "DATABASE_DOWN"));
+    cluster.resume().await;
+    bench.activate(&id).await.unwrap();
+
+    cluster.freeze();
+    let told = bench.create(request(2, "bob")).await.unwrap_err();
+    assert_eq!((told.code(), reason(&told).as_str()), (Code::Unavailable, "DATABASE_DOWN"));
+    assert!(!format!("{told:?}").contains(PASSWORD));
+    cluster.thaw();
+    bench.create(request(2, "bob")).await.unwrap();
+
+    bench.revoke(Role::Web, revocation(&id, "user")).await.unwrap();
+    let mut heard = next_change(&mut stream).await;
+    while matches!(heard, Event::Heartbeat(_)) {
+        heard = next_change(&mut stream).await;
+    }
+    assert_eq!(revoked(heard), (1, id, "user".into()));
+}
+
+on_both_databases! {
+    a_token_verifies_against_the_published_keys
+    a_repeat_signs_a_new_token_for_the_same_session
+    a_second_activation_changes_nothing_and_is_not_counted
+    a_refusal_has_its_documented_code_and_reason
+    a_malformed_field_is_named_and_nothing_is_made
+    a_token_of_a_device_key_names_it_and_lives_an_hour
+    an_editor_that_proves_its_key_gets_a_fresh_token
+    a_proof_that_does_not_hold_is_refused_and_written_down
+    a_relay_ends_a_used_session_only_with_the_editors_proof
+    a_user_ends_his_own_sessions_only
+    a_watcher_hears_what_was_and_then_what_comes
+    a_watcher_that_has_missed_too_much_starts_again
+    a_watcher_hears_since_when_no_session_is_pending
 }

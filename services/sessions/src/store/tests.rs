@@ -1,41 +1,97 @@
 //! The store on a real file, with a clock of its own.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use tempfile::TempDir;
+use vvs_auth::token::{Jwk, SigningKey};
 
+use self::postgres::Postgres;
 use super::*;
-use crate::session::{Identity, RequestId};
+use crate::id::RequestId;
+use crate::session::Identity;
 
-/// A directory with one database.
-pub(crate) struct Place(TempDir);
+// The harness of the project's own tests; it has no way to name this crate's insides, so its file is part of both.
+#[path = "../../../../tests/harness/postgres.rs"]
+#[expect(dead_code, unreachable_pub, reason = "the project's own tests use the rest of it")]
+pub(crate) mod postgres;
+
+/// A database of one test.
+pub(crate) enum Place {
+    File(TempDir),
+    Server(String),
+}
 
 impl Place {
+    /// A directory with a file of SQLite.
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self::File(tempfile::tempdir().unwrap())
+    }
+
+    /// A database of PostgreSQL.
+    pub(crate) async fn server() -> Self {
+        Self::Server(Postgres::shared().await.database().await)
+    }
+
+    fn folder(&self) -> &std::path::Path {
+        match self {
+            Self::File(folder) => folder.path(),
+            Self::Server(url) => panic!("{url} is no file"),
+        }
     }
 
     pub(crate) fn file(&self) -> PathBuf {
-        self.0.path().join("sessions.db")
+        self.folder().join("sessions.db")
     }
 
     fn url(&self) -> String {
-        format!("sqlite:{}", self.file().display())
+        match self {
+            Self::File(_) => format!("sqlite:{}", self.file().display()),
+            Self::Server(url) => url.clone(),
+        }
     }
 
     pub(crate) async fn open(&self) -> Store {
-        Store::open(&self.url()).await.unwrap()
+        Store::open(&self.url(), 5).await.unwrap()
     }
 
     /// What lies on the disk, in whatever file.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let files = std::fs::read_dir(self.0.path()).unwrap();
+        let files = std::fs::read_dir(self.folder()).unwrap();
         files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
     }
 }
 
+/// Runs each of these tests on both databases.
+macro_rules! on_both_databases {
+    ($($test:ident)*) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&crate::store::tests::Place::new()).await;
+            })*
+        }
+
+        mod on_postgresql {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&crate::store::tests::Place::server().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both_databases;
+
 pub(crate) fn terms() -> Terms {
-    Terms { issuer: "https://auth.test".into(), audience: "vvs".into(), bearer_ttl: 2_592_000, pending_ttl: 5400 }
+    Terms {
+        issuer: "https://auth.test".into(),
+        audience: "vvs".into(),
+        token_ttl: 3600,
+        bearer_ttl: 2_592_000,
+        idle_ttl: 2_592_000,
+        max_ttl: 31_536_000,
+        pending_ttl: 5400,
+    }
 }
 
 pub(crate) async fn count(store: &Store, query: &'static str) -> i64 {
@@ -46,19 +102,18 @@ fn request(number: u32) -> RequestId {
     format!("00000000-0000-4000-8000-{number:012}").parse().unwrap()
 }
 
-fn approval(number: u32, subject: &str) -> Approval {
+pub(crate) fn approval(number: u32, subject: &str) -> Approval {
     let profile = Profile::new(Some("ada@example.com".into()), Some("Ada".into()), None).unwrap();
     Approval {
         request_id: request(number),
         identity: Identity::new("dev".into(), subject.into(), String::new(), profile).unwrap(),
-        device: Device::new("laptop".into(), "Linux".into(), "VVS 1.0".into()).unwrap(),
+        device: Device::new("laptop".into(), "Linux".into(), "VVS 1.0".into(), "").unwrap(),
         address: "192.0.2.1".into(),
+        connection_id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".into(),
     }
 }
 
-#[tokio::test]
-async fn a_repeat_gives_the_same_session() {
-    let place = Place::new();
+async fn a_repeat_gives_the_same_session(place: &Place) {
     let store = place.open().await;
     let first = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap();
     let again = store.create(&approval(1, "ada"), &terms(), 1005).await.unwrap();
@@ -71,9 +126,7 @@ async fn a_repeat_gives_the_same_session() {
     assert_eq!(other.session.user, first.session.user);
 }
 
-#[tokio::test]
-async fn two_calls_at_once_make_one_session() {
-    let place = Place::new();
+async fn two_calls_at_once_make_one_session(place: &Place) {
     let (one, two) = (place.open().await, place.open().await);
     for number in 0..20 {
         let (approval, terms) = (approval(number, "ada"), terms());
@@ -85,9 +138,7 @@ async fn two_calls_at_once_make_one_session() {
     assert_eq!(count(&one, "SELECT count(*) FROM sessions").await, 20);
 }
 
-#[tokio::test]
-async fn a_request_id_is_not_good_for_somebody_else() {
-    let place = Place::new();
+async fn a_request_id_is_not_good_for_somebody_else(place: &Place) {
     let store = place.open().await;
     let made = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap();
     let refused = store.create(&approval(1, "bob"), &terms(), 1001).await.unwrap_err();
@@ -95,9 +146,7 @@ async fn a_request_id_is_not_good_for_somebody_else() {
     assert_eq!(count(&store, "SELECT count(*) FROM users").await, 1, "bob was noted all the same");
 }
 
-#[tokio::test]
-async fn a_user_keeps_the_id_and_takes_the_new_profile() {
-    let place = Place::new();
+async fn a_user_keeps_the_id_and_takes_the_new_profile(place: &Place) {
     let store = place.open().await;
     let first = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session;
     assert_eq!(first.profile.email.as_deref(), Some("ada@example.com"));
@@ -114,9 +163,7 @@ async fn a_user_keeps_the_id_and_takes_the_new_profile() {
     assert_ne!(store.create(&elsewhere, &terms(), 2000).await.unwrap().session.user, first.user);
 }
 
-#[tokio::test]
-async fn only_what_nobody_activated_in_time_is_swept() {
-    let place = Place::new();
+async fn only_what_nobody_activated_in_time_is_swept(place: &Place) {
     let store = place.open().await;
     let [old, young, active] = [(1, 1000), (2, 1001), (3, 1000)];
     let mut ids = Vec::new();
@@ -132,20 +179,16 @@ async fn only_what_nobody_activated_in_time_is_swept() {
     assert!(store.activate(&ids[2], &terms(), 1003).await.is_ok());
 }
 
-#[tokio::test]
-async fn one_sweep_is_bounded_and_the_next_goes_on() {
-    let place = Place::new();
+async fn one_sweep_is_bounded_and_the_next_goes_on(place: &Place) {
     let store = place.open().await;
-    for number in 0..SWEEP_BATCH + 3 {
+    for number in 0..BATCH + 3 {
         store.create(&approval(number, "ada"), &terms(), 1000).await.unwrap();
     }
-    assert_eq!(store.sweep(&terms(), 1_000_000).await.unwrap(), u64::from(SWEEP_BATCH));
+    assert_eq!(store.sweep(&terms(), 1_000_000).await.unwrap(), BATCH);
     assert_eq!(store.sweep(&terms(), 1_000_000).await.unwrap(), 3);
 }
 
-#[tokio::test]
-async fn the_first_activation_counts() {
-    let place = Place::new();
+async fn the_first_activation_counts(place: &Place) {
     let store = place.open().await;
     let id = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session.id;
     assert_eq!(store.activate(&id, &terms(), 1010).await.unwrap(), Activated { at: 1010, new: true });
@@ -154,9 +197,7 @@ async fn the_first_activation_counts() {
     assert_eq!((again.id, again.activated_at), (id, Some(1010)));
 }
 
-#[tokio::test]
-async fn a_pending_session_is_over_before_the_sweep_finds_it() {
-    let place = Place::new();
+async fn a_pending_session_is_over_before_the_sweep_finds_it(place: &Place) {
     let store = place.open().await;
     let stale = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session.id;
     assert!(matches!(store.activate(&stale, &terms(), 1000 + 5400).await, Err(Error::SessionUnknown(_))));
@@ -167,9 +208,7 @@ async fn a_pending_session_is_over_before_the_sweep_finds_it() {
     assert_eq!(store.activate(&fresh.session.id, &terms(), 1000 + 5401).await.unwrap().at, 1000 + 5401);
 }
 
-#[tokio::test]
-async fn an_expired_session_is_not_activated() {
-    let place = Place::new();
+async fn an_expired_session_is_not_activated(place: &Place) {
     let store = place.open().await;
     let terms = Terms { bearer_ttl: 60, ..terms() };
     let id = store.create(&approval(1, "ada"), &terms, 1000).await.unwrap().session.id;
@@ -179,35 +218,29 @@ async fn an_expired_session_is_not_activated() {
     assert!(matches!(store.activate(&"ses_x".parse().unwrap(), &terms, 1).await, Err(Error::SessionUnknown(_))));
 }
 
-#[tokio::test]
-async fn what_was_answered_is_there_after_a_restart() {
-    let place = Place::new();
+async fn what_was_answered_is_there_after_a_restart(place: &Place) {
     let made = place.open().await.create(&approval(1, "ada"), &terms(), 1000).await.unwrap();
     let again = place.open().await.create(&approval(1, "ada"), &terms(), 1001).await.unwrap();
     assert_eq!(again.session, made.session);
 }
 
-#[tokio::test]
-async fn a_newer_schema_is_refused() {
-    let place = Place::new();
+async fn a_newer_schema_is_refused(place: &Place) {
     let store = place.open().await;
     sqlx::query(
-        "INSERT INTO _sqlx_migrations SELECT 99, description, installed_on, success, checksum, 0 FROM _sqlx_migrations",
+        "INSERT INTO _sqlx_migrations SELECT 99, description, installed_on, success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
     )
     .execute(&store.pool)
     .await
     .unwrap();
-    let refused = Store::open(&place.url()).await.unwrap_err();
-    assert!(matches!(refused, Error::NewerSchema { found: 99, known: 1 }));
+    let refused = Store::open(&place.url(), 5).await.unwrap_err();
+    assert!(matches!(refused, Error::NewerSchema { found: 99, known: 2 }));
     assert!(refused.to_string().contains("run a newer program"));
 }
 
-#[tokio::test]
-async fn a_changed_migration_is_refused() {
-    let place = Place::new();
+async fn a_changed_migration_is_refused(place: &Place) {
     let store = place.open().await;
-    sqlx::query("UPDATE _sqlx_migrations SET checksum = x'00'").execute(&store.pool).await.unwrap();
-    assert!(matches!(Store::open(&place.url()).await, Err(Error::Migrate(_))));
+    sqlx::query("UPDATE _sqlx_migrations SET checksum = (SELECT checksum FROM _sqlx_migrations WHERE version = 2) WHERE version = 1").execute(&store.pool).await.unwrap();
+    assert!(matches!(Store::open(&place.url(), 5).await, Err(Error::Migrate(_))));
 }
 
 #[tokio::test]
@@ -215,7 +248,7 @@ async fn the_database_is_for_its_owner_only() {
     let place = Place::new();
     let store = place.open().await;
     store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap();
-    for file in std::fs::read_dir(place.0.path()).unwrap() {
+    for file in std::fs::read_dir(place.folder()).unwrap() {
         let file = file.unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.path().display());
     }
@@ -234,23 +267,260 @@ async fn a_commit_is_on_the_disk_before_it_is_answered() {
 #[tokio::test]
 async fn a_file_that_cannot_be_written_is_named() {
     let place = Place::new();
-    let missing = format!("sqlite:{}/none/sessions.db", place.0.path().display());
-    let directory = format!("sqlite:{}", place.0.path().display());
+    let missing = format!("sqlite:{}/none/sessions.db", place.folder().display());
+    let directory = format!("sqlite:{}", place.folder().display());
     for url in [missing, directory] {
-        let refused = Store::open(&url).await.unwrap_err();
+        let refused = Store::open(&url, 5).await.unwrap_err();
         assert!(matches!(refused, Error::File { .. }));
         assert!(refused.to_string().contains(url.strip_prefix("sqlite:").unwrap()));
     }
 }
 
-#[test]
-fn a_url_names_a_file_of_sqlite() {
-    for (url, path) in [("sqlite:a.db", "a.db"), ("sqlite:///var/a b.db", "/var/a b.db"), ("sqlite://a.db", "a.db")] {
-        assert_eq!(file(url).unwrap(), Path::new(path));
+/// A device key as an editor sends it.
+pub(crate) fn device_key() -> DeviceKey {
+    let key = SigningKey::from_pkcs8("editor", &SigningKey::generate().unwrap()).unwrap();
+    let Jwk { x, y, .. } = key.public();
+    DeviceKey::from_json(&format!(r#"{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}"}}"#)).unwrap()
+}
+
+fn bound(number: u32, subject: &str, key: &DeviceKey) -> Approval {
+    let approval = approval(number, subject);
+    Approval { device: Device { key: Some(key.clone()), ..approval.device }, ..approval }
+}
+
+fn cause(reason: &str) -> Cause {
+    Cause { reason: reason.parse().unwrap(), address: "192.0.2.9".into() }
+}
+
+async fn events(store: &Store) -> Vec<String> {
+    sqlx::query_scalar("SELECT event FROM audit ORDER BY event").fetch_all(&store.pool).await.unwrap()
+}
+
+async fn a_request_id_is_not_good_for_another_key(place: &Place) {
+    let store = place.open().await;
+    let key = device_key();
+    let made = store.create(&bound(1, "ada", &key), &terms(), 1000).await.unwrap().session;
+    for other in [approval(1, "ada"), bound(1, "ada", &device_key())] {
+        let refused = store.create(&other, &terms(), 1001).await.unwrap_err();
+        assert!(matches!(&refused, Error::RequestClaimed(id) if *id == made.id), "{refused}");
     }
-    for bad in
-        ["", "a.db", "sqlite:", "sqlite::memory:", "sqlite:file:a.db", "sqlite:a.db?mode=memory", "postgres://u:p@h/d"]
-    {
-        assert!(matches!(file(bad), Err(Error::DatabaseUrl)), "{bad} was taken");
+    assert_eq!(store.create(&bound(1, "ada", &key), &terms(), 1001).await.unwrap().session.id, made.id);
+}
+
+async fn a_refresh_prolongs_activates_and_notes_the_address(place: &Place) {
+    let store = place.open().await;
+    let (key, terms) = (device_key(), terms());
+    let made = store.create(&bound(1, "ada", &key), &terms, 1000).await.unwrap().session;
+    assert_eq!((made.expires_at, made.tokens_expire_at), (1000 + 2_592_000, 1000 + 3600));
+    let first = store.refresh(&made.id, &key.thumbprint(), "198.51.100.7", &terms, 1010).await.unwrap();
+    assert!(first.activated);
+    let again = store.refresh(&made.id, &key.thumbprint(), "", &terms, 2000).await.unwrap();
+    assert!(!again.activated);
+    assert_eq!(store.session(&made.id).await.unwrap(), again.session);
+    let session = again.session;
+    assert_eq!((session.activated_at, session.refreshed_at), (Some(1010), 2000));
+    assert_eq!((session.expires_at, session.tokens_expire_at), (2000 + 2_592_000, 2000 + 3600));
+    assert_eq!(session.address, "198.51.100.7");
+    assert_eq!(store.activate(&made.id, &terms, 3000).await.unwrap(), Activated { at: 1010, new: false });
+    assert_eq!(events(&store).await, ["activated", "approved", "refreshed", "refreshed", "session_created"]);
+}
+
+async fn two_refreshes_at_once_both_have_a_token(place: &Place) {
+    let (one, two) = (place.open().await, place.open().await);
+    let (key, terms) = (device_key(), terms());
+    let id = one.create(&bound(1, "ada", &key), &terms, 1000).await.unwrap().session.id;
+    let thumbprint = key.thumbprint();
+    for now in 1001..1011 {
+        let (first, second) = tokio::join!(
+            one.refresh(&id, &thumbprint, "", &terms, now),
+            two.refresh(&id, &thumbprint, "", &terms, now + 1)
+        );
+        assert!(first.is_ok() && second.is_ok());
     }
+    assert_eq!(one.session(&id).await.unwrap().tokens_expire_at, 1011 + 3600);
+    assert_eq!(events(&one).await.iter().filter(|event| *event == "activated").count(), 1);
+}
+
+async fn a_refresh_is_for_the_key_of_the_session(place: &Place) {
+    let store = place.open().await;
+    let (key, terms) = (device_key(), terms());
+    let session = store.create(&bound(1, "ada", &key), &terms, 1000).await.unwrap().session;
+    let stranger = device_key().thumbprint();
+    let refused = store.refresh(&session.id, &stranger, "", &terms, 1001).await.unwrap_err();
+    assert!(matches!(refused, Error::KeyMismatch(_)));
+    assert_eq!(store.session(&session.id).await.unwrap(), session, "it was changed all the same");
+    let bearer = store.create(&approval(2, "ada"), &terms, 1000).await.unwrap().session.id;
+    assert!(matches!(store.refresh(&bearer, &stranger, "", &terms, 1001).await, Err(Error::KeyMismatch(_))));
+    let nobody = "ses_x".parse().unwrap();
+    assert!(matches!(store.refresh(&nobody, &stranger, "", &terms, 1001).await, Err(Error::SessionUnknown(_))));
+}
+
+async fn a_session_that_is_over_is_not_refreshed(place: &Place) {
+    let store = place.open().await;
+    let (key, terms) = (device_key(), Terms { idle_ttl: 100, max_ttl: 150, ..terms() });
+    let make = async |number| store.create(&bound(number, "ada", &key), &terms, 1000).await.unwrap().session.id;
+    let (idle, used, revoked, stale) = (make(1).await, make(2).await, make(3).await, make(4).await);
+    let refresh = async |id: &SessionId, now| store.refresh(id, &key.thumbprint(), "", &terms, now).await;
+    refresh(&idle, 1010).await.unwrap();
+    assert!(matches!(refresh(&idle, 1110).await, Err(Error::SessionExpired(_))));
+    refresh(&used, 1090).await.unwrap();
+    assert_eq!(refresh(&used, 1149).await.unwrap().session.expires_at, 1150);
+    assert!(matches!(refresh(&used, 1150).await, Err(Error::SessionExpired(_))));
+    store.revoke(&revoked, &cause("user"), 1020).await.unwrap();
+    assert!(matches!(refresh(&revoked, 1021).await, Err(Error::SessionRevoked(_))));
+    let terms = Terms { pending_ttl: 20, ..terms.clone() };
+    assert!(matches!(store.refresh(&stale, &key.thumbprint(), "", &terms, 1020).await, Err(Error::SessionUnknown(_))));
+}
+
+async fn a_live_session_is_listed_the_last_used_first(place: &Place) {
+    let store = place.open().await;
+    let (key, terms) = (device_key(), terms());
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        let made = store.create(&bound(number, "ada", &key), &terms, 1000).await.unwrap().session;
+        ids.push(made.id.clone());
+    }
+    store.create(&approval(9, "bob"), &terms, 1000).await.unwrap();
+    let user = store.session(&ids[0]).await.unwrap().user;
+    for (id, now) in [(&ids[0], 1001), (&ids[2], 1003), (&ids[1], 1002), (&ids[3], 1004)] {
+        store.refresh(id, &key.thumbprint(), "", &terms, now).await.unwrap();
+    }
+    store.revoke(&ids[3], &cause("user"), 1005).await.unwrap();
+    let listed = async |now| {
+        store.sessions_of(&user, now).await.unwrap().into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(1010).await, [ids[2].clone(), ids[1].clone(), ids[0].clone()]);
+    assert_eq!(listed(1001 + 2_592_000).await, [ids[2].clone(), ids[1].clone()]);
+}
+
+async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(place: &Place) {
+    let store = place.open().await;
+    let (key, terms) = (device_key(), terms());
+    let make = async |number| store.create(&bound(number, "ada", &key), &terms, 1000).await.unwrap().session;
+    let (burned, used, other, stale) = (make(1).await, make(2).await, make(3).await, make(4).await);
+    store.refresh(&used.id, &key.thumbprint(), "", &terms, 2000).await.unwrap();
+    store.activate(&other.id, &terms, 1001).await.unwrap();
+    assert!(store.revoke(&burned.id, &cause("burned"), 1002).await.unwrap());
+    assert!(!store.revoke(&burned.id, &cause("again"), 1003).await.unwrap());
+    let swept_from = 1000 + terms.pending_ttl;
+    assert_eq!(store.sweep(&terms, swept_from).await.unwrap(), 1);
+    assert_eq!(store.revoke_user(&used.user, &cause("everywhere"), 2001).await.unwrap(), 2);
+    assert_eq!(store.revoke_user(&used.user, &cause("everywhere"), 2002).await.unwrap(), 0);
+
+    let page = store.revocations(0, 2002).await.unwrap();
+    assert!(page.complete);
+    let told: Vec<_> = page.entries.iter().map(|entry| (entry.sequence, entry.reason.as_str())).collect();
+    assert_eq!(told, [(1, "burned"), (2, "swept"), (3, "everywhere"), (4, "everywhere")]);
+    assert_eq!((&page.entries[0].session, &page.entries[1].session), (&burned.id, &stale.id));
+    let end = |id: &SessionId| page.entries.iter().find(|entry| entry.session == *id).unwrap().tokens_expire_at;
+    assert_eq!((end(&used.id), end(&other.id)), (2000 + 3600, 1000 + 3600));
+    assert_eq!(store.feed_ends().await.unwrap(), (4, 0));
+    assert_eq!(events(&store).await.iter().filter(|event| *event == "burned").count(), 1);
+    assert_eq!(events(&store).await.iter().filter(|event| *event == "revoked").count(), 3);
+}
+
+async fn a_repeated_approval_does_not_bring_back_what_was_revoked(place: &Place) {
+    let store = place.open().await;
+    let made = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session;
+    store.revoke(&made.id, &cause("burned"), 1001).await.unwrap();
+    assert!(matches!(store.create(&approval(1, "ada"), &terms(), 1002).await, Err(Error::SessionRevoked(_))));
+    assert!(matches!(store.activate(&made.id, &terms(), 1002).await, Err(Error::SessionRevoked(_))));
+}
+
+async fn revocations_are_read_in_the_order_of_their_commits(place: &Place) {
+    let stores = [place.open().await, place.open().await, place.open().await];
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        ids.push(stores[0].create(&approval(number, "ada"), &terms(), 1000).await.unwrap().session.id);
+    }
+    let revoking = async |store: &Store, ids: Vec<SessionId>| {
+        for id in ids {
+            store.revoke(&id, &cause("user"), 1001).await.unwrap();
+        }
+    };
+    let reading = async {
+        let mut seen = Vec::new();
+        let mut after = 0;
+        while seen.len() < ids.len() {
+            let page = stores[2].revocations(after, 1001).await.unwrap();
+            after = page.read_to;
+            seen.extend(page.entries.into_iter().map(|entry| entry.sequence));
+            tokio::task::yield_now().await;
+        }
+        seen
+    };
+    let half = |odd: usize| ids.iter().skip(odd).step_by(2).cloned().collect::<Vec<_>>();
+    let ((), (), seen) = tokio::join!(revoking(&stores[0], half(0)), revoking(&stores[1], half(1)), reading);
+    assert_eq!(seen, (1..=30).collect::<Vec<_>>(), "a number came behind a higher one");
+}
+
+async fn what_is_over_is_forgotten_and_what_is_not_stays(place: &Place) {
+    let store = place.open().await;
+    let (key, terms) = (device_key(), terms());
+    let make = async |number| store.create(&bound(number, "ada", &key), &terms, 1000).await.unwrap().session.id;
+    let (revoked, live) = (make(1).await, make(2).await);
+    store.activate(&live, &terms, 1001).await.unwrap();
+    store.revoke(&revoked, &cause("user"), 1002).await.unwrap();
+    let end = 1000 + 3600;
+    assert_eq!(store.prune(end + 299).await.unwrap(), 0);
+    assert_eq!(store.prune(end + 300).await.unwrap(), 1);
+    assert_eq!(store.feed_ends().await.unwrap(), (1, 1));
+    assert!(store.revocations(0, 2000).await.unwrap().entries.is_empty());
+    assert_eq!(store.delete_dead_sessions(end - 1).await.unwrap(), 0);
+    assert_eq!(store.delete_dead_sessions(end).await.unwrap(), 1);
+    assert!(matches!(store.session(&revoked).await, Err(Error::SessionUnknown(_))));
+    assert!(store.session(&live).await.is_ok());
+    assert_eq!(store.delete_dead_sessions(1000 + 2_592_000).await.unwrap(), 1);
+    assert_eq!(store.delete_old_audit(1001).await.unwrap(), 5);
+    assert_eq!(events(&store).await, ["revoked"]);
+}
+
+async fn an_audit_row_says_who_from_where_and_on_what(place: &Place) {
+    let store = place.open().await;
+    let made = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session;
+    store.revoke(&made.id, &cause("user"), 1001).await.unwrap();
+    let row = sqlx::query("SELECT * FROM audit WHERE event = 'revoked'").fetch_one(&store.pool).await.unwrap();
+    let text = |name: &str| row.try_get::<String, _>(name).unwrap();
+    assert_eq!(row.try_get::<i64, _>("at").unwrap(), 1001);
+    assert_eq!((text("user_id"), text("session_id")), (made.user.as_str().to_owned(), made.id.as_str().to_owned()));
+    assert_eq!(text("connection_id"), approval(1, "ada").connection_id);
+    assert_eq!((text("address"), text("device")), ("192.0.2.9".into(), "laptop, Linux, VVS 1.0".into()));
+    assert_eq!(text("reason"), "user");
+}
+
+async fn two_first_starts_at_once_make_one_schema(place: &Place) {
+    let (one, two) = tokio::join!(place.open(), place.open());
+    one.create(&approval(1, "ada"), &terms(), 1000).await.unwrap();
+    assert!(!two.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().new);
+}
+
+on_both_databases! {
+    a_repeat_gives_the_same_session
+    two_calls_at_once_make_one_session
+    a_request_id_is_not_good_for_somebody_else
+    a_user_keeps_the_id_and_takes_the_new_profile
+    only_what_nobody_activated_in_time_is_swept
+    one_sweep_is_bounded_and_the_next_goes_on
+    the_first_activation_counts
+    a_pending_session_is_over_before_the_sweep_finds_it
+    an_expired_session_is_not_activated
+    what_was_answered_is_there_after_a_restart
+    a_newer_schema_is_refused
+    a_changed_migration_is_refused
+    a_request_id_is_not_good_for_another_key
+    a_refresh_prolongs_activates_and_notes_the_address
+    two_refreshes_at_once_both_have_a_token
+    a_refresh_is_for_the_key_of_the_session
+    a_session_that_is_over_is_not_refreshed
+    a_live_session_is_listed_the_last_used_first
+    whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token
+    a_repeated_approval_does_not_bring_back_what_was_revoked
+    revocations_are_read_in_the_order_of_their_commits
+    what_is_over_is_forgotten_and_what_is_not_stays
+    an_audit_row_says_who_from_where_and_on_what
+}
+
+#[tokio::test]
+async fn two_first_starts_of_replicas_at_once_make_one_schema() {
+    two_first_starts_at_once_make_one_schema(&Place::server().await).await;
 }

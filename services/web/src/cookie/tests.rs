@@ -15,7 +15,7 @@ fn cookies(origin: &str) -> Cookies {
 }
 
 fn entry(expires_at: i64) -> Entry {
-    Entry { expires_at, approved: None, acked: false }
+    Entry { expires_at, approved: None, session: None, acked: false }
 }
 
 /// The browser's next request, after these answers.
@@ -37,6 +37,7 @@ fn back(lines: &[HeaderValue]) -> HeaderMap {
 fn signed_in(cookies: &Cookies) -> Vec<HeaderValue> {
     let mut jar = Jar::default();
     jar.sign_in(cookies, dev::sign_in("ada@example.com", "Ada", "s".to_owned(), 7).ok().unwrap()).unwrap();
+    jar.see(cookies, 8).unwrap();
     jar.remember(cookies, ID.parse().unwrap(), entry(600), 0).unwrap();
     jar.into_set().collect()
 }
@@ -45,7 +46,7 @@ fn signed_in(cookies: &Cookies) -> Vec<HeaderValue> {
 fn what_a_browser_was_given_comes_back() {
     let cookies = cookies("https://auth.test");
     let jar = cookies.read(&back(&signed_in(&cookies)));
-    assert_eq!(jar.sign_in.as_ref().unwrap().subject, "ada@example.com");
+    assert_eq!((&*jar.sign_in.as_ref().unwrap().subject, jar.seen), ("ada@example.com", Some(8)));
     assert_eq!(jar.login(ID.parse().unwrap()), Some(&entry(600)));
     assert!(jar.known_browser().is_some());
     assert_eq!(jar.into_set().count(), 0);
@@ -116,7 +117,12 @@ fn the_oldest_login_makes_room() {
     let mut lines = signed_in(&cookies);
     for number in 1..20 {
         let mut jar = cookies.read(&back(&lines));
-        jar.remember(&cookies, id(number), entry(600 + i64::from(number)), 0).unwrap();
+        let entry = Entry {
+            approved: Some("00000000-0000-4000-8000-000000000000".to_owned()),
+            session: Some("ses_00000000-0000-4000-8000-000000000000".to_owned()),
+            ..entry(600 + i64::from(number))
+        };
+        jar.remember(&cookies, id(number), entry, 0).unwrap();
         lines.extend(jar.into_set());
     }
     let request = back(&lines);
@@ -147,5 +153,6 @@ fn signing_out_leaves_the_browser_and_its_logins() {
     jar.sign_out(&cookies);
     let lines: Vec<_> = before.into_iter().chain(jar.into_set()).collect();
     let jar = cookies.read(&back(&lines));
-    assert!(jar.sign_in.is_none() && jar.known_browser().is_some() && jar.login(ID.parse().unwrap()).is_some());
+    assert!(jar.sign_in.is_none() && jar.seen.is_none());
+    assert!(jar.known_browser().is_some() && jar.login(ID.parse().unwrap()).is_some());
 }

@@ -15,6 +15,7 @@ fn view(state: State) -> View {
         state,
         user_code: "WXBK-RTQH".to_owned(),
         editor: Editor { app: None, device: None },
+        device_key: String::new(),
         address: [203, 0, 113, 7].into(),
         created_at: now(),
         expires_at: now(),
@@ -22,7 +23,7 @@ fn view(state: State) -> View {
 }
 
 fn entry(approved: bool, acked: bool) -> Entry {
-    Entry { expires_at: NOW + 1, approved: approved.then(|| "request".to_owned()), acked }
+    Entry { expires_at: NOW + 1, approved: approved.then(|| "request".to_owned()), session: None, acked }
 }
 
 /// The standing in one word.
@@ -30,7 +31,9 @@ fn standing(found: Result<State, Refusal>, entry: Option<&Entry>) -> &'static st
     match stand(found.map(view), entry, now()) {
         Ok(Standing::Open(_)) => "open",
         Ok(Standing::Away) => "away",
-        Ok(Standing::Sent) => "sent",
+        Ok(Standing::Held) => "held",
+        Ok(Standing::Approved(Trouble::EditorAway)) => "approved, away",
+        Ok(Standing::Approved(Trouble::Unacknowledged | Trouble::Unavailable)) => "approved",
         Ok(Standing::Done(_)) => "done",
         Err(refusal) => refusal.as_str(),
     }
@@ -39,10 +42,11 @@ fn standing(found: Result<State, Refusal>, entry: Option<&Entry>) -> &'static st
 #[test]
 fn a_login_stands_differently_for_the_browser_that_approved_it() {
     for (state, here, elsewhere) in [
-        (State::Waiting, "open", "open"),
-        (State::Held, "sent", "claimed"),
-        (State::Sent, "sent", "claimed"),
-        (State::Away, "sent", "away"),
+        // Its relay was killed, and the editor has resumed on another one.
+        (State::Waiting, "approved, away", "open"),
+        (State::Held, "held", "claimed"),
+        (State::Sent, "approved", "claimed"),
+        (State::Away, "approved, away", "away"),
         (State::Acked, "done", "over"),
         (State::Denied, "over", "over"),
         (State::Cancelled, "over", "over"),
@@ -61,7 +65,7 @@ fn a_login_that_no_relay_holds_waits_for_its_editor_where_it_was_seen_and_while_
     let over = |acked| Entry { expires_at: NOW, ..entry(true, acked) };
     assert_eq!(unknown(None), "unknown");
     assert_eq!(unknown(Some(entry(false, false))), "away");
-    assert_eq!(unknown(Some(entry(true, false))), "sent");
+    assert_eq!(unknown(Some(entry(true, false))), "approved, away");
     assert_eq!(unknown(Some(over(false))), "unknown");
     assert_eq!(unknown(Some(over(true))), "done");
 }

@@ -3,9 +3,12 @@
 use std::{fs, path::Path};
 
 use super::*;
+use crate::account::{Install, Notice};
 use crate::asset::ASSETS;
+use crate::handback::Handback;
 
 const CONNECTION: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
+const LISTENER: &str = "http://127.0.0.1:50000/done";
 const HOSTILE: &str = r#"</bdi><script>alert("1")</script> ' onload=x"#;
 
 fn shell() -> Shell {
@@ -72,15 +75,52 @@ fn delivery() -> Delivery {
     }
 }
 
+fn hand_back(return_uri: Option<&str>, may_show: bool) -> HandBack {
+    let return_uri = return_uri.map(|uri| uri.parse().unwrap());
+    let handback = Handback::new("BCDFGHJK".into(), return_uri, may_show).unwrap();
+    HandBack { shell: shell(), connection_id: CONNECTION.to_owned(), csrf: csrf(), handback }
+}
+
+fn installs() -> AccountSessions {
+    let now = OffsetDateTime::UNIX_EPOCH + Duration::days(20_000) + Duration::seconds(34_872);
+    let device = |name: &str, os: &str| Device { name: name.to_owned(), os: os.to_owned() };
+    let laptop = Install {
+        id: "ses_1".to_owned(),
+        user_id: "usr_1".to_owned(),
+        device: device("Ada’s laptop", "Debian 13"),
+        app: "VVS Editor 1.4.0".to_owned(),
+        approved_at: now - Duration::days(40),
+        seen_at: now - Duration::minutes(12),
+        address: "203.0.113.7".to_owned(),
+    };
+    let bare = Install {
+        id: "ses_2".to_owned(),
+        device: device("", ""),
+        app: String::new(),
+        address: String::new(),
+        ..laptop.clone()
+    };
+    AccountSessions { shell: shell(), csrf: csrf(), account: ada(), installs: vec![laptop, bare], notice: None, now }
+}
+
+fn account_sign_in() -> AccountSignIn {
+    let (email, name, notice) = (String::new(), String::new(), Some(Notice::SignedOut));
+    AccountSignIn { shell: shell(), csrf: csrf(), email, name, problem: None, notice }
+}
+
 fn failure(reason: Reason) -> Failure {
     let again = (reason == Reason::Unavailable).then(|| format!("/login?connection_id={CONNECTION}"));
     Failure { shell: shell(), reason, again, request_id: "4bf92f3577b34da6".to_owned() }
 }
 
-const REASONS: [(&str, Reason); 15] = [
+const REASONS: [(&str, Reason); 19] = [
     ("malformed-link", Reason::MalformedLink),
     ("malformed-form", Reason::MalformedForm),
     ("login-over", Reason::LoginOver),
+    ("login-denied", Reason::Denied),
+    ("login-cancelled", Reason::Cancelled),
+    ("login-expired", Reason::Expired),
+    ("login-burned", Reason::Burned),
     ("editor-refused", Reason::EditorRefused),
     ("editor-cannot-bind", Reason::EditorCannotBind),
     ("claimed", Reason::Claimed),
@@ -110,6 +150,20 @@ fn gallery() -> Vec<(String, Response<String>)> {
         ("delivery", answer(&delivery())),
         ("delivery-unacknowledged", answer(&Delivery { trouble: Trouble::Unacknowledged, ..delivery() })),
         ("delivery-unavailable", answer(&Delivery { trouble: Trouble::Unavailable, ..delivery() })),
+        ("held", answer(&Held { shell: shell(), connection_id: CONNECTION.to_owned(), csrf: csrf() })),
+        ("hand-back-link", answer(&hand_back(Some(LISTENER), true))),
+        ("hand-back-link-only", answer(&hand_back(Some("vvs://auth/complete"), false))),
+        ("hand-back-typed", answer(&hand_back(None, true))),
+        ("account-sessions", answer(&installs())),
+        (
+            "account-sessions-none",
+            answer(&AccountSessions { installs: Vec::new(), notice: Some(Notice::EndedAll), ..installs() }),
+        ),
+        ("account-sign-in", answer(&account_sign_in())),
+        (
+            "account-sign-in-problem",
+            answer(&AccountSignIn { problem: Some("Enter a whole email address."), ..account_sign_in() }),
+        ),
         ("waiting", answer(&Waiting { shell: shell(), connection_id: CONNECTION.to_owned() })),
         ("denied", answer(&Denied { shell: shell() })),
         ("success-bare", answer(&Success { shell: shell(), account: None, editor: bare() })),
@@ -178,7 +232,12 @@ fn every_file_that_a_page_loads_is_served() {
         for path in page.body().split('"').filter(|value| value.starts_with("/assets/")) {
             assert!(ASSETS.iter().any(|asset| asset.path == path), "{name} loads {path}");
         }
-        assert!(!page.body().contains("://"), "{name} names another host");
+        // The one place outside that a page knows is where its script may lead back to.
+        let elsewhere = tags(page.body()).filter(|tag| tag.contains("://"));
+        for tag in elsewhere {
+            assert!(tag.starts_with("form ") && name.starts_with("hand-back"), "{name} names another host: {tag}");
+        }
+        assert!(!page.body().contains("href=\"http") && !page.body().contains("href=\"vvs"), "{name}");
     }
 }
 
@@ -189,7 +248,9 @@ fn every_form_is_a_post_with_a_csrf_value_from_a_page_that_sends_its_origin() {
         for form in &forms {
             assert!(form.starts_with("method=\"post\" action=\"/"), "{name}");
             assert!(form.contains("name=\"csrf\" value=\"csrf-of-this-page\""), "{name}");
-            assert!(form.contains(&format!("name=\"connection_id\" value=\"{CONNECTION}\"")), "{name}");
+            let is_account = name.starts_with("account");
+            let names_login = form.contains(&format!("name=\"connection_id\" value=\"{CONNECTION}\""));
+            assert!(names_login != is_account, "{name}");
         }
         let policy = if forms.is_empty() { "no-referrer" } else { "same-origin" };
         assert_eq!(page.headers()["referrer-policy"], policy, "{name}");
@@ -224,8 +285,12 @@ fn what_an_app_or_a_person_calls_itself_is_never_markup() {
         },
         ..approval()
     };
+    let mut list = installs();
+    list.installs[0].device.name = HOSTILE.to_owned();
+    list.installs[0].app = HOSTILE.to_owned();
+    list.installs[0].id = HOSTILE.to_owned();
     let login = Login { email: HOSTILE.to_owned(), name: HOSTILE.to_owned(), ..login() };
-    for html in [answer(&page).into_body(), answer(&login).into_body()] {
+    for html in [answer(&page).into_body(), answer(&login).into_body(), answer(&list).into_body()] {
         assert!(!html.contains("<script>") && !html.contains("\"1\"") && !html.contains("' onload"), "{html}");
     }
 }
@@ -244,6 +309,13 @@ fn a_status_says_what_the_page_says() {
         ("cross-site", 403),
         ("claimed", 409),
         ("login-over", 410),
+        ("login-burned", 410),
+        ("login-expired", 410),
+        ("hand-back-link", 200),
+        ("hand-back-typed", 200),
+        ("held", 200),
+        ("account-sessions", 200),
+        ("account-sign-in-problem", 400),
         ("delivery", 503),
         ("unavailable", 503),
     ] {
@@ -254,6 +326,24 @@ fn a_status_says_what_the_page_says() {
 #[test]
 fn a_code_is_read_out_letter_by_letter() {
     assert_eq!(UserCode("WXBK-RTQH".to_owned()).spelled(), "W X B K, R T Q H");
+}
+
+#[test]
+fn a_one_time_code_stands_where_it_may_and_never_in_a_title_or_an_address() {
+    for (page, shown, carried) in [
+        (hand_back(Some(LISTENER), true), 1, 1),
+        (hand_back(Some(LISTENER), false), 0, 1),
+        (hand_back(None, true), 1, 0),
+    ] {
+        let html = answer(&page).into_body();
+        let count = |text: &str| html.matches(text).count();
+        assert_eq!((count(">BCDF-GHJK<"), count("data-code=\"BCDFGHJK\"")), (shown, carried), "{html}");
+        assert_eq!(count("BCDF"), shown + carried, "{html}");
+        // Whoever sees a code is told what it is worth.
+        assert_eq!(count("Never give this code to anyone."), shown, "{html}");
+        // Without the script, which knows the editor's state, nothing leads to the editor.
+        assert!(!html.contains(" href=\"http") && (carried == 0 || html.contains("id=\"back\" hidden")), "{html}");
+    }
 }
 
 #[test]
@@ -285,4 +375,5 @@ fn spans_are_said_in_whole_units() {
     let words = |seconds| in_words(Duration::seconds(seconds));
     assert_eq!([words(0), words(1), words(59)], ["0 seconds", "1 second", "59 seconds"]);
     assert_eq!([words(60), words(179), words(7200)], ["1 minute", "2 minutes", "2 hours"]);
+    assert_eq!([words(86_399), words(86_400), words(300_000)], ["23 hours", "1 day", "3 days"]);
 }

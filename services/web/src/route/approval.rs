@@ -1,15 +1,19 @@
 //! The decision: the callback that shows it, and the approval or denial that makes it. Only a POST ever delivers.
 
+use std::sync::Arc;
+
 use axum::response::Response;
+use tracing::Instrument as _;
 use vvs_runtime::metrics::count;
 
-use crate::call::Delivered;
+use crate::Web;
+use crate::call::{self, Delivered};
 use crate::error::Refusal;
 use crate::failure::Reason;
 use crate::identity::SignIn;
 use crate::login::{ConnectionId, Entry, Standing, View, may_deliver, or_away, request_id, stand};
-use crate::page::{Approval, Delivery, Denied, Editor, Place, Success, Trouble, UserCode, Waiting};
-use crate::visit::{Answer, Post, Visit, login_path, page, see};
+use crate::page::{Approval, Delivery, Denied, Editor, HandBack, Held, Place, Success, Trouble, UserCode, Waiting};
+use crate::visit::{About, Answer, Post, Visit, page, see};
 
 /// `GET /api/auth/callback`.
 pub(crate) async fn callback(mut visit: Visit) -> Response {
@@ -27,7 +31,7 @@ async fn decision(visit: &mut Visit) -> Result<Answer, Refusal> {
     match stand(found, visit.jar.login(id), visit.now)? {
         Standing::Open(view) => question(visit, id, view, false),
         Standing::Done(_) => Ok(see(&success_path(id))),
-        standing @ (Standing::Away | Standing::Sent) => show(visit, id, standing),
+        standing @ (Standing::Away | Standing::Held | Standing::Approved(_)) => show(visit, id, standing),
     }
 }
 
@@ -38,8 +42,8 @@ pub(crate) async fn approve(mut post: Post) -> Response {
 }
 
 async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
-    let Post { visit, id, fields } = post;
-    let id = *id;
+    let Post { visit, fields } = post;
+    let id = visit.login()?;
     if visit.jar.login(id).is_some_and(|entry| entry.acked) {
         return Ok(see(&success_path(id)));
     }
@@ -48,20 +52,24 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
     if !fields.is_confirmed() {
         return match stand(found, visit.jar.login(id), visit.now)? {
             Standing::Open(view) => question(visit, id, view, true),
-            standing @ (Standing::Away | Standing::Sent | Standing::Done(_)) => show(visit, id, standing),
+            standing @ (Standing::Away | Standing::Held | Standing::Approved(_) | Standing::Done(_)) => {
+                show(visit, id, standing)
+            }
         };
     }
     let outcome = match may_deliver(found, visit.jar.login(id), visit.now) {
         Ok(view) => deliver(visit, id, &sign_in, &view).await,
-        Err(refusal) => Err(refusal),
+        Err(refusal) => settled(visit, id, refusal).await,
     };
-    let label = match &outcome {
-        Ok(Delivered::Acked) => "acked",
-        Ok(Delivered::Sent) => "sent",
-        Err(refusal) => refusal.as_str(),
-    };
+    let label = outcome.as_ref().map_or_else(Refusal::as_str, Delivered::as_str);
     count(&visit.web.approvals, "outcome", label);
     match outcome {
+        Ok(Delivered::Held(handback)) => Ok(page(&HandBack {
+            shell: visit.shell(),
+            connection_id: id.to_string(),
+            csrf: visit.csrf(About::Login(id))?,
+            handback,
+        })),
         Ok(Delivered::Acked) => Ok(see(&success_path(id))),
         Ok(Delivered::Sent) => again(visit, id, Trouble::Unacknowledged),
         Err(refusal) => match refusal.trouble() {
@@ -78,15 +86,17 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
 async fn deliver(visit: &mut Visit, id: ConnectionId, sign_in: &SignIn, view: &View) -> Result<Delivered, Refusal> {
     let web = visit.web.clone();
     let request_id = request_id(&web.requests, id, sign_in);
-    let granted = web.sessions.create(request_id.clone(), sign_in, &view.editor, &visit.from).await?;
-    let user_id = granted.user_id().to_owned();
-    let delivered = web.relay.deliver(id, request_id.clone(), granted, &visit.from).await;
-    let delivered = or_away(delivered, visit.jar.login(id), visit.now);
-    let outcome = delivered.as_ref().map_or_else(Refusal::as_str, |delivered| match delivered {
-        Delivered::Sent => "sent",
-        Delivered::Acked => "acked",
-    });
-    tracing::info!(connection_id = %id, user_id, address = %visit.from.address, outcome, "approved");
+    let granted = web.sessions.create(request_id.clone(), id, sign_in, view, &visit.from).await?;
+    let (user_id, session_id) = (granted.user_id().to_owned(), granted.session_id().to_owned());
+    let delivered = if granted.is_active() {
+        // The editor has it already, whether a relay still knows that or not.
+        Ok(Delivered::Acked)
+    } else {
+        let delivered = web.relay.deliver(id, request_id.clone(), granted, &visit.from).await;
+        or_away(delivered, visit.jar.login(id), visit.now)
+    };
+    let outcome = delivered.as_ref().map_or_else(Refusal::as_str, Delivered::as_str);
+    tracing::info!(connection_id = %id, user_id, session_id, address = %visit.from.address, outcome, "approved");
     let is_ours = match &delivered {
         Ok(_) => true,
         // Nobody knows how far it got, so this browser stays responsible for it.
@@ -94,20 +104,50 @@ async fn deliver(visit: &mut Visit, id: ConnectionId, sign_in: &SignIn, view: &V
     };
     if is_ours {
         let acked = matches!(delivered, Ok(Delivered::Acked));
-        visit.remember(id, Entry { approved: Some(request_id), acked, ..Entry::new(view) })?;
+        let (approved, session) = (Some(request_id), Some(session_id));
+        visit.remember(id, Entry { approved, session, acked, ..Entry::new(view) })?;
     }
     delivered
 }
 
+/// Whether a login that the relays cannot speak for has succeeded all the same: its relay was killed right behind the
+/// acknowledgement, or the editor has come to use its token on another one. Otherwise the refusal stands.
+async fn settled(visit: &mut Visit, id: ConnectionId, refusal: Refusal) -> Result<Delivered, Refusal> {
+    let Some(entry) = visit.jar.login(id).filter(|_| is_own(visit, id)).cloned() else { return Err(refusal) };
+    let Some(session_id) = entry.session.clone() else { return Err(refusal) };
+    match visit.web.sessions.is_active(session_id).await {
+        Ok(true) => {
+            visit.remember(id, Entry { acked: true, ..entry })?;
+            Ok(Delivered::Acked)
+        }
+        Ok(false) | Err(_) => Err(refusal),
+    }
+}
+
 /// `POST /login/deny`.
-pub(crate) async fn deny(post: Post) -> Response {
-    let Post { visit, id, .. } = post;
-    let answer = visit.web.relay.deny(id).await.map(|()| {
-        count(&visit.web.approvals, "outcome", "denied");
-        tracing::info!(connection_id = %id, address = %visit.from.address, "denied");
-        page(&Denied { shell: visit.shell() })
-    });
-    visit.finish(answer)
+pub(crate) async fn deny(mut post: Post) -> Response {
+    let answer = denied(&mut post.visit).await;
+    post.visit.finish(answer)
+}
+
+async fn denied(visit: &mut Visit) -> Result<Answer, Refusal> {
+    let id = visit.login()?;
+    visit.web.relay.deny(id).await?;
+    count(&visit.web.approvals, "outcome", "denied");
+    tracing::info!(connection_id = %id, address = %visit.from.address, "denied");
+    let place = call::Place { address: visit.from.address, user_agent: String::new() };
+    let record = record_denial(visit.web.clone(), id, visit.jar.sign_in.clone(), place);
+    // The person need not wait for it: the editor has been told.
+    visit.web.tasks.spawn(record.in_current_span());
+    Ok(page(&Denied { shell: visit.shell() }))
+}
+
+/// Best effort: a denial is not undone because nobody could write it down.
+async fn record_denial(web: Arc<Web>, id: ConnectionId, sign_in: Option<SignIn>, from: call::Place) {
+    let view = web.relay.look(id, None).await.ok();
+    if let Err(cause) = web.sessions.record_denial(id, sign_in.as_ref(), view.as_ref(), &from).await {
+        tracing::warn!(connection_id = %id, %cause, "a denial is missing in the audit log");
+    }
 }
 
 /// Asks for the decision.
@@ -116,7 +156,7 @@ fn question(visit: &mut Visit, id: ConnectionId, view: View, unconfirmed: bool) 
     Ok(page(&Approval {
         shell: visit.shell(),
         connection_id: id.to_string(),
-        csrf: visit.csrf(id)?,
+        csrf: visit.csrf(About::Login(id))?,
         account,
         user_code: UserCode(view.user_code),
         editor: view.editor,
@@ -133,8 +173,12 @@ pub(crate) fn show(visit: &mut Visit, id: ConnectionId, standing: Standing) -> R
     match standing {
         Standing::Open(view) => question(visit, id, view, false),
         Standing::Away => Ok(page(&Waiting { shell: visit.shell(), connection_id: id.to_string() })),
-        Standing::Sent if is_own(visit, id) => again(visit, id, Trouble::Unacknowledged),
-        Standing::Sent => Err(Refusal::Claimed),
+        Standing::Held | Standing::Approved(_) if !is_own(visit, id) => Err(Refusal::Claimed),
+        Standing::Held => {
+            let (connection_id, csrf) = (id.to_string(), visit.csrf(About::Login(id))?);
+            Ok(page(&Held { shell: visit.shell(), connection_id, csrf }))
+        }
+        Standing::Approved(trouble) => again(visit, id, trouble),
         Standing::Done(view) => Ok(done(visit, id, view)),
     }
 }
@@ -157,14 +201,14 @@ fn again(visit: &mut Visit, id: ConnectionId, trouble: Trouble) -> Result<Answer
     Ok(page(&Delivery {
         shell: visit.shell(),
         connection_id: id.to_string(),
-        csrf: visit.csrf(id)?,
+        csrf: visit.csrf(About::Login(id))?,
         trouble,
         request_id: visit.request_id.clone(),
     }))
 }
 
 fn sign_in_again(id: ConnectionId) -> Answer {
-    see(&format!("{}&retry=1", login_path(id)))
+    see(&format!("{}&retry=1", About::Login(id).path()))
 }
 
 fn success_path(id: ConnectionId) -> String {

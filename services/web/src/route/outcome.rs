@@ -33,7 +33,7 @@ async fn succeeded(visit: &mut Visit) -> Result<Answer, Refusal> {
             visit.remember(id, Entry { acked: true, ..entry })?;
             Ok(approval::done(visit, id, view))
         }
-        Standing::Open(_) | Standing::Away | Standing::Sent => Err(Reason::OtherBrowser.into()),
+        Standing::Open(_) | Standing::Away | Standing::Held | Standing::Approved(_) => Err(Reason::OtherBrowser.into()),
     }
 }
 
@@ -54,7 +54,7 @@ async fn state(visit: &Visit) -> Result<State, Refusal> {
     let entry = visit.jar.login(id).ok_or(Reason::OtherBrowser)?;
     let present = look(visit, id, entry, None).await?;
     let is_news = visit.known_state().is_some_and(|known| known != present.as_str());
-    if is_news || !matches!(present, State::Waiting | State::Sent) {
+    if is_news || !present.is_open() {
         return Ok(present);
     }
     // A process that stops must not be held up by those who wait.

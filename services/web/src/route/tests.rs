@@ -10,7 +10,9 @@ use vvs_proto::relay::LoginState;
 
 use self::bench::{Bench, ID, ORIGIN, OTHER_ID};
 
+mod account;
 mod bench;
+mod handback;
 
 const TTL: Duration = Duration::from_mins(15);
 

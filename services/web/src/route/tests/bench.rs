@@ -13,7 +13,7 @@ use http::{HeaderMap, Request, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex as Turn, Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
@@ -22,8 +22,8 @@ use tower::{ServiceExt as _, service_fn};
 use vvs_auth::key::Keyring;
 use vvs_proto::relay::relay_server::{self, RelayServer};
 use vvs_proto::relay::{
-    DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, GetLoginRequest, GetLoginResponse,
-    LoginState,
+    App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, Device,
+    GetLoginRequest, GetLoginResponse, LoginState,
 };
 use vvs_proto::session::sessions_server::{self, SessionsServer};
 use vvs_proto::session::{self as wire, CreateSessionRequest, CreateSessionResponse};
@@ -32,11 +32,13 @@ use vvs_runtime::metrics::Metrics;
 use vvs_runtime::rpc;
 use vvs_runtime::trace::TracedChannel;
 
-use crate::{Calls, IdentityKind, Web};
+use crate::{Calls, IdentityKind, Ttls, Web};
 
 pub(super) const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 pub(super) const OTHER_ID: &str = "00000000-0000-4000-8000-000000000001";
 pub(super) const ORIGIN: &str = "http://127.0.0.1:8080";
+/// The one-time code of every delivery that is held.
+pub(super) const CODE: &str = "BCDFGHJK";
 
 type Error = (Code, &'static str);
 
@@ -46,6 +48,14 @@ pub(super) struct Script {
     pub(super) login: watch::Sender<Result<LoginState, Error>>,
     /// What a delivery comes to.
     pub(super) delivery: Mutex<Result<LoginState, Error>>,
+    /// Where the editor waits for its code, and the least binding, for a delivery that is held.
+    pub(super) way_back: Mutex<(&'static str, Binding)>,
+    /// Whether the editor has come to use its session.
+    pub(super) active: Mutex<bool>,
+    /// What sessions knows of signed-in editors, by the subject whose they are.
+    pub(super) installs: Mutex<Vec<(&'static str, wire::Session)>>,
+    pub(super) revocations: Mutex<Vec<wire::RevokeSessionRequest>>,
+    pub(super) audit: mpsc::UnboundedSender<wire::RecordAuditRequest>,
     pub(super) sessions: Mutex<Result<(), Error>>,
     pub(super) deliveries: Mutex<Vec<DeliverAuthRequest>>,
     pub(super) created: Mutex<Vec<CreateSessionRequest>>,
@@ -76,6 +86,8 @@ impl relay_server::Relay for Fake {
         Ok(Reply::new(GetLoginResponse {
             state: state.into(),
             user_code: "WXBK-RTQH".to_owned(),
+            app: Some(App { name: "VVS Editor".to_owned(), version: "1.4.0".to_owned() }),
+            device: Some(Device { name: "laptop".to_owned(), os: "Debian".to_owned(), jwk: "the-key".to_owned() }),
             client_address: "127.0.0.1".to_owned(),
             created_at: Some(prost_types::Timestamp { seconds: expires_at - 600, nanos: 0 }),
             expires_at: Some(prost_types::Timestamp { seconds: expires_at, nanos: 0 }),
@@ -87,7 +99,13 @@ impl relay_server::Relay for Fake {
         self.0.deliveries.lock().unwrap().push(request.into_inner());
         let state = self.0.delivery.lock().unwrap().map_err(status)?;
         self.0.login.send_modify(|login| *login = Ok(state));
-        Ok(Reply::new(DeliverAuthResponse { state: state.into(), ..DeliverAuthResponse::default() }))
+        let mut answer = DeliverAuthResponse { state: state.into(), ..DeliverAuthResponse::default() };
+        if state == LoginState::Held {
+            let (return_uri, min_binding) = *self.0.way_back.lock().unwrap();
+            (answer.return_uri, answer.completion_code) = (return_uri.to_owned(), CODE.to_owned());
+            answer.set_min_binding(min_binding);
+        }
+        Ok(Reply::new(answer))
     }
 
     async fn deny_login(&self, request: Call<DenyLoginRequest>) -> Result<Reply<DenyLoginResponse>, Status> {
@@ -118,10 +136,62 @@ impl sessions_server::Sessions for Fake {
         let request = request.into_inner();
         self.0.sessions.lock().unwrap().map_err(status)?;
         let user = wire::User { id: "usr_1".to_owned(), ..wire::User::default() };
-        let session = wire::Session { id: "ses_1".to_owned(), user: Some(user), ..wire::Session::default() };
+        let session = wire::Session { user: Some(user), ..self.session() };
         self.0.created.lock().unwrap().push(request);
         let token = wire::Token { token: "the-token".to_owned(), expires_at: None };
         Ok(Reply::new(CreateSessionResponse { session: Some(session), token: Some(token) }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Call<wire::GetSessionRequest>,
+    ) -> Result<Reply<wire::GetSessionResponse>, Status> {
+        self.0.sessions.lock().unwrap().map_err(status)?;
+        assert_eq!(request.get_ref().session_id, "ses_1");
+        Ok(Reply::new(wire::GetSessionResponse { session: Some(self.session()) }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Call<wire::ListSessionsRequest>,
+    ) -> Result<Reply<wire::ListSessionsResponse>, Status> {
+        self.0.sessions.lock().unwrap().map_err(status)?;
+        let identity = request.into_inner().identity.unwrap();
+        let installs = self.0.installs.lock().unwrap();
+        let own = installs.iter().filter(|(subject, _)| ("dev", *subject) == (&*identity.provider, &*identity.subject));
+        Ok(Reply::new(wire::ListSessionsResponse { sessions: own.map(|(_, session)| session.clone()).collect() }))
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Call<wire::RevokeSessionRequest>,
+    ) -> Result<Reply<wire::RevokeSessionResponse>, Status> {
+        self.0.sessions.lock().unwrap().map_err(status)?;
+        let request = request.into_inner();
+        self.0.installs.lock().unwrap().retain(|(_, session)| session.id != request.session_id);
+        self.0.revocations.lock().unwrap().push(request);
+        Ok(Reply::new(wire::RevokeSessionResponse {}))
+    }
+
+    async fn revoke_user_sessions(
+        &self,
+        request: Call<wire::RevokeUserSessionsRequest>,
+    ) -> Result<Reply<wire::RevokeUserSessionsResponse>, Status> {
+        let wire::RevokeUserSessionsRequest { user_id, reason, address } = request.into_inner();
+        let is_theirs = |session: &wire::Session| session.user.as_ref().is_some_and(|user| user.id == user_id);
+        self.0.installs.lock().unwrap().retain(|(_, session)| !is_theirs(session));
+        let request = wire::RevokeSessionRequest { user_id, reason, address, ..wire::RevokeSessionRequest::default() };
+        self.0.revocations.lock().unwrap().push(request);
+        Ok(Reply::new(wire::RevokeUserSessionsResponse::default()))
+    }
+
+    async fn record_audit(
+        &self,
+        request: Call<wire::RecordAuditRequest>,
+    ) -> Result<Reply<wire::RecordAuditResponse>, Status> {
+        self.0.audit.send(request.into_inner()).unwrap();
+        self.0.sessions.lock().unwrap().map_err(status)?;
+        Ok(Reply::new(wire::RecordAuditResponse {}))
     }
 
     async fn get_signing_keys(
@@ -137,11 +207,15 @@ impl sessions_server::Sessions for Fake {
     unused! {
         activate_session(wire::ActivateSessionRequest) -> wire::ActivateSessionResponse,
         refresh_token(wire::RefreshTokenRequest) -> wire::RefreshTokenResponse,
-        get_session(wire::GetSessionRequest) -> wire::GetSessionResponse,
-        list_sessions(wire::ListSessionsRequest) -> wire::ListSessionsResponse,
-        revoke_session(wire::RevokeSessionRequest) -> wire::RevokeSessionResponse,
-        revoke_user_sessions(wire::RevokeUserSessionsRequest) -> wire::RevokeUserSessionsResponse,
         watch_revocations(wire::WatchRevocationsRequest) -> Self::WatchRevocationsStream,
+    }
+}
+
+impl Fake {
+    /// The session of every approval.
+    fn session(&self) -> wire::Session {
+        let activated_at = self.0.active.lock().unwrap().then(prost_types::Timestamp::default);
+        wire::Session { id: "ses_1".to_owned(), activated_at, ..wire::Session::default() }
     }
 }
 
@@ -161,6 +235,7 @@ fn channel(router: Router, tasks: TaskTracker) -> TracedChannel {
 pub(super) struct Bench {
     pub(super) script: Arc<Script>,
     pub(super) metrics: Metrics,
+    pub(super) audit: Turn<mpsc::UnboundedReceiver<wire::RecordAuditRequest>>,
     router: Router,
 }
 
@@ -170,9 +245,15 @@ impl Bench {
     }
 
     pub(super) fn with(sign_in_ttl: Duration, change: impl FnOnce(&mut Web)) -> Self {
+        let (audit, heard) = mpsc::unbounded_channel();
         let script = Arc::new(Script {
             login: watch::Sender::new(Ok(LoginState::Waiting)),
             delivery: Mutex::new(Ok(LoginState::Acked)),
+            way_back: Mutex::new(("", Binding::Confirm)),
+            active: Mutex::default(),
+            installs: Mutex::default(),
+            revocations: Mutex::default(),
+            audit,
             sessions: Mutex::new(Ok(())),
             deliveries: Mutex::default(),
             created: Mutex::default(),
@@ -188,9 +269,10 @@ impl Bench {
         let keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
         let metrics = Metrics::default();
         let origin = ORIGIN.parse().unwrap();
-        let mut web = Web::new(IdentityKind::Dev, sign_in_ttl, origin, &keys, calls, &metrics).unwrap();
+        let ttls = Ttls { sign_in: sign_in_ttl, account: Duration::from_hours(12) };
+        let mut web = Web::new(IdentityKind::Dev, ttls, origin, &keys, calls, &metrics).unwrap();
         change(&mut web);
-        Self { script, metrics, router: crate::route::router(Arc::new(web)) }
+        Self { script, metrics, audit: Turn::new(heard), router: crate::route::router(Arc::new(web)) }
     }
 
     pub(super) fn browser(&self) -> Browser {
@@ -206,6 +288,22 @@ impl Bench {
 
     pub(super) fn login(&self, found: Result<LoginState, Error>) {
         self.script.login.send_modify(|login| *login = found);
+    }
+
+    /// An editor that is signed in as this person, since 2026-11-20 09:30 UTC.
+    pub(super) fn install(&self, subject: &'static str, id: &str, device: &str) {
+        let at = Some(prost_types::Timestamp { seconds: 1_795_167_000, nanos: 0 });
+        let session = wire::Session {
+            id: id.to_owned(),
+            user: Some(wire::User { id: format!("usr of {subject}"), ..wire::User::default() }),
+            device: Some(wire::Device { name: device.to_owned(), app: "VVS 1".to_owned(), ..wire::Device::default() }),
+            created_at: at,
+            activated_at: at,
+            refreshed_at: at,
+            address: "203.0.113.7".to_owned(),
+            ..wire::Session::default()
+        };
+        self.script.installs.lock().unwrap().push((subject, session));
     }
 
     pub(super) fn deliveries(&self) -> usize {
@@ -284,6 +382,15 @@ impl Browser {
     pub(super) async fn sign_in(&mut self, email: &str) -> Seen {
         let page = self.get(&format!("/login?connection_id={ID}")).await;
         let fields = [("connection_id", ID), ("csrf", &page.csrf()), ("email", email), ("name", "")];
+        let next = self.post("/dev/sign-in", &fields).await.location().to_owned();
+        self.get(&next).await
+    }
+
+    /// From the account's own sign-in to the page of the person's editors.
+    pub(super) async fn sign_in_to_account(&mut self, email: &str) -> Seen {
+        let path = self.get("/account/sessions").await.location().to_owned();
+        let page = self.get(&path).await;
+        let fields = [("csrf", &*page.csrf()), ("email", email), ("name", "")];
         let next = self.post("/dev/sign-in", &fields).await.location().to_owned();
         self.get(&next).await
     }

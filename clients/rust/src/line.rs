@@ -1,0 +1,209 @@
+//! A connection that comes, goes and comes back. Knows nothing of logins and sessions.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use vvs_proto::frame::{EditorFrame, Heartbeat, RelayFrame, close};
+
+use crate::chance::back_off;
+use crate::connection::{Connection, Incoming};
+use crate::error::Error;
+use crate::server::Server;
+
+/// Connecting, with everything up to the first frame; and how long to wait for an answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// A server that asks for more waiting is not obeyed.
+const MAX_DELAY: Duration = Duration::from_mins(1);
+/// Numbers of a broken server do not lead past the end of the clock.
+pub(crate) const MAX_TIME: Duration = Duration::from_hours(24);
+
+/// What a new connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A new login.
+    Login,
+    /// A session, or a login that began on another connection.
+    Session,
+}
+
+/// Opens a connection.
+pub(crate) type Dial<'a, S> = &'a (dyn Fn(Purpose) -> BoxFuture<'a, Result<Connection<S>, Error>> + Send + Sync);
+
+pub(crate) struct Line<'a, S> {
+    server: &'a Server,
+    dial: Dial<'a, S>,
+    state: State<'a, S>,
+    tries: u32,
+    nonce: String,
+}
+
+enum State<'a, S> {
+    Dialling(BoxFuture<'a, Result<Greeted<S>, Error>>),
+    Up(Box<Up<S>>),
+    /// Nobody has asked for a new connection.
+    Down,
+}
+
+struct Up<S> {
+    connection: Connection<S>,
+    heard: Instant,
+    /// A connection that is silent for so long is dead.
+    silence: Duration,
+}
+
+type Greeted<S> = (Up<S>, RelayFrame);
+
+/// What a line has to say.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A new connection's first frame is a frame like any other, and always `connection`.
+    Frame(Box<RelayFrame>),
+    /// Over; with code and reason when the server gave them. `None` when it was lost, or silent for too long.
+    Closed(Option<(u16, String)>),
+    /// There was no connection to be had.
+    Failed(Error),
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
+    pub(crate) fn new(server: &'a Server, dial: Dial<'a, S>, purpose: Purpose) -> Self {
+        let mut line = Self { server, dial, state: State::Down, tries: 0, nonce: String::new() };
+        line.connect(purpose, Duration::ZERO);
+        line
+    }
+
+    fn connect(&mut self, purpose: Purpose, delay: Duration) {
+        let (server, dial) = (self.server, self.dial);
+        self.state = State::Dialling(Box::pin(async move {
+            sleep(delay).await;
+            let too_slow = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in 10 seconds");
+            let unreachable = |_| Err(Error::Unreachable { server: server.clone(), source: too_slow() });
+            timeout(PATIENCE, greet(server, dial(purpose))).await.unwrap_or_else(unreachable)
+        }));
+    }
+
+    /// Lets go of the connection, and makes a new one after a pause that grows from try to try, and is not shorter than
+    /// what the server asked for. Returns the pause.
+    pub(crate) fn again(&mut self, purpose: Purpose, asked: Option<Duration>, most: Duration) -> Duration {
+        self.tries += 1;
+        let own = back_off(self.tries, most);
+        // `reconnect` comes with a pause of the server's choice for each editor: nothing is to be added.
+        let delay = asked.map_or(own, |asked| if self.tries > 1 { asked.max(own) } else { asked }).min(MAX_DELAY);
+        self.connect(purpose, delay);
+        delay
+    }
+
+    /// All is well: the next pause is a short one again.
+    pub(crate) fn settled(&mut self) {
+        self.tries = 0;
+    }
+
+    /// What proofs are to be made over.
+    pub(crate) fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
+    /// The next thing that happens. Dropping the future loses nothing. After [`Heard::Closed`] and [`Heard::Failed`]
+    /// comes nothing more until [`Line::again`].
+    pub(crate) async fn next(&mut self) -> Heard {
+        let heard = match &mut self.state {
+            State::Dialling(dialling) => match dialling.await {
+                Ok((up, frame)) => {
+                    self.state = State::Up(Box::new(up));
+                    Heard::Frame(Box::new(frame))
+                }
+                Err(error) => Heard::Failed(error),
+            },
+            State::Up(up) => loop {
+                let incoming = timeout_at(up.heard + up.silence, up.connection.next()).await;
+                up.heard = Instant::now();
+                match incoming.unwrap_or(Incoming::Closed(None)) {
+                    Incoming::Frame(frame) => break Heard::Frame(frame),
+                    Incoming::Other => {}
+                    Incoming::Closed(how) => break Heard::Closed(how),
+                }
+            },
+            State::Down => std::future::pending().await,
+        };
+        match &heard {
+            Heard::Frame(frame) => {
+                if let RelayFrame::Connection { nonce, .. } = &**frame {
+                    self.nonce.clone_from(nonce);
+                }
+            }
+            Heard::Closed(_) | Heard::Failed(_) => self.state = State::Down,
+        }
+        heard
+    }
+
+    /// Whether the frame could be handed to the network. When not, the next [`Line::next`] says what is the matter.
+    pub(crate) async fn send(&mut self, frame: &EditorFrame) -> bool {
+        match &mut self.state {
+            State::Up(up) => up.connection.send(frame).await,
+            State::Dialling(_) | State::Down => false,
+        }
+    }
+
+    /// Whether the server has read everything that was sent, and said goodbye.
+    pub(crate) async fn close(&mut self) -> bool {
+        match std::mem::replace(&mut self.state, State::Down) {
+            State::Up(up) => up.connection.close().await,
+            State::Dialling(_) | State::Down => false,
+        }
+    }
+}
+
+/// Takes the frame that comes first on every connection.
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    server: &Server,
+    connecting: BoxFuture<'_, Result<Connection<S>, Error>>,
+) -> Result<Greeted<S>, Error> {
+    let mut connection = connecting.await?;
+    let frame = loop {
+        match connection.next().await {
+            Incoming::Frame(frame) => break *frame,
+            Incoming::Other => {}
+            Incoming::Closed(how) => return Err(farewell(how, server)),
+        }
+    };
+    let RelayFrame::Connection { heartbeat: Heartbeat { interval_ms, timeout_ms }, .. } = frame else {
+        return Err(Error::NotVvs {
+            server: server.clone(),
+            answer: "another first frame than `connection`".to_owned(),
+        });
+    };
+    // Two pings in a row may be lost. Small numbers of a broken server do not lead to a busy loop.
+    let silence = Duration::from_millis(interval_ms.saturating_mul(2).saturating_add(timeout_ms));
+    Ok((Up { connection, heard: Instant::now(), silence: silence.clamp(PATIENCE, MAX_TIME) }, frame))
+}
+
+/// What the end of a connection means, when nothing on it has said more.
+pub(crate) fn farewell(how: Option<(u16, String)>, server: &Server) -> Error {
+    match how {
+        // No close frame, or one without a code, or one of those that a proxy or a dying server sends.
+        None | Some((close::NORMAL | 1001 | 1005 | 1006 | 1011..=1014 | 4000..=4499, _)) => {
+            Error::Lost { server: server.clone() }
+        }
+        Some((code, reason)) => Error::Closed { server: server.clone(), code, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_codes_say_whether_to_come_back() {
+        let server: Server = "https://vvs.example.org".parse().unwrap();
+        let temporary = |code: Option<u16>| farewell(code.map(|code| (code, String::new())), &server).is_temporary();
+        for code in
+            [None, Some(1000), Some(1001), Some(1006), Some(1011), Some(1012), Some(4000), Some(4003), Some(4499)]
+        {
+            assert!(temporary(code), "{code:?}");
+        }
+        for code in [1002, 1008, 1009, 4500, 4501, 4502, 4503, 4999] {
+            assert!(!temporary(Some(code)), "{code}");
+        }
+    }
+}

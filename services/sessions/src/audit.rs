@@ -1,0 +1,88 @@
+//! What is written down of who did what, from where, on which device. No secret is among it. The row is written in the
+//! transaction of what it tells; the log line follows when that is done.
+
+use crate::session::{Device, Session};
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    Approved,
+    Denied,
+    Burned,
+    SessionCreated,
+    Activated,
+    Refreshed,
+    Revoked,
+    ProofRefused,
+}
+
+impl Event {
+    /// The name in rows and log lines, which others search for.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Burned => "burned",
+            Self::SessionCreated => "session_created",
+            Self::Activated => "activated",
+            Self::Refreshed => "refreshed",
+            Self::Revoked => "revoked",
+            Self::ProofRefused => "proof_refused",
+        }
+    }
+}
+
+/// One row. What is not known stays empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) event: Event,
+    pub(crate) user_id: String,
+    pub(crate) session_id: String,
+    pub(crate) connection_id: String,
+    pub(crate) address: String,
+    pub(crate) device: String,
+    pub(crate) reason: String,
+}
+
+impl Entry {
+    pub(crate) fn new(event: Event) -> Self {
+        Self {
+            event,
+            user_id: String::new(),
+            session_id: String::new(),
+            connection_id: String::new(),
+            address: String::new(),
+            device: String::new(),
+            reason: String::new(),
+        }
+    }
+
+    /// What happened to a session.
+    pub(crate) fn of(event: Event, session: &Session) -> Self {
+        Self {
+            user_id: session.user.as_str().to_owned(),
+            session_id: session.id.as_str().to_owned(),
+            connection_id: session.connection_id.clone(),
+            ..Self::new(event).on(&session.device)
+        }
+    }
+
+    pub(crate) fn from(self, address: &str) -> Self {
+        Self { address: address.to_owned(), ..self }
+    }
+
+    pub(crate) fn on(self, device: &Device) -> Self {
+        Self { device: device.describe(), ..self }
+    }
+
+    pub(crate) fn because(self, reason: &str) -> Self {
+        Self { reason: reason.to_owned(), ..self }
+    }
+
+    /// The same as a structured event, under a target of its own, so that it can be sent elsewhere.
+    pub(crate) fn log(&self) {
+        let Self { event, user_id, session_id, connection_id, address, device, reason } = self;
+        let event = event.as_str();
+        tracing::info!(target: "audit", event, user_id, session_id, connection_id, address, device, reason);
+    }
+}

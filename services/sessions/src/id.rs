@@ -1,0 +1,159 @@
+//! What names things here: each minted or checked in one place. Knows no database and no wire.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+use vvs_auth::token::random_id;
+
+use crate::Error;
+
+/// Characters behind the prefix of an id.
+const MAX_ID: usize = 255;
+/// Characters of a reason.
+const MAX_REASON: usize = 32;
+
+/// Names an approval; whoever repeats it means the same session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestId(String);
+
+impl RequestId {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let id = Uuid::try_parse(text).map_err(|_cause| Error::Malformed { field: "request_id" })?;
+        // A UUID has several spellings, and all of them must name the same session.
+        Ok(Self(id.hyphenated().to_string()))
+    }
+}
+
+/// Our id of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UserId(String);
+
+impl UserId {
+    pub(crate) fn mint() -> Result<Self, Error> {
+        Ok(Self(format!("usr_{}", random_id()?)))
+    }
+
+    /// An id that was minted before.
+    pub(crate) fn known(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UserId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if is_minted(text, "usr_") { Ok(Self(text.to_owned())) } else { Err(Error::Malformed { field: "user_id" }) }
+    }
+}
+
+/// The `sid` of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionId(String);
+
+impl SessionId {
+    pub(crate) fn mint() -> Result<Self, Error> {
+        Ok(Self(format!("ses_{}", random_id()?)))
+    }
+
+    /// An id that was minted before.
+    pub(crate) fn known(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if is_minted(text, "ses_") { Ok(Self(text.to_owned())) } else { Err(Error::Malformed { field: "session_id" }) }
+    }
+}
+
+fn is_minted(text: &str, prefix: &str) -> bool {
+    text.strip_prefix(prefix).is_some_and(|rest| {
+        (1..=MAX_ID).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    })
+}
+
+/// Why a session ended, in one word; the editor hears it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reason(String);
+
+impl Reason {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Reason {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let is_word = (1..=MAX_REASON).contains(&text.len());
+        if is_word && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Error::Malformed { field: "reason" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_request_id_is_the_same_one() {
+        let read = |text: &str| text.parse::<RequestId>().unwrap();
+        let one = read("2f1c6d0e-9f64-4a39-9a57-0c7c9f0d8b11");
+        assert_eq!(read("2F1C6D0E-9F64-4A39-9A57-0C7C9F0D8B11"), one);
+        assert_eq!(read("2f1c6d0e9f644a399a570c7c9f0d8b11"), one);
+        for bad in ["", "1", "2f1c6d0e-9f64-4a39-9a57-0c7c9f0d8b1", "usr_2f1c6d0e"] {
+            assert!(bad.parse::<RequestId>().is_err(), "{bad} was taken");
+        }
+    }
+
+    #[test]
+    fn an_id_is_only_what_we_mint() {
+        let minted = SessionId::mint().unwrap();
+        assert_eq!(minted.as_str().parse::<SessionId>().unwrap(), minted);
+        assert_ne!(SessionId::mint().unwrap(), minted);
+        for bad in ["", "ses_", "usr_abc", "ses_a b", "ses_a\0", "SES_abc"] {
+            assert!(bad.parse::<SessionId>().is_err(), "{bad:?} was taken");
+        }
+        assert!(format!("ses_{}", "a".repeat(256)).parse::<SessionId>().is_err());
+        assert!(UserId::mint().unwrap().as_str().parse::<UserId>().is_ok());
+        assert!(minted.as_str().parse::<UserId>().is_err());
+    }
+
+    #[test]
+    fn a_reason_is_one_word() {
+        assert!("revoked_by_user".parse::<Reason>().is_ok());
+        for bad in ["", "two words", "Revoked", "<b>", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+            assert!(bad.parse::<Reason>().is_err(), "{bad} was taken");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Messages of the contract from and to what this role has of its own.
+
+use prost_types::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use vvs_auth::device::DeviceKey;
+use vvs_proto::session as wire;
+
+use crate::Error;
+use crate::session::{self, Approval, Device, Identity, Profile, Seconds, Session};
+
+pub(super) fn approval(request: wire::CreateSessionRequest) -> Result<Approval, Error> {
+    Ok(Approval {
+        request_id: request.request_id.parse()?,
+        identity: identity(request.identity.ok_or(Error::Malformed { field: "identity" })?)?,
+        device: device(request.device.unwrap_or_default())?,
+        address: session::address(request.address)?,
+        connection_id: session::connection_id(request.connection_id)?,
+    })
+}
+
+pub(super) fn identity(identity: wire::Identity) -> Result<Identity, Error> {
+    let profile = Profile::new(identity.email, identity.name, identity.avatar_url)?;
+    Identity::new(identity.provider, identity.subject, identity.provider_session, profile)
+}
+
+pub(super) fn device(device: wire::Device) -> Result<Device, Error> {
+    Device::new(device.name, device.os, device.app, &device.jwk)
+}
+
+pub(super) fn session(session: Session) -> wire::Session {
+    let Session { id, user, profile, device, .. } = session;
+    let Profile { email, name, avatar_url } = profile;
+    let jwk = device.key.as_ref().map(DeviceKey::to_json).unwrap_or_default();
+    wire::Session {
+        id: id.as_str().to_owned(),
+        user: Some(wire::User { id: user.as_str().to_owned(), email, name, avatar_url }),
+        device: Some(wire::Device { name: device.name, os: device.os, app: device.app, jwk }),
+        created_at: timestamp(session.created_at),
+        activated_at: session.activated_at.and_then(timestamp),
+        refreshed_at: timestamp(session.refreshed_at),
+        expires_at: timestamp(session.expires_at),
+        address: session.address,
+    }
+}
+
+pub(super) fn token(token: &SecretString, expires_at: Seconds) -> wire::Token {
+    wire::Token { token: token.expose_secret().to_owned(), expires_at: timestamp(expires_at) }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as the generated messages want it")]
+pub(super) fn timestamp(seconds: Seconds) -> Option<Timestamp> {
+    Some(Timestamp { seconds, nanos: 0 })
+}

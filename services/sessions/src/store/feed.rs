@@ -1,0 +1,254 @@
+//! Revocations, numbered in commit order, and how those who watch hear of new ones. Whoever revokes holds the counter row
+//! from before it looks until its commit: a number that can be read has no number below it that is still to come.
+
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+use tokio::sync::watch;
+
+use super::{BATCH, Change, Store, audit, commit, find};
+use crate::Error;
+use crate::audit::{Entry, Event};
+use crate::id::{Reason, SessionId, UserId};
+use crate::session::{Seconds, Session, Terms};
+
+/// What processes that share a PostgreSQL tell each other.
+pub(super) const CHANNEL: &str = "vvs_revocations";
+/// Entries that one read returns.
+const PAGE: u32 = 500;
+/// How long an entry stays after its session's last token has expired, for relays whose clock is late.
+const LATE_CLOCKS: Seconds = 300;
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Revocation {
+    pub(crate) sequence: i64,
+    pub(crate) session: SessionId,
+    pub(crate) reason: String,
+    pub(crate) tokens_expire_at: Seconds,
+}
+
+/// A part of the feed.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) entries: Vec<Revocation>,
+    /// What has been read to.
+    pub(crate) read_to: i64,
+    /// Whether that was the newest number.
+    pub(crate) complete: bool,
+}
+
+/// Why and from where somebody revokes.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause {
+    pub(crate) reason: Reason,
+    pub(crate) address: String,
+}
+
+impl Store {
+    /// Marked whenever there may be new entries. Spurious marks happen.
+    pub(crate) fn revoked(&self) -> watch::Receiver<()> {
+        self.revoked.subscribe()
+    }
+
+    pub(super) fn wake(&self) {
+        self.revoked.send_replace(());
+    }
+
+    /// Ends a session for good; `false` when it was revoked before.
+    pub(crate) async fn revoke(&self, id: &SessionId, cause: &Cause, now: Seconds) -> Result<bool, Error> {
+        let mut change = self.pool.begin().await?;
+        let newest = lock(&mut change).await?;
+        let ended = self.end(change, newest, vec![id.as_str().to_owned()], &End::Revoke(cause), now).await?;
+        Ok(ended.all > 0)
+    }
+
+    /// Ends all sessions of a user for good; how many an editor was signed in with.
+    pub(crate) async fn revoke_user(&self, user: &UserId, cause: &Cause, now: Seconds) -> Result<u32, Error> {
+        let mut change = self.pool.begin().await?;
+        let newest = lock(&mut change).await?;
+        let ids =
+            sqlx::query_scalar("SELECT id FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2")
+                .bind(user.as_str())
+                .bind(now)
+                .fetch_all(&mut *change)
+                .await?;
+        Ok(self.end(change, newest, ids, &End::Revoke(cause), now).await?.active)
+    }
+
+    /// Ends sessions that nobody activated in time; how many. Fewer than [`BATCH`] means that none is left.
+    pub(crate) async fn sweep(&self, terms: &Terms, now: Seconds) -> Result<u32, Error> {
+        let mut change = self.pool.begin().await?;
+        let newest = lock(&mut change).await?;
+        let ids = sqlx::query_scalar(
+            "SELECT id FROM sessions WHERE activated_at IS NULL AND revoked_at IS NULL AND created_at <= $1 LIMIT $2",
+        )
+        .bind(terms.pending_since(now))
+        .bind(i64::from(BATCH))
+        .fetch_all(&mut *change)
+        .await?;
+        Ok(self.end(change, newest, ids, &End::Sweep, now).await?.all)
+    }
+
+    /// Ends one session that nobody activated in time.
+    pub(super) async fn sweep_session(&self, id: &SessionId, now: Seconds) -> Result<(), Error> {
+        let mut change = self.pool.begin().await?;
+        let newest = lock(&mut change).await?;
+        self.end(change, newest, vec![id.as_str().to_owned()], &End::Sweep, now).await?;
+        Ok(())
+    }
+
+    /// Ends those of these sessions that are not over yet, and commits.
+    async fn end(
+        &self,
+        mut change: Change,
+        newest: i64,
+        ids: Vec<String>,
+        end: &End<'_>,
+        now: Seconds,
+    ) -> Result<Ended, Error> {
+        let (mut ended, mut entries) = (Ended::default(), Vec::new());
+        for id in ids.into_iter().map(SessionId::known) {
+            if !mark(&mut change, &id, end, now).await? {
+                continue;
+            }
+            let session = find(&mut change, &id).await?;
+            ended.all += 1;
+            ended.active += u32::from(session.activated_at.is_some() && session.expires_at > now);
+            add(&mut change, newest + i64::from(ended.all), &id, end.reason(), session.tokens_expire_at).await?;
+            entries.push(end.entry(&session));
+            if let End::Sweep = end {
+                // Its request id is free again.
+                sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id.as_str()).execute(&mut *change).await?;
+            }
+        }
+        if ended.all == 0 {
+            return Ok(ended);
+        }
+        sqlx::query("UPDATE feed SET newest = newest + $1").bind(i64::from(ended.all)).execute(&mut *change).await?;
+        audit::insert(&mut change, &entries, now).await?;
+        if self.is_shared() {
+            // Heard by the others, and by us, when it commits.
+            sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *change).await?;
+        }
+        commit(change, &entries).await?;
+        self.wake();
+        Ok(ended)
+    }
+
+    /// The newest number, and the highest one that is gone.
+    pub(crate) async fn feed_ends(&self) -> Result<(i64, i64), Error> {
+        let row = sqlx::query("SELECT newest, pruned FROM feed").fetch_one(&self.pool).await?;
+        Ok((row.try_get("newest")?, row.try_get("pruned")?))
+    }
+
+    /// What comes behind a number and still matters.
+    pub(crate) async fn revocations(&self, after: i64, now: Seconds) -> Result<Page, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let newest: i64 = sqlx::query_scalar("SELECT newest FROM feed").fetch_one(&mut *connection).await?;
+        if newest == after {
+            return Ok(Page { entries: Vec::new(), read_to: newest, complete: true });
+        }
+        let rows = sqlx::query(
+            "SELECT sequence, session_id, reason, tokens_expire_at FROM revocations
+             WHERE sequence > $1 AND sequence <= $2 AND tokens_expire_at > $3 ORDER BY sequence LIMIT $4",
+        )
+        .bind(after)
+        .bind(newest)
+        .bind(now.saturating_sub(LATE_CLOCKS))
+        .bind(i64::from(PAGE))
+        .fetch_all(&mut *connection)
+        .await?;
+        let entry = |row: &AnyRow| {
+            Ok::<_, Error>(Revocation {
+                sequence: row.try_get("sequence")?,
+                session: SessionId::known(row.try_get("session_id")?),
+                reason: row.try_get("reason")?,
+                tokens_expire_at: row.try_get("tokens_expire_at")?,
+            })
+        };
+        let entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+        let more = entries.last().filter(|_| entries.len() == PAGE as usize).map(|last| last.sequence);
+        Ok(Page { read_to: more.unwrap_or(newest), complete: more.is_none(), entries })
+    }
+
+    /// Forgets entries whose tokens are all over; how many.
+    pub(crate) async fn prune(&self, now: Seconds) -> Result<u64, Error> {
+        let mut change = self.pool.begin().await?;
+        lock(&mut change).await?;
+        let gone: Vec<i64> = sqlx::query_scalar(
+            "DELETE FROM revocations WHERE sequence IN
+             (SELECT sequence FROM revocations WHERE tokens_expire_at <= $1 LIMIT $2) RETURNING sequence",
+        )
+        .bind(now.saturating_sub(LATE_CLOCKS))
+        .bind(i64::from(BATCH))
+        .fetch_all(&mut *change)
+        .await?;
+        let Some(highest) = gone.iter().max() else { return Ok(0) };
+        sqlx::query("UPDATE feed SET pruned = $1 WHERE pruned < $2")
+            .bind(highest)
+            .bind(highest)
+            .execute(&mut *change)
+            .await?;
+        change.commit().await?;
+        Ok(gone.len() as u64)
+    }
+}
+
+/// How sessions end.
+enum End<'a> {
+    Revoke(&'a Cause),
+    /// Nobody activated it in time.
+    Sweep,
+}
+
+impl End<'_> {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Revoke(cause) => cause.reason.as_str(),
+            Self::Sweep => "swept",
+        }
+    }
+
+    fn entry(&self, session: &Session) -> Entry {
+        let event = if self.reason() == "burned" { Event::Burned } else { Event::Revoked };
+        let address = match self {
+            Self::Revoke(cause) => cause.address.as_str(),
+            Self::Sweep => "",
+        };
+        Entry::of(event, session).from(address).because(self.reason())
+    }
+}
+
+/// How many sessions ended, and with how many of them an editor was signed in.
+#[derive(Default)]
+struct Ended {
+    all: u32,
+    active: u32,
+}
+
+/// Takes the counter; the newest number.
+async fn lock(change: &mut Change) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("UPDATE feed SET newest = newest RETURNING newest").fetch_one(&mut **change).await?)
+}
+
+/// Marks a session as over; `false` when it was already, or was activated before it could be swept.
+async fn mark(change: &mut Change, id: &SessionId, end: &End<'_>, now: Seconds) -> Result<bool, Error> {
+    let sql = match end {
+        End::Revoke(_) => "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL",
+        End::Sweep => {
+            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND activated_at IS NULL"
+        }
+    };
+    Ok(sqlx::query(sql).bind(now).bind(id.as_str()).execute(&mut **change).await?.rows_affected() == 1)
+}
+
+async fn add(change: &mut Change, sequence: i64, id: &SessionId, reason: &str, end: Seconds) -> Result<(), Error> {
+    sqlx::query("INSERT INTO revocations (sequence, session_id, reason, tokens_expire_at) VALUES ($1, $2, $3, $4)")
+        .bind(sequence)
+        .bind(id.as_str())
+        .bind(reason)
+        .bind(end)
+        .execute(&mut **change)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! The sealed signing keys, numbered in the order in which they sign.
+
+use sqlx::Row as _;
+
+use super::Store;
+use crate::Error;
+use crate::key::SealedKey;
+use crate::session::Seconds;
+
+impl Store {
+    /// All signing keys, the oldest first.
+    pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedKey>, Error> {
+        let rows = sqlx::query("SELECT number, kid, sealed, created_at, signs_at FROM signing_keys ORDER BY number")
+            .fetch_all(&self.pool)
+            .await?;
+        let key = |row: &sqlx::any::AnyRow| {
+            Ok(SealedKey {
+                number: row.try_get("number")?,
+                kid: row.try_get("kid")?,
+                sealed: row.try_get("sealed")?,
+                created_at: row.try_get("created_at")?,
+                signs_at: row.try_get("signs_at")?,
+            })
+        };
+        rows.iter().map(key).collect()
+    }
+
+    /// Adds a key, unless another process was faster; whether it did.
+    pub(crate) async fn add_signing_key(&self, key: &SealedKey) -> Result<bool, Error> {
+        let added = sqlx::query(
+            "INSERT INTO signing_keys (number, kid, sealed, created_at, signs_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (number) DO NOTHING",
+        )
+        .bind(key.number)
+        .bind(&key.kid)
+        .bind(&key.sealed)
+        .bind(key.created_at)
+        .bind(key.signs_at)
+        .execute(&self.pool)
+        .await?;
+        Ok(added.rows_affected() == 1)
+    }
+
+    /// Whether a token that was signed at this time or before is still good.
+    pub(crate) async fn has_tokens_from(&self, until: Seconds, now: Seconds) -> Result<bool, Error> {
+        let found: Option<String> =
+            sqlx::query_scalar("SELECT id FROM sessions WHERE tokens_expire_at > $1 AND refreshed_at <= $2 LIMIT 1")
+                .bind(now)
+                .bind(until)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(found.is_some())
+    }
+
+    pub(crate) async fn delete_signing_key(&self, number: i64) -> Result<(), Error> {
+        sqlx::query("DELETE FROM signing_keys WHERE number = $1").bind(number).execute(&self.pool).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! The calls to the relay: what is known of a login, its delivery and its end.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use vvs_proto::relay::relay_client::RelayClient;
+use vvs_proto::relay::{
+    self as wire, Binding, Browser, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, GetLoginRequest,
+    GetLoginResponse, LoginState,
+};
+use vvs_proto::session;
+use vvs_runtime::rpc::within;
+use vvs_runtime::trace::TracedChannel;
+
+use super::{CALL_TIME, Delivered, Granted, Place, moment, refusal};
+use crate::error::Refusal;
+use crate::handback::Handback;
+use crate::login::{ConnectionId, State, View};
+use crate::page;
+
+const RELAY: &str = "relay";
+
+/// For a call that waits up to 20 s for a change.
+const WAIT_TIME: Duration = Duration::from_secs(22);
+/// For a delivery, the editor's acknowledgement included.
+const DELIVERY_TIME: Duration = Duration::from_secs(10);
+
+pub(crate) struct Relay(pub(crate) RelayClient<TracedChannel>);
+
+impl Relay {
+    /// What is known of a login: at once, or as soon as its state is another than the known one.
+    pub(crate) async fn look(&self, id: ConnectionId, known: Option<State>) -> Result<View, Refusal> {
+        let time = if known.is_some() { WAIT_TIME } else { CALL_TIME };
+        let known_state = known.map_or(LoginState::Unspecified, wire_state).into();
+        let request = GetLoginRequest { connection_id: id.to_string(), known_state };
+        let answer = self.0.clone().get_login(within(request, time)).await;
+        view(answer.map_err(|status| refusal(RELAY, &status))?.into_inner())
+    }
+
+    pub(crate) async fn deliver(
+        &self,
+        id: ConnectionId,
+        request_id: String,
+        granted: Granted,
+        from: &Place,
+    ) -> Result<Delivered, Refusal> {
+        let Granted { session, user, token } = granted;
+        let session::User { id: user_id, email, name, avatar_url } = user;
+        let request = DeliverAuthRequest {
+            request_id,
+            connection_id: id.to_string(),
+            token: token.token,
+            token_expires_at: token.expires_at,
+            user: Some(wire::User { id: user_id, email, name, avatar_url }),
+            session: Some(wire::Session { id: session.id, expires_at: session.expires_at }),
+            browser: Some(Browser { address: from.address.to_string(), user_agent: from.user_agent.clone() }),
+        };
+        let answer = self.0.clone().deliver_auth(within(request, DELIVERY_TIME)).await;
+        delivered(answer.map_err(|status| refusal(RELAY, &status))?.into_inner())
+    }
+
+    pub(crate) async fn deny(&self, id: ConnectionId) -> Result<(), Refusal> {
+        let request = DenyLoginRequest { connection_id: id.to_string() };
+        let answer = self.0.clone().deny_login(within(request, CALL_TIME)).await;
+        answer.map(drop).map_err(|status| refusal(RELAY, &status))
+    }
+}
+
+fn delivered(answer: DeliverAuthResponse) -> Result<Delivered, Refusal> {
+    let missing = |field| Refusal::Incomplete { role: RELAY, field };
+    match state(answer.state) {
+        Some(State::Sent) => Ok(Delivered::Sent),
+        Some(State::Acked) => Ok(Delivered::Acked),
+        Some(State::Held) => {
+            let may_show = answer.min_binding() != Binding::Link;
+            let uri = Some(answer.return_uri).filter(|uri| !uri.is_empty());
+            let return_uri = uri.map(|uri| uri.parse()).transpose().map_err(|_cause| missing("return_uri"))?;
+            let code = Some(answer.completion_code).filter(|code| !code.is_empty());
+            let code = SecretString::from(code.ok_or(missing("completion_code"))?);
+            Handback::new(code, return_uri, may_show).map(Delivered::Held).ok_or(missing("return_uri"))
+        }
+        Some(State::Waiting | State::Away | State::Denied | State::Cancelled | State::Expired | State::Burned)
+        | None => Err(missing("state")),
+    }
+}
+
+fn view(answer: GetLoginResponse) -> Result<View, Refusal> {
+    let missing = |field| Refusal::Incomplete { role: RELAY, field };
+    let app = answer.app.filter(|app| !app.name.is_empty());
+    let wire::Device { name, os, jwk } = answer.device.unwrap_or_default();
+    let is_named = !name.is_empty() || !os.is_empty();
+    Ok(View {
+        state: state(answer.state).ok_or(missing("state"))?,
+        user_code: answer.user_code,
+        editor: page::Editor {
+            app: app.map(|app| page::App { name: app.name, version: app.version }),
+            device: is_named.then_some(page::Device { name, os }),
+        },
+        device_key: jwk,
+        address: answer.client_address.parse().map_err(|_cause| missing("client_address"))?,
+        created_at: answer.created_at.and_then(|at| moment(at.seconds)).ok_or(missing("created_at"))?,
+        expires_at: answer.expires_at.and_then(|at| moment(at.seconds)).ok_or(missing("expires_at"))?,
+    })
+}
+
+fn state(number: i32) -> Option<State> {
+    State::ALL.into_iter().find(|state| i32::from(wire_state(*state)) == number)
+}
+
+fn wire_state(state: State) -> LoginState {
+    match state {
+        State::Waiting => LoginState::Waiting,
+        State::Held => LoginState::Held,
+        State::Sent => LoginState::Sent,
+        State::Away => LoginState::Away,
+        State::Acked => LoginState::Acked,
+        State::Denied => LoginState::Denied,
+        State::Cancelled => LoginState::Cancelled,
+        State::Expired => LoginState::Expired,
+        State::Burned => LoginState::Burned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_the_same_here_and_on_the_wire() {
+        for known in State::ALL {
+            assert_eq!(state(wire_state(known).into()), Some(known));
+            assert_eq!(wire_state(known).as_str_name(), format!("LOGIN_STATE_{}", known.as_str()));
+        }
+        assert_eq!((state(0), state(10)), (None, None));
+    }
+
+    /// What a held delivery comes to: whether the code may be shown and whether there is a link, or what is missing.
+    fn held(code: &str, uri: &str, min_binding: Binding) -> Result<(bool, bool), &'static str> {
+        let answer = DeliverAuthResponse {
+            state: LoginState::Held.into(),
+            completion_code: code.to_owned(),
+            return_uri: uri.to_owned(),
+            min_binding: min_binding.into(),
+            ..DeliverAuthResponse::default()
+        };
+        match delivered(answer) {
+            Ok(Delivered::Held(handback)) => Ok((handback.shown_code().is_some(), handback.return_uri().is_some())),
+            Ok(_) => Err("not held"),
+            Err(Refusal::Incomplete { field, .. }) => Err(field),
+            Err(_) => Err("another refusal"),
+        }
+    }
+
+    #[test]
+    fn a_code_is_shown_unless_the_server_asks_for_a_link() {
+        let uri = "http://127.0.0.1:50000/done";
+        assert_eq!(held("BCDFGHJK", "", Binding::Confirm), Ok((true, false)));
+        assert_eq!(held("BCDFGHJK", "", Binding::Typed), Ok((true, false)));
+        assert_eq!(held("BCDFGHJK", uri, Binding::Typed), Ok((true, true)));
+        assert_eq!(held("BCDFGHJK", uri, Binding::Link), Ok((false, true)));
+    }
+
+    #[test]
+    fn a_held_delivery_without_a_way_back_is_nothing_to_show() {
+        assert_eq!(held("BCDFGHJK", "", Binding::Link), Err("return_uri"));
+        assert_eq!(held("BCDFGHJK", "javascript:alert(1)", Binding::Confirm), Err("return_uri"));
+        assert_eq!(held("", "http://127.0.0.1:50000/done", Binding::Confirm), Err("completion_code"));
+    }
+}

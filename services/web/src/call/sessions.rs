@@ -1,0 +1,178 @@
+//! The calls to sessions: the session of an approval, a person's signed-in editors, the audit log and the keys.
+
+use tonic::Status;
+use vvs_proto::session::sessions_client::SessionsClient;
+use vvs_proto::session::{
+    self as wire, AuditEvent, CreateSessionRequest, Device, GetSessionRequest, GetSigningKeysRequest, Identity,
+    ListSessionsRequest, RecordAuditRequest, RevokeSessionRequest, RevokeUserSessionsRequest,
+};
+use vvs_runtime::rpc::within;
+use vvs_runtime::trace::TracedChannel;
+
+use super::{CALL_TIME, Granted, Place, moment, refusal};
+use crate::account::Install;
+use crate::error::Refusal;
+use crate::identity::SignIn;
+use crate::login::{ConnectionId, View};
+use crate::page;
+
+const SESSIONS: &str = "sessions";
+
+/// Why a session ends that its user has ended here: what the editor hears.
+const BY_USER: &str = "signed_out_by_user";
+
+pub(crate) struct Sessions(pub(crate) SessionsClient<TracedChannel>);
+
+impl Sessions {
+    /// Makes the session of an approval, or finds it and signs another token for it.
+    pub(crate) async fn create(
+        &self,
+        request_id: String,
+        id: ConnectionId,
+        sign_in: &SignIn,
+        view: &View,
+        from: &Place,
+    ) -> Result<Granted, Refusal> {
+        let request = CreateSessionRequest {
+            request_id,
+            identity: Some(identity(sign_in)),
+            device: Some(device(view)),
+            address: from.address.to_string(),
+            connection_id: id.to_string(),
+        };
+        let answer = self.0.clone().create_session(within(request, CALL_TIME)).await;
+        let answer = answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner();
+        let missing = |field| Refusal::Incomplete { role: SESSIONS, field };
+        let mut session = answer.session.ok_or(missing("session"))?;
+        let user = session.user.take().ok_or(missing("user"))?;
+        Ok(Granted { session, user, token: answer.token.ok_or(missing("token"))? })
+    }
+
+    /// Whether the editor has come to use this session, and it has not ended since.
+    pub(crate) async fn is_active(&self, session_id: String) -> Result<bool, Refusal> {
+        let request = within(GetSessionRequest { session_id }, CALL_TIME);
+        let answer = self.0.clone().get_session(request).await;
+        let active = answer.map(|answer| answer.into_inner().session.is_some_and(|found| found.activated_at.is_some()));
+        unless_over(active, false)
+    }
+
+    /// The person's editors that are signed in, the most recently used first.
+    pub(crate) async fn list(&self, sign_in: &SignIn) -> Result<Vec<Install>, Refusal> {
+        let request = ListSessionsRequest { user_id: String::new(), identity: Some(identity(sign_in)) };
+        let answer = self.0.clone().list_sessions(within(request, CALL_TIME)).await;
+        let sessions = answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().sessions;
+        // One that no editor has come to use signs nobody in yet.
+        sessions.into_iter().filter(|session| session.activated_at.is_some()).map(install).collect()
+    }
+
+    /// Ends one session, if it is this user's.
+    pub(crate) async fn revoke(&self, install: &Install, from: &Place) -> Result<(), Refusal> {
+        let request = RevokeSessionRequest {
+            session_id: install.id.clone(),
+            user_id: install.user_id.clone(),
+            reason: BY_USER.to_owned(),
+            address: from.address.to_string(),
+            ..RevokeSessionRequest::default()
+        };
+        // It may have ended in the meantime.
+        unless_over(self.0.clone().revoke_session(within(request, CALL_TIME)).await.map(drop), ())
+    }
+
+    /// Ends all sessions of a user.
+    pub(crate) async fn revoke_all(&self, user_id: String, from: &Place) -> Result<(), Refusal> {
+        let (reason, address) = (BY_USER.to_owned(), from.address.to_string());
+        let request = RevokeUserSessionsRequest { user_id, reason, address };
+        let answer = self.0.clone().revoke_user_sessions(within(request, CALL_TIME)).await;
+        answer.map(drop).map_err(|status| refusal(SESSIONS, &status))
+    }
+
+    /// Writes down that a person refused a login.
+    pub(crate) async fn record_denial(
+        &self,
+        id: ConnectionId,
+        sign_in: Option<&SignIn>,
+        view: Option<&View>,
+        from: &Place,
+    ) -> Result<(), Refusal> {
+        let request = RecordAuditRequest {
+            event: AuditEvent::Denied.into(),
+            connection_id: id.to_string(),
+            session_id: String::new(),
+            identity: sign_in.map(identity),
+            address: from.address.to_string(),
+            device: view.map(device),
+        };
+        let answer = self.0.clone().record_audit(within(request, CALL_TIME)).await;
+        answer.map(drop).map_err(|status| refusal(SESSIONS, &status))
+    }
+
+    /// The key set that verifies tokens, as JSON.
+    pub(crate) async fn signing_keys(&self) -> Result<String, Refusal> {
+        let answer = self.0.clone().get_signing_keys(within(GetSigningKeysRequest {}, CALL_TIME)).await;
+        Ok(answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().jwks)
+    }
+}
+
+/// The answer, or this one when the session has ended.
+fn unless_over<T>(answer: Result<T, Status>, otherwise: T) -> Result<T, Refusal> {
+    match answer.map_err(|status| refusal(SESSIONS, &status)) {
+        Err(Refusal::Over) => Ok(otherwise),
+        answer => answer,
+    }
+}
+
+fn identity(sign_in: &SignIn) -> Identity {
+    let SignIn { provider, subject, provider_session, email, name, at: _ } = sign_in.clone();
+    Identity { provider, subject, provider_session, email, name, avatar_url: None }
+}
+
+fn device(view: &View) -> Device {
+    let page::Editor { app, device } = view.editor.clone();
+    let page::Device { name, os } = device.unwrap_or_default();
+    let app = app.map(|app| format!("{} {}", app.name, app.version)).unwrap_or_default().trim_end().to_owned();
+    Device { name, os, app, jwk: view.device_key.clone() }
+}
+
+fn install(session: wire::Session) -> Result<Install, Refusal> {
+    let missing = |field| Refusal::Incomplete { role: SESSIONS, field };
+    let Device { name, os, app, jwk: _ } = session.device.unwrap_or_default();
+    let seen_at = session.refreshed_at.or(session.created_at).and_then(|at| moment(at.seconds));
+    Ok(Install {
+        id: session.id,
+        user_id: session.user.ok_or(missing("user"))?.id,
+        device: page::Device { name, os },
+        app,
+        approved_at: session.created_at.and_then(|at| moment(at.seconds)).ok_or(missing("created_at"))?,
+        seen_at: seen_at.ok_or(missing("refreshed_at"))?,
+        address: session.address,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::login::State;
+
+    fn view(editor: page::Editor) -> View {
+        View {
+            state: State::Waiting,
+            user_code: String::new(),
+            editor,
+            device_key: "the key".to_owned(),
+            address: [127, 0, 0, 1].into(),
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            expires_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn an_editor_without_a_name_keeps_its_key() {
+        let bare = device(&view(page::Editor { app: None, device: None }));
+        assert_eq!(bare, Device { jwk: "the key".to_owned(), ..Device::default() });
+        let app = |version: &str| page::App { name: "VVS Editor".to_owned(), version: version.to_owned() };
+        let named = |version| device(&view(page::Editor { app: Some(app(version)), device: None })).app;
+        assert_eq!((named("1.4.0"), named("")), ("VVS Editor 1.4.0".to_owned(), "VVS Editor".to_owned()));
+    }
+}

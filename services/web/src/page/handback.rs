@@ -1,0 +1,49 @@
+//! The pages of a login whose editor waits for a code from this browser.
+
+use askama::Template;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Page, Shell, UserCode};
+use crate::handback::Handback;
+use crate::header::Kind;
+
+/// Takes the code back to the editor, or shows it.
+#[derive(Template)]
+#[template(path = "hand-back.html")]
+pub(crate) struct HandBack {
+    pub(crate) shell: Shell,
+    pub(crate) connection_id: String,
+    pub(crate) csrf: SecretString,
+    pub(crate) handback: Handback,
+}
+
+impl HandBack {
+    fn shown_code(&self) -> Option<UserCode> {
+        self.handback.shown_code().map(UserCode)
+    }
+}
+
+impl Page for HandBack {
+    const KIND: Kind = Kind::Form;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+}
+
+/// Approved before; asks for the hand-back page again.
+#[derive(Template)]
+#[template(path = "held.html")]
+pub(crate) struct Held {
+    pub(crate) shell: Shell,
+    pub(crate) connection_id: String,
+    pub(crate) csrf: SecretString,
+}
+
+impl Page for Held {
+    const KIND: Kind = Kind::Form;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+}

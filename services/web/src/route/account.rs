@@ -1,0 +1,101 @@
+//! `/account`: a person sees the editors that they are signed in with, and ends their sessions.
+
+use axum::extract::Path;
+use axum::response::Response;
+
+use crate::account::{Install, Notice};
+use crate::error::Refusal;
+use crate::failure::Reason;
+use crate::identity::SignIn;
+use crate::page::{AccountSessions, AccountSignIn};
+use crate::visit::{ACCOUNT_PATH, About, Answer, Post, Visit, page, see};
+
+/// Where a person signs in to look after their editors.
+pub(crate) const SIGN_IN_PATH: &str = "/account/sign-in";
+
+/// `GET /account/sessions`.
+pub(crate) async fn sessions(mut visit: Visit) -> Response {
+    visit.about = Some(About::Account);
+    let answer = listed(&mut visit).await;
+    visit.finish(answer)
+}
+
+async fn listed(visit: &mut Visit) -> Result<Answer, Refusal> {
+    let Some(sign_in) = visit.account()? else { return Ok(see(SIGN_IN_PATH)) };
+    let installs = visit.web.sessions.list(&sign_in).await?;
+    Ok(page(&AccountSessions {
+        shell: visit.shell(),
+        csrf: visit.csrf(About::Account)?,
+        account: sign_in.account(),
+        installs,
+        notice: visit.notice(),
+        now: visit.now,
+    }))
+}
+
+/// `POST /account/sessions/{sid}/revoke`.
+pub(crate) async fn revoke(Path(sid): Path<String>, mut post: Post) -> Response {
+    let answer = revoked(&mut post.visit, &sid).await;
+    post.visit.finish(answer)
+}
+
+async fn revoked(visit: &mut Visit, sid: &str) -> Result<Answer, Refusal> {
+    let Some(sign_in) = signed_in(visit)? else { return Ok(see(SIGN_IN_PATH)) };
+    // What is not among the person's own is answered like what has ended, so that nobody learns what there is.
+    let Some(install) = visit.web.sessions.list(&sign_in).await?.into_iter().find(|install| install.id == sid) else {
+        return Ok(with_notice(ACCOUNT_PATH, Notice::WasGone));
+    };
+    visit.web.sessions.revoke(&install, &visit.from).await?;
+    let Install { id: session_id, user_id, .. } = install;
+    tracing::info!(session_id, user_id, address = %visit.from.address, "revoked");
+    Ok(with_notice(ACCOUNT_PATH, Notice::EndedOne))
+}
+
+/// `POST /account/sessions/revoke-all`.
+pub(crate) async fn revoke_all(mut post: Post) -> Response {
+    let answer = all_revoked(&mut post.visit).await;
+    post.visit.finish(answer)
+}
+
+async fn all_revoked(visit: &mut Visit) -> Result<Answer, Refusal> {
+    let Some(sign_in) = signed_in(visit)? else { return Ok(see(SIGN_IN_PATH)) };
+    let Some(install) = visit.web.sessions.list(&sign_in).await?.into_iter().next() else {
+        return Ok(with_notice(ACCOUNT_PATH, Notice::WasGone));
+    };
+    visit.web.sessions.revoke_all(install.user_id.clone(), &visit.from).await?;
+    tracing::info!(user_id = install.user_id, address = %visit.from.address, "revoked all");
+    Ok(with_notice(ACCOUNT_PATH, Notice::EndedAll))
+}
+
+/// Who sends a form that was made for their account.
+fn signed_in(visit: &mut Visit) -> Result<Option<SignIn>, Refusal> {
+    if visit.about == Some(About::Account) { visit.account() } else { Err(Reason::StaleForm.into()) }
+}
+
+/// `GET /account/sign-in`.
+pub(crate) async fn sign_in(mut visit: Visit) -> Response {
+    visit.about = Some(About::Account);
+    let email = visit.jar.sign_in.as_ref().and_then(|sign_in| sign_in.email.clone()).unwrap_or_default();
+    let answer = form(&mut visit, email, String::new(), None);
+    visit.finish(answer)
+}
+
+pub(crate) fn form(
+    visit: &mut Visit,
+    email: String,
+    name: String,
+    problem: Option<&'static str>,
+) -> Result<Answer, Refusal> {
+    let csrf = visit.csrf(About::Account)?;
+    Ok(page(&AccountSignIn { shell: visit.shell(), csrf, email, name, problem, notice: visit.notice() }))
+}
+
+/// `POST /account/sign-out`: this browser forgets who was signed in; no editor is touched.
+pub(crate) async fn sign_out(mut post: Post) -> Response {
+    post.visit.jar.sign_out(&post.visit.web.cookies);
+    post.visit.finish(Ok(with_notice(SIGN_IN_PATH, Notice::SignedOut)))
+}
+
+fn with_notice(path: &str, notice: Notice) -> Answer {
+    see(&format!("{path}?done={}", notice.as_str()))
+}

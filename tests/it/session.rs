@@ -1,0 +1,427 @@
+//! Sessions that last, and that end when they are told to: reconnects, rotations, moves, revocations, and what is left
+//! behind for a thief.
+
+use std::collections::{HashMap, HashSet};
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use opentelemetry_sdk::trace::SpanData;
+use serde_json::{Value, json};
+use vvs_auth::peer::Role;
+use vvs_client::DeviceKey;
+use vvs_mesh::launch::read_keys;
+use vvs_proto::session::{ListSessionsRequest, RevokeUserSessionsRequest};
+use vvs_tests::database::Database;
+use vvs_tests::split::Split;
+use vvs_tests::stack::{PATIENCE, settings};
+use vvs_tests::{Editor, Install, Secrets, Stack, on_both};
+
+on_both!(
+    editors_with_good_tokens_come_back_without_a_call_to_sessions,
+    editors_with_tokens_that_ran_out_come_back_with_one_call_each,
+    a_logout_ends_every_window_of_its_session_and_no_other,
+    all_sockets_of_a_revoked_user_are_closed_at_once,
+    a_relay_that_was_cut_off_during_a_revocation_catches_up,
+    a_rotated_key_signs_nobody_out,
+    what_lies_in_the_database_and_in_the_logs_opens_nothing,
+);
+
+const EDITORS: usize = 100;
+
+/// All from one address, at once.
+const CROWD: [&str; 6] = [
+    "--relay-max-logins-per-address",
+    "100000",
+    "--relay-handshakes-per-minute",
+    "1000000",
+    "--relay-handshake-burst",
+    "1000000",
+];
+
+/// The calls that sessions has answered, but for those with which a relay begins.
+fn calls(stack: &Stack) -> HashMap<String, usize> {
+    let mut calls = HashMap::new();
+    let is_call = |span: &SpanData| {
+        let method = span.name.strip_prefix("vvs.session.v1.Sessions/")?;
+        let is_served = format!("{:?}", span.span_kind) == "Server";
+        (is_served && !["WatchRevocations", "GetSigningKeys"].contains(&method)).then(|| method.to_owned())
+    };
+    for method in stack.spans().iter().filter_map(is_call) {
+        *calls.entry(method).or_default() += 1;
+    }
+    calls
+}
+
+/// Signed-in editors, each an install of its own, that all lose their relay.
+async fn crowd_without_a_relay(database: Database, flags: &[&str]) -> (Split, Vec<Install>) {
+    let mut split = Split::relay(database, &[&CROWD, flags].concat()).await;
+    let sessions = split.stack.addresses().sessions_rpc;
+    let mut installs = Vec::new();
+    for _ in 0..EDITORS {
+        installs.push(Install::make(&split.stack, sessions, "ada").await);
+    }
+    let mut editors = join_all(installs.iter().map(|install| install.connect(&split.stack))).await;
+    assert!(editors.iter().all(|(_, answer)| answer["type"] == "auth:ok"));
+    split.until_relay_metric("vvs_connections", |held| held.to_bits() == 100.0_f64.to_bits()).await;
+    split.kill_relay().await;
+    join_all(editors.iter_mut().map(|(editor, _)| editor.cut_off())).await;
+    split.start_relay().await;
+    (split, installs)
+}
+
+async fn editors_with_good_tokens_come_back_without_a_call_to_sessions(database: Database) {
+    let (split, installs) = crowd_without_a_relay(database, &[]).await;
+    let before = calls(&split.stack);
+    let mut editors = join_all(installs.iter().map(|install| install.sign_on(&split.stack))).await;
+    for editor in &mut editors {
+        editor.read_on().await;
+    }
+    assert_eq!(calls(&split.stack), before);
+}
+
+async fn editors_with_tokens_that_ran_out_come_back_with_one_call_each(database: Database) {
+    let (split, installs) = crowd_without_a_relay(database, &["--sessions-token-ttl", "1s"]).await;
+    // The last was made longer ago than the time that a relay takes to start; where it was not, this waits for it.
+    let end = installs.iter().map(|install| vvs_auth::token::unverified(&install.token).unwrap().exp).max().unwrap();
+    while time::OffsetDateTime::now_utc().unix_timestamp() <= end {
+        tokio::task::yield_now().await;
+    }
+    let before = calls(&split.stack);
+    let editors = join_all(installs.iter().map(|install| install.connect(&split.stack))).await;
+    for (_, answer) in &editors {
+        assert_eq!(answer["type"], "auth:ok", "{answer}");
+        assert!(answer["token"].is_string(), "{answer}");
+    }
+    let mut expected = before;
+    *expected.entry("RefreshToken".to_owned()).or_default() += EDITORS;
+    assert_eq!(calls(&split.stack), expected);
+    assert_eq!(split.database.count("SELECT count(*) FROM revocations").await, 0);
+}
+
+async fn a_logout_ends_every_window_of_its_session_and_no_other(database: Database) {
+    let stack = Stack::start_on(database, &[]).await;
+    let sessions = stack.addresses().sessions_rpc;
+    let install = Install::make(&stack, sessions, "ada").await;
+    let other = Install::make(&stack, sessions, "ada").await;
+    let (mut one, mut two) = (install.sign_on(&stack).await, install.sign_on(&stack).await);
+    let mut bystander = other.sign_on(&stack).await;
+    assert_eq!(one.log_out(None).await["code"], "bad_proof");
+    assert_eq!(one.log_out(Some(&other.key)).await["code"], "bad_proof");
+    assert_eq!(one.log_out(Some(&install.key)).await["type"], "session:ended");
+    assert_eq!(one.close_code().await, 1000);
+    assert_eq!(two.next().await, json!({"type": "session:revoked", "reason": "logout"}));
+    assert_eq!(two.close_code().await, 4500);
+    bystander.read_on().await;
+    // Neither the token nor one that sessions is asked about opens it again.
+    for shown in [install.clone(), install.with_bent_token()] {
+        let (mut late, answer) = shown.connect(&stack).await;
+        assert_eq!((&answer["code"], &answer["terminal"]), (&json!("revoked"), &json!(true)), "{answer}");
+        assert_eq!(late.close_code().await, 4500);
+    }
+}
+
+/// Ends all sessions of a user, as the page of their editors does.
+async fn revoke_all(stack: &Stack, session_id: &str) -> u32 {
+    let mut sessions = stack.caller(Role::Web).sessions(stack.addresses().sessions_rpc);
+    let request = vvs_proto::session::GetSessionRequest { session_id: session_id.to_owned() };
+    let session = sessions.get_session(request).await.unwrap().into_inner().session.unwrap();
+    let user_id = session.user.unwrap().id;
+    let request = RevokeUserSessionsRequest {
+        user_id: user_id.clone(),
+        reason: "signed_out_by_user".to_owned(),
+        ..RevokeUserSessionsRequest::default()
+    };
+    let revoked = sessions.revoke_user_sessions(request).await.unwrap().into_inner().revoked;
+    let request = ListSessionsRequest { user_id, ..ListSessionsRequest::default() };
+    assert_eq!(sessions.list_sessions(request).await.unwrap().into_inner().sessions, []);
+    revoked
+}
+
+/// The editor hears that its session is over, and why.
+async fn hears_of_its_end(editor: &mut Editor) {
+    assert_eq!(editor.next().await, json!({"type": "session:revoked", "reason": "signed_out_by_user"}));
+    assert_eq!(editor.close_code().await, 4500);
+}
+
+async fn all_sockets_of_a_revoked_user_are_closed_at_once(database: Database) {
+    let stack = Stack::start_on(database, &CROWD).await;
+    let sessions = stack.addresses().sessions_rpc;
+    let mut editors = Vec::new();
+    let mut first = None;
+    for _ in 0..EDITORS {
+        let install = Install::make(&stack, sessions, "ada").await;
+        editors.push(install.sign_on(&stack).await);
+        first.get_or_insert(install);
+    }
+    let mut bystander = Install::make(&stack, sessions, "bob").await.sign_on(&stack).await;
+    let revoked = revoke_all(&stack, &first.unwrap().session_id).await;
+    assert_eq!(revoked as usize, EDITORS);
+    join_all(editors.iter_mut().map(hears_of_its_end)).await;
+    bystander.read_on().await;
+}
+
+async fn a_relay_that_was_cut_off_during_a_revocation_catches_up(database: Database) {
+    let split = Split::relay(database, &CROWD).await;
+    let sessions = split.stack.addresses().sessions_rpc;
+    let mut editors = Vec::new();
+    let mut installs = Vec::new();
+    for _ in 0..10 {
+        let install = Install::make(&split.stack, sessions, "ada").await;
+        editors.push(install.sign_on(&split.stack).await);
+        installs.push(install);
+    }
+    let mut bystander = Install::make(&split.stack, sessions, "bob").await.sign_on(&split.stack).await;
+    split.sessions_rpc.cut();
+    revoke_all(&split.stack, &installs[0].session_id).await;
+    // It knows nothing of that, and serves on.
+    editors[0].read_on().await;
+    let mut late = installs[0].sign_on(&split.stack).await;
+    split.sessions_rpc.lead_to(sessions);
+    editors.push(std::mem::replace(&mut late, bystander));
+    bystander = late;
+    join_all(editors.iter_mut().map(hears_of_its_end)).await;
+    bystander.read_on().await;
+    let (_, answer) = installs[1].connect(&split.stack).await;
+    assert_eq!((&answer["code"], &answer["terminal"]), (&json!("revoked"), &json!(true)), "{answer}");
+}
+
+/// Refreshes until the token is signed by another key; the socket, and the token.
+async fn until_signed_anew(stack: &Stack, install: &Install) -> Install {
+    let kid = |token: &str| jsonwebtoken::decode_header(token).unwrap().kid.unwrap();
+    let mut editor = install.sign_on(stack).await;
+    let refreshing = async {
+        loop {
+            let fresh = editor.refresh(&install.key).await;
+            let token = fresh["token"].as_str().unwrap_or_else(|| panic!("{fresh}"));
+            if kid(token) != kid(&install.token) {
+                return Install { token: token.to_owned(), ..install.clone() };
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, refreshing).await.unwrap()
+}
+
+async fn a_rotated_key_signs_nobody_out(database: Database) {
+    // The relay has the keys from its start, and asks for no others while this test lasts.
+    let flags = [
+        "--sessions-key-lead",
+        "1s",
+        "--sessions-key-rotation",
+        "1h",
+        "--relay-keys-interval",
+        "1h",
+        "--relay-keys-pause",
+        "1h",
+        "--relay-proofs-per-socket",
+        "1000000",
+        "--relay-messages-per-minute",
+        "1000000",
+    ];
+    let stack = Stack::start_on(database, &flags).await;
+    let old = Install::make(&stack, stack.addresses().sessions_rpc, "ada").await;
+    let keys = read_keys(&stack.data().path().join("keys/sessions.key")).unwrap();
+    let mut rotating = settings(stack.data().path(), &flags).sessions;
+    rotating.database_url = Some(stack.database().as_str().into());
+    vvs_sessions::rotate_keys(&rotating, &keys).await.unwrap();
+    let new = until_signed_anew(&stack, &old).await;
+    // The old key's tokens are good, and one of a key that this relay does not know is sessions' to judge.
+    old.sign_on(&stack).await;
+    let (mut editor, answer) = new.connect(&stack).await;
+    assert_eq!(answer["type"], "auth:ok", "{answer}");
+    assert!(answer["token"].is_string(), "the relay knew the key: {answer}");
+    // Without a proof nobody is asked, and nobody is signed out either.
+    let mut bare = Editor::for_session(&stack).await;
+    let refused = bare.authenticate(&new.token, None).await;
+    assert_eq!((&refused["code"], &refused["terminal"]), (&json!("bad_token"), &json!(false)), "{refused}");
+    assert!(refused["retryAfterMs"].as_u64().is_some(), "{refused}");
+    editor.read_on().await;
+    let page = stack.browser().get("/.well-known/jwks.json").await;
+    let published: Value = serde_json::from_str(&page.body).unwrap();
+    assert!(published["keys"].as_array().unwrap().len() >= 2, "{published}");
+}
+
+#[tokio::test]
+async fn a_changed_public_url_signs_nobody_out() {
+    let first = Stack::start().await;
+    let install = Install::make(&first, first.addresses().sessions_rpc, "ada").await;
+    install.sign_on(&first).await;
+    let (data, old) = (first.data(), first.addresses().public_url.to_string());
+    first.shut_down().await;
+    drop(first);
+    let second = Stack::start_in(data, &[]).await;
+    assert_ne!(second.addresses().public_url.to_string(), old);
+    let (_, answer) = install.connect(&second).await;
+    assert_eq!(answer["type"], "auth:ok", "{answer}");
+    let token = answer["token"].as_str().unwrap().to_owned();
+    Install { token, ..install }.sign_on(&second).await;
+}
+
+#[tokio::test]
+async fn a_bearer_token_comes_with_the_upgrade_and_one_with_a_key_does_not() {
+    let stack = Stack::start().await;
+    let mut editor = stack.editor().await;
+    let mut browser = stack.browser();
+    let approval = browser.sign_in(&editor, "ada").await;
+    let (_, success) = tokio::join!(browser.approve(&approval), async {
+        let success = editor.next().await;
+        editor.read_on().await;
+        success
+    });
+    let token = success["token"].as_str().unwrap();
+    let bearer = format!("Bearer {token}");
+    let mut with_header = Editor::try_connect(&stack, &[("authorization", &bearer)]).await.unwrap();
+    assert_eq!(with_header.connection["userCode"], Value::Null);
+    assert_eq!(with_header.next().await["type"], "auth:ok");
+    let mut with_frame = Editor::for_session(&stack).await;
+    assert_eq!(with_frame.authenticate(token, None).await["type"], "auth:ok");
+    let key = DeviceKey::generate().unwrap();
+    assert_eq!(with_frame.refresh(&key).await["code"], "bad_token");
+
+    let bound = Install::make(&stack, stack.addresses().sessions_rpc, "ada").await;
+    let bent = format!("{}A", &token[..token.len() - 1]);
+    for bad in [format!("Bearer {}", bound.token), format!("Bearer {bent}"), "Bearer".to_owned(), "Basic YTpi".to_owned()] {
+        let refused = Editor::try_connect(&stack, &[("authorization", &bad)]).await.unwrap_err();
+        let tokio_tungstenite::tungstenite::Error::Http(response) = *refused else { panic!("{refused:?}") };
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(with_header.log_out(None).await["type"], "session:ended");
+    hears(&mut editor, &json!({"type": "session:revoked", "reason": "logout"})).await;
+}
+
+async fn hears(editor: &mut Editor, frame: &Value) {
+    assert_eq!(editor.next().await, *frame);
+    assert_eq!(editor.close_code().await, 4500);
+}
+
+#[tokio::test]
+async fn an_editor_is_told_that_its_session_ends_and_then_that_it_has() {
+    let stack = Stack::start_with(&["--sessions-idle-ttl", "1h 2s"]).await;
+    let install = Install::make(&stack, stack.addresses().sessions_rpc, "ada").await;
+    let mut editor = install.sign_on(&stack).await;
+    let notice = editor.next().await;
+    assert_eq!(notice, json!({"type": "session:expiring", "expiresIn": 3600}));
+
+    let brief = Stack::start_with(&["--sessions-max-ttl", "1s"]).await;
+    let install = Install::make(&brief, brief.addresses().sessions_rpc, "ada").await;
+    let over = async {
+        loop {
+            let (editor, answer) = install.connect(&brief).await;
+            if answer["type"] != "auth:ok" {
+                return (editor, answer);
+            }
+        }
+    };
+    let (mut editor, answer) = tokio::time::timeout(PATIENCE, over).await.unwrap();
+    assert_eq!((&answer["code"], &answer["terminal"]), (&json!("expired"), &json!(true)), "{answer}");
+    assert_eq!(editor.close_code().await, 4501);
+}
+
+/// All that a thief of the database, or of the logs, could show somewhere: whole values, and the words in them.
+fn loot(texts: impl Iterator<Item = String>) -> HashSet<String> {
+    let mut found = HashSet::new();
+    for text in texts {
+        let words = text.split(|c: char| c.is_whitespace() || "\"'{}[](),;=".contains(c)).filter(|word| word.len() >= 8);
+        found.extend(words.map(str::to_owned));
+        found.insert(text);
+    }
+    found
+}
+
+async fn what_lies_in_the_database_and_in_the_logs_opens_nothing(database: Database) {
+    let flags = ["--relay-messages-per-minute", "1000000", "--relay-proofs-per-socket", "1000000", "--log", "trace"];
+    let stack = Stack::start_on(database, &[&flags[..], &CROWD].concat()).await;
+    leave_traces(&stack).await;
+    let values = stack.database().dump().await;
+    let tables: HashSet<_> = values.iter().map(|value| value.table.as_str()).collect();
+    for table in ["users", "sessions", "signing_keys", "revocations", "audit", "feed"] {
+        assert!(tables.contains(table), "nothing was found in {table}");
+    }
+    for value in &values {
+        stack.secrets().assert_absent(&value.text, &format!("{}.{}", value.table, value.column));
+    }
+    stack.secrets().assert_absent(&stack.log(), "the log");
+    let loot = loot(values.into_iter().map(|value| value.text).chain(stack.log().lines().map(str::to_owned)));
+    assert!(loot.len() > 100, "{}", loot.len());
+    try_all(&stack, &loot).await;
+}
+
+/// Signs in in every way, and ends some of it.
+async fn leave_traces(stack: &Stack) {
+    for return_uri in [None, Some("http://127.0.0.1:49152/")] {
+        let (mut editor, key) = (stack.editor().await, DeviceKey::generate().unwrap());
+        editor.hello(&key, return_uri).await;
+        let mut browser = stack.browser();
+        let approval = browser.sign_in(&editor, "ada").await;
+        let page = browser.approve(&approval).await;
+        editor.next().await;
+        let success = editor.complete(&page.code().unwrap(), "link").await;
+        editor.ack(&success).await;
+        let (mut again, _) = Install::of(key.clone(), &success).with_bent_token().connect(stack).await;
+        again.refresh(&key).await;
+        if return_uri.is_none() {
+            again.log_out(Some(&key)).await;
+        }
+    }
+    let mut bare = stack.editor().await;
+    let mut browser = stack.browser();
+    let approval = browser.sign_in(&bare, "bob").await;
+    tokio::join!(browser.approve(&approval), async {
+        bare.next().await;
+        bare.read_on().await;
+    });
+}
+
+/// Shows each of these wherever a secret is asked for.
+async fn try_all(stack: &Stack, loot: &HashSet<String>) {
+    let key = DeviceKey::generate().unwrap();
+    let mut thief = Editor::for_session(stack).await;
+    let mut held = held(stack).await;
+    let secrets = Secrets::default();
+    let origin = stack.addresses().public_url.to_string();
+    for text in loot {
+        for answer in [thief.authenticate(text, None).await, thief.authenticate(text, Some(&key)).await] {
+            assert_eq!(answer["type"], "auth:failure", "{text} is as good as a token: {answer}");
+        }
+        let answer = thief.try_resume(text, &key).await;
+        assert_eq!(answer["type"], "auth:error", "{text} is as good as a ticket: {answer}");
+        thief.send(json!({"type": "authenticate", "token": text, "proof": text})).await;
+        assert_eq!(thief.next().await["type"], "auth:failure", "{text} is as good as a proof");
+        let letters: String = text.chars().filter(char::is_ascii_alphabetic).collect();
+        if letters.len() == 8 {
+            assert_ne!(held.complete(text, "typed").await["type"], "auth:success", "{text} is as good as a code");
+            held = self::held(stack).await;
+        }
+    }
+    let mut browser = vvs_tests::Browser::at(&origin, &secrets);
+    let names: Vec<_> = signed_in_cookies(stack).await;
+    for text in loot.iter().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')) {
+        browser.cookies = names.iter().map(|name| (name.clone(), text.clone())).collect();
+        let page = browser.get("/account/sessions").await;
+        assert_eq!(page.status, StatusCode::SEE_OTHER, "{text} is as good as a cookie: {}", page.body);
+    }
+    let (mut signed_in, account) = (stack.browser(), "eve");
+    signed_in.account(account).await;
+    for text in loot {
+        let page = signed_in.post("/account/sessions/revoke-all", &[("csrf", text)]).await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{text} is as good as a CSRF value");
+    }
+}
+
+/// An editor that waits for the code of an approved login.
+async fn held(stack: &Stack) -> Editor {
+    let mut editor = stack.editor().await;
+    editor.hello(&DeviceKey::generate().unwrap(), None).await;
+    let mut browser = stack.browser();
+    let approval = browser.sign_in(&editor, "ada").await;
+    browser.approve(&approval).await;
+    assert_eq!(editor.next().await["type"], "auth:pending");
+    editor
+}
+
+/// What a browser that is signed in calls its cookies.
+async fn signed_in_cookies(stack: &Stack) -> Vec<String> {
+    let mut browser = stack.browser();
+    browser.account("eve").await;
+    assert!(!browser.cookies.is_empty());
+    browser.cookies.keys().cloned().collect()
+}
