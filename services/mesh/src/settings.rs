@@ -62,7 +62,7 @@ pub enum Keys {
     /// Publish the next signing key now, instead of when the current one has had its time
     ///
     /// Works on the database, beside sessions processes that run: they publish the key at once and sign with it after
-    /// VVS_SESSIONS_KEY_LEAD. Nobody is signed out: the old key verifies until its last token is over. Prints the key's id
+    /// `VVS_SESSIONS_KEY_LEAD`. Nobody is signed out: the old key verifies until its last token is over. Prints the key's id
     /// and when it begins to sign.
     Rotate(Box<vvs_sessions::Settings>),
 }

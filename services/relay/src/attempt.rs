@@ -171,7 +171,7 @@ impl Attempt {
 
     /// The editor introduces itself: once, and only before anybody was shown the login.
     pub(crate) fn hello(&mut self, hello: Hello) -> Result<(), AuthErrorCode> {
-        if self.hello.is_some() || self.is_shown || *self.state() != State::Waiting {
+        if !self.is_untouched() {
             return Err(AuthErrorCode::TooLate);
         }
         self.login.bind(hello.binding());
@@ -268,9 +268,10 @@ impl Attempt {
             tracing::info!(connection_id = %self.facts.id, state = phase.as_str(), "login");
         }
         for action in actions.extract_if(.., |action| action.is_for_sessions()) {
-            match action {
-                Action::EndSession { session_id, reason } => (self.shared.end_session)(session_id, reason),
-                _ => self.start_activation(),
+            if let Action::EndSession { session_id, reason } = action {
+                (self.shared.end_session)(session_id, reason);
+            } else {
+                self.start_activation();
             }
         }
         self.settle();

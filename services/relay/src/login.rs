@@ -309,11 +309,10 @@ impl State {
 
     /// What is due to an editor that has just taken up its login again.
     pub(crate) fn due(&self) -> Option<Action> {
-        match self {
-            Self::Held { attempts_left, .. } => Some(Action::TellPending { attempts_left: *attempts_left }),
-            Self::Sent(_) => Some(Action::Push),
-            _ => None,
+        if let Self::Held { attempts_left, .. } = self {
+            return Some(Action::TellPending { attempts_left: *attempts_left });
         }
+        matches!(self, Self::Sent(_)).then_some(Action::Push)
     }
 
     /// What was approved, while the editor has not acknowledged it.

@@ -17,6 +17,8 @@ pub(crate) mod database;
 mod feed;
 mod key;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use feed::{Cause, Revocation};

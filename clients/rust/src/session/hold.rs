@@ -45,11 +45,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
     async fn follow(&mut self) -> Result<End, Error> {
         let (mut known, mut session_id) = (false, String::new());
         loop {
+            // Another window may sign out before the line is up, or while it comes up.
+            if self.stored().await?.is_none() {
+                return Ok(End::NotSignedIn);
+            }
             let cut = match connected(self.line, self.server).await {
                 Ok(()) => {
-                    // Read anew each time: another window may have refreshed it, or signed out.
-                    let stored = load(self.profile).await?.filter(|found| found.server == self.server.to_string());
-                    let Some(credential) = stored else { return Ok(End::NotSignedIn) };
+                    let Some(credential) = self.stored().await? else { return Ok(End::NotSignedIn) };
                     session_id.clone_from(&credential.session_id);
                     match sign_on(self.line, self.server, credential).await {
                         Ok(signed_on) => {
@@ -79,6 +81,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
             let retry_after_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
             (self.show)(Change::Lost { retry_after_ms, why });
         }
+    }
+
+    /// Read anew each time: another window may have refreshed it, or signed out.
+    async fn stored(&mut self) -> Result<Option<Credential>, Error> {
+        let stored = load(self.profile).await?;
+        Ok(stored.filter(|found| found.server == self.server.to_string()))
     }
 
     async fn signed_on(&mut self, SignedOn { credential, session, token_lasts }: SignedOn) -> Cut {

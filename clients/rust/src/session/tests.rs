@@ -351,3 +351,12 @@ async fn the_status_is_the_servers_word_and_an_outage_is_none() {
     let (status, token) = asked(&[SESSION, REVOKED]).await;
     assert!(matches!(status, Ok(Status::Over { .. })) && token.is_none(), "{status:?}");
 }
+
+#[test]
+fn a_session_can_be_held_on_any_thread() {
+    fn is_send(_future: impl Send) {}
+    let editor = Editor::new();
+    is_send(connect(&editor.profile, None, std::future::pending(), |_change| {}));
+    is_send(logout(&editor.profile, None));
+    is_send(status(&editor.profile, None));
+}

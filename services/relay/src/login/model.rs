@@ -29,6 +29,7 @@ enum Step {
 
 /// What is known of a login.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "states would be the machine again")]
 struct Model {
     binding: Binding,
     is_here: bool,

@@ -106,9 +106,6 @@ where
 
     fn hello(&mut self, said: &Introduction) -> Result<(), AuthErrorCode> {
         let Some(attempt) = &mut self.attempt else { return Err(AuthErrorCode::NotReady) };
-        if !attempt.is_untouched() {
-            return Err(AuthErrorCode::TooLate);
-        }
         let key = DeviceKey::from_value(&said.device_key).map_err(|_cause| AuthErrorCode::BadDeviceKey)?;
         let audience = self.shared.public_url.to_string();
         let expected = Expected { audience: &audience, nonce: &self.nonce, uses: &[Use::Hello], token: None };
