@@ -19,8 +19,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 use url::{ParseError, Url};
 
-use crate::Stack;
 use crate::Secrets;
+use crate::Stack;
 use crate::stack::PATIENCE;
 
 /// No sandbox, because it cannot be had as root; and nothing that would look anything up or report anywhere.

@@ -19,21 +19,24 @@ use tokio::time::timeout;
 use crate::Secrets;
 use crate::stack::PATIENCE;
 
-/// Builds a program if it is not up to date, and says where it is.
+/// Builds a program if it is not up to date, as this one was built, and says where it is.
 pub fn binary(package: &str, name: &str) -> PathBuf {
     static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    // target/debug/deps/<this test>, or target/release/<this tool>
+    let own = std::env::current_exe().unwrap();
+    let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap();
     let mut done = BUILT.lock().unwrap();
     if !done.iter().any(|built| built == name) {
-        let built = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", package, "--bin", name])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
-            .status()
-            .unwrap();
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", package, "--bin", name]);
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let built = cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).status().unwrap();
         assert!(built.success(), "{name} does not build");
         done.push(name.to_owned());
     }
-    // target/debug/deps/<this test>
-    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join(name)
+    folder.join(name)
 }
 
 /// A program that runs with no settings of ours in its environment.

@@ -94,6 +94,16 @@ impl Url {
         sqlx::query_scalar(query).fetch_one(&mut self.connect().await).await.unwrap()
     }
 
+    /// Any column, as a text; bytes as their digits.
+    fn as_text(&self, column: &str) -> String {
+        match self.kind() {
+            Database::Sqlite => {
+                format!("iif(typeof(\"{column}\") = 'blob', hex(\"{column}\"), CAST(\"{column}\" AS TEXT))")
+            }
+            Database::Postgres => format!("CAST(\"{column}\" AS TEXT)"),
+        }
+    }
+
     /// Every value of every table.
     pub async fn dump(&self) -> Vec<Value> {
         let mut connection = self.connect().await;
@@ -110,9 +120,9 @@ impl Url {
         let mut values = Vec::new();
         for row in columns {
             let (table, column): (String, String) = (row.get(0), row.get(1));
-            let query = format!("SELECT CAST(\"{column}\" AS TEXT) FROM \"{table}\" WHERE \"{column}\" IS NOT NULL");
-            let texts: Vec<String> =
-                sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
+            let query =
+                format!("SELECT {text} FROM \"{table}\" WHERE \"{column}\" IS NOT NULL", text = self.as_text(&column));
+            let texts: Vec<String> = sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
             values.extend(texts.into_iter().map(|text| Value { table: table.clone(), column: column.clone(), text }));
         }
         values

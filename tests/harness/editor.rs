@@ -25,7 +25,7 @@ const SESSION: &str = "/ws?for=session";
 #[derive(Debug)]
 pub struct Editor {
     pub socket: WebSocketStream<TcpStream>,
-    /// The first frame.
+    /// The first frame, or the one that said that a login goes on here.
     pub connection: Value,
     /// The server, as this editor was told it.
     pub origin: String,
@@ -113,15 +113,16 @@ impl Editor {
         self.read_on().await;
     }
 
-    /// Takes up a login on this socket. The answers: the old connection again, and the new ticket.
-    pub async fn resume(&mut self, ticket: &str, key: &DeviceKey) -> (Value, Value) {
+    /// Takes up a login on this socket; what comes with the new ticket.
+    pub async fn resume(&mut self, ticket: &str, key: &DeviceKey) -> Value {
         let nonce = self.connection["nonce"].clone();
         let connection = self.try_resume(ticket, key).await;
         assert_eq!((&connection["type"], &connection["resumed"]), (&json!("connection"), &json!(true)), "{connection}");
         assert_eq!(connection["nonce"], nonce, "one socket, one nonce");
         let hello = self.next().await;
         assert_eq!(hello["type"], "hello:ok", "{hello}");
-        (connection, hello)
+        self.connection = connection;
+        hello
     }
 
     /// The same; the first answer, whatever it is.

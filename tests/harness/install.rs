@@ -72,7 +72,11 @@ impl Install {
     /// The same, when it can only go well.
     pub async fn sign_on(&self, stack: &Stack) -> Editor {
         let (editor, answer) = self.connect(stack).await;
-        assert_eq!((&answer["type"], &answer["session"]["id"]), (&"auth:ok".into(), &self.session_id.as_str().into()), "{answer}");
+        assert_eq!(
+            (&answer["type"], &answer["session"]["id"]),
+            (&"auth:ok".into(), &self.session_id.as_str().into()),
+            "{answer}"
+        );
         editor
     }
 }

@@ -10,6 +10,7 @@
 mod browser;
 mod chromium;
 pub mod command;
+pub mod crowd;
 pub mod database;
 mod editor;
 mod install;

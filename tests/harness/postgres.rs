@@ -20,8 +20,9 @@ const KEEPER: &str = r#"
 set -eu
 dir=$(mktemp -d "${TMPDIR:-/tmp}/vvs-postgres.XXXXXX")
 server=
-stop() { if [ -n "$server" ]; then kill -CONT "$server"; kill -"$1" "$server"; wait "$server" || true; server=; fi; }
+stop() { [ -z "$server" ] || { kill -CONT "$server"; kill -"$1" "$server"; wait "$server"; server=; } 2>/dev/null || :; }
 trap 'stop QUIT; rm -rf "$dir"' EXIT
+trap 'exit 1' HUP INT TERM
 printf %s "$2" > "$dir/password"
 initdb -D "$dir/data" -U vvs -A scram-sha-256 --pwfile="$dir/password" -E UTF8 --locale=C --no-sync >"$dir/log" 2>&1 ||
     { cat "$dir/log" >&2; exit 1; }

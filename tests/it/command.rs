@@ -73,6 +73,8 @@ async fn check_names_what_is_insecure_or_unreadable() {
         (vec!["--public-url", "https://auth.example.com", "--web-identity", "dev"], "VVS_WEB_IDENTITY"),
         (vec!["--public-url", "https://auth.example.com"], "VVS_WEB_IDENTITY"),
         (vec!["--web-key-file", "/nowhere/web.key"], "VVS_WEB_KEY_FILE"),
+        (vec!["--relay-key-file", "/nowhere/relay.key"], "VVS_RELAY_KEY_FILE"),
+        (vec!["--sessions-audience", "mine"], "VVS_RELAY_AUDIENCE"),
     ] {
         let (code, _, errors) = mesh(&[vec!["check", "up"], arguments.clone()].concat()).await;
         assert_eq!(code, 78, "{arguments:?}");
@@ -147,8 +149,17 @@ async fn the_demo_ends_with_an_editor_signed_in() {
 }
 
 fn vvs(server: &str, state_dir: &Path, secrets: &Secrets) -> Running {
-    let arguments =
-        ["login", "--server", server, "--no-browser", "--typed", "--store", "file", "--state-dir", state_dir.to_str().unwrap()];
+    let arguments = [
+        "login",
+        "--server",
+        server,
+        "--no-browser",
+        "--typed",
+        "--store",
+        "file",
+        "--state-dir",
+        state_dir.to_str().unwrap(),
+    ];
     let mut command = command("vvs-client", "vvs", &arguments);
     command.stdin(Stdio::piped());
     Running::start(command, secrets)
@@ -252,7 +263,8 @@ async fn four_roles_in_four_processes_sign_an_editor_in() {
     let flags = ["--web-http-addr", any, "--web-identity", "dev", "--web-key-file", key];
     let flags = [&flags[..], &["--web-relay-addr", &relay["relay-rpc"], "--web-sessions-addr", sessions]].concat();
     let (_web, web) = start("web", &flags).await;
-    let flags = ["--listen", &listen, "--gateway-relay-addr", &relay["relay-ws"], "--gateway-web-addr", &web["web-http"]];
+    let flags =
+        ["--listen", &listen, "--gateway-relay-addr", &relay["relay-ws"], "--gateway-web-addr", &web["web-http"]];
     let (_gateway, _) = start("gateway", &flags).await;
 
     let mut editor = Editor::at(&url, &secrets).await;

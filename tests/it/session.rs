@@ -1,20 +1,17 @@
 //! Sessions that last, and that end when they are told to: reconnects, rotations, moves, revocations, and what is left
 //! behind for a thief.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use futures_util::future::join_all;
 use http::StatusCode;
-use opentelemetry_sdk::trace::SpanData;
 use serde_json::{Value, json};
-use vvs_auth::peer::Role;
 use vvs_client::DeviceKey;
 use vvs_mesh::launch::read_keys;
-use vvs_proto::session::{ListSessionsRequest, RevokeUserSessionsRequest};
 use vvs_tests::database::Database;
 use vvs_tests::split::Split;
 use vvs_tests::stack::{PATIENCE, settings};
-use vvs_tests::{Editor, Install, Secrets, Stack, on_both};
+use vvs_tests::{Editor, Install, Secrets, Stack, crowd, on_both};
 
 on_both!(
     editors_with_good_tokens_come_back_without_a_call_to_sessions,
@@ -28,65 +25,26 @@ on_both!(
 
 const EDITORS: usize = 100;
 
-/// All from one address, at once.
-const CROWD: [&str; 6] = [
-    "--relay-max-logins-per-address",
-    "100000",
-    "--relay-handshakes-per-minute",
-    "1000000",
-    "--relay-handshake-burst",
-    "1000000",
-];
-
-/// The calls that sessions has answered, but for those with which a relay begins.
-fn calls(stack: &Stack) -> HashMap<String, usize> {
-    let mut calls = HashMap::new();
-    let is_call = |span: &SpanData| {
-        let method = span.name.strip_prefix("vvs.session.v1.Sessions/")?;
-        let is_served = format!("{:?}", span.span_kind) == "Server";
-        (is_served && !["WatchRevocations", "GetSigningKeys"].contains(&method)).then(|| method.to_owned())
-    };
-    for method in stack.spans().iter().filter_map(is_call) {
-        *calls.entry(method).or_default() += 1;
-    }
-    calls
-}
-
-/// Signed-in editors, each an install of its own, that all lose their relay.
-async fn crowd_without_a_relay(database: Database, flags: &[&str]) -> (Split, Vec<Install>) {
-    let mut split = Split::relay(database, &[&CROWD, flags].concat()).await;
-    let sessions = split.stack.addresses().sessions_rpc;
-    let mut installs = Vec::new();
-    for _ in 0..EDITORS {
-        installs.push(Install::make(&split.stack, sessions, "ada").await);
-    }
-    let mut editors = join_all(installs.iter().map(|install| install.connect(&split.stack))).await;
-    assert!(editors.iter().all(|(_, answer)| answer["type"] == "auth:ok"));
-    split.until_relay_metric("vvs_connections", |held| held.to_bits() == 100.0_f64.to_bits()).await;
-    split.kill_relay().await;
-    join_all(editors.iter_mut().map(|(editor, _)| editor.cut_off())).await;
-    split.start_relay().await;
-    (split, installs)
-}
-
 async fn editors_with_good_tokens_come_back_without_a_call_to_sessions(database: Database) {
-    let (split, installs) = crowd_without_a_relay(database, &[]).await;
-    let before = calls(&split.stack);
+    let (split, installs) = crowd::without_a_relay(database, EDITORS, &[]).await;
+    let before = crowd::calls(&split.stack);
     let mut editors = join_all(installs.iter().map(|install| install.sign_on(&split.stack))).await;
     for editor in &mut editors {
         editor.read_on().await;
     }
-    assert_eq!(calls(&split.stack), before);
+    assert_eq!(crowd::calls(&split.stack), before);
 }
 
 async fn editors_with_tokens_that_ran_out_come_back_with_one_call_each(database: Database) {
-    let (split, installs) = crowd_without_a_relay(database, &["--sessions-token-ttl", "1s"]).await;
+    // Fewer at once than sessions has connections to its database, which are slow to make without optimizations.
+    let flags = ["--sessions-token-ttl", "1s", "--relay-calls-at-once", "8"];
+    let (split, installs) = crowd::without_a_relay(database, EDITORS, &flags).await;
     // The last was made longer ago than the time that a relay takes to start; where it was not, this waits for it.
     let end = installs.iter().map(|install| vvs_auth::token::unverified(&install.token).unwrap().exp).max().unwrap();
     while time::OffsetDateTime::now_utc().unix_timestamp() <= end {
         tokio::task::yield_now().await;
     }
-    let before = calls(&split.stack);
+    let before = crowd::calls(&split.stack);
     let editors = join_all(installs.iter().map(|install| install.connect(&split.stack))).await;
     for (_, answer) in &editors {
         assert_eq!(answer["type"], "auth:ok", "{answer}");
@@ -94,7 +52,7 @@ async fn editors_with_tokens_that_ran_out_come_back_with_one_call_each(database:
     }
     let mut expected = before;
     *expected.entry("RefreshToken".to_owned()).or_default() += EDITORS;
-    assert_eq!(calls(&split.stack), expected);
+    assert_eq!(crowd::calls(&split.stack), expected);
     assert_eq!(split.database.count("SELECT count(*) FROM revocations").await, 0);
 }
 
@@ -120,66 +78,29 @@ async fn a_logout_ends_every_window_of_its_session_and_no_other(database: Databa
     }
 }
 
-/// Ends all sessions of a user, as the page of their editors does.
-async fn revoke_all(stack: &Stack, session_id: &str) -> u32 {
-    let mut sessions = stack.caller(Role::Web).sessions(stack.addresses().sessions_rpc);
-    let request = vvs_proto::session::GetSessionRequest { session_id: session_id.to_owned() };
-    let session = sessions.get_session(request).await.unwrap().into_inner().session.unwrap();
-    let user_id = session.user.unwrap().id;
-    let request = RevokeUserSessionsRequest {
-        user_id: user_id.clone(),
-        reason: "signed_out_by_user".to_owned(),
-        ..RevokeUserSessionsRequest::default()
-    };
-    let revoked = sessions.revoke_user_sessions(request).await.unwrap().into_inner().revoked;
-    let request = ListSessionsRequest { user_id, ..ListSessionsRequest::default() };
-    assert_eq!(sessions.list_sessions(request).await.unwrap().into_inner().sessions, []);
-    revoked
-}
-
-/// The editor hears that its session is over, and why.
-async fn hears_of_its_end(editor: &mut Editor) {
-    assert_eq!(editor.next().await, json!({"type": "session:revoked", "reason": "signed_out_by_user"}));
-    assert_eq!(editor.close_code().await, 4500);
-}
-
 async fn all_sockets_of_a_revoked_user_are_closed_at_once(database: Database) {
-    let stack = Stack::start_on(database, &CROWD).await;
-    let sessions = stack.addresses().sessions_rpc;
-    let mut editors = Vec::new();
-    let mut first = None;
-    for _ in 0..EDITORS {
-        let install = Install::make(&stack, sessions, "ada").await;
-        editors.push(install.sign_on(&stack).await);
-        first.get_or_insert(install);
-    }
-    let mut bystander = Install::make(&stack, sessions, "bob").await.sign_on(&stack).await;
-    let revoked = revoke_all(&stack, &first.unwrap().session_id).await;
-    assert_eq!(revoked as usize, EDITORS);
-    join_all(editors.iter_mut().map(hears_of_its_end)).await;
+    let stack = Stack::start_on(database, &crowd::FLAGS).await;
+    let installs = crowd::make(&stack, EDITORS).await;
+    let mut editors = join_all(installs.iter().map(|install| install.sign_on(&stack))).await;
+    let mut bystander = Install::make(&stack, stack.addresses().sessions_rpc, "bob").await.sign_on(&stack).await;
+    assert_eq!(crowd::revoke_all(&stack, &installs[0]).await, EDITORS);
+    join_all(editors.iter_mut().map(crowd::hears_of_its_end)).await;
     bystander.read_on().await;
 }
 
 async fn a_relay_that_was_cut_off_during_a_revocation_catches_up(database: Database) {
-    let split = Split::relay(database, &CROWD).await;
+    let split = Split::relay(database, &crowd::FLAGS).await;
     let sessions = split.stack.addresses().sessions_rpc;
-    let mut editors = Vec::new();
-    let mut installs = Vec::new();
-    for _ in 0..10 {
-        let install = Install::make(&split.stack, sessions, "ada").await;
-        editors.push(install.sign_on(&split.stack).await);
-        installs.push(install);
-    }
+    let installs = crowd::make(&split.stack, 10).await;
+    let mut editors = join_all(installs.iter().map(|install| install.sign_on(&split.stack))).await;
     let mut bystander = Install::make(&split.stack, sessions, "bob").await.sign_on(&split.stack).await;
     split.sessions_rpc.cut();
-    revoke_all(&split.stack, &installs[0].session_id).await;
+    crowd::revoke_all(&split.stack, &installs[0]).await;
     // It knows nothing of that, and serves on.
     editors[0].read_on().await;
-    let mut late = installs[0].sign_on(&split.stack).await;
+    editors.push(installs[0].sign_on(&split.stack).await);
     split.sessions_rpc.lead_to(sessions);
-    editors.push(std::mem::replace(&mut late, bystander));
-    bystander = late;
-    join_all(editors.iter_mut().map(hears_of_its_end)).await;
+    join_all(editors.iter_mut().map(crowd::hears_of_its_end)).await;
     bystander.read_on().await;
     let (_, answer) = installs[1].connect(&split.stack).await;
     assert_eq!((&answer["code"], &answer["terminal"]), (&json!("revoked"), &json!(true)), "{answer}");
@@ -278,8 +199,10 @@ async fn a_bearer_token_comes_with_the_upgrade_and_one_with_a_key_does_not() {
     assert_eq!(with_frame.refresh(&key).await["code"], "bad_token");
 
     let bound = Install::make(&stack, stack.addresses().sessions_rpc, "ada").await;
-    let bent = format!("{}A", &token[..token.len() - 1]);
-    for bad in [format!("Bearer {}", bound.token), format!("Bearer {bent}"), "Bearer".to_owned(), "Basic YTpi".to_owned()] {
+    let bent = Install { token: token.to_owned(), ..bound.clone() }.with_bent_token().token;
+    for bad in
+        [format!("Bearer {}", bound.token), format!("Bearer {bent}"), "Bearer".to_owned(), "Basic YTpi".to_owned()]
+    {
         let refused = Editor::try_connect(&stack, &[("authorization", &bad)]).await.unwrap_err();
         let tokio_tungstenite::tungstenite::Error::Http(response) = *refused else { panic!("{refused:?}") };
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -316,20 +239,19 @@ async fn an_editor_is_told_that_its_session_ends_and_then_that_it_has() {
     assert_eq!(editor.close_code().await, 4501);
 }
 
-/// All that a thief of the database, or of the logs, could show somewhere: whole values, and the words in them.
+/// All that a thief of the database, or of the logs, could show somewhere: every word of it that could be a secret.
 fn loot(texts: impl Iterator<Item = String>) -> HashSet<String> {
-    let mut found = HashSet::new();
-    for text in texts {
-        let words = text.split(|c: char| c.is_whitespace() || "\"'{}[](),;=".contains(c)).filter(|word| word.len() >= 8);
-        found.extend(words.map(str::to_owned));
-        found.insert(text);
-    }
-    found
+    let is_between = |c: char| c.is_whitespace() || "\"'{}[](),;=".contains(c);
+    texts
+        .flat_map(|text| text.split(is_between).map(str::to_owned).collect::<Vec<_>>())
+        .filter(|word| word.len() >= 8)
+        .collect()
 }
 
 async fn what_lies_in_the_database_and_in_the_logs_opens_nothing(database: Database) {
-    let flags = ["--relay-messages-per-minute", "1000000", "--relay-proofs-per-socket", "1000000", "--log", "trace"];
-    let stack = Stack::start_on(database, &[&flags[..], &CROWD].concat()).await;
+    let log = "info,vvs_gateway=trace,vvs_web=trace,vvs_relay=trace,vvs_sessions=trace,vvs_runtime=trace";
+    let flags = ["--relay-messages-per-minute", "1000000", "--relay-proofs-per-socket", "1000000", "--log", log];
+    let stack = Stack::start_on(database, &[&flags[..], &crowd::FLAGS].concat()).await;
     leave_traces(&stack).await;
     let values = stack.database().dump().await;
     let tables: HashSet<_> = values.iter().map(|value| value.table.as_str()).collect();

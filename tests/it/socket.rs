@@ -128,7 +128,7 @@ async fn a_frame_of_unknown_type_or_shape_is_answered_and_the_socket_stays() {
     for (frame, code) in [
         (json!({"type": "dance"}), "unknown_type"),
         (json!({"type": "auth:ack"}), "malformed"),
-        (json!({"type": "authenticate", "token": "x"}), "not_now"),
+        (json!({"type": "token:refresh", "proof": "x"}), "not_now"),
     ] {
         editor.send(frame).await;
         let answer = editor.next().await;

@@ -176,6 +176,7 @@ fn the_readme_names_what_exists() {
     for page in [
         "README.md",
         "docs/flow.md",
+        "docs/editor.md",
         "docs/configuration.md",
         "docs/errors.md",
         "docs/security.md",

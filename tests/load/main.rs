@@ -2,6 +2,7 @@
 //! one run are.
 
 mod idle;
+mod storm;
 mod target;
 
 use std::process::ExitCode;
@@ -25,6 +26,11 @@ enum Command {
     /// Starts a relay in a process of its own, connects editors that only answer pings, and reads the relay's
     /// proportional set size before and after. Once plain, and once behind mutual TLS as the gateway connects.
     Idle(idle::Options),
+    /// Editors that all come back after their relay was killed, and that are all signed out
+    ///
+    /// Counts the calls to sessions, with tokens that are good and with tokens that have run out, and measures the time
+    /// from the revocation to the closed socket. Everything is on SQLite, through the gateway.
+    Storm(storm::Options),
     /// The relay that is measured; started by the other commands
     #[command(hide = true)]
     Relay(Box<target::Options>),
@@ -34,6 +40,7 @@ enum Command {
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Idle(options) => idle::run(&options).await,
+        Command::Storm(options) => storm::run(&options).await,
         Command::Relay(options) => target::serve(*options).await,
     };
     match done {

@@ -366,6 +366,12 @@ impl Up {
         check_key(self.web.key_file.as_ref(), "VVS_WEB_KEY_FILE (--web-key-file)", &mut problems);
         check_key(self.relay.key_file.as_ref(), "VVS_RELAY_KEY_FILE (--relay-key-file)", &mut problems);
         check_sessions(&self.sessions, &mut problems);
+        if self.relay.audience != self.sessions.audience {
+            problems.say(
+                "VVS_RELAY_AUDIENCE (--relay-audience) and VVS_SESSIONS_AUDIENCE (--sessions-audience) differ: the \
+                 relay would take no token that sessions signs",
+            );
+        }
         if self.web.identity.is_none() {
             let is_local = self.gateway.listen.ip().is_loopback()
                 && self.common.public_url.as_ref().is_none_or(Origin::is_loopback);

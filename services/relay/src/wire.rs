@@ -34,7 +34,9 @@ pub(crate) fn connection(
     resumed: bool,
     shared: &Shared,
 ) -> RelayFrame {
-    let now = OffsetDateTime::now_utc();
+    // A login that has just begun has all of its time.
+    let started = attempt.filter(|_| !resumed).map(|attempt| attempt.facts.created_at);
+    let now = started.unwrap_or_else(OffsetDateTime::now_utc);
     let expires_at = attempt.map(Attempt::expires_at);
     RelayFrame::Connection {
         connection_id: id.to_string(),

@@ -115,6 +115,17 @@ fn windows_that_write_at_once_lose_nothing() {
 }
 
 #[test]
+fn while_one_window_writes_no_other_does() {
+    let home = tempfile::tempdir().unwrap();
+    let profile = profile(home.path(), Keep::File);
+    let writing = profile.lock().unwrap();
+    let another = File::options().write(true).open(home.path().join("lock")).unwrap();
+    assert!(another.try_lock().is_err());
+    drop(writing);
+    another.try_lock().unwrap();
+}
+
+#[test]
 fn profiles_have_files_of_their_own_and_plain_names() {
     let home = tempfile::tempdir().unwrap();
     for name in [DEFAULT, "work", "a-1_b"] {

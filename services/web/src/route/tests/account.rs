@@ -7,6 +7,7 @@ use http::{Request, StatusCode};
 use tonic::Code;
 
 use super::bench::{Bench, Browser, ID, ORIGIN, Seen};
+use super::path;
 
 const LIST: &str = "/account/sessions";
 const ALL: &str = "/account/sessions/revoke-all";
@@ -129,6 +130,24 @@ async fn a_form_is_taken_from_its_own_page_browser_and_account_only() {
     }
     assert!(bench.script.revocations.lock().unwrap().is_empty());
     assert!(bench.script.denials.lock().unwrap().is_empty() && bench.deliveries() == 0);
+}
+
+#[tokio::test]
+async fn what_was_made_for_nobody_signs_in_and_decides_nothing() {
+    let bench = bench();
+    let mut browser = bench.browser();
+    let (login, account) = (browser.get(&path("/login")).await, browser.get("/account/sign-in").await);
+    browser.sign_in_to_account("ada@example.com").await;
+    for (form, fields) in [
+        (ALL, vec![("csrf", account.csrf())]),
+        ("/login/deny", vec![("csrf", login.csrf()), ("connection_id", ID.to_owned())]),
+        ("/login/approve", vec![("csrf", login.csrf()), ("connection_id", ID.to_owned())]),
+    ] {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(browser.post(form, &fields).await.title(), "This page was out of date", "{form}");
+    }
+    let again = browser.post("/dev/sign-in", &[("csrf", &account.csrf()), ("email", "bob@example.com")]).await;
+    assert_eq!(again.location(), LIST);
 }
 
 #[tokio::test]

@@ -1,0 +1,76 @@
+//! Many signed-in editors at once, and what they cost the sessions role.
+
+use std::collections::HashMap;
+
+use futures_util::future::join_all;
+use opentelemetry_sdk::trace::SpanData;
+use vvs_auth::peer::Role;
+use vvs_proto::session::{GetSessionRequest, RevokeUserSessionsRequest};
+
+use crate::database::Database;
+use crate::split::Split;
+use crate::{Editor, Install, Stack};
+
+/// What lets them all come from one address, at once.
+pub const FLAGS: [&str; 6] = [
+    "--relay-max-logins-per-address",
+    "100000",
+    "--relay-handshakes-per-minute",
+    "1000000",
+    "--relay-handshake-burst",
+    "1000000",
+];
+
+/// Each an install of its own, all of one user.
+pub async fn make(stack: &Stack, count: usize) -> Vec<Install> {
+    let mut installs = Vec::new();
+    for _ in 0..count {
+        installs.push(Install::make(stack, stack.addresses().sessions_rpc, "ada").await);
+    }
+    installs
+}
+
+/// They are all connected, and then their relay is killed and another one started.
+pub async fn without_a_relay(database: Database, count: usize, flags: &[&str]) -> (Split, Vec<Install>) {
+    let mut split = Split::relay(database, &[&FLAGS, flags].concat()).await;
+    let installs = make(&split.stack, count).await;
+    let mut editors = join_all(installs.iter().map(|install| install.connect(&split.stack))).await;
+    for (_, answer) in &editors {
+        assert_eq!(answer["type"], "auth:ok", "{answer}");
+    }
+    split.kill_relay().await;
+    join_all(editors.iter_mut().map(|(editor, _)| editor.cut_off())).await;
+    split.start_relay().await;
+    (split, installs)
+}
+
+/// How often each method of sessions has been called, but for those with which a relay begins.
+pub fn calls(stack: &Stack) -> HashMap<String, usize> {
+    let mut calls = HashMap::new();
+    let method = |span: &SpanData| {
+        let method = span.name.strip_prefix("vvs.session.v1.Sessions/")?;
+        let is_served = format!("{:?}", span.span_kind) == "Server";
+        (is_served && !["WatchRevocations", "GetSigningKeys"].contains(&method)).then(|| method.to_owned())
+    };
+    for method in stack.spans().iter().filter_map(method) {
+        *calls.entry(method).or_default() += 1;
+    }
+    calls
+}
+
+/// Ends all sessions of a user, as the page of their editors does.
+pub async fn revoke_all(stack: &Stack, one: &Install) -> usize {
+    let mut sessions = stack.caller(Role::Web).sessions(stack.addresses().sessions_rpc);
+    let request = GetSessionRequest { session_id: one.session_id.clone() };
+    let user_id = sessions.get_session(request).await.unwrap().into_inner().session.unwrap().user.unwrap().id;
+    let reason = "signed_out_by_user".to_owned();
+    let request = RevokeUserSessionsRequest { user_id, reason, ..RevokeUserSessionsRequest::default() };
+    sessions.revoke_user_sessions(request).await.unwrap().into_inner().revoked as usize
+}
+
+/// The editor hears that its session is over, and why.
+pub async fn hears_of_its_end(editor: &mut Editor) {
+    let frame = editor.next().await;
+    assert_eq!((&frame["type"], &frame["reason"]), (&"session:revoked".into(), &"signed_out_by_user".into()));
+    assert_eq!(editor.close_code().await, 4500);
+}

@@ -1,0 +1,72 @@
+//! What happens when all editors come back at once, and when all of them are signed out at once.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream;
+use vvs_tests::database::Database;
+use vvs_tests::{Install, crowd};
+
+use crate::Failure;
+
+/// Handshakes under way at once.
+const AT_ONCE: usize = 64;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    /// How many editors are signed in
+    #[arg(long, default_value_t = 1000)]
+    editors: usize,
+    /// Fail when an editor of a hundred hears of its revocation later, in milliseconds
+    #[arg(long)]
+    max_millis: Option<u64>,
+}
+
+pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    let lived = come_back(options, &[], false).await?;
+    writeln!(out, "{} editors with good tokens came back, with {} calls to sessions", options.editors, lived.calls)?;
+    writeln!(out, "revoked at once: median {:?}, p99 {:?} until the socket is closed", lived.median, lived.p99)?;
+    let renewed = come_back(options, &["--sessions-token-ttl", "1s"], true).await?;
+    writeln!(out, "{} editors with tokens that ran out came back, with {} calls", options.editors, renewed.calls)?;
+    if lived.calls != 0 || renewed.calls != options.editors {
+        return Err("that is not 0 and one each".into());
+    }
+    match options.max_millis {
+        Some(most) if lived.p99 > Duration::from_millis(most) => Err(format!("p99 is more than {most} ms").into()),
+        _ => Ok(()),
+    }
+}
+
+struct Lived {
+    calls: usize,
+    median: Duration,
+    p99: Duration,
+}
+
+/// Through a relay that is killed, and to the end of all sessions.
+async fn come_back(options: &Options, flags: &[&str], is_refreshed: bool) -> Result<Lived, Failure> {
+    let (split, installs) = crowd::without_a_relay(Database::Sqlite, options.editors, flags).await;
+    let before = crowd::calls(&split.stack).values().sum::<usize>();
+    let connecting = installs.iter().map(|install| connect(install, &split.stack, is_refreshed));
+    let mut editors: Vec<_> = stream::iter(connecting).buffered(AT_ONCE).collect().await;
+    let calls = crowd::calls(&split.stack).values().sum::<usize>() - before;
+    let start = Instant::now();
+    let closing = join_all(editors.iter_mut().map(async |editor| {
+        crowd::hears_of_its_end(editor).await;
+        start.elapsed()
+    }));
+    let (_, mut times) = tokio::join!(crowd::revoke_all(&split.stack, &installs[0]), closing);
+    times.sort_unstable();
+    let at = |percent: usize| times.get(times.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
+    Ok(Lived { calls, median: at(50), p99: at(99) })
+}
+
+async fn connect(install: &Install, stack: &vvs_tests::Stack, is_refreshed: bool) -> vvs_tests::Editor {
+    let (editor, answer) = install.connect(stack).await;
+    assert_eq!(answer["type"], "auth:ok", "{answer}");
+    assert_eq!(answer["token"].is_string(), is_refreshed, "{answer}");
+    editor
+}
