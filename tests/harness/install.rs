@@ -56,6 +56,7 @@ impl Install {
     }
 
     /// The same token with another signature: no relay can say more about it than about one of a retired key.
+    #[must_use]
     pub fn with_bent_token(&self) -> Self {
         let (signed, signature) = self.token.rsplit_once('.').unwrap();
         let first = if signature.starts_with('A') { 'B' } else { 'A' };

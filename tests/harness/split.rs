@@ -91,9 +91,10 @@ impl Split {
         Relay { process, ws: at["relay-ws"], rpc: at["relay-rpc"], admin: at["admin"] }
     }
 
-    /// Leads editors and web to this relay, and cuts what was open to the one before; which is returned.
+    /// Leads new editors, and web, to this relay; the one before is returned, with the sockets that it has.
     pub fn lead_to(&mut self, relay: Relay) -> Option<Relay> {
         self.ws.lead_to(relay.ws);
+        self.rpc.cut();
         self.rpc.lead_to(relay.rpc);
         self.relay.replace(relay)
     }

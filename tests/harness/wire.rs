@@ -1,7 +1,7 @@
 //! An address of which a test decides where it leads, and which it can cut.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 #[derive(Debug)]
 pub struct Wire {
     address: SocketAddr,
-    target: Arc<watch::Sender<Option<SocketAddr>>>,
+    target: Arc<Mutex<Option<SocketAddr>>>,
+    cuts: watch::Sender<()>,
     _passing: JoinSet<()>,
 }
 
@@ -21,45 +22,42 @@ impl Wire {
     pub async fn new() -> Self {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
-        let target = Arc::new(watch::Sender::new(None));
-        let mut passing = JoinSet::new();
-        let watched = target.clone();
+        let target = Arc::<Mutex<Option<SocketAddr>>>::default();
+        let (cuts, mut passing) = (watch::Sender::new(()), JoinSet::new());
+        let (leading, cut) = (target.clone(), cuts.clone());
         passing.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (near, _) = tcp.accept().await.unwrap();
-                connections.spawn(pass(near, watched.subscribe()));
+                let target = *leading.lock().unwrap();
+                if let Some(target) = target {
+                    connections.spawn(pass(near, target, cut.subscribe()));
+                }
             }
         });
-        Self { address, target, _passing: passing }
+        Self { address, target, cuts, _passing: passing }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Cuts what is open, and leads there from now on.
+    /// New connections go there. Those that are open stay.
     pub fn lead_to(&self, target: SocketAddr) {
-        self.target.send_replace(Some(target));
+        *self.target.lock().unwrap() = Some(target);
     }
 
     /// Cuts what is open, and lets nothing through.
     pub fn cut(&self) {
-        self.target.send_replace(None);
-    }
-
-    /// Cuts what is open, and leads where it led before.
-    pub fn cut_once(&self) {
-        let target = *self.target.borrow();
-        self.target.send_replace(target);
+        *self.target.lock().unwrap() = None;
+        self.cuts.send_replace(());
     }
 }
 
-async fn pass(mut near: TcpStream, mut watched: watch::Receiver<Option<SocketAddr>>) {
-    let Some(target) = *watched.borrow_and_update() else { return };
+async fn pass(mut near: TcpStream, target: SocketAddr, mut cuts: watch::Receiver<()>) {
     let Ok(mut far) = TcpStream::connect(target).await else { return };
     tokio::select! {
         _ = copy_bidirectional(&mut near, &mut far) => {}
-        _ = watched.changed() => {}
+        _ = cuts.changed() => {}
     }
 }

@@ -114,19 +114,19 @@ async fn follow(url: &str, secrets: &Secrets) -> (Browser, Page) {
 }
 
 /// Follows a link and approves; the page that comes then.
-async fn approve(url: &str, secrets: &Secrets) -> Page {
+pub(crate) async fn approve(url: &str, secrets: &Secrets) -> Page {
     let (mut browser, approval) = follow(url, secrets).await;
     browser.approve(&approval).await
 }
 
 /// Types into a program the code that the page shows.
-async fn type_code(program: &mut Running, page: &Page) {
+pub(crate) async fn type_code(program: &mut Running, page: &Page) {
     assert_eq!(page.status, StatusCode::OK, "{}", page.body);
     program.error_line("Approved.").await;
     program.type_line(&page.code().unwrap().to_lowercase().replace('-', " ")).await;
 }
 
-async fn link_of(program: &mut Running) -> String {
+pub(crate) async fn link_of(program: &mut Running) -> String {
     program.error_line("/login?connection_id=").await.trim().to_owned()
 }
 

@@ -11,6 +11,7 @@ mod command;
 mod delivery;
 mod edge;
 mod faults;
+mod keyring;
 mod pages;
 mod peers;
 mod polyglot;

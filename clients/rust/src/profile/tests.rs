@@ -216,24 +216,4 @@ mod keyring {
         assert_eq!(file.vault.get(&file.entry()), Ok(None));
         assert_eq!(file.load().unwrap().unwrap().session_id, "ses_2");
     }
-
-    /// With a Secret Service on a session bus of its own:
-    /// `dbus-run-session -- sh -c 'echo | gnome-keyring-daemon --unlock --components=secrets && cargo test -p vvs-client
-    /// -- --ignored'`.
-    #[test]
-    #[ignore = "writes into the real keyring of whoever runs it"]
-    fn the_systems_own_keyring_keeps_a_credential() {
-        let home = tempfile::tempdir().unwrap();
-        let profile = profile(home.path(), Keep::Keyring);
-        profile.check().unwrap();
-        let stored = credential("ses_1", "fake-token");
-        assert_eq!(profile.store(&stored, None).unwrap(), Place::Keyring);
-        assert_eq!(profile.load().unwrap(), Some(stored.clone()));
-        let fresh = Credential { token: Secret::new("fake-2"), ..stored };
-        profile.renew(&fresh).unwrap();
-        assert_eq!(profile.load().unwrap(), Some(fresh));
-        profile.forget("ses_1").unwrap();
-        assert_eq!(profile.load().unwrap(), None);
-        assert_eq!(profile.vault.get(&profile.entry()), Ok(None));
-    }
 }
