@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use opentelemetry_sdk::trace::SpanData;
+use serde_json::Value;
 use vvs_auth::peer::Role;
 use vvs_proto::session::{GetSessionRequest, RevokeUserSessionsRequest};
 
@@ -11,8 +13,17 @@ use crate::database::Database;
 use crate::split::Split;
 use crate::{Editor, Install, Stack};
 
-/// What lets them all come from one address, at once.
-pub const FLAGS: [&str; 6] = [
+/// Handshakes under way at once.
+const AT_ONCE: usize = 32;
+
+/// What lets them all come from one address, and nobody is asked whether he is there.
+pub const FLAGS: [&str; 12] = [
+    "--gateway-max-connections-per-address",
+    "20000",
+    "--gateway-requests-per-minute",
+    "1000000",
+    "--relay-heartbeat-interval",
+    "1h",
     "--relay-max-logins-per-address",
     "100000",
     "--relay-handshakes-per-minute",
@@ -30,14 +41,21 @@ pub async fn make(stack: &Stack, count: usize) -> Vec<Install> {
     installs
 }
 
+/// All connect, and are signed in; their sockets, and what they were told.
+pub async fn sign_on(stack: &Stack, installs: &[Install]) -> Vec<(Editor, Value)> {
+    let connecting = installs.iter().map(|install| install.connect(stack));
+    let editors: Vec<_> = stream::iter(connecting).buffered(AT_ONCE).collect().await;
+    for (_, answer) in &editors {
+        assert_eq!(answer["type"], "auth:ok", "{answer}");
+    }
+    editors
+}
+
 /// They are all connected, and then their relay is killed and another one started.
 pub async fn without_a_relay(database: Database, count: usize, flags: &[&str]) -> (Split, Vec<Install>) {
     let mut split = Split::relay(database, &[&FLAGS, flags].concat()).await;
     let installs = make(&split.stack, count).await;
-    let mut editors = join_all(installs.iter().map(|install| install.connect(&split.stack))).await;
-    for (_, answer) in &editors {
-        assert_eq!(answer["type"], "auth:ok", "{answer}");
-    }
+    let mut editors = sign_on(&split.stack, &installs).await;
     split.kill_relay().await;
     join_all(editors.iter_mut().map(|(editor, _)| editor.cut_off())).await;
     split.start_relay().await;

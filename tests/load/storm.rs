@@ -3,16 +3,11 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream;
+use vvs_tests::crowd;
 use vvs_tests::database::Database;
-use vvs_tests::{Install, crowd};
 
 use crate::Failure;
-
-/// Handshakes under way at once.
-const AT_ONCE: usize = 64;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -50,11 +45,13 @@ struct Lived {
 async fn come_back(options: &Options, flags: &[&str], is_refreshed: bool) -> Result<Lived, Failure> {
     let (split, installs) = crowd::without_a_relay(Database::Sqlite, options.editors, flags).await;
     let before = crowd::calls(&split.stack).values().sum::<usize>();
-    let connecting = installs.iter().map(|install| connect(install, &split.stack, is_refreshed));
-    let mut editors: Vec<_> = stream::iter(connecting).buffered(AT_ONCE).collect().await;
+    let mut editors = crowd::sign_on(&split.stack, &installs).await;
+    if editors.iter().any(|(_, answer)| answer["token"].is_string() != is_refreshed) {
+        return Err("an editor got a fresh token that had a good one, or got none".into());
+    }
     let calls = crowd::calls(&split.stack).values().sum::<usize>() - before;
     let start = Instant::now();
-    let closing = join_all(editors.iter_mut().map(async |editor| {
+    let closing = join_all(editors.iter_mut().map(async |(editor, _)| {
         crowd::hears_of_its_end(editor).await;
         start.elapsed()
     }));
@@ -62,11 +59,4 @@ async fn come_back(options: &Options, flags: &[&str], is_refreshed: bool) -> Res
     times.sort_unstable();
     let at = |percent: usize| times.get(times.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
     Ok(Lived { calls, median: at(50), p99: at(99) })
-}
-
-async fn connect(install: &Install, stack: &vvs_tests::Stack, is_refreshed: bool) -> vvs_tests::Editor {
-    let (editor, answer) = install.connect(stack).await;
-    assert_eq!(answer["type"], "auth:ok", "{answer}");
-    assert_eq!(answer["token"].is_string(), is_refreshed, "{answer}");
-    editor
 }

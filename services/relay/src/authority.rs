@@ -227,7 +227,7 @@ impl Authority {
     /// Notes that a proof was refused, here and in the audit log, as far as the rate allows.
     pub(crate) fn record_proof_refused(&self, refused: RefusedProof) {
         let RefusedProof { connection_id, session_id, address, why } = &refused;
-        tracing::info!(event = "proof refused", connection_id, session_id, %address, why, "audit");
+        tracing::info!(event = "proof_refused", connection_id, session_id, %address, why, "audit");
         if self.client.may_record() {
             let client = self.client.clone();
             self.tasks.spawn(async move { client.record_proof_refused(refused).await });

@@ -43,6 +43,7 @@ mod id;
 mod keys;
 mod limit;
 mod login;
+mod proof;
 mod refusal;
 mod resume;
 mod rpc;

@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use vvs_auth::device::DeviceKey;
-use vvs_auth::proof::{self, Expected, Use};
+use vvs_auth::proof::{Expected, Use};
 use vvs_proto::Secret;
 use vvs_proto::frame::AuthErrorCode;
 
 use crate::Shared;
 use crate::attempt::Attempt;
 use crate::backplane::Handover;
+use crate::proof;
 use crate::refusal::Refusal;
 use crate::ticket::Ticket;
 
@@ -50,12 +51,8 @@ impl Resume {
         let audience = shared.public_url.to_string();
         let expected = Expected { audience: &audience, nonce, uses: &[Use::Resume], token: None };
         let key = DeviceKey::from_json(&ticket.hello.jwk).map(|key| key.thumbprint());
-        match proof::check(proof.expose(), &expected) {
-            Ok(proof) if key.is_ok_and(|key| key == proof.key) => {}
-            Ok(_) => return Err(refused(AuthErrorCode::BadProof, "made with another key")),
-            Err(vvs_auth::Error::Proof(why)) => return Err(refused(AuthErrorCode::BadProof, why)),
-            Err(_) => return Err(refused(AuthErrorCode::BadProof, "not checked")),
-        }
+        let key = key.map_err(|_cause| refused(AuthErrorCode::BadTicket, "not a ticket of ours"))?;
+        proof::check(proof, &expected, Some(&key)).map_err(|why| refused(AuthErrorCode::BadProof, why))?;
         if facts.created_at + facts.ttl <= OffsetDateTime::now_utc() {
             return Err(refused(AuthErrorCode::LoginOver, "its time is over"));
         }

@@ -12,12 +12,13 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use vvs_auth::device::Thumbprint;
-use vvs_auth::proof::{self, Expected, Proof, Use};
+use vvs_auth::proof::{Expected, Proof, Use};
 use vvs_auth::token::{self, Claims, Distrust};
 use vvs_proto::Secret;
 use vvs_proto::frame::RelayFrame;
 
 use crate::authority::{Authority, Failure, Fresh, Refresh, RefusedProof, Untrusted, Watch, retry_after};
+use crate::proof;
 
 mod frame;
 
@@ -241,12 +242,10 @@ impl SignedIn {
         }
         let (nonce, token) = (self.nonce.as_str(), token.map(Secret::expose));
         let expected = Expected { audience: self.authority.origin(), nonce, uses: &[r#use], token };
-        let why = match proof.map(|proof| proof::check(proof.expose(), &expected)) {
-            Some(Ok(proof)) if key.is_some_and(|key| *key != proof.key) => "made with another key",
+        let why = match proof.map(|proof| proof::check(proof, &expected, key)) {
             Some(Ok(proof)) if !self.used.insert(proof.jti.clone()) => "used before",
             Some(Ok(proof)) => return Ok(proof),
-            Some(Err(vvs_auth::Error::Proof(why) | vvs_auth::Error::DeviceKey(why))) => why,
-            Some(Err(_)) => "not checked",
+            Some(Err(why)) => why,
             None => "missing",
         };
         self.authority.record_proof_refused(RefusedProof {

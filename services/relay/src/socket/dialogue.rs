@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use vvs_auth::device::DeviceKey;
-use vvs_auth::proof::{self, Expected, Use};
+use vvs_auth::proof::{Expected, Use};
 use vvs_proto::Secret;
 use vvs_proto::frame::{
     App, AuthErrorCode, Device, EditorFrame, ErrorCode, Method, ParseError, RefusalReason, RelayFrame, close,
@@ -16,6 +16,7 @@ use super::{End, Socket};
 use crate::authority::{RefusedProof, retry_after};
 use crate::hello::Hello;
 use crate::login::{Action, Event, State};
+use crate::proof;
 use crate::resume::{Resume, Taken};
 use crate::signed_in::{Effect, SignedIn};
 use crate::wire;
@@ -109,13 +110,7 @@ where
         let key = DeviceKey::from_value(&said.device_key).map_err(|_cause| AuthErrorCode::BadDeviceKey)?;
         let audience = self.shared.public_url.to_string();
         let expected = Expected { audience: &audience, nonce: &self.nonce, uses: &[Use::Hello], token: None };
-        let why = match proof::check(said.proof.expose(), &expected) {
-            Ok(proof) if proof.key == key.thumbprint() => None,
-            Ok(_) => Some("made with another key"),
-            Err(vvs_auth::Error::Proof(why) | vvs_auth::Error::DeviceKey(why)) => Some(why),
-            Err(_) => Some("not checked"),
-        };
-        if let Some(why) = why {
+        if let Err(why) = proof::check(&said.proof, &expected, Some(&key.thumbprint())) {
             self.refuse_proof(why);
             return Err(AuthErrorCode::BadProof);
         }
