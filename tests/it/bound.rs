@@ -9,7 +9,13 @@ use vvs_client::{DeviceKey, Use};
 use vvs_proto::relay::GetLoginRequest;
 use vvs_runtime::rpc::reason;
 use vvs_tests::command::{Running, command};
-use vvs_tests::{Browser, Editor, Page, Stack, introduction};
+use vvs_tests::database::Database;
+use vvs_tests::{Browser, Editor, Page, Stack, introduction, on_both};
+
+on_both!(
+    an_attackers_link_gets_the_attacker_nothing_whatever_his_victim_approves,
+    an_editor_completes_nothing_for_a_link_that_it_did_not_ask_for,
+);
 
 /// Where an editor on the machine of whoever opens the link would listen.
 const RETURN_URI: &str = "http://127.0.0.1:49152/";
@@ -41,10 +47,9 @@ async fn has_heard_nothing_but(editor: &mut Editor, kind: &str) {
     editor.read_on().await;
 }
 
-#[tokio::test]
-async fn an_attackers_link_gets_the_attacker_nothing_whatever_his_victim_approves() {
+async fn an_attackers_link_gets_the_attacker_nothing_whatever_his_victim_approves(database: Database) {
     for minimum in ["confirm", "link"] {
-        let stack = Stack::start_with(&["--relay-min-binding", minimum]).await;
+        let stack = Stack::start_on(database, &["--relay-min-binding", minimum]).await;
         // He asks for the code to be taken to a machine: that will be the machine of whoever opens the link.
         let (mut attacker, _key) = editor(&stack, Some(RETURN_URI)).await;
         let mut victim = stack.browser();
@@ -231,9 +236,8 @@ async fn hand_back(stack: &Stack, return_uri: &str, pairs: &[(&str, &str)]) -> S
     browser.post("/", pairs).await.status
 }
 
-#[tokio::test]
-async fn an_editor_completes_nothing_for_a_link_that_it_did_not_ask_for() {
-    let (stack, state_dir) = (Stack::start().await, tempfile::tempdir().unwrap());
+async fn an_editor_completes_nothing_for_a_link_that_it_did_not_ask_for(database: Database) {
+    let (stack, state_dir) = (Stack::start_on(database, &[]).await, tempfile::tempdir().unwrap());
     let url = stack.addresses().public_url.to_string();
     let path = state_dir.path().to_str().unwrap();
     let arguments = ["login", "--server", &url, "--no-browser", "--store", "file", "--state-dir", path];

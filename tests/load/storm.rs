@@ -14,9 +14,6 @@ pub(crate) struct Options {
     /// How many editors are signed in
     #[arg(long, default_value_t = 1000)]
     editors: usize,
-    /// Fail when an editor of a hundred hears of its revocation later, in milliseconds
-    #[arg(long)]
-    max_millis: Option<u64>,
 }
 
 pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
@@ -29,10 +26,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     if lived.calls != 0 || renewed.calls != options.editors {
         return Err("that is not 0 and one each".into());
     }
-    match options.max_millis {
-        Some(most) if lived.p99 > Duration::from_millis(most) => Err(format!("p99 is more than {most} ms").into()),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 struct Lived {
