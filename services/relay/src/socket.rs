@@ -71,7 +71,7 @@ pub(crate) struct Start {
     /// `None` when the editor is going to authenticate or to resume.
     pub(crate) attempt: Option<Box<Attempt>>,
     /// The token that came with the upgrade, judged.
-    pub(crate) bearer: Option<Claims>,
+    pub(crate) bearer: Option<Box<Claims>>,
     pub(crate) connection_place: ConnectionPlace,
     pub(crate) login_place: LoginPlace,
 }
@@ -99,7 +99,7 @@ struct Socket<S> {
 }
 
 /// Serves one editor until its socket is gone, and its login until that is over.
-pub(crate) async fn run<S>(io: S, start: Start, shared: Arc<Shared>)
+pub(crate) async fn run<S>(io: S, start: Box<Start>, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -108,12 +108,12 @@ where
     }
 }
 
-async fn hold_socket<S>(io: S, start: Start, shared: &Arc<Shared>) -> Option<Box<Attempt>>
+async fn hold_socket<S>(io: S, start: Box<Start>, shared: &Arc<Shared>) -> Option<Box<Attempt>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     shared.metrics.connections.inc();
-    let Start { id, nonce, address, attempt, bearer, connection_place, login_place } = start;
+    let Start { id, nonce, address, attempt, bearer, connection_place, login_place } = *start;
     let limits = &shared.settings;
     let config = WebSocketConfig::default()
         .read_buffer_size(1024)
@@ -172,7 +172,7 @@ impl<S> Socket<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    async fn serve(&mut self, bearer: Option<Claims>, stop: &CancellationToken) -> End {
+    async fn serve(&mut self, bearer: Option<Box<Claims>>, stop: &CancellationToken) -> End {
         self.introduce(false);
         if let Some(claims) = bearer {
             let effects = self.signed_in().bearer(&claims);

@@ -115,7 +115,9 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     // Whoever shows a token has come for a session.
     let starts_login = starts_login && bearer.is_none();
     let attempt = if starts_login { Some(open(shared, id, address).map_err(internal)?) } else { None };
-    let start = Start { id, nonce, address, attempt, bearer, connection_place, login_place };
+    let bearer = bearer.map(Box::new);
+    // On the heap: it moves from task to task, and each would have room for it.
+    let start = Box::new(Start { id, nonce, address, attempt, bearer, connection_place, login_place });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

@@ -14,7 +14,7 @@ use crate::session::{Approval, Device, Profile, Seconds, Session, Terms};
 
 mod audit;
 pub(crate) mod database;
-mod feed;
+pub(crate) mod feed;
 mod key;
 #[cfg(test)]
 mod model;

@@ -101,7 +101,7 @@ impl Stage {
         let (connection_place, login_place) = shared.limits.admit([127, 0, 0, 1].into()).unwrap();
         let attempt = Some(Attempt::open(facts(id), shared.clone()));
         let (nonce, address) = (NONCE.to_owned(), [127, 0, 0, 1].into());
-        let start = Start { id, nonce, address, attempt, bearer: None, connection_place, login_place };
+        let start = Box::new(Start { id, nonce, address, attempt, bearer: None, connection_place, login_place });
         let task = shared.tasks.spawn(run(ours, start, shared.clone()));
         let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         let mut stage = Self { shared, id, editor, task, activations, ended };

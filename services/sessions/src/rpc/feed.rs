@@ -35,6 +35,8 @@ struct Watch {
     ticks: Interval,
     /// The number that has been read to.
     read_to: i64,
+    /// Whether there was more than one reading returns.
+    is_behind: bool,
     is_caught_up: bool,
     /// Whether the last reading failed.
     is_blind: bool,
@@ -65,6 +67,7 @@ pub(super) async fn watch(
         changed,
         ticks,
         read_to,
+        is_behind: true,
         is_caught_up: false,
         is_blind: false,
         ready: VecDeque::new(),
@@ -100,7 +103,7 @@ impl Watch {
             sleep(RETRY).await;
             return true;
         }
-        if !self.is_caught_up {
+        if self.is_behind {
             return false;
         }
         tokio::select! {
@@ -112,7 +115,7 @@ impl Watch {
 
     async fn read(&mut self, heartbeat: bool) -> Result<(), Error> {
         let page = self.store.revocations(self.read_to, clock()).await?;
-        self.read_to = page.read_to;
+        (self.read_to, self.is_behind) = (page.read_to, !page.complete);
         let is_quiet = page.entries.is_empty();
         self.ready.extend(page.entries.into_iter().map(entry));
         let newest = page.read_to.unsigned_abs();

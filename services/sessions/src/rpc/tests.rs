@@ -17,6 +17,7 @@ use vvs_runtime::rpc::reason;
 
 use super::*;
 use crate::key::Rotation;
+use crate::store::feed::PAGE;
 use crate::store::tests::postgres::{PASSWORD, Postgres};
 use crate::store::tests::{Place, count, on_both_databases, terms};
 
@@ -507,6 +508,27 @@ async fn a_watcher_hears_what_was_and_then_what_comes(place: &Place) {
     }
 }
 
+async fn a_watcher_hears_at_once_of_more_than_one_reading_returns(place: &Place) {
+    let bench = bench(place).await;
+    let all = u64::from(PAGE) * 2 + 1;
+    let mut user_id = String::new();
+    for number in 0..all {
+        let session = bench.create(request(u32::try_from(number).unwrap(), "ada")).await.unwrap().0;
+        user_id = session.user.unwrap().id;
+    }
+    let mut stream = bench.watch(0).await.unwrap();
+    assert_eq!(next_change(&mut stream).await, Event::CaughtUp(0));
+    let request = wire::RevokeUserSessionsRequest { user_id, reason: "user".into(), ..Default::default() };
+    bench.service.revoke_user_sessions(Request::new(request)).await.unwrap();
+    let hearing = async {
+        for sequence in 1..=all {
+            assert_eq!(revoked(next_change(&mut stream).await).0, sequence);
+        }
+    };
+    // Before the heartbeat that would find them anyway.
+    tokio::time::timeout(Duration::from_secs(4), hearing).await.unwrap();
+}
+
 async fn a_watcher_hears_since_when_no_session_is_pending(place: &Place) {
     let bench = bench(place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
@@ -600,6 +622,7 @@ on_both_databases! {
     a_relay_ends_a_used_session_only_with_the_editors_proof
     a_user_ends_his_own_sessions_only
     a_watcher_hears_what_was_and_then_what_comes
+    a_watcher_hears_at_once_of_more_than_one_reading_returns
     a_watcher_that_has_missed_too_much_starts_again
     a_watcher_hears_since_when_no_session_is_pending
 }

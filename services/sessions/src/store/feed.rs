@@ -14,7 +14,7 @@ use crate::session::{Seconds, Session, Terms};
 /// What processes that share a PostgreSQL tell each other.
 pub(super) const CHANNEL: &str = "vvs_revocations";
 /// Entries that one read returns.
-const PAGE: u32 = 500;
+pub(crate) const PAGE: u32 = 100;
 /// How long an entry stays after its session's last token has expired, for relays whose clock is late.
 const LATE_CLOCKS: Seconds = 300;
 

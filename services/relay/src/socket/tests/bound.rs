@@ -17,7 +17,7 @@ impl Stage {
         let (ours, theirs) = duplex(PIPE);
         let (connection_place, login_place) = self.shared.limits.admit([127, 0, 0, 1].into()).unwrap();
         let (id, nonce, address) = (ConnectionId::mint(), NONCE.to_owned(), [127, 0, 0, 1].into());
-        let start = Start { id, nonce, address, attempt: None, bearer: None, connection_place, login_place };
+        let start = Box::new(Start { id, nonce, address, attempt: None, bearer: None, connection_place, login_place });
         let task = self.shared.tasks.spawn(run(ours, start, self.shared.clone()));
         let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         let (shared, activations, ended) = (self.shared.clone(), self.activations.clone(), self.ended.clone());
