@@ -158,6 +158,22 @@ async fn the_right_code_after_wrong_ones_works_in_whatever_case_and_grouping() {
 }
 
 #[tokio::test]
+async fn a_page_keeps_its_code_while_the_editor_is_away() {
+    let stack = Stack::start().await;
+    let (mut editor, _key) = editor(&stack, None).await;
+    let mut browser = stack.browser();
+    let approval = browser.sign_in(&editor, "ada").await;
+    let page = browser.approve(&approval).await;
+    editor.next().await;
+    drop(editor);
+    stack.until_metric("vvs_logins_total{state=\"AWAY\"}", |value| value >= 1.0).await;
+    // As its script does when it hears that.
+    let again = browser.approve(&approval).await;
+    assert_eq!((again.status, again.code()), (StatusCode::OK, page.code()), "{}", again.body);
+    assert!(page.code().is_some());
+}
+
+#[tokio::test]
 async fn a_code_completes_the_login_that_it_was_made_for_alone() {
     let stack = Stack::start().await;
     let (mut one, _) = editor(&stack, None).await;

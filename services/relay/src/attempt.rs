@@ -205,7 +205,9 @@ impl Attempt {
     /// When [`Attempt::on_timer`] is due; `None` when nothing is left to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let expiry = self.listening.is_some().then_some(self.expiry);
-        expiry.into_iter().chain(self.retry).min()
+        // An activation is waited for when all else is over. Its call ends before that by a deadline of its own.
+        let activation = self.activation.as_ref().map(|_| self.expiry + ACTIVATION_WINDOW * 2);
+        expiry.into_iter().chain(self.retry).chain(activation).min()
     }
 
     /// Whether the session still has to be activated.

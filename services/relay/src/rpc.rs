@@ -109,8 +109,10 @@ impl Relay {
 
     fn delivered(&self, id: ConnectionId, view: View) -> DeliverAuthResponse {
         let code = view.held.map(|request_id| self.0.keys.completion_code(id, request_id));
+        // Held is held, also while its editor is away: the person needs the code when it comes back.
+        let state = if view.held.is_some() { LoginState::Held } else { state(view.phase) };
         DeliverAuthResponse {
-            state: state(view.phase).into(),
+            state: state.into(),
             acked_at: view.acked_at.map(timestamp),
             return_uri: code.as_ref().and(view.hello).and_then(|hello| hello.return_uri).unwrap_or_default(),
             completion_code: code.map(|code| code.expose().to_owned()).unwrap_or_default(),

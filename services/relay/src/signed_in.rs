@@ -155,6 +155,8 @@ impl SignedIn {
             }
             Distrust::Malformed | Distrust::WrongAudience => None,
         };
+        // A session without a key has nothing to prove, and sessions would take the proof for somebody else's.
+        let claims = claims.filter(|claims| claims.cnf.is_some());
         let (Some(claims), Some(_)) = (claims, proof) else {
             let soon = distrust == Distrust::UnknownKey;
             return frame::bad_token(distrust, soon.then_some(self.authority.terms().keys_pause));

@@ -110,6 +110,24 @@ async fn a_good_token_with_its_proof_signs_in_without_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bearer_that_is_not_known_here_is_never_asked_about_whatever_comes_with_it() {
+    let mut stage = Stage::open().await;
+    let bearer = claims("ses_1", None);
+    for stale in [
+        Claims { exp: now() - 1, ..bearer.clone() },
+        Claims { iss: "https://old.example.com".to_owned(), ..bearer.clone() },
+    ] {
+        let token = stage.fake.sign(&stale);
+        let effects = stage.authenticate(&token);
+        let [Effect::Send(RelayFrame::AuthFailure { code, terminal, .. })] = &effects[..] else {
+            panic!("{effects:?}");
+        };
+        assert_eq!((*code, *terminal), (FailureCode::BadToken, false));
+    }
+    assert_eq!(stage.fake.called("RefreshToken"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bearer_needs_no_proof_and_a_token_with_a_key_does() {
     let mut stage = Stage::open().await;
     let (token, bearer) = (stage.token(), stage.fake.sign(&claims("ses_2", None)));

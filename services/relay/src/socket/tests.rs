@@ -247,6 +247,21 @@ async fn sessions_being_down_is_told_and_made_good_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_acknowledged_session_is_activated_though_its_editor_and_the_logins_time_are_gone() {
+    // Every 2 s for longer than the login's 10 minutes.
+    let mut answers = vec![Err(NotActivated::NotYet); 400];
+    answers.push(Ok(()));
+    let mut stage = Stage::open_with(&[], &answers).await;
+    let delivered = stage.deliver(1);
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    assert!(matches!(delivered.await.unwrap(), Err(Refusal::SessionsDown)));
+    stage.editor.close(None).await.unwrap();
+    (&mut stage.task).await.unwrap();
+    assert_eq!(stage.asked_sessions(), answers.len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_is_gone_is_not_asked_for_again() {
     let mut stage = Stage::open_with(&[], &[Err(NotActivated::Never)]).await;
     let delivered = stage.deliver(1);
