@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
@@ -48,6 +49,27 @@ pub fn command(package: &str, name: &str, arguments: &[&str]) -> Command {
             command.env_remove(variable);
         }
     }
+    command
+}
+
+/// The same, for a program that believes it to be another time: `+2d` is the day after tomorrow. Its timers run as ever.
+pub fn command_at(offset: &str, package: &str, name: &str, arguments: &[&str]) -> Command {
+    at(offset, command(package, name, arguments))
+}
+
+/// By how many seconds the clock of such a program is ahead.
+pub async fn shift_of(offset: &str) -> i64 {
+    let told = at(offset, Command::new("date")).arg("+%s").output().await.unwrap();
+    let told: i64 = String::from_utf8(told.stdout).unwrap().trim().parse().unwrap();
+    told - time::OffsetDateTime::now_utc().unix_timestamp()
+}
+
+/// Not by the command `faketime`, which would stand between us and the program.
+fn at(offset: &str, mut command: Command) -> Command {
+    let places = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
+    let library = libraries.find(|library| library.exists()).expect("is Debian's package `faketime` installed?");
+    command.env("LD_PRELOAD", library).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     command
 }
 
@@ -178,7 +200,12 @@ impl Running {
     }
 
     pub async fn exit_code(&mut self) -> i32 {
-        timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().code().unwrap()
+        self.exit_code_within(PATIENCE).await
+    }
+
+    /// The same, of one that may take its time.
+    pub async fn exit_code_within(&mut self, patience: Duration) -> i32 {
+        timeout(patience, self.child.wait()).await.unwrap().unwrap().code().unwrap()
     }
 
     /// Ends it as `kill -9` does, and waits until it is gone.

@@ -1,11 +1,15 @@
 //! Many signed-in editors at once, and what they cost the sessions role.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
+use http::StatusCode;
+use http::header::RETRY_AFTER;
 use opentelemetry_sdk::trace::SpanData;
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::Error;
 use vvs_auth::peer::Role;
 use vvs_proto::session::{GetSessionRequest, RevokeUserSessionsRequest};
 
@@ -13,10 +17,16 @@ use crate::database::Database;
 use crate::split::Split;
 use crate::{Editor, Install, Stack};
 
-/// Handshakes under way at once.
-const AT_ONCE: usize = 32;
+/// Handshakes under way at once: fewer than the unfinished logins that one address may have.
+const AT_ONCE: usize = 16;
+/// Editors behind one address: more than the handshakes that it may make at once, and fewer than the connections that it
+/// may have.
+pub const PER_ADDRESS: usize = 334;
 
-/// What lets them all come from one address, and nobody is asked whether he is there.
+/// What lets a test say where its editors come from, and nobody is asked whether he is there.
+const FROM_ANYWHERE: [&str; 4] = ["--gateway-trusted-proxies", "127.0.0.0/8", "--relay-heartbeat-interval", "1h"];
+
+/// What lets anything come from one address.
 pub const FLAGS: [&str; 12] = [
     "--gateway-max-connections-per-address",
     "20000",
@@ -41,9 +51,21 @@ pub async fn make(stack: &Stack, count: usize) -> Vec<Install> {
     installs
 }
 
-/// All connect, and are signed in; their sockets, and what they were told.
+/// Returns when no token of theirs is good any more.
+pub async fn until_expired(installs: &[Install]) {
+    let end = installs.iter().map(|install| vvs_auth::token::unverified(&install.token).unwrap().exp).max().unwrap();
+    while time::OffsetDateTime::now_utc().unix_timestamp() <= end {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// All connect, and are signed in; their sockets, and what they were told. They come from as many addresses as they need.
 pub async fn sign_on(stack: &Stack, installs: &[Install]) -> Vec<(Editor, Value)> {
-    let connecting = installs.iter().map(|install| install.connect(stack));
+    let connecting = installs.iter().enumerate().map(async |(number, install)| {
+        let mut editor = connect(stack, &format!("198.51.100.{}", 1 + number / PER_ADDRESS)).await;
+        let answer = editor.authenticate(&install.token, Some(&install.key)).await;
+        (editor, answer)
+    });
     let editors: Vec<_> = stream::iter(connecting).buffered(AT_ONCE).collect().await;
     for (_, answer) in &editors {
         assert_eq!(answer["type"], "auth:ok", "{answer}");
@@ -51,9 +73,23 @@ pub async fn sign_on(stack: &Stack, installs: &[Install]) -> Vec<(Editor, Value)
     editors
 }
 
+/// A socket from this address; one that is told to come later does.
+async fn connect(stack: &Stack, address: &str) -> Editor {
+    loop {
+        let refused = match Editor::try_for_session(stack, &[("x-forwarded-for", address)]).await {
+            Ok(editor) => return editor,
+            Err(refused) => refused,
+        };
+        let Error::Http(response) = *refused else { panic!("{refused:?}") };
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        let seconds = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+}
+
 /// They are all connected, and then their relay is killed and another one started.
 pub async fn without_a_relay(database: Database, count: usize, flags: &[&str]) -> (Split, Vec<Install>) {
-    let mut split = Split::relay(database, &[&FLAGS, flags].concat()).await;
+    let mut split = Split::relay(database, &[&FROM_ANYWHERE, flags].concat()).await;
     let installs = make(&split.stack, count).await;
     let mut editors = sign_on(&split.stack, &installs).await;
     split.kill_relay().await;

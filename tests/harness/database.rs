@@ -31,7 +31,7 @@ macro_rules! on_both {
 
 impl Database {
     /// A new one.
-    pub(crate) async fn create(self, data_dir: &Path) -> Url {
+    pub async fn create(self, data_dir: &Path) -> Url {
         match self {
             Self::Sqlite => Url::file(data_dir),
             Self::Postgres => Url(Postgres::shared().await.database().await),

@@ -53,13 +53,13 @@ impl Editor {
 
     /// Connects to authenticate or to resume.
     pub async fn for_session(stack: &Stack) -> Self {
-        Self::try_for_session(stack).await.unwrap()
+        Self::try_for_session(stack, &[]).await.unwrap()
     }
 
-    /// The same; the error is what the server answered instead of a WebSocket.
-    pub async fn try_for_session(stack: &Stack) -> Result<Self, Box<Error>> {
+    /// The same, with extra headers; the error is what the server answered instead of a WebSocket.
+    pub async fn try_for_session(stack: &Stack, headers: &[(&'static str, &str)]) -> Result<Self, Box<Error>> {
         let (addresses, secrets) = (stack.addresses(), stack.secrets().clone());
-        Self::open(addresses.public, addresses.public_url.to_string(), SESSION, &[], secrets).await
+        Self::open(addresses.public, addresses.public_url.to_string(), SESSION, headers, secrets).await
     }
 
     async fn open(

@@ -9,11 +9,14 @@
 
 mod browser;
 mod chromium;
+pub mod clerk;
 pub mod command;
 pub mod crowd;
 pub mod database;
 mod editor;
+mod front;
 mod install;
+pub mod oidc;
 mod peer;
 pub mod postgres;
 mod secrets;
@@ -24,6 +27,7 @@ mod wire;
 pub use browser::{Browser, Page, tls_client};
 pub use chromium::Chromium;
 pub use editor::{Editor, introduction};
+pub use front::{Fault, Front};
 pub use install::Install;
 pub use peer::{Authority, Caller};
 pub use secrets::Secrets;

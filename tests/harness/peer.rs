@@ -66,6 +66,19 @@ impl Authority {
         Self { issuer: Issuer::from_ca_cert_pem(&pem, key).unwrap(), pem }
     }
 
+    /// The certificate of the CA itself, in PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A certificate for a server that is none of ours, and its key, both in PEM.
+    pub fn certify_server(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// Writes a certificate with these URI names into `folder`, trusting `trusted`'s CA (its own when `None`).
     pub fn certify(&self, folder: &Path, uris: &[&str], trusted: Option<&Path>) -> Files {
         let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();

@@ -26,6 +26,12 @@ trap 'exit 1' HUP INT TERM
 printf %s "$2" > "$dir/password"
 initdb -D "$dir/data" -U vvs -A scram-sha-256 --pwfile="$dir/password" -E UTF8 --locale=C --no-sync >"$dir/log" 2>&1 ||
     { cat "$dir/log" >&2; exit 1; }
+if [ -n "$3" ]; then
+    printf %s "$3" >"$dir/server.crt"
+    (umask 077 && printf %s "$4" >"$dir/server.key")
+    printf "ssl = on\nssl_cert_file = '%s'\nssl_key_file = '%s'\n" "$dir/server.crt" "$dir/server.key" \
+        >>"$dir/data/postgresql.conf"
+fi
 echo "$dir"
 while read -r word; do
     case $word in
@@ -58,9 +64,19 @@ impl Postgres {
 
     /// A new one, running.
     pub async fn start() -> Self {
+        Self::start_with("", "").await
+    }
+
+    /// A new one that has this certificate, in PEM with its key. No `Authority` here: the unit tests of sessions include
+    /// this file alone.
+    pub async fn start_certified(certificate: &str, key: &str) -> Self {
+        Self::start_with(certificate, key).await
+    }
+
+    async fn start_with(certificate: &str, key: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut child = as_nobody_special()
-            .args(["sh", "-c", KEEPER, "keeper", &port.to_string(), PASSWORD])
+            .args(["sh", "-c", KEEPER, "keeper", &port.to_string(), PASSWORD, certificate, key])
             .env("PATH", path())
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -89,6 +105,24 @@ impl Postgres {
     /// The URL of a database.
     pub fn url(&self, name: &str) -> String {
         format!("postgres://vvs:{PASSWORD}@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// How many connections others have to a database: in clear, and over TLS.
+    pub async fn connections(&self, name: &str) -> [i64; 2] {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
+        let query =
+            "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE datname = $1 AND ssl = $2";
+        let mut counts = [0; 2];
+        for (count, is_tls) in counts.iter_mut().zip([false, true]) {
+            let counting = sqlx::query_scalar(query).bind(name).bind(is_tls);
+            *count = counting.fetch_one(&mut connection).await.unwrap();
+        }
+        counts
+    }
+
+    /// Where it listens, on this machine.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where its files and its socket are.

@@ -213,7 +213,7 @@ async fn a_hello_that_is_not_taken_leaves_a_bare_login_that_works() {
     let stack = Stack::start().await;
     let (key, other) = (DeviceKey::generate().unwrap(), DeviceKey::generate().unwrap());
     let mut editor = stack.editor().await;
-    let good = editor.proof(&key, Use::Hello, None);
+    let (good, another) = (editor.proof(&key, Use::Hello, None), editor.proof(&key, Use::Hello, None));
     let symmetric = json!({"kty": "oct", "k": "c2VjcmV0LXNlY3JldA"});
     let mut bad_key = introduction(&key, None, &good);
     bad_key["deviceKey"] = symmetric;
@@ -223,7 +223,8 @@ async fn a_hello_that_is_not_taken_leaves_a_bare_login_that_works() {
     let bent = good.replacen('.', ".A", 1);
     for (frame, code) in [
         (introduction(&key, Some("https://evil.example/"), &good), "bad_return_uri"),
-        (introduction(&key, Some("http://127.0.0.1:80/"), &good), "bad_return_uri"),
+        (introduction(&key, Some("http://127.0.0.1:80/"), &another), "bad_return_uri"),
+        (introduction(&key, None, &good), "bad_proof"),
         (bad_key, "bad_device_key"),
         (introduction(&key, None, &foreign), "bad_proof"),
         (introduction(&key, None, &for_something_else), "bad_proof"),

@@ -7,18 +7,23 @@
 
 mod bound;
 mod browser;
+mod clock;
 mod command;
 mod delivery;
 mod edge;
 mod faults;
+mod identity_standins;
 mod keyring;
+mod outage;
 mod pages;
 mod peers;
 mod polyglot;
+mod server;
 mod session;
 mod sessions;
 mod sign_in;
 mod socket;
+mod storm;
 mod structure;
 mod survive;
 mod trace;

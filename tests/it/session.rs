@@ -6,54 +6,24 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
+use vvs_auth::peer::Role;
 use vvs_client::DeviceKey;
-use vvs_mesh::launch::read_keys;
+use vvs_proto::session::GetSigningKeysRequest;
+use vvs_tests::command;
 use vvs_tests::database::Database;
 use vvs_tests::split::Split;
-use vvs_tests::stack::{PATIENCE, settings};
+use vvs_tests::stack::PATIENCE;
 use vvs_tests::{Editor, Install, Secrets, Stack, crowd, on_both};
 
 on_both!(
-    editors_with_good_tokens_come_back_without_a_call_to_sessions,
-    editors_with_tokens_that_ran_out_come_back_with_one_call_each,
     a_logout_ends_every_window_of_its_session_and_no_other,
     all_sockets_of_a_revoked_user_are_closed_at_once,
     a_relay_that_was_cut_off_during_a_revocation_catches_up,
-    a_rotated_key_signs_nobody_out,
+    a_rotation_by_command_while_editors_are_connected_signs_nobody_out,
     what_lies_in_the_database_and_in_the_logs_opens_nothing,
 );
 
 const EDITORS: usize = 100;
-
-async fn editors_with_good_tokens_come_back_without_a_call_to_sessions(database: Database) {
-    let (split, installs) = crowd::without_a_relay(database, EDITORS, &[]).await;
-    let before = crowd::calls(&split.stack);
-    let mut editors = crowd::sign_on(&split.stack, &installs).await;
-    for (editor, _) in &mut editors {
-        editor.read_on().await;
-    }
-    assert_eq!(crowd::calls(&split.stack), before);
-}
-
-async fn editors_with_tokens_that_ran_out_come_back_with_one_call_each(database: Database) {
-    // Fewer at once than sessions has connections to its database, which are slow to make without optimizations.
-    let flags = ["--sessions-token-ttl", "1s", "--relay-calls-at-once", "8"];
-    let (split, installs) = crowd::without_a_relay(database, EDITORS, &flags).await;
-    // The last was made longer ago than the time that a relay takes to start; where it was not, this waits for it.
-    let end = installs.iter().map(|install| vvs_auth::token::unverified(&install.token).unwrap().exp).max().unwrap();
-    while time::OffsetDateTime::now_utc().unix_timestamp() <= end {
-        tokio::task::yield_now().await;
-    }
-    let before = crowd::calls(&split.stack);
-    let editors = crowd::sign_on(&split.stack, &installs).await;
-    for (_, answer) in &editors {
-        assert!(answer["token"].is_string(), "{answer}");
-    }
-    let mut expected = before;
-    *expected.entry("RefreshToken".to_owned()).or_default() += EDITORS;
-    assert_eq!(crowd::calls(&split.stack), expected);
-    assert_eq!(split.database.count("SELECT count(*) FROM revocations").await, 0);
-}
 
 async fn a_logout_ends_every_window_of_its_session_and_no_other(database: Database) {
     let stack = Stack::start_on(database, &[]).await;
@@ -105,59 +75,81 @@ async fn a_relay_that_was_cut_off_during_a_revocation_catches_up(database: Datab
     assert_eq!((&answer["code"], &answer["terminal"]), (&json!("revoked"), &json!(true)), "{answer}");
 }
 
-/// Refreshes until the token is signed by another key; the socket, and the token.
-async fn until_signed_anew(stack: &Stack, install: &Install) -> Install {
-    let kid = |token: &str| jsonwebtoken::decode_header(token).unwrap().kid.unwrap();
-    let mut editor = install.sign_on(stack).await;
+fn kid(token: &str) -> String {
+    jsonwebtoken::decode_header(token).unwrap().kid.unwrap()
+}
+
+/// The ids of the keys that whoever checks tokens is given.
+async fn published(stack: &Stack) -> Vec<String> {
+    let mut sessions = stack.caller(Role::Backend).sessions(stack.addresses().sessions_rpc);
+    let answer = sessions.get_signing_keys(GetSigningKeysRequest {}).await.unwrap().into_inner();
+    let keys: Value = serde_json::from_str(&answer.jwks).unwrap();
+    keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Refreshes on this socket until the token is signed with this key, which must have been published before.
+async fn until_signed_with(key: &str, stack: &Stack, editor: &mut Editor, install: &Install) -> Install {
     let refreshing = async {
+        let mut seen = false;
         loop {
             let fresh = editor.refresh(&install.key).await;
             let token = fresh["token"].as_str().unwrap_or_else(|| panic!("{fresh}"));
-            if kid(token) != kid(&install.token) {
+            if kid(token) == key {
+                assert!(seen, "it signs before anybody can know it");
                 return Install { token: token.to_owned(), ..install.clone() };
             }
+            assert_eq!(kid(token), kid(&install.token));
+            seen |= published(stack).await.iter().any(|published| published == key);
         }
     };
     tokio::time::timeout(PATIENCE, refreshing).await.unwrap()
 }
 
-async fn a_rotated_key_signs_nobody_out(database: Database) {
+/// Does what an operator does; the id of the next key.
+async fn rotate_keys(stack: &Stack, more: &[&str]) -> String {
+    let key_file = stack.data().path().join("keys/sessions.key").display().to_string();
+    let own = ["keys", "rotate", "--sessions-key-file", &key_file];
+    let arguments = [&own[..], &["--sessions-database-url", stack.database().as_str()], more].concat();
+    let (code, out, errors) = command::run("vvs-mesh", "vvs-mesh", &arguments).await;
+    assert_eq!(code, 0, "{errors}");
+    stack.secrets().assert_absent(&(out.clone() + &errors), "what the command said");
+    out.split_once(" signs from ").unwrap_or_else(|| panic!("{out}")).0.to_owned()
+}
+
+async fn a_rotation_by_command_while_editors_are_connected_signs_nobody_out(database: Database) {
     // The relay has the keys from its start, and asks for no others while this test lasts.
-    let flags = [
-        "--sessions-key-lead",
-        "1s",
-        "--sessions-key-rotation",
-        "1h",
-        "--relay-keys-interval",
-        "1h",
-        "--relay-keys-pause",
-        "1h",
-        "--relay-proofs-per-socket",
-        "1000000",
-        "--relay-messages-per-minute",
-        "1000000",
-    ];
+    let terms = ["--sessions-key-lead", "4s", "--sessions-key-rotation", "1h"];
+    let relay = ["--relay-keys-interval", "1h", "--relay-keys-pause", "1h"];
+    let limits = ["--relay-proofs-per-socket", "1000000", "--relay-messages-per-minute", "1000000"];
+    let flags = [&terms[..], &relay, &limits].concat();
     let stack = Stack::start_on(database, &flags).await;
-    let old = Install::make(&stack, stack.addresses().sessions_rpc, "ada").await;
-    let keys = read_keys(&stack.data().path().join("keys/sessions.key")).unwrap();
-    let mut rotating = settings(stack.data().path(), &flags).sessions;
-    rotating.database_url = Some(stack.database().as_str().into());
-    vvs_sessions::rotate_keys(&rotating, &keys).await.unwrap();
-    let new = until_signed_anew(&stack, &old).await;
-    // The old key's tokens are good, and one of a key that this relay does not know is sessions' to judge.
-    old.sign_on(&stack).await;
-    let (mut editor, answer) = new.connect(&stack).await;
+    let sessions = stack.addresses().sessions_rpc;
+    let (old, other) = (Install::make(&stack, sessions, "ada").await, Install::make(&stack, sessions, "bob").await);
+    let (mut editor, mut bystander) = (old.sign_on(&stack).await, other.sign_on(&stack).await);
+
+    let next = rotate_keys(&stack, &terms).await;
+    assert_eq!(rotate_keys(&stack, &terms).await, next, "a key that waits was not left alone");
+    let new = until_signed_with(&next, &stack, &mut editor, &old).await;
+    // Who is connected has noticed nothing, and the old key's tokens are as good as they were.
+    bystander.read_on().await;
+    for install in [&old, &other] {
+        let (_, answer) = install.connect(&stack).await;
+        assert_eq!((&answer["type"], &answer["token"]), (&json!("auth:ok"), &Value::Null), "{answer}");
+    }
+    assert_eq!(bystander.refresh(&other.key).await["type"], "auth:token");
+    // One of a key that this relay does not know is sessions' to judge.
+    let (mut stale, answer) = new.connect(&stack).await;
     assert_eq!(answer["type"], "auth:ok", "{answer}");
     assert!(answer["token"].is_string(), "the relay knew the key: {answer}");
+    stale.read_on().await;
     // Without a proof nobody is asked, and nobody is signed out either.
     let mut bare = Editor::for_session(&stack).await;
     let refused = bare.authenticate(&new.token, None).await;
     assert_eq!((&refused["code"], &refused["terminal"]), (&json!("bad_token"), &json!(false)), "{refused}");
     assert!(refused["retryAfterMs"].as_u64().is_some(), "{refused}");
-    editor.read_on().await;
     let page = stack.browser().get("/.well-known/jwks.json").await;
-    let published: Value = serde_json::from_str(&page.body).unwrap();
-    assert!(published["keys"].as_array().unwrap().len() >= 2, "{published}");
+    assert!(page.body.contains(&kid(&old.token)), "{}", page.body);
+    assert_eq!(stack.database().count("SELECT count(*) FROM revocations").await, 0);
 }
 
 #[tokio::test]

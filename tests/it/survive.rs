@@ -1,5 +1,5 @@
-//! What must be survived: killed relays and sessions, databases that are away, lost replies, wrong clocks, and everything
-//! that somebody may have stolen. Each scenario runs on SQLite and on PostgreSQL.
+//! What must be survived: killed relays, lost replies, wrong clocks, and everything that somebody may have stolen. Each
+//! scenario runs on SQLite and on PostgreSQL.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -9,7 +9,6 @@ use vvs_proto::relay::{self, DeliverAuthRequest};
 use vvs_proto::session::RevokeSessionRequest;
 use vvs_runtime::rpc::reason;
 use vvs_tests::database::Database;
-use vvs_tests::postgres::Postgres;
 use vvs_tests::split::Split;
 use vvs_tests::stack::PATIENCE;
 use vvs_tests::{Browser, Editor, Install, Page, Stack, on_both};
@@ -17,8 +16,6 @@ use vvs_tests::{Browser, Editor, Install, Page, Stack, on_both};
 on_both!(
     a_relay_that_is_killed_between_approval_and_push_costs_nobody_the_login,
     a_relay_that_is_killed_between_push_and_ack_costs_nobody_the_login,
-    sessions_that_are_killed_while_editors_reconnect_sign_nobody_out,
-    a_database_that_is_away_signs_nobody_out,
     a_refresh_whose_reply_was_lost_is_made_again,
     two_windows_that_refresh_at_once_both_go_on,
     an_editor_whose_clock_is_wrong_finds_every_deadline_in_seconds,
@@ -30,16 +27,16 @@ on_both!(
 );
 
 /// An editor whose login was approved, and which waits for its code.
-struct Held {
-    editor: Editor,
-    key: DeviceKey,
-    ticket: String,
-    browser: Browser,
-    page: Page,
+pub(crate) struct Held {
+    pub(crate) editor: Editor,
+    pub(crate) key: DeviceKey,
+    pub(crate) ticket: String,
+    pub(crate) browser: Browser,
+    pub(crate) page: Page,
 }
 
 impl Held {
-    async fn new(stack: &Stack) -> Self {
+    pub(crate) async fn new(stack: &Stack) -> Self {
         let (mut editor, key) = (stack.editor().await, DeviceKey::generate().unwrap());
         let hello = editor.hello(&key, None).await;
         let ticket = hello["ticket"].as_str().unwrap().to_owned();
@@ -56,7 +53,7 @@ impl Held {
     }
 
     /// The page delivers again, as its script does, until that comes to this.
-    async fn deliver(&mut self, until: StatusCode) -> Page {
+    pub(crate) async fn deliver(&mut self, until: StatusCode) -> Page {
         let delivering = async {
             loop {
                 let page = self.browser.approve(&self.page).await;
@@ -134,96 +131,6 @@ async fn a_relay_that_is_killed_between_push_and_ack_costs_nobody_the_login(data
     assert_signed_in(&mut held, &mut editor, &success, &split).await;
     // Nor would it have been lost by one that stored its first token and never comes back for another.
     Install::of(held.key.clone(), &first).sign_on(&split.stack).await;
-}
-
-/// Shows the token on this socket until that is answered by something else than an outage.
-async fn until_answered(editor: &mut Editor, install: &Install) -> Value {
-    let asking = async {
-        loop {
-            let answer = editor.authenticate(&install.token, Some(&install.key)).await;
-            if answer["code"] != "unavailable" {
-                return answer;
-            }
-            assert_outage(&answer);
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap()
-}
-
-#[track_caller]
-fn assert_outage(answer: &Value) {
-    let (kind, code) = (&answer["type"], &answer["code"]);
-    assert_eq!((kind, code, &answer["terminal"]), (&json!("auth:failure"), &json!("unavailable"), &json!(false)));
-    assert!(answer["retryAfterMs"].as_u64().is_some(), "{answer}");
-}
-
-async fn sessions_that_are_killed_while_editors_reconnect_sign_nobody_out(database: Database) {
-    let mut split = Split::both(database, &[]).await;
-    let mut installs = Vec::new();
-    for _ in 0..5 {
-        installs.push(Install::make(&split.stack, split.sessions_rpc.address(), "ada").await);
-    }
-    split.kill_sessions().await;
-    let mut waiting = Vec::new();
-    for install in &installs {
-        // Nothing has to be asked about a good token; one that has to be asked about waits.
-        install.sign_on(&split.stack).await;
-        let (editor, answer) = install.with_bent_token().connect(&split.stack).await;
-        assert_outage(&answer);
-        waiting.push(editor);
-    }
-    split.start_sessions().await;
-    for (editor, install) in waiting.iter_mut().zip(&installs) {
-        let answer = until_answered(editor, &install.with_bent_token()).await;
-        assert_eq!(answer["type"], "auth:ok", "{answer}");
-        let fresh = Install { token: answer["token"].as_str().unwrap().to_owned(), ..install.clone() };
-        fresh.sign_on(&split.stack).await;
-    }
-    assert_eq!(split.database.count("SELECT count(*) FROM revocations").await, 0);
-}
-
-async fn a_database_that_is_away_signs_nobody_out(database: Database) {
-    // One that can be stopped without stopping everybody's.
-    let own = if database == Database::Postgres { Some(Postgres::start().await) } else { None };
-    let stack = match &own {
-        Some(cluster) => Stack::start_with(&["--sessions-database-url", &cluster.database().await]).await,
-        None => Stack::start().await,
-    };
-    let install = Install::make(&stack, stack.addresses().sessions_rpc, "ada").await;
-    let (mut editor, key) = (stack.editor().await, DeviceKey::generate().unwrap());
-    editor.hello(&key, None).await;
-    let mut browser = stack.browser();
-    let approval = browser.sign_in(&editor, "bob").await;
-
-    let lock = match &own {
-        Some(cluster) => {
-            cluster.stop();
-            None
-        }
-        None => Some(stack.lock_database().await),
-    };
-    // Each of these waits for the database for as long as anybody does.
-    install.sign_on(&stack).await;
-    let (mut waiting, answer) = install.with_bent_token().connect(&stack).await;
-    assert_outage(&answer);
-    let mut signed_in = install.sign_on(&stack).await;
-    assert_outage(&signed_in.refresh(&install.key).await);
-    assert_outage(&signed_in.log_out(Some(&install.key)).await);
-    let page = browser.approve(&approval).await;
-    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{}", page.body);
-
-    drop(lock);
-    if let Some(cluster) = &own {
-        cluster.resume().await;
-    }
-    assert_eq!(until_answered(&mut waiting, &install.with_bent_token()).await["type"], "auth:ok");
-    assert_eq!(signed_in.refresh(&install.key).await["type"], "auth:token");
-    let mut held = Held { editor, key, ticket: String::new(), browser, page: approval };
-    let page = held.deliver(StatusCode::OK).await;
-    assert_eq!(held.editor.next().await["type"], "auth:pending");
-    let success = held.editor.complete(&page.code().unwrap(), "typed").await;
-    held.editor.ack(&success).await;
-    assert_eq!(stack.database().count("SELECT count(*) FROM revocations").await, 0);
 }
 
 async fn a_refresh_whose_reply_was_lost_is_made_again(database: Database) {

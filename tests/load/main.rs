@@ -29,7 +29,8 @@ enum Command {
     /// Editors that all come back after their relay was killed, and that are all signed out
     ///
     /// Counts the calls to sessions, with tokens that are good and with tokens that have run out, and measures the time
-    /// from the revocation to the closed socket. Everything is on SQLite, through the gateway.
+    /// from the revocation to the closed socket. On SQLite and on PostgreSQL, through the gateway, with all limits as they
+    /// are when nobody sets them.
     Storm(storm::Options),
     /// The relay that is measured; started by the other commands
     #[command(hide = true)]

@@ -18,13 +18,19 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     let mut out = std::io::stdout();
-    let lived = come_back(options, &[], false).await?;
-    writeln!(out, "{} editors with good tokens came back, with {} calls to sessions", options.editors, lived.calls)?;
-    writeln!(out, "revoked at once: median {:?}, p99 {:?} until the socket is closed", lived.median, lived.p99)?;
-    let renewed = come_back(options, &["--sessions-token-ttl", "1s"], true).await?;
-    writeln!(out, "{} editors with tokens that ran out came back, with {} calls", options.editors, renewed.calls)?;
-    if lived.calls != 0 || renewed.calls != options.editors {
-        return Err("that is not 0 and one each".into());
+    for database in [Database::Sqlite, Database::Postgres] {
+        let lived = come_back(database, options, &[], false).await?;
+        writeln!(out, "{database:?}: {} editors with good tokens came back, calls: {}", options.editors, lived.calls)?;
+        writeln!(out, "revoked at once: median {:?}, p99 {:?} until the socket is closed", lived.median, lived.p99)?;
+        let renewed = come_back(database, options, &["--sessions-token-ttl", "1s"], true).await?;
+        writeln!(
+            out,
+            "{database:?}: {} with tokens that ran out came back, calls: {}",
+            options.editors, renewed.calls
+        )?;
+        if lived.calls != 0 || renewed.calls != options.editors {
+            return Err("that is not 0 and one each".into());
+        }
     }
     Ok(())
 }
@@ -36,8 +42,16 @@ struct Lived {
 }
 
 /// Through a relay that is killed, and to the end of all sessions.
-async fn come_back(options: &Options, flags: &[&str], is_refreshed: bool) -> Result<Lived, Failure> {
-    let (split, installs) = crowd::without_a_relay(Database::Sqlite, options.editors, flags).await;
+async fn come_back(
+    database: Database,
+    options: &Options,
+    flags: &[&str],
+    is_refreshed: bool,
+) -> Result<Lived, Failure> {
+    let (split, installs) = crowd::without_a_relay(database, options.editors, flags).await;
+    if is_refreshed {
+        crowd::until_expired(&installs).await;
+    }
     let before = crowd::calls(&split.stack).values().sum::<usize>();
     let mut editors = crowd::sign_on(&split.stack, &installs).await;
     if editors.iter().any(|(_, answer)| answer["token"].is_string() != is_refreshed) {

@@ -6,12 +6,13 @@ mod hold;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rustls::ClientConfig;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use vvs_proto::frame::{EditorFrame, FailureCode};
 
 use self::answer::{Answer, Cut, SignedOn, connected, listen, sign_on};
@@ -24,6 +25,9 @@ use crate::line::{Dial, Line, PATIENCE, Purpose};
 use crate::profile::{Profile, blocking};
 use crate::server::Server;
 use crate::tls;
+
+/// For how long a server that cannot answer now is asked again: less than it lets a socket be that is not signed on.
+const ASKED_FOR: Duration = Duration::from_secs(8);
 
 /// What happens to a connection that is held; `Serialize` makes the lines of `vvs connect --json`. All texts are safe to
 /// print.
@@ -99,7 +103,7 @@ pub async fn connect(
     Hold { profile, server: &door.server, line: &mut line, show }.until(stop).await
 }
 
-/// Asks the server about the stored credential, once.
+/// Asks the server about the stored credential.
 pub async fn status(profile: &Profile, ca_file: Option<PathBuf>) -> Result<Status, Error> {
     let Some(door) = Door::of(profile, ca_file).await? else { return Ok(Status::NotSignedIn) };
     let dial = |purpose| door.knock(purpose);
@@ -146,12 +150,23 @@ async fn forget(profile: &Profile, session_id: &str) -> Result<(), Error> {
     blocking(move || profile.forget(&session_id)).await
 }
 
-async fn first_sign_on<S>(line: &mut Line<'_, S>, server: &Server, credential: Credential) -> Result<SignedOn, Cut>
+/// Signs on for somebody who waits at a prompt. A server that cannot say now is asked again when it says, until `due`.
+async fn first_sign_on<S>(
+    line: &mut Line<'_, S>,
+    server: &Server,
+    credential: &Credential,
+    due: Instant,
+) -> Result<SignedOn, Cut>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     connected(line, server).await?;
-    sign_on(line, server, credential).await
+    loop {
+        match sign_on(line, server, credential.clone()).await {
+            Err(Cut::Refused { retry_after: Some(pause), .. }) if Instant::now() + pause < due => sleep(pause).await,
+            done => return done,
+        }
+    }
 }
 
 async fn ask<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -162,7 +177,7 @@ async fn ask<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) -> Result<Status, Error> {
     let session_id = credential.session_id.clone();
     let mut line = Line::new(server, dial, Purpose::Session);
-    let answer = first_sign_on(&mut line, server, credential).await;
+    let answer = first_sign_on(&mut line, server, &credential, Instant::now() + ASKED_FOR).await;
     line.close().await;
     match answer {
         Ok(signed_on) => {
@@ -209,15 +224,29 @@ where
         Cut::Refused { message, .. } => Err(message),
         Cut::Lost(error, _) => Err(error.to_string()),
     };
-    if let Err(cut) = first_sign_on(line, server, credential.clone()).await {
+    let due = Instant::now() + ASKED_FOR;
+    if let Err(cut) = first_sign_on(line, server, credential, due).await {
         return outcome(cut);
     }
+    loop {
+        match sign_off(line, server, credential).await {
+            Err(Cut::Refused { retry_after: Some(pause), .. }) if Instant::now() + pause < due => sleep(pause).await,
+            done => return done.or_else(outcome),
+        }
+    }
+}
+
+/// Ends the session on a line that is signed on.
+async fn sign_off<S>(line: &mut Line<'_, S>, server: &Server, credential: &Credential) -> Result<(), Cut>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let proof = credential.device_key.proof(Use::Logout, &server.to_string(), line.nonce(), None);
     line.send(&EditorFrame::SessionLogout { proof: Some(proof) }).await;
     loop {
         match listen(line, server).await {
             Answer::Ended => return Ok(()),
-            Answer::Cut(cut) => return outcome(cut),
+            Answer::Cut(cut) => return Err(cut),
             Answer::Connected | Answer::SignedOn { .. } | Answer::Fresh(_) | Answer::Expiring(_) | Answer::Other => {}
         }
     }

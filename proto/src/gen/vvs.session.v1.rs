@@ -155,6 +155,10 @@ pub struct RefreshTokenRequest {
     /// The address that the editor asks from.
     #[prost(string, tag = "5")]
     pub address: ::prost::alloc::string::String,
+    /// The `kid` of the token that this socket was authorized with; empty when `token` says it. A database that never had
+    /// this key does not know either whether the session is over, and says UNAVAILABLE.
+    #[prost(string, tag = "6")]
+    pub key_id: ::prost::alloc::string::String,
 }
 /// A fresh token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -194,7 +198,7 @@ pub struct ListSessionsRequest {
 /// The user's live sessions.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListSessionsResponse {
-    /// The most recently used first.
+    /// The most recently used first, the pending ones last.
     #[prost(message, repeated, tag = "1")]
     pub sessions: ::prost::alloc::vec::Vec<Session>,
 }
@@ -220,6 +224,10 @@ pub struct RevokeSessionRequest {
     /// The address of whoever asks for it; for the audit log.
     #[prost(string, tag = "6")]
     pub address: ::prost::alloc::string::String,
+    /// Ends it only while it is pending; an active one is left as it is, and the call succeeds. For a relay whose login was
+    /// burned, cancelled or refused, or has expired.
+    #[prost(bool, tag = "7")]
+    pub only_pending: bool,
 }
 /// The session is over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -227,7 +235,7 @@ pub struct RevokeSessionResponse {}
 /// Names the user to sign out everywhere.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeUserSessionsRequest {
-    /// Our id of the user.
+    /// Our id of the user; empty with `identity`.
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
     /// Why, in one word: what the editors hear as `reason`.
@@ -236,11 +244,16 @@ pub struct RevokeUserSessionsRequest {
     /// The address of whoever asks for it; for the audit log.
     #[prost(string, tag = "3")]
     pub address: ::prost::alloc::string::String,
+    /// The user by provider and subject, for a caller that does not know our id. With `provider_session`, only what was
+    /// approved with that one; then `subject` may be empty. The rest of it is not read. One that never signed in an editor
+    /// has no sessions.
+    #[prost(message, optional, tag = "4")]
+    pub identity: ::core::option::Option<Identity>,
 }
-/// All of the user's sessions are over.
+/// All of these sessions are over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeUserSessionsResponse {
-    /// How many were live until now.
+    /// With how many of them an editor was signed in until now.
     #[prost(uint32, tag = "1")]
     pub revoked: u32,
 }
@@ -293,6 +306,23 @@ pub mod watch_revocations_response {
         #[prost(message, tag = "4")]
         PendingSince(::prost_types::Timestamp),
     }
+}
+/// Whom to hand out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakeStaleUsersRequest {
+    /// The identity provider.
+    #[prost(string, tag = "1")]
+    pub provider: ::prost::alloc::string::String,
+    /// How many at most: 1 to 100.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+/// Users to ask the provider about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakeStaleUsersResponse {
+    /// The provider's own ids of them.
+    #[prost(string, repeated, tag = "1")]
+    pub subjects: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One event for the audit log. Members that are not known stay empty.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -508,6 +538,9 @@ pub mod sessions_client {
             self.inner.unary(req, path, codec).await
         }
         /// RefreshToken gives an editor that proves its device key a fresh token, and activates a pending session.
+        ///
+        /// UNAVAILABLE with reason KEY_UNKNOWN is said of an unknown session whose token was not signed here: only another
+        /// database knows whether it is over.
         pub async fn refresh_token(
             &mut self,
             request: impl tonic::IntoRequest<super::RefreshTokenRequest>,
@@ -557,7 +590,8 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("vvs.session.v1.Sessions", "GetSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// ListSessions returns the live sessions of one user, the most recently used first.
+        /// ListSessions returns the live sessions of one user: the most recently used first, and behind all of them those that
+        /// still wait for their editor.
         pub async fn list_sessions(
             &mut self,
             request: impl tonic::IntoRequest<super::ListSessionsRequest>,
@@ -584,8 +618,7 @@ pub mod sessions_client {
         }
         /// RevokeSession ends one session for good. Idempotent.
         ///
-        /// A relay must show the editor's own logout proof, but for a session that is still pending (its login was burned,
-        /// cancelled, refused or has expired) and for one without a device key.
+        /// A relay must show the editor's own logout proof, but with `only_pending`, and for a session without a device key.
         pub async fn revoke_session(
             &mut self,
             request: impl tonic::IntoRequest<super::RevokeSessionRequest>,
@@ -610,7 +643,8 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("vvs.session.v1.Sessions", "RevokeSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// RevokeUserSessions ends all sessions of one user for good. Idempotent.
+        /// RevokeUserSessions ends all sessions of one user for good, pending ones too; or those that were approved with one
+        /// session at the identity provider. Idempotent.
         pub async fn revoke_user_sessions(
             &mut self,
             request: impl tonic::IntoRequest<super::RevokeUserSessionsRequest>,
@@ -665,6 +699,32 @@ pub mod sessions_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("vvs.session.v1.Sessions", "WatchRevocations"));
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// TakeStaleUsers hands out users of one provider who use an editor and whom nobody has asked the provider about for a
+        /// day, so that the caller does. One that is handed out is not handed out again for a day.
+        pub async fn take_stale_users(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TakeStaleUsersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TakeStaleUsersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vvs.session.v1.Sessions/TakeStaleUsers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "TakeStaleUsers"));
+            self.inner.unary(req, path, codec).await
         }
         /// RecordAudit writes down what happened outside this role, where it is found beside all that happened in it.
         pub async fn record_audit(
@@ -751,6 +811,9 @@ pub mod sessions_server {
             tonic::Status,
         >;
         /// RefreshToken gives an editor that proves its device key a fresh token, and activates a pending session.
+        ///
+        /// UNAVAILABLE with reason KEY_UNKNOWN is said of an unknown session whose token was not signed here: only another
+        /// database knows whether it is over.
         async fn refresh_token(
             &self,
             request: tonic::Request<super::RefreshTokenRequest>,
@@ -766,7 +829,8 @@ pub mod sessions_server {
             tonic::Response<super::GetSessionResponse>,
             tonic::Status,
         >;
-        /// ListSessions returns the live sessions of one user, the most recently used first.
+        /// ListSessions returns the live sessions of one user: the most recently used first, and behind all of them those that
+        /// still wait for their editor.
         async fn list_sessions(
             &self,
             request: tonic::Request<super::ListSessionsRequest>,
@@ -776,8 +840,7 @@ pub mod sessions_server {
         >;
         /// RevokeSession ends one session for good. Idempotent.
         ///
-        /// A relay must show the editor's own logout proof, but for a session that is still pending (its login was burned,
-        /// cancelled, refused or has expired) and for one without a device key.
+        /// A relay must show the editor's own logout proof, but with `only_pending`, and for a session without a device key.
         async fn revoke_session(
             &self,
             request: tonic::Request<super::RevokeSessionRequest>,
@@ -785,7 +848,8 @@ pub mod sessions_server {
             tonic::Response<super::RevokeSessionResponse>,
             tonic::Status,
         >;
-        /// RevokeUserSessions ends all sessions of one user for good. Idempotent.
+        /// RevokeUserSessions ends all sessions of one user for good, pending ones too; or those that were approved with one
+        /// session at the identity provider. Idempotent.
         async fn revoke_user_sessions(
             &self,
             request: tonic::Request<super::RevokeUserSessionsRequest>,
@@ -812,6 +876,15 @@ pub mod sessions_server {
             request: tonic::Request<super::WatchRevocationsRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::WatchRevocationsStream>,
+            tonic::Status,
+        >;
+        /// TakeStaleUsers hands out users of one provider who use an editor and whom nobody has asked the provider about for a
+        /// day, so that the caller does. One that is handed out is not handed out again for a day.
+        async fn take_stale_users(
+            &self,
+            request: tonic::Request<super::TakeStaleUsersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TakeStaleUsersResponse>,
             tonic::Status,
         >;
         /// RecordAudit writes down what happened outside this role, where it is found beside all that happened in it.
@@ -1266,6 +1339,51 @@ pub mod sessions_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vvs.session.v1.Sessions/TakeStaleUsers" => {
+                    #[allow(non_camel_case_types)]
+                    struct TakeStaleUsersSvc<T: Sessions>(pub Arc<T>);
+                    impl<
+                        T: Sessions,
+                    > tonic::server::UnaryService<super::TakeStaleUsersRequest>
+                    for TakeStaleUsersSvc<T> {
+                        type Response = super::TakeStaleUsersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TakeStaleUsersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sessions>::take_stale_users(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TakeStaleUsersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

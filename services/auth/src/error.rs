@@ -37,6 +37,12 @@ pub enum Error {
     /// A proof of possession that does not hold; says which check failed.
     #[error("the proof of possession does not hold: {0}")]
     Proof(&'static str),
+    /// Not a set of public keys.
+    #[error("this is not a JWK set: an object whose member keys is a list")]
+    KeySet,
+    /// Not a key to verify with.
+    #[error("this is not one public RSA key of 2048 to 8192 bits in PEM, -----BEGIN PUBLIC KEY-----")]
+    PublicKey,
     /// The cryptographic library refused a key or an operation.
     #[error("the cryptographic library refused: {0}")]
     Crypto(&'static str),

@@ -19,6 +19,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/vvs.session.v1.Sessions/RevokeSession", &[Role::Web, Role::Relay]),
     ("/vvs.session.v1.Sessions/RevokeUserSessions", &[Role::Web]),
     ("/vvs.session.v1.Sessions/WatchRevocations", &[Role::Relay, Role::Backend]),
+    ("/vvs.session.v1.Sessions/TakeStaleUsers", &[Role::Web]),
     ("/vvs.session.v1.Sessions/RecordAudit", &[Role::Web, Role::Relay]),
     ("/vvs.session.v1.Sessions/GetSigningKeys", &[Role::Web, Role::Relay, Role::Backend]),
     ("/grpc.health.v1.Health/Check", ANYONE),

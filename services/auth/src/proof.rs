@@ -108,7 +108,7 @@ fn hash(token: &str) -> String {
 }
 
 impl DeviceKey {
-    fn decoding(&self) -> Result<DecodingKey, Error> {
+    pub(crate) fn decoding(&self) -> Result<DecodingKey, Error> {
         let (x, y) = self.coordinates();
         DecodingKey::from_ec_components(x, y).map_err(|_cause| Error::Proof("jwk"))
     }

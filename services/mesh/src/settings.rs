@@ -258,7 +258,7 @@ impl Choices for vvs_web::Settings {
     fn check(&self, problems: &mut Problems, public_url: Option<&Origin>) {
         let what = "where web listens for the gateway, as ADDRESS:PORT";
         problems.missing(self.http_addr.as_ref(), "VVS_WEB_HTTP_ADDR", "--web-http-addr", what);
-        let what = "who signs people in; `dev` on loopback";
+        let what = "who signs people in: `clerk`, `oidc`, or `dev` on loopback";
         problems.missing(self.identity.as_ref(), "VVS_WEB_IDENTITY", "--web-identity", what);
         let what = "the key that seals cookies: base64 of 32 random bytes in a file";
         problems.missing(self.key_file.as_ref(), "VVS_WEB_KEY_FILE", "--web-key-file", what);
@@ -335,11 +335,12 @@ fn check_public_port(gateway: &vvs_gateway::Settings, problems: &mut Problems) {
     }
 }
 
-/// The development provider signs anybody in as anybody.
+/// What a provider needs is its own to say. The development provider signs anybody in as anybody.
 fn check_identity(web: &vvs_web::Settings, problems: &mut Problems, public_url: Option<&Origin>) {
     if web.identity == Some(vvs_web::IdentityKind::Dev) && public_url.is_some_and(|url| !url.is_loopback()) {
         problems.say("VVS_WEB_IDENTITY (--web-identity) is dev: it runs only while the public URL is on loopback");
     }
+    web.problems().into_iter().for_each(|problem| problems.say(problem));
 }
 
 impl<R: Args + Choices> Single<R> {

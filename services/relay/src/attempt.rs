@@ -24,6 +24,7 @@ use crate::Shared;
 use crate::backplane::{Answer, Envelope, Handover, Mailbox, Registration, Request, View};
 use crate::hello::Hello;
 use crate::id::ConnectionId;
+use crate::limit::LoginPlace;
 use crate::login::{Action, Event, Grant, Login, Phase, State};
 use crate::refusal::Refusal;
 use crate::ticket::Ticket;
@@ -81,6 +82,8 @@ pub(crate) struct Attempt {
     is_shown: bool,
     login: Login,
     listening: Option<(Registration, Mailbox)>,
+    /// Held while the login is unfinished, whether its socket is there or not.
+    login_place: Option<LoginPlace>,
     waiting: Vec<Waiter>,
     expiry: Instant,
     activation: Option<Activation>,
@@ -98,11 +101,11 @@ impl fmt::Debug for Attempt {
 
 impl Attempt {
     /// Starts a login and makes it known to the backplane.
-    pub(crate) fn open(facts: Facts, shared: Arc<Shared>) -> Box<Self> {
+    pub(crate) fn open(facts: Facts, login_place: LoginPlace, shared: Arc<Shared>) -> Box<Self> {
         count(&shared.metrics.logins, "state", Phase::Waiting.as_str());
         let expiry = Instant::now() + facts.ttl;
         let listening = shared.backplane.register(facts.id);
-        Self::hold(facts, Login::new(Binding::Confirm), expiry, listening, shared)
+        Self::hold(facts, Login::new(Binding::Confirm), expiry, listening, Some(login_place), shared)
     }
 
     fn hold(
@@ -110,11 +113,13 @@ impl Attempt {
         login: Login,
         expiry: Instant,
         listening: (Registration, Mailbox),
+        login_place: Option<LoginPlace>,
         shared: Arc<Shared>,
     ) -> Box<Self> {
         // On the heap: it moves from task to task, and each would have room for it.
         Box::new(Self {
             listening: Some(listening),
+            login_place,
             expiry,
             facts,
             hello: None,
@@ -131,20 +136,33 @@ impl Attempt {
 
     /// Takes up a login where its editor left it. Its last holder has let go of it, or is gone and with it the grant: then
     /// web delivers again.
-    pub(crate) fn resume(ticket: Ticket, handover: Option<Handover>, shared: Arc<Shared>) -> Option<Box<Self>> {
-        let facts = ticket.facts()?;
-        let left = (facts.created_at + facts.ttl - OffsetDateTime::now_utc()).try_into().ok()?;
-        let (generation, state, listening) = match handover {
-            Some(Handover { generation, state, listening }) => (generation, state, listening),
-            None => (0, State::Waiting, shared.backplane.register(facts.id)),
+    pub(crate) fn resume(
+        ticket: Ticket,
+        handover: Option<Handover>,
+        shared: Arc<Shared>,
+    ) -> Result<Box<Self>, AuthErrorCode> {
+        let facts = ticket.facts().ok_or(AuthErrorCode::BadTicket)?;
+        let left = facts.created_at + facts.ttl - OffsetDateTime::now_utc();
+        let left: Duration = left.try_into().map_err(|_past| AuthErrorCode::LoginOver)?;
+        let Handover { generation, state, listening, login_place } = match handover {
+            Some(handover) => handover,
+            None => Handover {
+                generation: 0,
+                state: State::Waiting,
+                login_place: Some(shared.limits.login(facts.client_address).map_err(|full| {
+                    count(&shared.metrics.handshakes_refused, "reason", full.reason);
+                    AuthErrorCode::NotReady
+                })?),
+                listening: shared.backplane.register(facts.id),
+            },
         };
         let login = Login::resumed(ticket.binding, state);
-        let mut attempt = Self::hold(facts, login, Instant::now() + left, listening, shared);
+        let mut attempt = Self::hold(facts, login, Instant::now() + left, listening, login_place, shared);
         attempt.generation = generation.max(ticket.generation) + 1;
         attempt.hello = Some(Box::new(ticket.hello));
         // Whoever knows of the login may have shown it to a person.
         attempt.is_shown = true;
-        Some(attempt)
+        Ok(attempt)
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -158,6 +176,11 @@ impl Attempt {
     /// Whether nobody has said anything about it yet.
     pub(crate) fn is_untouched(&self) -> bool {
         *self.state() == State::Waiting && !self.is_shown && self.hello.is_none()
+    }
+
+    /// Whether it is over and nobody can be waiting to hear that: it was never asked for.
+    pub(crate) fn is_over_unseen(&self) -> bool {
+        !self.is_shown && !self.state().is_unfinished()
     }
 
     /// What is due to an editor that has taken up its login again.
@@ -265,6 +288,9 @@ impl Attempt {
         let before = self.login.phase();
         let mut actions = self.login.on(event);
         let phase = self.login.phase();
+        if !self.state().is_unfinished() {
+            self.login_place = None;
+        }
         if phase != before {
             count(&self.shared.metrics.logins, "state", phase.as_str());
             tracing::info!(connection_id = %self.facts.id, state = phase.as_str(), "login");
@@ -325,9 +351,9 @@ impl Attempt {
             return Vec::new();
         }
         let Some(listening) = self.listening.take() else { return Vec::new() };
-        let handover = Handover { generation: self.generation, state: self.state().clone(), listening };
-        if let Err(Ok(handover)) = reply.send(Ok(handover)) {
-            self.listening = Some(handover.listening);
+        let (generation, state, login_place) = (self.generation, self.state().clone(), self.login_place.take());
+        if let Err(Ok(handover)) = reply.send(Ok(Handover { generation, state, listening, login_place })) {
+            (self.listening, self.login_place) = (Some(handover.listening), handover.login_place);
             return Vec::new();
         }
         self.leave()

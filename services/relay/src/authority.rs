@@ -95,6 +95,8 @@ pub(crate) struct Refresh {
     pub(crate) nonce: String,
     /// What was shown with a proof for `authenticate`.
     pub(crate) token: Option<Secret>,
+    /// The `kid` of the token that authorized the socket, when none is shown.
+    pub(crate) key_id: String,
     pub(crate) address: IpAddr,
 }
 

@@ -14,6 +14,7 @@ use vvs_runtime::trace::Place;
 
 use crate::hello::Hello;
 use crate::id::{ConnectionId, RequestId};
+use crate::limit::LoginPlace;
 use crate::login::{Grant, Phase, State};
 use crate::refusal::Refusal;
 
@@ -61,6 +62,8 @@ pub(crate) struct Handover {
     /// Its place on the backplane with all that waits there, so that nothing is lost between the two, and so that tries
     /// for a code are never forgotten because two sockets resume at once.
     pub(crate) listening: (Registration, Mailbox),
+    /// Its place among the logins of its address.
+    pub(crate) login_place: Option<LoginPlace>,
 }
 
 /// What comes in for a login's task.

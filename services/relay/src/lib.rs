@@ -10,6 +10,7 @@ use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::get;
 use futures_util::future;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio_util::sync::CancellationToken;
@@ -76,6 +77,7 @@ pub enum Error {
 struct Metrics {
     connections: Gauge,
     logins: Counters,
+    logins_given_up: Counter,
     closes: Counters,
     handshakes_refused: Counters,
     deliveries: Counters,
@@ -87,6 +89,7 @@ impl Metrics {
         let metrics = Self {
             connections: Gauge::default(),
             logins: Counters::default(),
+            logins_given_up: Counter::default(),
             closes: Counters::default(),
             handshakes_refused: registry.handshakes_refused.clone(),
             deliveries: Counters::default(),
@@ -94,6 +97,8 @@ impl Metrics {
         };
         registry.register("vvs_connections", "WebSockets held now", metrics.connections.clone());
         registry.register("vvs_logins", "Logins that came to a state", metrics.logins.clone());
+        let given_up = metrics.logins_given_up.clone();
+        registry.register("vvs_logins_given_up", "Logins forgotten because too many had lost their socket", given_up);
         registry.register("vvs_closes", "WebSockets closed, by code", metrics.closes.clone());
         registry.register("vvs_deliveries", "DeliverAuth calls, by status code", metrics.deliveries.clone());
         let seconds = metrics.delivery_seconds.clone();
@@ -178,7 +183,7 @@ pub async fn serve(
     let tidy = async {
         loop {
             tokio::time::sleep(Duration::from_mins(1)).await;
-            shared.limits.forget_quiet();
+            shared.limits.forget_quiet(tokio::time::Instant::now());
         }
     };
     process.stop.run_until_cancelled(future::join(ready, tidy)).await;

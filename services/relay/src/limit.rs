@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use vvs_runtime::forwarded::subscriber;
 
 /// Why a handshake is refused, and when to come back.
@@ -24,15 +23,21 @@ pub(crate) struct Full {
 /// Who holds how much.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    handshakes: DefaultKeyedRateLimiter<IpAddr>,
+    handshakes: Arc<Handshakes>,
     logins_per_address: usize,
     logins: Arc<Mutex<HashMap<IpAddr, usize>>>,
     connections: Arc<Semaphore>,
+    /// As many as connections.
+    detached: Arc<Semaphore>,
 }
 
 /// A place among all connections of the process.
 #[derive(Debug)]
 pub(crate) struct ConnectionPlace(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// A place among all logins of the process whose socket is gone.
+#[derive(Debug)]
+pub(crate) struct DetachedPlace(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// A place among the unfinished logins of one address.
 #[derive(Debug)]
@@ -53,6 +58,74 @@ impl Drop for LoginPlace {
     }
 }
 
+/// The handshake of a socket that is not signed in.
+#[derive(Debug)]
+pub(crate) struct HandshakePlace {
+    address: IpAddr,
+    handshakes: Arc<Handshakes>,
+}
+
+impl HandshakePlace {
+    /// The socket is signed in: its handshake counts for nothing.
+    pub(crate) fn give_back(self) {
+        if let Some(spent) = self.handshakes.spent().get_mut(&self.address) {
+            spent.until = spent.until.checked_sub(self.handshakes.each).unwrap_or(spent.until);
+        }
+    }
+}
+
+impl Drop for HandshakePlace {
+    fn drop(&mut self) {
+        if let Some(spent) = self.handshakes.spent().get_mut(&self.address) {
+            spent.open -= 1;
+        }
+    }
+}
+
+/// A bucket of handshakes for each address, counted as the time in which they are regained.
+#[derive(Debug)]
+struct Handshakes {
+    /// In which one is regained.
+    each: Duration,
+    /// In which all are.
+    all: Duration,
+    /// Addresses that are remembered.
+    addresses: usize,
+    spent: Mutex<HashMap<IpAddr, Spent>>,
+}
+
+/// What one address has taken out of its bucket.
+#[derive(Debug)]
+struct Spent {
+    /// When all will have been regained.
+    until: Instant,
+    /// Sockets that are not signed in. What they have taken is not regained while they are open, or an address could heap
+    /// them up.
+    open: u32,
+}
+
+impl Handshakes {
+    fn spent(&self) -> MutexGuard<'_, HashMap<IpAddr, Spent>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one, or says how long it is until there is one.
+    fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        let mut spent = self.spent();
+        if spent.len() >= self.addresses && !spent.contains_key(&address) {
+            // Whoever has so many addresses is not kept by what one of them may.
+            spent.retain(|_, spent| spent.open > 0);
+        }
+        let spent = spent.entry(address).or_insert(Spent { until: now, open: 0 });
+        let owed = spent.until.saturating_duration_since(now).max(self.each * spent.open) + self.each;
+        if let Some(wait) = owed.checked_sub(self.all).filter(|wait| !wait.is_zero()) {
+            return Err(wait);
+        }
+        *spent = Spent { until: now + owed, open: spent.open + 1 };
+        Ok(())
+    }
+}
+
 impl Limits {
     pub(crate) fn new(
         per_minute: NonZeroU32,
@@ -60,93 +133,152 @@ impl Limits {
         logins_per_address: usize,
         connections: usize,
     ) -> Self {
+        let each = Duration::from_mins(1) / per_minute.get();
+        let places = || Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
         Self {
-            handshakes: RateLimiter::keyed(Quota::per_minute(per_minute).allow_burst(burst)),
+            handshakes: Arc::new(Handshakes {
+                each,
+                all: each * burst.get(),
+                // Those with an open socket, and as many others.
+                addresses: connections.saturating_mul(2),
+                spent: Mutex::default(),
+            }),
             logins_per_address,
             logins: Arc::default(),
-            connections: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            connections: places(),
+            detached: places(),
         }
     }
 
-    /// Takes a place for one more socket with an unfinished login from this address.
-    pub(crate) fn admit(&self, address: IpAddr) -> Result<(ConnectionPlace, LoginPlace), Full> {
+    /// Takes a handshake from this address, for a socket that is not signed in.
+    pub(crate) fn handshake(&self, address: IpAddr, now: Instant) -> Result<HandshakePlace, Full> {
         let address = subscriber(address);
-        self.handshakes.check_key(&address).map_err(|until| Full {
-            reason: "handshake_rate",
-            own_doing: true,
-            retry_after: until.wait_time_from(DefaultClock::default().now()),
-        })?;
-        let connection = self.connections.clone().try_acquire_owned().map_err(|_cause| Full {
-            reason: "connections",
-            own_doing: false,
-            retry_after: Duration::from_secs(10),
-        })?;
+        let full = |retry_after| Full { reason: "handshake_rate", own_doing: true, retry_after };
+        self.handshakes.take(address, now).map_err(full)?;
+        Ok(HandshakePlace { address, handshakes: self.handshakes.clone() })
+    }
+
+    /// Takes a place for one more socket.
+    pub(crate) fn connection(&self) -> Result<ConnectionPlace, Full> {
+        let place = self.connections.clone().try_acquire_owned();
+        let retry_after = Duration::from_secs(10);
+        place.map(ConnectionPlace).map_err(|_cause| Full { reason: "connections", own_doing: false, retry_after })
+    }
+
+    /// Takes a place for one more unfinished login of this address.
+    pub(crate) fn login(&self, address: IpAddr) -> Result<LoginPlace, Full> {
+        let address = subscriber(address);
         let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = logins.entry(address).or_default();
-        if *held >= self.logins_per_address {
+        let held = logins.get(&address).copied().unwrap_or_default();
+        if held >= self.logins_per_address {
             return Err(Full { reason: "logins_per_address", own_doing: true, retry_after: Duration::from_secs(30) });
         }
-        *held += 1;
-        Ok((ConnectionPlace(connection), LoginPlace { address, logins: self.logins.clone() }))
+        logins.insert(address, held + 1);
+        Ok(LoginPlace { address, logins: self.logins.clone() })
+    }
+
+    /// Takes a place for one more login whose socket is gone.
+    pub(crate) fn detached(&self) -> Option<DetachedPlace> {
+        self.detached.clone().try_acquire_owned().ok().map(DetachedPlace)
     }
 
     /// Forgets addresses that have been quiet; call now and then.
-    pub(crate) fn forget_quiet(&self) {
-        self.handshakes.retain_recent();
-        self.handshakes.shrink_to_fit();
+    pub(crate) fn forget_quiet(&self, now: Instant) {
+        let mut spent = self.handshakes.spent();
+        spent.retain(|_, spent| spent.open > 0 || spent.until > now);
+        spent.shrink_to_fit();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const ADA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const BOB: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const ADA: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const BOB: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+    const SECOND: Duration = Duration::from_secs(1);
 
+    /// One handshake is regained each second.
     fn limits(burst: u32, per_address: usize, connections: usize) -> Limits {
-        Limits::new(NonZeroU32::MIN, NonZeroU32::new(burst).unwrap(), per_address, connections)
+        Limits::new(NonZeroU32::new(60).unwrap(), NonZeroU32::new(burst).unwrap(), per_address, connections)
     }
 
     #[test]
-    fn a_hoarder_gets_his_share_and_keeps_nobody_out() {
+    fn a_hoarder_gets_his_share_of_logins_and_keeps_nobody_out() {
         let limits = limits(100, 2, 10);
-        let held = [limits.admit(ADA).unwrap(), limits.admit(ADA).unwrap()];
-        let full = limits.admit(ADA).unwrap_err();
+        let held = [limits.login(ADA).unwrap(), limits.login(ADA).unwrap()];
+        let full = limits.login(ADA).unwrap_err();
         assert_eq!((full.reason, full.own_doing), ("logins_per_address", true));
-        limits.admit(BOB).unwrap();
+        let _bobs = limits.login(BOB).unwrap();
         drop(held);
-        limits.admit(ADA).unwrap();
+        limits.login(ADA).unwrap();
     }
 
     #[test]
-    fn a_finished_login_gives_its_place_back_while_its_socket_lives() {
-        let limits = limits(100, 1, 10);
-        let (_connection, login) = limits.admit(ADA).unwrap();
-        drop(login);
-        limits.admit(ADA).unwrap();
-    }
-
-    #[test]
-    fn a_flood_of_handshakes_is_told_when_to_come_back() {
-        let limits = limits(3, 100, 100);
+    fn a_flood_that_does_not_authenticate_is_told_when_to_come_back() {
+        let (limits, now) = (limits(3, 100, 100), Instant::now());
         for _ in 0..3 {
-            limits.admit(ADA).unwrap();
+            limits.handshake(ADA, now).unwrap();
         }
-        let full = limits.admit(ADA).unwrap_err();
-        assert_eq!((full.reason, full.own_doing), ("handshake_rate", true));
-        assert!(full.retry_after > Duration::ZERO);
-        limits.admit(BOB).unwrap();
+        let full = limits.handshake(ADA, now).unwrap_err();
+        assert_eq!((full.reason, full.own_doing, full.retry_after), ("handshake_rate", true, SECOND));
+        limits.handshake(BOB, now).unwrap();
+        limits.handshake(ADA, now + SECOND).unwrap();
+        limits.handshake(ADA, now + SECOND).unwrap_err();
+        for _ in 0..3 {
+            limits.handshake(ADA, now + SECOND * 100).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_thousand_editors_behind_one_address_that_authenticate_are_never_refused() {
+        let (limits, now) = (limits(300, 20, 10_000), Instant::now());
+        for _ in 0..4 {
+            let crowd: Vec<_> = (0..250).map(|_| limits.handshake(ADA, now).unwrap()).collect();
+            crowd.into_iter().for_each(HandshakePlace::give_back);
+        }
+        // And they have left the address all that it had.
+        let _crowd: Vec<_> = (0..300).map(|_| limits.handshake(ADA, now).unwrap()).collect();
+        limits.handshake(ADA, now).unwrap_err();
+    }
+
+    #[test]
+    fn sockets_that_are_open_and_not_signed_in_are_not_regained() {
+        let (limits, now) = (limits(3, 100, 100), Instant::now());
+        let mut open: Vec<_> = (0..3).map(|_| limits.handshake(ADA, now).unwrap()).collect();
+        let later = now + SECOND * 1000;
+        limits.forget_quiet(later);
+        limits.handshake(ADA, later).unwrap_err();
+        open.pop();
+        limits.handshake(ADA, later).unwrap();
+    }
+
+    #[test]
+    fn an_address_that_is_quiet_is_forgotten_and_a_crowd_of_them_too() {
+        let (limits, now) = (limits(3, 100, 100), Instant::now());
+        let remembered = || limits.handshakes.spent().len();
+        limits.handshake(ADA, now).unwrap();
+        limits.forget_quiet(now);
+        assert_eq!(remembered(), 1);
+        limits.forget_quiet(now + SECOND);
+        assert_eq!(remembered(), 0);
+        let _open: Vec<_> = (0..3).map(|_| limits.handshake(BOB, now).unwrap()).collect();
+        for number in 0..10_000 {
+            limits.handshake(Ipv4Addr::from_bits(number).into(), now).unwrap();
+            assert!(remembered() <= 200);
+        }
+        limits.handshake(BOB, now).unwrap_err();
     }
 
     #[test]
     fn a_full_process_says_so_and_counts_sockets_until_they_are_gone() {
         let limits = limits(100, 100, 1);
-        let (connection, login) = limits.admit(ADA).unwrap();
-        drop(login);
-        let full = limits.admit(BOB).unwrap_err();
+        let connection = limits.connection().unwrap();
+        let full = limits.connection().unwrap_err();
         assert_eq!((full.reason, full.own_doing), ("connections", false));
         drop(connection);
-        limits.admit(BOB).unwrap();
+        limits.connection().unwrap();
     }
 }

@@ -2,6 +2,7 @@
 //! supplies the events and carries out the actions.
 
 use time::OffsetDateTime;
+use vvs_auth::token;
 use vvs_proto::Secret;
 use vvs_proto::frame::{Binding, close};
 
@@ -35,6 +36,8 @@ pub(crate) struct Receipt {
     pub(crate) session_id: String,
     pub(crate) token_expires_at: OffsetDateTime,
     pub(crate) session_expires_at: OffsetDateTime,
+    /// The `kid` of the token.
+    pub(crate) key_id: Box<str>,
 }
 
 impl Grant {
@@ -42,13 +45,14 @@ impl Grant {
         Action::EndSession { session_id: self.session_id.clone(), reason }
     }
 
-    fn receipt(&self) -> Receipt {
+    pub(crate) fn receipt(&self) -> Receipt {
         Receipt {
             request_id: self.request_id,
             user_id: self.user.id.clone(),
             session_id: self.session_id.clone(),
             token_expires_at: self.token_expires_at,
             session_expires_at: self.session_expires_at,
+            key_id: token::key_id(self.token.expose()).unwrap_or_default().into(),
         }
     }
 }
@@ -151,7 +155,7 @@ pub(crate) enum Action {
     Push,
     /// Tell the sessions role that the editor has its token.
     Activate,
-    /// Tell the sessions role that this session, which no editor has, is over.
+    /// Tell the sessions role that this session, which no editor has acknowledged, is over.
     EndSession {
         session_id: String,
         reason: &'static str,
@@ -249,12 +253,13 @@ impl State {
             (Self::Held { grant, .. } | Self::Sent(grant), Event::Cancelled) => {
                 (Self::Cancelled, vec![grant.end("cancelled"), Action::Close(close::NORMAL)])
             }
-            // The editor may have stored the token before it went: the session is swept if it never comes back.
-            (Self::Waiting | Self::Sent(_), Event::SocketGone) => (Self::Cancelled, vec![]),
-            (Self::Waiting | Self::Sent(_), Event::TimedOut) => {
+            (Self::Waiting, Event::SocketGone) => (Self::Cancelled, vec![]),
+            // Nobody is told that this editor is signed in, so whatever it may have read is worth nothing.
+            (Self::Sent(grant), Event::SocketGone) => (Self::Cancelled, vec![grant.end("cancelled")]),
+            (Self::Waiting, Event::TimedOut) => {
                 (Self::Expired, vec![Action::TellExpired, Action::Close(close::LOGIN_OVER)])
             }
-            (Self::Held { grant, .. }, Event::TimedOut) => {
+            (Self::Held { grant, .. } | Self::Sent(grant), Event::TimedOut) => {
                 let end = grant.end("expired");
                 (Self::Expired, vec![end, Action::TellExpired, Action::Close(close::LOGIN_OVER)])
             }

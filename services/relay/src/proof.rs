@@ -4,6 +4,34 @@ use vvs_auth::Error;
 use vvs_auth::device::Thumbprint;
 use vvs_auth::proof::{self, Expected, Proof};
 use vvs_proto::Secret;
+use vvs_proto::frame::AuthErrorCode;
+
+/// Why a proof is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unproven {
+    Bad(&'static str),
+    /// The socket has taken all that it can remember.
+    TooMany,
+}
+
+/// Why what came with a proof is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Proof(Unproven),
+    Otherwise(AuthErrorCode),
+}
+
+impl From<Unproven> for Refused {
+    fn from(why: Unproven) -> Self {
+        Self::Proof(why)
+    }
+}
+
+impl From<AuthErrorCode> for Refused {
+    fn from(code: AuthErrorCode) -> Self {
+        Self::Otherwise(code)
+    }
+}
 
 /// Checks everything but that it is used once. `key`: whose it must be, where that is known.
 pub(crate) fn check(proof: &Secret, expected: &Expected<'_>, key: Option<&Thumbprint>) -> Result<Proof, &'static str> {

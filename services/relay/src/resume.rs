@@ -8,15 +8,16 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use vvs_auth::device::DeviceKey;
-use vvs_auth::proof::{Expected, Use};
+use vvs_auth::proof::Use;
 use vvs_proto::Secret;
 use vvs_proto::frame::AuthErrorCode;
 
 use crate::Shared;
 use crate::attempt::Attempt;
 use crate::backplane::Handover;
-use crate::proof;
+use crate::proof::Refused;
 use crate::refusal::Refusal;
+use crate::signed_in::SignedIn;
 use crate::ticket::Ticket;
 
 /// What the login's holder said.
@@ -34,27 +35,20 @@ impl fmt::Debug for Resume {
     }
 }
 
-/// Why a login was not taken to this socket, and what exactly was wrong with a proof.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) code: AuthErrorCode,
-    pub(crate) why: &'static str,
-}
-
 impl Resume {
     /// Checks ticket and proof, and asks for the login.
-    pub(crate) fn start(shared: &Shared, nonce: &str, ticket: &Secret, proof: &Secret) -> Result<Self, Refused> {
-        let refused = |code, why| Refused { code, why };
-        let ticket = Ticket::open(&shared.keys.ticket, ticket);
-        let ticket = ticket.ok_or_else(|| refused(AuthErrorCode::BadTicket, "not a ticket of ours"))?;
-        let facts = ticket.facts().ok_or_else(|| refused(AuthErrorCode::BadTicket, "not a ticket of ours"))?;
-        let audience = shared.public_url.to_string();
-        let expected = Expected { audience: &audience, nonce, uses: &[Use::Resume], token: None };
-        let key = DeviceKey::from_json(&ticket.hello.jwk).map(|key| key.thumbprint());
-        let key = key.map_err(|_cause| refused(AuthErrorCode::BadTicket, "not a ticket of ours"))?;
-        proof::check(proof, &expected, Some(&key)).map_err(|why| refused(AuthErrorCode::BadProof, why))?;
+    pub(crate) fn start(
+        shared: &Shared,
+        proofs: &mut SignedIn,
+        ticket: &Secret,
+        proof: &Secret,
+    ) -> Result<Self, Refused> {
+        let ticket = Ticket::open(&shared.keys.ticket, ticket).ok_or(AuthErrorCode::BadTicket)?;
+        let facts = ticket.facts().ok_or(AuthErrorCode::BadTicket)?;
+        let key = DeviceKey::from_json(&ticket.hello.jwk).map_err(|_cause| AuthErrorCode::BadTicket)?;
+        proofs.take_proof(proof, Use::Resume, None, Some(&key.thumbprint()))?;
         if facts.created_at + facts.ttl <= OffsetDateTime::now_utc() {
-            return Err(refused(AuthErrorCode::LoginOver, "its time is over"));
+            return Err(AuthErrorCode::LoginOver.into());
         }
         Ok(Self { taking: shared.backplane.take_over(facts.id), ticket })
     }
@@ -71,7 +65,7 @@ impl Resume {
             Err(Refusal::Over) => return Err(AuthErrorCode::LoginOver),
             Err(_) => return Err(AuthErrorCode::NotReady),
         };
-        Attempt::resume(self.ticket, handover, shared).ok_or(AuthErrorCode::LoginOver)
+        Attempt::resume(self.ticket, handover, shared)
     }
 
     /// Waits for the answer after all, when there is no socket any more that would.

@@ -9,6 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use vvs_proto::frame::Binding;
 
 use crate::authority::Terms;
+use crate::hello::is_return_uri;
 
 /// The relay's settings.
 #[derive(clap::Args, Debug, Clone)]
@@ -34,7 +35,7 @@ pub struct Settings {
     #[arg(id = "relay-min-binding", long, env = "VVS_RELAY_MIN_BINDING", value_enum, default_value = "confirm")]
     pub min_binding: MinBinding,
     /// Where a browser may take a completion code besides an editor's loopback listener, separated by commas
-    #[arg(id = "relay-return-uris", long, env = "VVS_RELAY_RETURN_URIS", value_delimiter = ',', default_value = "vvs://auth/complete", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(id = "relay-return-uris", long, env = "VVS_RELAY_RETURN_URIS", value_delimiter = ',', default_value = "vvs://auth/complete", value_parser = return_uri)]
     pub return_uris: Vec<String>,
     /// The key that all relays share, for tickets and completion codes: a file with the base64 of 32 random bytes
     #[arg(id = "relay-key-file", long, env = "VVS_RELAY_KEY_FILE")]
@@ -51,19 +52,19 @@ pub struct Settings {
     /// How long an editor may take to answer a ping
     #[arg(id = "relay-heartbeat-timeout", long, env = "VVS_RELAY_HEARTBEAT_TIMEOUT", default_value = "8s", value_parser = humantime::parse_duration)]
     pub heartbeat_timeout: Duration,
-    /// WebSockets held at once; further ones get 503
+    /// WebSockets held at once; further ones get 503. As many logins are kept whose WebSocket is gone
     #[arg(id = "relay-max-connections", long, env = "VVS_RELAY_MAX_CONNECTIONS", default_value_t = 100_000)]
     pub max_connections: usize,
-    /// Unfinished logins of one IPv4 address or IPv6 /64; further ones get 429
+    /// Unfinished logins of one IPv4 address or IPv6 /64, with a WebSocket or without; further ones get 429
     #[arg(id = "relay-max-logins-per-address", long, env = "VVS_RELAY_MAX_LOGINS_PER_ADDRESS", default_value_t = 20)]
     pub max_logins_per_address: usize,
     /// Handshakes that one IPv4 address or IPv6 /64 regains each minute
     #[arg(id = "relay-handshakes-per-minute", long, env = "VVS_RELAY_HANDSHAKES_PER_MINUTE", default_value = "60", value_parser = rate)]
     pub handshakes_per_minute: NonZeroU32,
-    /// Handshakes that one IPv4 address or IPv6 /64 may make at once; further ones get 429
+    /// Handshakes that one IPv4 address or IPv6 /64 may make at once, and its sockets that are not signed in; further ones get 429. Whoever signs in gives its own back
     #[arg(id = "relay-handshake-burst", long, env = "VVS_RELAY_HANDSHAKE_BURST", default_value = "300", value_parser = rate)]
     pub handshake_burst: NonZeroU32,
-    /// Messages and pings that one socket may send each minute; beyond, it is closed with 4003
+    /// Messages, pings, and pongs that answer no ping, that one socket may send each minute; beyond, it is closed with 4003
     #[arg(id = "relay-messages-per-minute", long, env = "VVS_RELAY_MESSAGES_PER_MINUTE", default_value = "60", value_parser = rate)]
     pub messages_per_minute: NonZeroU32,
     /// Longest message before sign-in, in bytes; longer ones close the socket with 1009
@@ -118,6 +119,13 @@ impl Settings {
     }
 }
 
+/// What the hand-back page would refuse must not be promised to an editor.
+fn return_uri(text: &str) -> Result<String, String> {
+    let refusal = "VVS_RELAY_RETURN_URIS takes a scheme that a browser hands to another program, or an http address of \
+                   127.0.0.1 or [::1] with a port from 1024; without spaces, quotes and other signs that are not for URLs";
+    if is_return_uri(text) { Ok(text.to_owned()) } else { Err(refusal.to_owned()) }
+}
+
 /// Without a place no call would ever go out.
 fn calls(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=100_000).contains(count));
@@ -154,6 +162,27 @@ impl From<MinBinding> for Binding {
             MinBinding::Confirm => Self::Confirm,
             MinBinding::Typed => Self::Typed,
             MinBinding::Link => Self::Link,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    #[derive(clap::Parser, Debug)]
+    struct Command {
+        #[command(flatten)]
+        settings: super::Settings,
+    }
+
+    #[test]
+    fn an_address_that_the_hand_back_page_would_refuse_is_refused_at_start_by_its_name() {
+        let parse = |uris| Command::try_parse_from(["relay", "--relay-return-uris", uris]);
+        assert_eq!(parse("vvs://a,http://127.0.0.1:5000/").unwrap().settings.return_uris.len(), 2);
+        for bad in ["vvs://a,javascript:alert(1)", "vvs://it's", ""] {
+            let refusal = parse(bad).unwrap_err().to_string();
+            assert!(refusal.contains("VVS_RELAY_RETURN_URIS"), "{refusal}");
         }
     }
 }

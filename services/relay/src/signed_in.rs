@@ -18,9 +18,12 @@ use vvs_proto::Secret;
 use vvs_proto::frame::RelayFrame;
 
 use crate::authority::{Authority, Failure, Fresh, Refresh, RefusedProof, Untrusted, Watch, retry_after};
-use crate::proof;
+use crate::login::Receipt;
+use crate::proof::{self, Unproven};
 
 mod frame;
+
+pub(crate) use frame::new_socket;
 
 /// How long a socket is let be after its token has expired.
 const TOKEN_LEEWAY: Duration = Duration::from_mins(1);
@@ -70,6 +73,9 @@ struct Authorization {
     watch: Watch,
     /// Whose proofs are taken; `None` for a bearer.
     key: Option<Thumbprint>,
+    /// The `kid` of the last token that the editor got or showed here; empty where nothing is ever refreshed. With it
+    /// sessions can tell a session that is unknown from a database that is not the right one.
+    key_id: Box<str>,
     until: Instant,
     session_ends: Instant,
     notice: Option<Instant>,
@@ -124,22 +130,28 @@ impl SignedIn {
 
     /// Signs in on the `Authorization` of the upgrade, which was judged there.
     pub(crate) fn bearer(&mut self, claims: &Claims) -> Vec<Effect> {
-        self.welcome(claims, None, OffsetDateTime::now_utc())
+        self.welcome(claims, None, Box::default(), OffsetDateTime::now_utc())
     }
 
     fn take(&mut self, claims: &Claims, token: &Secret, proof: Option<&Secret>, now: OffsetDateTime) -> Vec<Effect> {
-        let Some(confirmation) = &claims.cnf else { return self.welcome(claims, None, now) };
+        let Some(confirmation) = &claims.cnf else { return self.welcome(claims, None, Box::default(), now) };
         let key = Some(&confirmation.jkt);
         match self.check_proof(proof, Use::Authenticate, Some(token), key, &claims.sid) {
-            Ok(proof) => self.welcome(claims, Some(proof.key), now),
+            Ok(proof) => self.welcome(claims, Some(proof.key), key_id(token), now),
             Err(effects) => effects,
         }
     }
 
-    fn welcome(&mut self, claims: &Claims, key: Option<Thumbprint>, now: OffsetDateTime) -> Vec<Effect> {
+    fn welcome(
+        &mut self,
+        claims: &Claims,
+        key: Option<Thumbprint>,
+        key_id: Box<str>,
+        now: OffsetDateTime,
+    ) -> Vec<Effect> {
         let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(now);
         let (token_ends, session_ends) = (time(claims.exp), time(claims.sxp));
-        if let Some(over) = self.authorize(&claims.sid, key, token_ends, session_ends, now) {
+        if let Some(over) = self.authorize(&claims.sid, key, key_id, (token_ends, session_ends), now) {
             return over;
         }
         self.authority.shown(claims, now.unix_timestamp());
@@ -174,15 +186,10 @@ impl SignedIn {
     }
 
     /// The editor has acknowledged its token on this socket.
-    pub(crate) fn adopt(
-        &mut self,
-        session_id: &str,
-        token_expires_at: OffsetDateTime,
-        session_expires_at: OffsetDateTime,
-        key: Option<Thumbprint>,
-    ) -> Vec<Effect> {
+    pub(crate) fn adopt(&mut self, receipt: &Receipt, key: Option<Thumbprint>) -> Vec<Effect> {
         let now = OffsetDateTime::now_utc();
-        let over = self.authorize(session_id, key, token_expires_at, session_expires_at, now);
+        let ends = (receipt.token_expires_at, receipt.session_expires_at);
+        let over = self.authorize(&receipt.session_id, key, receipt.key_id.clone(), ends, now);
         over.unwrap_or_else(|| vec![Effect::Authorized])
     }
 
@@ -226,10 +233,30 @@ impl SignedIn {
         token: Option<&Secret>,
     ) -> BoxFuture<'static, Result<Fresh, Failure>> {
         let (proof, token, nonce) = (proof.clone(), token.cloned(), self.nonce.clone());
-        self.authority.refresh(Refresh { session_id, proof, nonce, token, address: self.address })
+        let key_id = self.authorization.as_ref().map(|authorization| authorization.key_id.to_string());
+        let (key_id, address) = (key_id.unwrap_or_default(), self.address);
+        self.authority.refresh(Refresh { session_id, proof, nonce, token, key_id, address })
     }
 
-    /// Takes a proof, once. `key`: whose it must be, where that is known.
+    /// Takes a proof, once on this socket. `key`: whose it must be, where that is known.
+    pub(crate) fn take_proof(
+        &mut self,
+        proof: &Secret,
+        r#use: Use,
+        token: Option<&Secret>,
+        key: Option<&Thumbprint>,
+    ) -> Result<Proof, Unproven> {
+        if self.used.len() >= self.authority.terms().proofs_per_socket {
+            // A new socket has a new nonce, and what was used here is worth nothing there.
+            return Err(Unproven::TooMany);
+        }
+        let (nonce, token) = (self.nonce.as_str(), token.map(Secret::expose));
+        let expected = Expected { audience: self.authority.origin(), nonce, uses: &[r#use], token };
+        let proof = proof::check(proof, &expected, key).map_err(Unproven::Bad)?;
+        if self.used.insert(proof.jti.clone()) { Ok(proof) } else { Err(Unproven::Bad("used before")) }
+    }
+
+    /// The same for what concerns a session.
     fn check_proof(
         &mut self,
         proof: Option<&Secret>,
@@ -238,16 +265,10 @@ impl SignedIn {
         key: Option<&Thumbprint>,
         session_id: &str,
     ) -> Result<Proof, Vec<Effect>> {
-        if self.used.len() >= self.authority.terms().proofs_per_socket {
-            // A new socket has a new nonce, and what was used here is worth nothing there.
-            return Err(frame::new_socket());
-        }
-        let (nonce, token) = (self.nonce.as_str(), token.map(Secret::expose));
-        let expected = Expected { audience: self.authority.origin(), nonce, uses: &[r#use], token };
-        let why = match proof.map(|proof| proof::check(proof, &expected, key)) {
-            Some(Ok(proof)) if !self.used.insert(proof.jti.clone()) => "used before",
+        let why = match proof.map(|proof| self.take_proof(proof, r#use, token, key)) {
             Some(Ok(proof)) => return Ok(proof),
-            Some(Err(why)) => why,
+            Some(Err(Unproven::TooMany)) => return Err(new_socket()),
+            Some(Err(Unproven::Bad(why))) => why,
             None => "missing",
         };
         self.authority.record_proof_refused(RefusedProof {
@@ -264,8 +285,8 @@ impl SignedIn {
         &mut self,
         session_id: &str,
         key: Option<Thumbprint>,
-        token_ends: OffsetDateTime,
-        session_ends: OffsetDateTime,
+        key_id: Box<str>,
+        (token_ends, session_ends): (OffsetDateTime, OffsetDateTime),
         now: OffsetDateTime,
     ) -> Option<Vec<Effect>> {
         let mut watch = self.authority.watch(session_id);
@@ -277,7 +298,7 @@ impl SignedIn {
         let session_ends = at(session_ends);
         let until = at(token_ends).min(session_ends) + TOKEN_LEEWAY;
         let notice = next_notice(session_ends, start);
-        self.authorization = Some(Authorization { watch, key, until, session_ends, notice });
+        self.authorization = Some(Authorization { watch, key, key_id, until, session_ends, notice });
         None
     }
 
@@ -302,14 +323,14 @@ impl SignedIn {
         let now = OffsetDateTime::now_utc();
         match answer {
             Answer::Authenticate(Ok(fresh), key) => {
-                let over =
-                    self.authorize(&fresh.session_id, Some(key), fresh.token_expires_at, fresh.session_expires_at, now);
+                let ends = (fresh.token_expires_at, fresh.session_expires_at);
+                let over = self.authorize(&fresh.session_id, Some(key), key_id(&fresh.token), ends, now);
                 over.unwrap_or_else(|| vec![Effect::Send(frame::ok_with_token(&fresh, now)), Effect::Authorized])
             }
             Answer::Refresh(Ok(fresh)) => {
                 let key = self.authorization.as_ref().and_then(|authorization| authorization.key.clone());
-                let (token_ends, session_ends) = (fresh.token_expires_at, fresh.session_expires_at);
-                let over = self.authorize(&fresh.session_id, key, token_ends, session_ends, now);
+                let ends = (fresh.token_expires_at, fresh.session_expires_at);
+                let over = self.authorize(&fresh.session_id, key, key_id(&fresh.token), ends, now);
                 over.unwrap_or_else(|| vec![Effect::Send(frame::token(&fresh, now))])
             }
             // There is nothing left to end.
@@ -342,6 +363,11 @@ impl SignedIn {
         authorization.notice = next_notice(authorization.session_ends, now);
         frame::expiring(authorization.session_ends.saturating_duration_since(now))
     }
+}
+
+/// The `kid` of a token; empty for what is none.
+fn key_id(token: &Secret) -> Box<str> {
+    token::key_id(token.expose()).unwrap_or_default().into()
 }
 
 /// The next moment at which the editor is told that its session ends then.

@@ -7,16 +7,15 @@ use std::future::{Future as _, poll_fn};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{Sink as _, Stream as _};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, Sleep, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use vvs_auth::token::Claims;
@@ -27,12 +26,16 @@ use crate::Shared;
 use crate::attempt::Attempt;
 use crate::authority::moment_within;
 use crate::id::ConnectionId;
-use crate::limit::{ConnectionPlace, LoginPlace};
+use crate::limit::{ConnectionPlace, HandshakePlace};
 use crate::login::{Action, Event};
 use crate::resume::{Resume, Taken};
 use crate::signed_in::{Effect, SignedIn};
+use crate::socket::ping::{Pings, Pong};
+use crate::socket::stream::Stream;
 
 mod dialogue;
+mod ping;
+mod stream;
 
 /// How long a close may take before the connection is dropped.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
@@ -52,7 +55,7 @@ enum End {
 
 /// What woke the loop.
 enum Wake {
-    Message(Option<Result<Message, WsError>>),
+    Message(Result<Message, WsError>),
     Login(Vec<Action>),
     Resumed(Box<Resume>, Taken),
     SignedIn(Vec<Effect>),
@@ -73,11 +76,12 @@ pub(crate) struct Start {
     /// The token that came with the upgrade, judged.
     pub(crate) bearer: Option<Box<Claims>>,
     pub(crate) connection_place: ConnectionPlace,
-    pub(crate) login_place: LoginPlace,
+    /// `None` when it counts for nothing, for the upgrade came with a token.
+    pub(crate) handshake: Option<HandshakePlace>,
 }
 
 struct Socket<S> {
-    ws: WebSocketStream<S>,
+    ws: Stream<S>,
     shared: Arc<Shared>,
     id: ConnectionId,
     nonce: String,
@@ -87,12 +91,11 @@ struct Socket<S> {
     resuming: Option<Box<Resume>>,
     signed_in: Option<Box<SignedIn>>,
     /// Given back when the editor is signed in.
-    login_place: Option<LoginPlace>,
+    handshake: Option<HandshakePlace>,
     outbox: VecDeque<(Message, Option<Span>)>,
     queued: usize,
     messages: DefaultDirectRateLimiter,
-    next_ping: Instant,
-    pong_due: Option<Instant>,
+    pings: Pings,
     /// Until when a socket without a login may be without a session, too.
     idle_until: Option<Instant>,
     drain_at: Option<Instant>,
@@ -104,7 +107,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     if let Some(attempt) = Box::pin(hold_socket(io, start, &shared)).await {
-        follow_up(attempt, &shared.stop).await;
+        follow_up(attempt, &shared).await;
     }
 }
 
@@ -113,16 +116,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     shared.metrics.connections.inc();
-    let Start { id, nonce, address, attempt, bearer, connection_place, login_place } = *start;
+    let Start { id, nonce, address, attempt, bearer, connection_place, handshake } = *start;
     let limits = &shared.settings;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(1024)
-        .write_buffer_size(0)
-        .max_message_size(Some(limits.max_message_bytes_signed_in))
-        .max_frame_size(Some(limits.max_message_bytes_signed_in));
     let now = Instant::now();
     let mut socket = Socket {
-        ws: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await,
+        ws: Stream::new(io, limits.max_message_bytes),
         shared: shared.clone(),
         id,
         nonce,
@@ -131,12 +129,11 @@ where
         attempt,
         resuming: None,
         signed_in: None,
-        login_place: Some(login_place),
+        handshake,
         outbox: VecDeque::new(),
         queued: 0,
         messages: RateLimiter::direct(Quota::per_minute(limits.messages_per_minute)),
-        next_ping: now + limits.heartbeat_interval,
-        pong_due: None,
+        pings: Pings::new(now + limits.heartbeat_interval),
         drain_at: None,
     };
     let end = socket.serve(bearer, &shared.stop).await;
@@ -154,8 +151,17 @@ where
     Some(attempt)
 }
 
-/// Answers for a login whose socket is gone, and finishes its activation.
-async fn follow_up(mut attempt: Box<Attempt>, stop: &CancellationToken) {
+/// Answers for a login whose socket is gone, and finishes its activation, as far as there is room. All that can be lost
+/// otherwise is made good by the editor, which resumes or shows its token, and by the page, which delivers again.
+async fn follow_up(mut attempt: Box<Attempt>, shared: &Shared) {
+    if attempt.is_over_unseen() || attempt.deadline().is_none() {
+        return;
+    }
+    let Some(_place) = shared.limits.detached() else {
+        shared.metrics.logins_given_up.inc();
+        return;
+    };
+    let stop = &shared.stop;
     while let Some(due) = attempt.deadline() {
         if stop.is_cancelled() && !attempt.is_activating() {
             return;
@@ -217,7 +223,7 @@ where
     /// Writes what can be written, then sees what there is to do.
     fn poll(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Wake> {
         if let Poll::Ready(Err(cause)) = self.poll_write(cx) {
-            return Poll::Ready(Wake::Message(Some(Err(cause))));
+            return Poll::Ready(Wake::Message(Err(cause)));
         }
         if let Some(attempt) = &mut self.attempt
             && let Poll::Ready(actions) = attempt.poll(cx)
@@ -238,31 +244,29 @@ where
         if timer.poll(cx).is_ready() {
             return Poll::Ready(Wake::Timer);
         }
-        Pin::new(&mut self.ws).poll_next(cx).map(Wake::Message)
+        self.ws.poll_read(cx).map(Wake::Message)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
-        let mut ws = Pin::new(&mut self.ws);
-        while !self.outbox.is_empty() {
-            std::task::ready!(ws.as_mut().poll_ready(cx))?;
-            if let Some((message, _span)) = self.outbox.pop_front() {
-                self.queued -= message.len();
-                ws.as_mut().start_send(message)?;
-            }
+        loop {
+            // Before the next one, so that what an editor does not read waits in the queue, whose length is bounded.
+            ready!(self.ws.poll_flush(cx))?;
+            let Some((message, _span)) = self.outbox.pop_front() else { return Poll::Ready(Ok(())) };
+            self.queued -= message.len();
+            self.ws.write(message)?;
         }
-        ws.poll_flush(cx)
     }
 
     fn deadline(&self) -> Instant {
         let login = self.attempt.as_ref().and_then(|attempt| attempt.deadline());
         let session = self.signed_in.as_ref().and_then(|signed_in| signed_in.deadline());
-        let others = [self.pong_due, login, session, self.idle_until, self.drain_at];
-        others.into_iter().flatten().fold(self.next_ping, Instant::min)
+        let others = [login, session, self.idle_until, self.drain_at];
+        others.into_iter().flatten().fold(self.pings.deadline(), Instant::min)
     }
 
     fn on_timer(&mut self, now: Instant) -> Option<End> {
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if is_due(self.pong_due) {
+        if self.pings.is_overdue(now) {
             return Some(End::Close(close::NO_PONG));
         }
         if is_due(self.drain_at) {
@@ -280,10 +284,9 @@ where
         } else if is_due(self.idle_until) {
             return Some(End::Close(close::RECONNECT));
         }
-        if self.next_ping <= now {
-            self.next_ping = now + self.shared.settings.heartbeat_interval;
-            self.pong_due.get_or_insert(now + self.shared.settings.heartbeat_timeout);
-            self.push(Message::Ping(Bytes::new()), None);
+        let settings = &self.shared.settings;
+        if let Some(ping) = self.pings.beat(now, settings.heartbeat_interval, settings.heartbeat_timeout) {
+            self.push(ping, None);
         }
         if let Some(signed_in) = &mut self.signed_in {
             let effects = signed_in.on_timer(now);
@@ -295,23 +298,25 @@ where
         self.carry_out(&actions)
     }
 
-    fn on_message(&mut self, message: Option<Result<Message, WsError>>) -> Option<End> {
+    fn on_message(&mut self, message: Result<Message, WsError>) -> Option<End> {
         match message {
-            Some(Ok(Message::Text(text))) => self.is_flood().or_else(|| self.on_text(&text)),
-            Some(Ok(Message::Ping(_))) => self.is_flood(),
-            Some(Ok(Message::Pong(payload))) => {
-                self.pong_due = None;
-                // The pong of the ping right behind the token: whatever read that far has read the token.
-                let unacked = self.attempt.as_ref().and_then(|attempt| attempt.state().unacked());
-                let is_ack = unacked.is_some_and(|id| id.as_bytes() == &payload[..]);
-                if is_ack { self.event(Event::Acked) } else { None }
-            }
-            Some(Ok(Message::Binary(_) | Message::Frame(_)) | Err(WsError::Protocol(_) | WsError::Utf8(_))) => {
+            Ok(Message::Text(text)) => self.is_flood().or_else(|| self.on_text(&text)),
+            Ok(Message::Ping(_)) => self.is_flood(),
+            Ok(Message::Pong(payload)) => match self.pings.on_pong(&payload) {
+                Pong::Unsolicited => self.is_flood(),
+                // It may have said so itself before.
+                Pong::HasToken if self.attempt.as_ref().is_some_and(|attempt| attempt.state().unacked().is_some()) => {
+                    self.event(Event::Acked)
+                }
+                Pong::HasToken | Pong::Alive => None,
+            },
+            Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Some(End::Gone("lost")),
+            Ok(Message::Binary(_) | Message::Frame(_)) | Err(WsError::Protocol(_) | WsError::Utf8(_)) => {
                 Some(End::Close(close::PROTOCOL_ERROR))
             }
-            Some(Err(WsError::Capacity(_))) => Some(End::Close(close::TOO_BIG)),
-            Some(Ok(Message::Close(_))) => Some(End::Gone("editor")),
-            Some(Err(_)) | None => Some(End::Gone("lost")),
+            Err(WsError::Capacity(_)) => Some(End::Close(close::TOO_BIG)),
+            Ok(Message::Close(_)) => Some(End::Gone("editor")),
+            Err(_) => Some(End::Gone("lost")),
         }
     }
 
@@ -351,14 +356,14 @@ where
         if matches!(end, End::Close(close::TOO_BIG | close::PROTOCOL_ERROR)) {
             // What follows is no WebSocket any more, but what is unread when a socket is closed resets it.
             let (mut scratch, mut read) = ([0; 1024], 0);
-            while let Ok(1..) = self.ws.get_mut().read(&mut scratch).await.inspect(|length| read += length) {
+            while let Ok(1..) = self.ws.inner().read(&mut scratch).await.inspect(|length| read += length) {
                 if read > LINGER_BYTES {
                     return;
                 }
             }
             return;
         }
-        while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut self.ws).poll_next(cx)).await {}
+        while poll_fn(|cx| self.ws.poll_read(cx)).await.is_ok() {}
     }
 }
 

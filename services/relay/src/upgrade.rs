@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use hyper_util::rt::TokioIo;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use vvs_auth::key::{base64url, random};
 use vvs_auth::method;
@@ -27,6 +28,7 @@ use crate::Shared;
 use crate::attempt::{Attempt, Facts};
 use crate::authority::{Refused as NotTaken, retry_after};
 use crate::id::{ConnectionId, user_code};
+use crate::limit::{Full, LoginPlace};
 use crate::socket::{self, Start};
 
 /// The editor's own origin; a browser page has another one.
@@ -48,6 +50,18 @@ struct Refused {
 
 fn refused(status: StatusCode, reason: &'static str, message: &'static str) -> Refused {
     Refused { status, reason, message, retry_after: None }
+}
+
+impl From<Full> for Refused {
+    fn from(full: Full) -> Self {
+        let (status, message) = if full.own_doing {
+            let message = "Too many sign-ins from this address; finish or close some, or wait.\n";
+            (StatusCode::TOO_MANY_REQUESTS, message)
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "This server is full; try again later.\n")
+        };
+        Self { retry_after: Some(full.retry_after), ..refused(status, full.reason, message) }
+    }
 }
 
 pub(crate) async fn upgrade(
@@ -99,25 +113,18 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     };
     let bearer = bearer(request.headers(), shared)?;
     let address = client_address(request.headers()).unwrap_or_else(|| connection.remote.ip());
-    let (connection_place, login_place) = shared.limits.admit(address).map_err(|full| Refused {
-        status: if full.own_doing { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE },
-        reason: full.reason,
-        message: if full.own_doing {
-            "Too many sign-ins from this address; finish or close some, or wait.\n"
-        } else {
-            "This server is full; try again later.\n"
-        },
-        retry_after: Some(full.retry_after),
-    })?;
+    let limits = &shared.limits;
+    // Whoever shows a token has come for a session, and is signed in already.
+    let handshake = if bearer.is_none() { Some(limits.handshake(address, Instant::now())?) } else { None };
+    let connection_place = limits.connection()?;
+    let login_place = if starts_login && bearer.is_none() { Some(limits.login(address)?) } else { None };
     let internal = |_cause| refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Try again later.\n");
     let id = ConnectionId::mint();
     let nonce = base64url(&random::<16>().map_err(internal)?);
-    // Whoever shows a token has come for a session.
-    let starts_login = starts_login && bearer.is_none();
-    let attempt = if starts_login { Some(open(shared, id, address).map_err(internal)?) } else { None };
+    let attempt = login_place.map(|place| open(shared, id, address, place)).transpose().map_err(internal)?;
     let bearer = bearer.map(Box::new);
     // On the heap: it moves from task to task, and each would have room for it.
-    let start = Box::new(Start { id, nonce, address, attempt, bearer, connection_place, login_place });
+    let start = Box::new(Start { id, nonce, address, attempt, bearer, connection_place, handshake });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -139,11 +146,16 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     Ok(response)
 }
 
-fn open(shared: &Arc<Shared>, id: ConnectionId, client_address: IpAddr) -> Result<Box<Attempt>, vvs_auth::Error> {
+fn open(
+    shared: &Arc<Shared>,
+    id: ConnectionId,
+    client_address: IpAddr,
+    place: LoginPlace,
+) -> Result<Box<Attempt>, vvs_auth::Error> {
     let created_at = OffsetDateTime::now_utc();
     let facts = Facts { id, user_code: user_code()?, client_address, created_at, ttl: shared.settings.login_ttl };
     tracing::info!(connection_id = %id, "an editor asks to sign in");
-    Ok(Attempt::open(facts, shared.clone()))
+    Ok(Attempt::open(facts, place, shared.clone()))
 }
 
 /// The token of an editor without a device key, when one came with the upgrade.

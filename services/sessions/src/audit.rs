@@ -59,11 +59,17 @@ impl Entry {
 
     /// What happened to a session.
     pub(crate) fn of(event: Event, session: &Session) -> Self {
+        Self { session_id: session.id.as_str().to_owned(), ..Self::new(event) }.about(session)
+    }
+
+    /// With what the session says of all that was not known.
+    pub(crate) fn about(self, session: &Session) -> Self {
+        let known = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
         Self {
-            user_id: session.user.as_str().to_owned(),
-            session_id: session.id.as_str().to_owned(),
-            connection_id: session.connection_id.clone(),
-            ..Self::new(event).on(&session.device)
+            user_id: known(self.user_id, session.user.as_str()),
+            connection_id: known(self.connection_id, &session.connection_id),
+            device: known(self.device, &session.device.describe()),
+            ..self
         }
     }
 

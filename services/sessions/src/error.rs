@@ -52,6 +52,9 @@ pub enum Error {
     NotAllowed(#[source] vvs_auth::Error),
     #[error("there is no session {0}")]
     SessionUnknown(SessionId),
+    /// Of a session that is unknown here: nobody here can say that it is over.
+    #[error("there is no session {0}, and no key ever signed here that signed its token: is this the right database?")]
+    KeyUnknown(SessionId),
     #[error("session {0} has expired")]
     SessionExpired(SessionId),
     #[error("session {0} has been revoked")]
@@ -82,6 +85,7 @@ impl Error {
             Self::Malformed { .. } => (Code::InvalidArgument, "MALFORMED"),
             Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
             Self::SessionUnknown(_) => (Code::NotFound, "SESSION_UNKNOWN"),
+            Self::KeyUnknown(_) => (Code::Unavailable, "KEY_UNKNOWN"),
             Self::SessionExpired(_) => (Code::FailedPrecondition, "SESSION_EXPIRED"),
             Self::RequestClaimed(_) => (Code::AlreadyExists, "REQUEST_CLAIMED"),
             Self::SessionRevoked(_) => (Code::FailedPrecondition, "SESSION_REVOKED"),

@@ -12,6 +12,7 @@ use vvs_auth::device::Thumbprint;
 use vvs_auth::method::authorize;
 use vvs_auth::peer::{Peers, Role};
 use vvs_auth::proof::{self, Expected, Use};
+use vvs_auth::token;
 use vvs_proto::session as wire;
 use vvs_proto::session::sessions_server::Sessions;
 use vvs_runtime::http::Connection;
@@ -24,7 +25,7 @@ use crate::id::{SessionId, UserId};
 use crate::key::Keys;
 use crate::metric::Counts;
 use crate::session::{self, Session, Terms};
-use crate::store::{Cause, Store};
+use crate::store::{Cause, Store, Whose};
 
 mod feed;
 mod message;
@@ -33,6 +34,8 @@ mod tests;
 
 /// What a call takes at most, so that a database that does not answer is not waited for.
 const CALL_LIMIT: Duration = Duration::from_secs(4);
+/// Stale users that one call hands out at most.
+const MAX_TAKEN: u32 = 100;
 
 /// Asks the method table.
 pub(crate) fn check(peers: Arc<Peers>) -> MethodCheck {
@@ -89,9 +92,10 @@ impl Service {
 
     /// Writes down what did not come to a change. The refusal stands without it.
     async fn record(&self, entry: Entry) {
-        if let Err(error) = self.store.record(&entry, clock()).await {
+        let event = entry.event.as_str();
+        if let Err(error) = self.store.record(entry, clock()).await {
             self.counts.failed(&error);
-            tracing::warn!(detail = %error, event = entry.event.as_str(), "the audit log misses an entry");
+            tracing::warn!(detail = %error, event, "the audit log misses an entry");
         }
     }
 
@@ -105,10 +109,13 @@ impl Service {
         let key = self.prove(&request.proof, &expected, &refused).await?;
         let now = clock();
         let refreshed = match self.store.refresh(&id, &key, &address, &self.terms, now).await {
-            Err(Error::KeyMismatch(id)) => {
-                let session = self.store.session(&id).await?;
-                self.record(Entry::of(Event::ProofRefused, &session).from(&address).because("KEY_MISMATCH")).await;
-                return Err(Error::KeyMismatch(id));
+            Err(mismatch @ Error::KeyMismatch(_)) => {
+                self.record(refused.because("KEY_MISMATCH")).await;
+                return Err(mismatch);
+            }
+            Err(Error::SessionUnknown(id)) => {
+                let kid = shown.map_or(Some(request.key_id), token::key_id).and_then(session::key_id);
+                return Err(self.unknown(id, kid).await);
             }
             done => done?,
         };
@@ -120,16 +127,28 @@ impl Service {
         Ok(wire::RefreshTokenResponse { token: Some(token), session: Some(message::session(refreshed.session)) })
     }
 
+    /// What an unknown session means: with a token that was signed here, that it is over. With any other, this may be the
+    /// wrong database, and nobody is signed out because of a wrong setting.
+    async fn unknown(&self, id: SessionId, kid: Option<String>) -> Error {
+        let Some(kid) = kid else { return Error::KeyUnknown(id) };
+        match self.store.has_known_key(&kid).await {
+            Ok(true) => Error::SessionUnknown(id),
+            Ok(false) => Error::KeyUnknown(id),
+            Err(error) => error,
+        }
+    }
+
     async fn revoke(&self, role: Role, request: wire::RevokeSessionRequest) -> Result<(), Error> {
         let id: SessionId = request.session_id.parse()?;
         let cause = Cause { reason: request.reason.parse()?, address: session::address(request.address)? };
         let owner = Some(request.user_id.as_str()).filter(|user| !user.is_empty());
         let owner = owner.map(str::parse::<UserId>).transpose()?;
+        let only_pending = request.only_pending;
         let session = self.store.session(&id).await?;
         if owner.is_some_and(|owner| owner != session.user) {
             return Err(Error::SessionUnknown(id));
         }
-        if let (Role::Relay, Some(key), Some(_)) = (role, &session.device.key, session.activated_at) {
+        if let (Role::Relay, Some(key), false) = (role, &session.device.key, only_pending) {
             let expected =
                 Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &[Use::Logout], token: None };
             let refused = Entry::of(Event::ProofRefused, &session).from(&cause.address);
@@ -139,9 +158,44 @@ impl Service {
             }
         }
         let store = self.store.clone();
-        let revoked = self.finish(async move { store.revoke(&id, &cause, clock()).await }).await?;
+        let revoking = async move {
+            let now = clock();
+            if only_pending {
+                store.revoke_pending(&id, &cause, now).await
+            } else {
+                store.revoke(&id, &cause, now).await
+            }
+        };
+        let revoked = self.finish(revoking).await?;
         self.counts.revoked.inc_by(revoked.into());
         Ok(())
+    }
+
+    async fn revoke_all(&self, request: wire::RevokeUserSessionsRequest) -> Result<u32, Error> {
+        let wire::RevokeUserSessionsRequest { user_id, reason, address, identity } = request;
+        let cause = Cause { reason: reason.parse()?, address: session::address(address)? };
+        let whose = match identity {
+            Some(identity) if user_id.is_empty() && !identity.provider_session.is_empty() => {
+                Whose::SignIn(message::sign_in(identity)?)
+            }
+            identity => match self.user(&user_id, identity).await? {
+                Some(user) => Whose::User(user),
+                None => return Ok(0),
+            },
+        };
+        let store = self.store.clone();
+        let revoked = self.finish(async move { store.revoke_all(&whose, &cause, clock()).await }).await?;
+        self.counts.revoked.inc_by(revoked.into());
+        Ok(revoked)
+    }
+
+    /// Our id of a user whom the caller names by it or as the provider does; `None` when there is none.
+    async fn user(&self, user_id: &str, identity: Option<wire::Identity>) -> Result<Option<UserId>, Error> {
+        match identity {
+            None => Ok(Some(user_id.parse()?)),
+            Some(identity) if user_id.is_empty() => self.store.user_of(&message::person(identity)?).await,
+            Some(_) => Err(Error::Malformed { field: "user_id" }),
+        }
     }
 
     /// Does to its end what must not stop halfway between the commit and those who wait for it, whether the caller stays
@@ -179,7 +233,7 @@ impl Service {
                 None => entry.reason = format!("by {} of {}", identity.subject, identity.provider),
             }
         }
-        self.store.record(&entry, clock()).await
+        self.store.record(entry, clock()).await
     }
 }
 
@@ -248,16 +302,10 @@ impl Sessions for Service {
         request: Request<wire::ListSessionsRequest>,
     ) -> Result<Response<wire::ListSessionsResponse>, Status> {
         self.answer(async {
-            let request = request.into_inner();
-            let user = match request.identity {
-                None => Some(request.user_id.parse()?),
-                Some(identity) if request.user_id.is_empty() => {
-                    self.store.user_of(&message::identity(identity)?).await?
-                }
-                Some(_) => return Err(Error::Malformed { field: "user_id" }),
-            };
+            let wire::ListSessionsRequest { user_id, identity } = request.into_inner();
+            let user = self.user(&user_id, identity).await?;
             let Some(user) = user else { return Ok(wire::ListSessionsResponse::default()) };
-            let sessions = self.store.sessions_of(&user, clock()).await?;
+            let sessions = self.store.sessions_of(&user, &self.terms, clock()).await?;
             Ok(wire::ListSessionsResponse { sessions: sessions.into_iter().map(message::session).collect() })
         })
         .await
@@ -280,13 +328,24 @@ impl Sessions for Service {
         request: Request<wire::RevokeUserSessionsRequest>,
     ) -> Result<Response<wire::RevokeUserSessionsResponse>, Status> {
         self.answer(async {
-            let request = request.into_inner();
-            let user: UserId = request.user_id.parse()?;
-            let cause = Cause { reason: request.reason.parse()?, address: session::address(request.address)? };
-            let store = self.store.clone();
-            let revoked = self.finish(async move { store.revoke_user(&user, &cause, clock()).await }).await?;
-            self.counts.revoked.inc_by(revoked.into());
+            let revoked = self.revoke_all(request.into_inner()).await?;
             Ok(wire::RevokeUserSessionsResponse { revoked })
+        })
+        .await
+    }
+
+    async fn take_stale_users(
+        &self,
+        request: Request<wire::TakeStaleUsersRequest>,
+    ) -> Result<Response<wire::TakeStaleUsersResponse>, Status> {
+        self.answer(async {
+            let wire::TakeStaleUsersRequest { provider, limit } = request.into_inner();
+            let provider = session::required("provider", provider)?;
+            if !(1..=MAX_TAKEN).contains(&limit) {
+                return Err(Error::Malformed { field: "limit" });
+            }
+            let subjects = self.store.take_stale_users(&provider, limit, clock()).await?;
+            Ok(wire::TakeStaleUsersResponse { subjects })
         })
         .await
     }

@@ -62,6 +62,25 @@ impl Identity {
     }
 }
 
+/// One sign-in at an identity provider, in the provider's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SignIn {
+    pub(crate) provider: String,
+    /// Empty for whoever it was.
+    pub(crate) subject: String,
+    pub(crate) provider_session: String,
+}
+
+impl SignIn {
+    pub(crate) fn new(provider: String, subject: String, provider_session: String) -> Result<Self, Error> {
+        Ok(Self {
+            provider: required("identity.provider", provider)?,
+            subject: text("identity.subject", subject, SHORT)?,
+            provider_session: required("identity.provider_session", provider_session)?,
+        })
+    }
+}
+
 /// An editor in its own words, and the key that it proves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Device {
@@ -206,6 +225,11 @@ impl Terms {
     }
 }
 
+/// What a token or a caller calls a key of ours; `None` when no key can have that name.
+pub(crate) fn key_id(value: String) -> Option<String> {
+    required("key_id", value).ok()
+}
+
 /// A text that is not too long. No NUL: PostgreSQL's TEXT cannot hold it.
 fn text(field: &'static str, value: String, max: usize) -> Result<String, Error> {
     if value.chars().count() > max || value.contains('\0') {
@@ -214,7 +238,7 @@ fn text(field: &'static str, value: String, max: usize) -> Result<String, Error>
     Ok(value)
 }
 
-fn required(field: &'static str, value: String) -> Result<String, Error> {
+pub(crate) fn required(field: &'static str, value: String) -> Result<String, Error> {
     if value.is_empty() { Err(Error::Malformed { field }) } else { text(field, value, SHORT) }
 }
 

@@ -20,8 +20,9 @@ mod key;
 mod model;
 #[cfg(test)]
 pub(crate) mod tests;
+mod user;
 
-pub(crate) use feed::{Cause, Revocation};
+pub(crate) use feed::{Cause, Revocation, Whose};
 
 /// Rows that one change cleans up, so that it does not keep callers waiting.
 pub(crate) const BATCH: u32 = 100;
@@ -82,7 +83,7 @@ impl Store {
     /// The session of this approval: the one that its request id has made before, or a new one.
     pub(crate) async fn create(&self, approval: &Approval, terms: &Terms, now: Seconds) -> Result<Created, Error> {
         let created = self.find_or_create(approval, terms, now).await?;
-        if created.session.revoked_at.is_none() && terms.is_stale(&created.session, now) {
+        if terms.is_stale(&created.session, now) {
             // The sweep has yet to find it; it is over all the same.
             self.sweep_session(&created.session.id, now).await?;
             return self.find_or_create(approval, terms, now).await;
@@ -93,7 +94,7 @@ impl Store {
 
     async fn find_or_create(&self, approval: &Approval, terms: &Terms, now: Seconds) -> Result<Created, Error> {
         let mut change = self.pool.begin().await?;
-        let user = note_user(&mut change, approval, now).await?;
+        let user = user::note(&mut change, approval, now).await?;
         let new = insert_session(&mut change, approval, &user, terms, now).await?;
         let row = sqlx::query(select_session!("request_id = $1"))
             .bind(approval.request_id.as_str())
@@ -112,11 +113,15 @@ impl Store {
         } else {
             // A repeat gets a token of its own.
             let token_end = terms.token_end(&session.device, session.expires_at, now).max(session.tokens_expire_at);
-            sqlx::query("UPDATE sessions SET tokens_expire_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+            let noted = sqlx::query("UPDATE sessions SET tokens_expire_at = $1 WHERE id = $2 AND revoked_at IS NULL")
                 .bind(token_end)
                 .bind(session.id.as_str())
                 .execute(&mut *change)
                 .await?;
+            if noted.rows_affected() == 0 {
+                // Perhaps since it was read: its entry in the feed would be forgotten before such a token is over.
+                return Err(Error::SessionRevoked(session.id));
+            }
             change.commit().await?;
         }
         Ok(Created { session, new })
@@ -205,14 +210,17 @@ impl Store {
         find(&mut *self.pool.acquire().await?, id).await
     }
 
-    /// The live sessions of a user, the most recently used first.
-    pub(crate) async fn sessions_of(&self, user: &UserId, now: Seconds) -> Result<Vec<Session>, Error> {
+    /// The live sessions of a user, the most recently used first, and then those that wait for their editor: however many
+    /// these are, they hide none that is used.
+    pub(crate) async fn sessions_of(&self, user: &UserId, terms: &Terms, now: Seconds) -> Result<Vec<Session>, Error> {
         let rows = sqlx::query(select_session!(
-            "sessions.user_id = $1 AND sessions.activated_at IS NOT NULL AND sessions.revoked_at IS NULL
-             AND sessions.expires_at > $2 ORDER BY sessions.refreshed_at DESC, sessions.id LIMIT $3"
+            "sessions.user_id = $1 AND sessions.revoked_at IS NULL AND sessions.expires_at > $2
+             AND (sessions.activated_at IS NOT NULL OR sessions.created_at > $3)
+             ORDER BY sessions.activated_at IS NULL, sessions.refreshed_at DESC, sessions.id LIMIT $4"
         ))
         .bind(user.as_str())
         .bind(now)
+        .bind(terms.pending_since(now))
         .bind(i64::from(MAX_LISTED))
         .fetch_all(&self.pool)
         .await?;
@@ -246,28 +254,6 @@ async fn commit(change: Change, entries: &[Entry]) -> Result<(), Error> {
     change.commit().await?;
     entries.iter().for_each(Entry::log);
     Ok(())
-}
-
-/// The id of whoever approved, and the provider's last word about him.
-async fn note_user(change: &mut Change, approval: &Approval, now: Seconds) -> Result<UserId, Error> {
-    let identity = &approval.identity;
-    let id = sqlx::query_scalar(
-        "INSERT INTO users (id, provider, subject, email, name, avatar_url, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
-         ON CONFLICT (provider, subject)
-         DO UPDATE SET email = excluded.email, name = excluded.name, avatar_url = excluded.avatar_url
-         RETURNING id",
-    )
-    .bind(UserId::mint()?.as_str())
-    .bind(&identity.provider)
-    .bind(&identity.subject)
-    .bind(&identity.profile.email)
-    .bind(&identity.profile.name)
-    .bind(&identity.profile.avatar_url)
-    .bind(now)
-    .fetch_one(&mut **change)
-    .await?;
-    Ok(UserId::known(id))
 }
 
 /// Makes a pending session, unless its request id has made one; whether it did.

@@ -73,3 +73,122 @@ impl Upkeep {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vvs_auth::key::Keyring;
+
+    use super::*;
+    use crate::key::Rotation;
+    use crate::store::tests::{Place, approval, bound, cause, count, device_key, on_both_databases, terms};
+
+    const NOW: Seconds = 10_000_000;
+    /// Of a session without a device key.
+    const BEARER: Seconds = 2_592_000;
+
+    async fn upkeep(place: &Place) -> Upkeep {
+        let (store, keyring) = (place.open().await, Keyring::parse(&Keyring::generate().unwrap()).unwrap());
+        let rotation = Rotation { interval: NOW, lead: 1000 };
+        let keys = Arc::new(Keys::load(&store, &keyring, rotation, 1).await.unwrap());
+        Upkeep { store, terms: terms(), counts: Counts::default(), keys, audit_ttl: 1000 }
+    }
+
+    async fn what_is_over_goes_and_what_still_matters_stays(place: &Place) {
+        let upkeep = upkeep(place).await;
+        let Upkeep { store, terms, .. } = &upkeep;
+        let bearer = async |number, at| store.create(&approval(number, "ada"), terms, at).await.unwrap().session.id;
+        let key = device_key();
+        let keyed = |number, at| {
+            let approval = bound(number, "ada", &key);
+            async move { store.create(&approval, terms, at).await.unwrap().session.id }
+        };
+        let live = bearer(1, NOW - 100_000).await;
+        let over = bearer(2, NOW - BEARER - 86_400).await;
+        let just_over = bearer(3, NOW - BEARER - 86_399).await;
+        for (id, at) in [(&live, NOW - 100_000), (&over, NOW - BEARER - 86_400), (&just_over, NOW - BEARER - 86_399)] {
+            store.activate(id, terms, at).await.unwrap();
+        }
+        let (stale, young) = (bearer(4, NOW - 5400).await, bearer(5, NOW - 5399).await);
+        // Their tokens live for an hour, and a bearer's as long as it does.
+        let (revoked, long_revoked) = (keyed(6, NOW - 3000).await, keyed(7, NOW - 100_000).await);
+        let just_revoked = keyed(8, NOW - 100_000).await;
+        let still_good = bearer(9, NOW - 100_000).await;
+        for (id, at) in [
+            (&long_revoked, NOW - 86_400),
+            (&just_revoked, NOW - 86_399),
+            (&revoked, NOW - 1),
+            (&still_good, NOW - 90_000),
+        ] {
+            store.revoke(id, &cause("user"), at).await.unwrap();
+        }
+        upkeep.clean_once(NOW).await.unwrap();
+        for id in [&over, &stale, &long_revoked] {
+            assert!(matches!(store.session(id).await, Err(Error::SessionUnknown(_))), "{id} is still there");
+        }
+        for id in [&live, &just_over, &young, &revoked, &just_revoked, &still_good] {
+            assert!(store.session(id).await.is_ok(), "{id} is gone");
+        }
+        assert_eq!(upkeep.counts.swept.get(), 1);
+        let feed = store.revocations(0, NOW).await.unwrap().entries;
+        let feed: Vec<_> = feed.into_iter().map(|end| (end.sequence, end.session)).collect();
+        assert_eq!(feed, [(3, revoked), (4, still_good), (5, stale)]);
+        assert_eq!(count(store, "SELECT count(*) FROM revocations").await, 3);
+        assert_eq!(store.feed_ends().await.unwrap(), (5, 2));
+        // Only what was written less than a time ago: the revocation, and that of the swept one.
+        assert_eq!(count(store, "SELECT min(at) FROM audit").await, NOW - 1);
+        assert_eq!(count(store, "SELECT count(*) FROM audit").await, 2);
+        assert_eq!(count(store, "SELECT count(*) FROM users").await, 1);
+    }
+
+    async fn an_audit_row_is_kept_as_long_as_the_setting_says(place: &Place) {
+        let upkeep = upkeep(place).await;
+        for at in [NOW - 1000, NOW - 999] {
+            let entry = crate::audit::Entry::new(crate::audit::Event::Denied);
+            upkeep.store.record(entry, at).await.unwrap();
+        }
+        upkeep.clean_once(NOW).await.unwrap();
+        assert_eq!(count(&upkeep.store, "SELECT min(at) FROM audit").await, NOW - 999);
+    }
+
+    async fn more_than_one_batch_is_cleaned_up_at_once(place: &Place) {
+        let upkeep = upkeep(place).await;
+        let store = &upkeep.store;
+        for number in 0..=BATCH {
+            store.create(&approval(number, "ada"), &upkeep.terms, 1000).await.unwrap();
+        }
+        upkeep.clean_once(1000 + 5400).await.unwrap();
+        assert_eq!(upkeep.counts.swept.get(), u64::from(BATCH) + 1);
+        assert_eq!(count(store, "SELECT count(*) FROM sessions").await, 0);
+        for number in 0..=BATCH {
+            let id = store.create(&approval(number, "ada"), &upkeep.terms, 10_000).await.unwrap().session.id;
+            store.activate(&id, &upkeep.terms, 10_000).await.unwrap();
+        }
+        upkeep.clean_once(NOW).await.unwrap();
+        for query in ["SELECT count(*) FROM sessions", "SELECT count(*) FROM revocations", "SELECT count(*) FROM audit"]
+        {
+            assert_eq!(count(store, query).await, 0, "{query}");
+        }
+    }
+
+    async fn a_key_that_ever_signed_is_known_when_it_is_gone(place: &Place) {
+        let upkeep = upkeep(place).await;
+        let store = &upkeep.store;
+        let first = store.signing_keys().await.unwrap().remove(0);
+        let next = upkeep.keys.rotate(NOW).await.unwrap();
+        upkeep.keys.turn(NOW + 200_000).await.unwrap();
+        upkeep.clean_once(NOW + 200_000).await.unwrap();
+        let left: Vec<_> = store.signing_keys().await.unwrap().into_iter().map(|key| key.kid).collect();
+        assert_eq!(left, std::slice::from_ref(&next.kid));
+        for kid in [&first.kid, &next.kid] {
+            assert!(store.has_known_key(kid).await.unwrap(), "{kid} is forgotten");
+        }
+        assert!(!store.has_known_key("x").await.unwrap());
+    }
+
+    on_both_databases! {
+        what_is_over_goes_and_what_still_matters_stays
+        an_audit_row_is_kept_as_long_as_the_setting_says
+        more_than_one_batch_is_cleaned_up_at_once
+        a_key_that_ever_signed_is_known_when_it_is_gone
+    }
+}

@@ -16,7 +16,7 @@ mod relay;
 mod sessions;
 
 pub(crate) use relay::Relay;
-pub(crate) use sessions::Sessions;
+pub(crate) use sessions::{Sessions, Whose};
 
 /// For a call that is answered at once.
 const CALL_TIME: Duration = Duration::from_secs(5);

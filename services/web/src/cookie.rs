@@ -1,10 +1,11 @@
-//! What a browser keeps for us: its own random id, and sealed under that id the sign-in, when it was used, and the logins it has seen, a
-//! cookie each, so that two tabs that answer at the same time overwrite nothing of each other. Knows no route.
+//! What a browser keeps for us: its own random id, and sealed under that id the sign-in, when it was used, the logins it
+//! has seen and its trips to an identity provider, a cookie each, so that two tabs that answer at the same time overwrite
+//! nothing of each other. Knows no route.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use vvs_auth::Error;
 use vvs_auth::key::{Keyring, base64url, from_base64url, random};
 use vvs_runtime::origin::Origin;
@@ -14,6 +15,8 @@ use crate::login::{ConnectionId, Entry};
 
 /// Logins that one browser remembers.
 const MAX_LOGINS: usize = 8;
+/// Trips to an identity provider that one browser can be on at a time.
+const MAX_FLOWS: usize = 4;
 /// How long the success page can be looked at again, behind a login's own time, in seconds.
 const AFTERWARDS: i64 = 3600;
 
@@ -64,7 +67,10 @@ impl Cookies {
         let logins = ours.iter().filter_map(|(name, value)| {
             Some((name.strip_prefix("login-")?.parse().ok()?, self.open(name, &browser, value)?))
         });
-        Jar { logins: logins.collect(), sign_in, seen, browser: Some(browser), set: Vec::new() }
+        let flows = ours.iter().filter_map(|(name, value)| {
+            Some((name.strip_prefix("flow-")?.to_owned(), self.open(name, &browser, value)?))
+        });
+        Jar { logins: logins.collect(), flows: flows.collect(), sign_in, seen, browser: Some(browser), set: Vec::new() }
     }
 
     fn open<T: DeserializeOwned>(&self, name: &str, browser: &BrowserId, value: &str) -> Option<T> {
@@ -91,6 +97,19 @@ impl Cookies {
     }
 }
 
+/// A trip to an identity provider, from which the browser comes back with an answer to exactly this.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Flow {
+    /// The login that it is about; none when it is about the account.
+    pub(crate) login: Option<String>,
+    /// Comes back in the ID token (OpenID Connect Core, section 2).
+    pub(crate) nonce: String,
+    /// Goes with the code (RFC 7636, section 4.1).
+    pub(crate) verifier: String,
+    /// Seconds since 1970.
+    pub(crate) expires_at: i64,
+}
+
 /// One browser's cookies, and what the answer changes of them.
 #[derive(Default)]
 pub(crate) struct Jar {
@@ -99,6 +118,8 @@ pub(crate) struct Jar {
     /// When the person last looked after their editors, seconds since 1970.
     pub(crate) seen: Option<i64>,
     logins: Vec<(ConnectionId, Entry)>,
+    /// By the `state` that the provider gives back.
+    flows: Vec<(String, Flow)>,
     /// `Set-Cookie` by name, so that the last word is the only one.
     set: Vec<(String, HeaderValue)>,
 }
@@ -176,6 +197,31 @@ impl Jar {
         }
         self.logins.push((id, entry));
         Ok(())
+    }
+
+    /// Keeps what has to be known when the browser comes back with this `state`, at the cost of the oldest trip when there
+    /// are too many.
+    pub(crate) fn begin(&mut self, cookies: &Cookies, state: &str, flow: Flow, now: i64) -> Result<(), Error> {
+        let name = format!("flow-{state}");
+        let sealed = cookies.seal(&name, &self.browser(cookies)?, &flow)?;
+        let max_age = flow.expires_at.saturating_sub(now).max(0);
+        self.put(&name, cookies.line(&name, &sealed, Some(max_age)));
+        self.flows.sort_by_key(|(_, flow)| flow.expires_at);
+        while self.flows.len() >= MAX_FLOWS {
+            let name = format!("flow-{}", self.flows.remove(0).0);
+            self.put(&name, cookies.line(&name, "", Some(0)));
+        }
+        self.flows.push((state.to_owned(), flow));
+        Ok(())
+    }
+
+    /// The trip with this `state`, if this browser is on it. It is over with that, whatever comes of it.
+    pub(crate) fn end(&mut self, cookies: &Cookies, state: &str, now: i64) -> Option<Flow> {
+        let found = self.flows.iter().position(|(known, _)| known == state)?;
+        let (state, flow) = self.flows.swap_remove(found);
+        let name = format!("flow-{state}");
+        self.put(&name, cookies.line(&name, "", Some(0)));
+        (now < flow.expires_at).then_some(flow)
     }
 
     fn put(&mut self, name: &str, line: HeaderValue) {

@@ -108,6 +108,9 @@ mod tests {
         assert!(!csrf.holds(&here, "other", Some(&ada), value));
         assert!(!csrf.holds(&here, "login", Some(&bob), value));
         assert!(!csrf.holds(&here, "login", None, value));
+        // A subject is one provider's name for a person.
+        let elsewhere = SignIn { provider: "https://id.test".to_owned(), ..ada.clone() };
+        assert!(!csrf.holds(&here, "login", Some(&elsewhere), value));
         assert!(!csrf.holds(&here, "login", Some(&ada), ""));
         assert!(!csrf.holds(&here, "login", Some(&ada), "not base64url"));
     }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::failure::Reason;
+use crate::fetch::Failed;
 use crate::login::State;
 use crate::page::Trouble;
 
@@ -12,6 +13,11 @@ use crate::page::Trouble;
 pub enum Error {
     #[error("VVS_WEB_IDENTITY (--web-identity) is not set")]
     NoIdentity,
+    /// Settings that do not fit together, each with its name.
+    #[error("{}", .0.join("; "))]
+    Settings(Vec<String>),
+    #[error("cannot make calls to an identity provider: {0}")]
+    Fetch(#[from] reqwest::Error),
     #[error(
         "VVS_WEB_IDENTITY (--web-identity) is dev, which lets in anyone as anyone: it runs on loopback only, not at {0}"
     )]
@@ -44,6 +50,8 @@ pub(crate) enum Refusal {
     EditorRefused,
     #[error("the editor cannot reach the minimum binding")]
     EditorCannotBind,
+    #[error("the editor waits for its code where a browser must not be led")]
+    UnsafeReturn,
     #[error("another approval has claimed the login")]
     Claimed,
     #[error("the editor is away")]
@@ -56,6 +64,18 @@ pub(crate) enum Refusal {
     Incomplete { role: &'static str, field: &'static str },
     #[error(transparent)]
     Crypto(#[from] vvs_auth::Error),
+    /// A call to the identity provider.
+    #[error("the identity provider: {0}")]
+    Provider(#[from] Failed),
+    /// What the browser brought from the provider is not to be believed.
+    #[error("the sign-in is not to be believed: {0}")]
+    NotBelieved(String),
+    /// The provider knows the person, and they may not sign in.
+    #[error("may not sign in: {0}")]
+    NotAllowed(&'static str),
+    /// The provider says that the person is signed in no more.
+    #[error("the sign-in is over: {0}")]
+    SignInOver(&'static str),
 }
 
 impl From<Reason> for Refusal {
@@ -79,9 +99,16 @@ impl Refusal {
             },
             Self::EditorRefused => Reason::EditorRefused,
             Self::EditorCannotBind => Reason::EditorCannotBind,
+            Self::UnsafeReturn => Reason::UnsafeReturn,
             Self::Claimed => Reason::Claimed,
             Self::EditorAway | Self::Unavailable { .. } => Reason::Unavailable,
             Self::Unexpected { .. } | Self::Incomplete { .. } | Self::Crypto(_) => Reason::Broken,
+            // Its refusal of a call is about our settings; anything else passes.
+            Self::Provider(Failed::Refused { .. }) => Reason::Broken,
+            Self::Provider(Failed::Unavailable { .. } | Failed::Unreadable { .. }) => Reason::ProviderUnavailable,
+            Self::NotBelieved(_) => Reason::NotBelieved,
+            Self::NotAllowed(_) => Reason::NotAllowed,
+            Self::SignInOver(_) => Reason::SignInOver,
         }
     }
 
@@ -90,12 +117,20 @@ impl Refusal {
         match self {
             Self::EditorAway => Some(Trouble::EditorAway),
             Self::Unavailable { .. } => Some(Trouble::Unavailable),
-            Self::Request(_)
+            Self::Provider(Failed::Unavailable { .. } | Failed::Unreadable { .. }) => {
+                Some(Trouble::ProviderUnavailable)
+            }
+            Self::Provider(Failed::Refused { .. })
+            | Self::NotBelieved(_)
+            | Self::NotAllowed(_)
+            | Self::SignInOver(_)
+            | Self::Request(_)
             | Self::Unknown
             | Self::Over
             | Self::Ended(_)
             | Self::EditorRefused
             | Self::EditorCannotBind
+            | Self::UnsafeReturn
             | Self::Claimed
             | Self::Unexpected { .. }
             | Self::Incomplete { .. }
@@ -112,10 +147,13 @@ impl Refusal {
             Self::Over | Self::Ended(_) => "over",
             Self::EditorRefused => "editor_refused",
             Self::EditorCannotBind => "editor_cannot_bind",
+            Self::UnsafeReturn => "unsafe_return",
             Self::Claimed => "claimed",
             Self::EditorAway => "editor_away",
             Self::Unavailable { .. } => "unavailable",
             Self::Unexpected { .. } | Self::Incomplete { .. } | Self::Crypto(_) => "broken",
+            Self::Provider(_) => "provider",
+            Self::NotBelieved(_) | Self::NotAllowed(_) | Self::SignInOver(_) => "not_signed_in",
         }
     }
 
@@ -123,7 +161,7 @@ impl Refusal {
     pub(crate) fn log(&self, request_id: &str) {
         match self.reason() {
             Reason::Broken => tracing::error!(request_id, cause = %self, "failed"),
-            Reason::Unavailable => tracing::warn!(request_id, cause = %self, "failed"),
+            Reason::Unavailable | Reason::ProviderUnavailable => tracing::warn!(request_id, cause = %self, "failed"),
             Reason::MalformedLink
             | Reason::MalformedForm
             | Reason::LoginOver
@@ -133,11 +171,15 @@ impl Refusal {
             | Reason::Burned
             | Reason::EditorRefused
             | Reason::EditorCannotBind
+            | Reason::UnsafeReturn
             | Reason::Claimed
             | Reason::CrossSite
             | Reason::StaleForm
             | Reason::OtherBrowser
             | Reason::NotSignedIn
+            | Reason::NotBelieved
+            | Reason::NotAllowed
+            | Reason::SignInOver
             | Reason::DevelopmentOnly
             | Reason::NotFound
             | Reason::WrongMethod => tracing::info!(request_id, cause = %self, "refused"),

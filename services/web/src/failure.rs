@@ -20,6 +20,8 @@ pub(crate) enum Reason {
     EditorRefused,
     /// The editor cannot be tied to this browser as strongly as the server asks.
     EditorCannotBind,
+    /// The editor waits for its code where a browser must not be led.
+    UnsafeReturn,
     /// Another browser or account has approved this login.
     Claimed,
     /// The request was caused by another site.
@@ -30,17 +32,60 @@ pub(crate) enum Reason {
     OtherBrowser,
     /// The identity provider knows of no sign-in, twice in a row.
     NotSignedIn,
+    /// What the browser brought from the identity provider is not to be believed.
+    NotBelieved,
+    /// The person is known to the identity provider, and may not sign in.
+    NotAllowed,
+    /// The identity provider says that the person is signed in no more.
+    SignInOver,
     /// The development provider was called from another machine.
     DevelopmentOnly,
     NotFound,
     WrongMethod,
-    /// Another role or the identity provider does not answer.
+    /// Another role does not answer.
     Unavailable,
+    /// The identity provider does not answer.
+    ProviderUnavailable,
     /// Ours to repair.
     Broken,
 }
 
+/// What a button on the page can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WayOn {
+    Again,
+    AnotherAccount,
+}
+
 impl Reason {
+    pub(crate) fn way_on(self) -> Option<WayOn> {
+        match self {
+            Self::Unavailable
+            | Self::ProviderUnavailable
+            | Self::NotSignedIn
+            | Self::SignInOver
+            | Self::StaleForm
+            | Self::Broken => Some(WayOn::Again),
+            Self::NotBelieved | Self::NotAllowed => Some(WayOn::AnotherAccount),
+            Self::MalformedLink
+            | Self::MalformedForm
+            | Self::LoginOver
+            | Self::Denied
+            | Self::Cancelled
+            | Self::Expired
+            | Self::Burned
+            | Self::EditorRefused
+            | Self::EditorCannotBind
+            | Self::UnsafeReturn
+            | Self::Claimed
+            | Self::CrossSite
+            | Self::OtherBrowser
+            | Self::DevelopmentOnly
+            | Self::NotFound
+            | Self::WrongMethod => None,
+        }
+    }
+
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::MalformedLink | Self::MalformedForm => StatusCode::BAD_REQUEST,
@@ -49,16 +94,25 @@ impl Reason {
             }
             Self::Claimed => StatusCode::CONFLICT,
             Self::EditorCannotBind
+            | Self::UnsafeReturn
             | Self::CrossSite
             | Self::StaleForm
             | Self::OtherBrowser
             | Self::NotSignedIn
+            | Self::NotAllowed
+            | Self::SignInOver
             | Self::DevelopmentOnly => StatusCode::FORBIDDEN,
+            Self::NotBelieved => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::ProviderUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// A sign-in was under way, and an editor may have kept its part of it: the person had better look.
+    pub(crate) fn leaves_doubt(self) -> bool {
+        matches!(self.status(), StatusCode::GONE | StatusCode::CONFLICT)
     }
 
     pub(crate) fn title(self) -> &'static str {
@@ -69,15 +123,20 @@ impl Reason {
             Self::Burned => "Too many wrong codes",
             Self::EditorRefused => "Your editor did not take the sign-in",
             Self::EditorCannotBind => "This editor cannot sign in here",
+            Self::UnsafeReturn => "There is no safe way back to this editor",
             Self::Claimed => "This sign-in is already taken",
             Self::CrossSite => "Another site sent you here",
             Self::StaleForm => "This page was out of date",
             Self::OtherBrowser => "This page belongs to another browser",
             Self::NotSignedIn => "You are not signed in yet",
+            Self::NotBelieved => "This sign-in cannot be trusted",
+            Self::NotAllowed => "This account may not sign in here",
+            Self::SignInOver => "You are not signed in any more",
             Self::DevelopmentOnly => "Only on the machine itself",
             Self::NotFound => "There is no such page",
             Self::WrongMethod => "This address works differently",
             Self::Unavailable => "A part of VVS does not answer",
+            Self::ProviderUnavailable => "The sign-in service does not answer",
             Self::Broken => "Something broke on our side",
         }
     }
@@ -86,20 +145,20 @@ impl Reason {
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::MalformedLink => "A part of the sign-in link is missing or was changed on its way here.",
-            Self::MalformedForm => "A part of what this page should have sent is missing. Nobody was signed in.",
+            Self::MalformedForm => "A part of what this page should have sent is missing. Nothing was done.",
             Self::LoginOver => "Its link was used, denied or cancelled, or its time ran out.",
-            Self::Denied => "It was denied in a browser. Nobody was signed in.",
-            Self::Cancelled => "The editor gave up, or its connection was lost for good. Nobody was signed in.",
-            Self::Expired => "Its time ran out before it was finished. Nobody was signed in.",
+            Self::Denied => "It was denied in a browser, and did not finish in VVS.",
+            Self::Cancelled => {
+                "The editor gave up, or its connection was lost for good. The sign-in did not finish in VVS."
+            }
+            Self::Expired => "Its time ran out before it had finished in VVS.",
             Self::Burned => {
-                "The editor was given a wrong code too often, so the sign-in was ended, and its session with it. \
-                 Nobody was signed in."
+                "The editor was given a wrong code too often, so the sign-in was ended before it had finished."
             }
-            Self::EditorRefused => {
-                "It could not store the sign-in, or it does not accept this account. Nobody was signed in."
-            }
-            Self::EditorCannotBind => {
-                "This server asks for a safer way to hand over a sign-in than this editor knows. Nobody was signed in."
+            Self::EditorRefused => "It could not store the sign-in, or it does not accept this account.",
+            Self::EditorCannotBind => "This server asks for a safer way to hand over a sign-in than this editor knows.",
+            Self::UnsafeReturn => {
+                "It asks for its code at an address that no browser should open, so the code was not handed over."
             }
             Self::Claimed => "It was approved before, in another browser or with another account.",
             Self::CrossSite => "Only our own pages may approve or deny a sign-in. Nothing was done.",
@@ -108,13 +167,21 @@ impl Reason {
             }
             Self::OtherBrowser => "Only the browser in which a sign-in was approved can see how it went.",
             Self::NotSignedIn => "Your browser came back without a sign-in. It may be blocking our cookies.",
+            Self::NotBelieved => "What your browser brought back from the sign-in service did not pass our checks.",
+            Self::NotAllowed => {
+                "You did sign in, but the account is locked or not among those that this server lets in."
+            }
+            Self::SignInOver => "You have signed out meanwhile, or your sign-in was ended. Nothing was approved.",
             Self::DevelopmentOnly => {
                 "This server runs with its development sign-in, which lets in anyone as anyone. It answers no other machine."
             }
             Self::NotFound => "The address may be misspelled or the page gone.",
             Self::WrongMethod => "It cannot be opened like a page.",
-            Self::Unavailable => "Nothing was lost, and nobody was signed in. It mostly takes a few seconds.",
-            Self::Broken => "We have written down what happened. Nobody was signed in.",
+            Self::Unavailable => "Nothing was lost. It mostly takes a few seconds.",
+            Self::ProviderUnavailable => {
+                "VVS could not ask it whether you are signed in. Editors that are signed in stay so."
+            }
+            Self::Broken => "We have written down what happened.",
         }
     }
 
@@ -129,7 +196,7 @@ impl Reason {
                 "Start again in VVS. If it was not you who typed the codes, somebody has tried to guess yours, in vain."
             }
             Self::EditorRefused => "VVS says why. Start again there when that is solved.",
-            Self::EditorCannotBind => "Update VVS, then start again there.",
+            Self::EditorCannotBind | Self::UnsafeReturn => "Update VVS, then start again there.",
             Self::Claimed => {
                 "If that was you, there is nothing to do. If not, do not use that editor, and start again in yours."
             }
@@ -139,9 +206,12 @@ impl Reason {
             Self::StaleForm => "Open the page again, and look which account it names before you go on.",
             Self::OtherBrowser => "Look there, or in VVS itself: it shows whether you are signed in.",
             Self::NotSignedIn => "Allow cookies for this site, then try again.",
+            Self::NotBelieved => "Sign in again. If it happens again, tell whoever runs this server.",
+            Self::NotAllowed => "Use another account, or ask whoever runs this server to let yours in.",
+            Self::SignInOver => "Sign in again, then approve.",
             Self::DevelopmentOnly => "Open the link in a browser on the machine that VVS runs on.",
             Self::NotFound | Self::WrongMethod => "To sign in, start in VVS and open the link from there.",
-            Self::Unavailable => "Try again in a moment.",
+            Self::Unavailable | Self::ProviderUnavailable => "Try again in a moment.",
             Self::Broken => "Try again. If it stays broken, tell us the number of the request below.",
         }
     }

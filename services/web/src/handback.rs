@@ -143,6 +143,8 @@ mod tests {
             "HTTP://127.0.0.1:50000/",
             "vvs://auth/complete#x",
             "vvs://auth/\"onclick=x",
+            "http://127.0.0.1:50000/it's",
+            "vvs://auth/a|b",
         ] {
             assert_eq!(bad.parse::<ReturnUri>(), Err(Unsafe), "{bad}");
         }

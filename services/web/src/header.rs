@@ -36,14 +36,26 @@ pub(crate) enum Kind {
     Text,
 }
 
-pub(crate) fn page(kind: Kind, nonce: &Nonce) -> HeaderMap {
+/// What a page may load and speak to beside our own files, for the scripts of an identity provider: source expressions
+/// (Content Security Policy Level 3, section 2.3.1), separated by spaces.
+#[derive(Clone, Default)]
+pub(crate) struct Sources {
+    pub(crate) script: String,
+    pub(crate) style: String,
+    pub(crate) connect: String,
+    pub(crate) img: String,
+    pub(crate) frame: String,
+    pub(crate) worker: String,
+}
+
+pub(crate) fn page(kind: Kind, nonce: &Nonce, sources: &Sources) -> HeaderMap {
     let referrer = match kind {
         Kind::Form => "same-origin",
         Kind::Text => "no-referrer",
     };
     let mut headers = common();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(CONTENT_SECURITY_POLICY, policy(nonce));
+    headers.insert(CONTENT_SECURITY_POLICY, policy(nonce, sources));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static(referrer));
     headers.insert(CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(PERMISSIONS_POLICY, HeaderValue::from_static("camera=(), geolocation=(), microphone=()"));
@@ -60,11 +72,19 @@ pub(crate) fn common() -> HeaderMap {
     ])
 }
 
-fn policy(nonce: &Nonce) -> HeaderValue {
-    let policy = format!(
-        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-         form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    );
+fn policy(nonce: &Nonce, sources: &Sources) -> HeaderValue {
+    let Sources { script, style, connect, img, frame, worker } = sources;
+    let ours = [
+        ("script-src", format!("'nonce-{nonce}' {script}")),
+        ("style-src", format!("'self' {style}")),
+        ("img-src", format!("'self' {img}")),
+        ("connect-src", format!("'self' {connect}")),
+        ("frame-src", frame.clone()),
+        ("worker-src", worker.clone()),
+    ];
+    let used = ours.iter().map(|(directive, list)| (directive, list.trim())).filter(|(_, list)| !list.is_empty());
+    let used: String = used.map(|(directive, list)| format!("{directive} {list}; ")).collect();
+    let policy = format!("default-src 'none'; {used}form-action 'self'; base-uri 'none'; frame-ancestors 'none'");
     // A nonce is base64url and always fits; if it ever did not, no script at all is the safe page.
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
 }
@@ -74,7 +94,7 @@ mod tests {
     use super::*;
 
     fn headers(kind: Kind) -> HeaderMap {
-        page(kind, &Nonce::new([0xfb; 16]))
+        page(kind, &Nonce::new([0xfb; 16]), &Sources::default())
     }
 
     #[test]

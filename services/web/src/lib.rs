@@ -21,6 +21,11 @@ use vvs_runtime::trace::TracedChannel;
 use crate::call::{Relay, Sessions};
 use crate::cookie::Cookies;
 use crate::csrf::Csrf;
+use crate::fetch::Fetch;
+use crate::identity::clerk::Clerk;
+use crate::identity::dev::Dev;
+use crate::identity::oidc::Oidc;
+use crate::identity::{Common, Provider};
 
 mod account;
 mod asset;
@@ -29,6 +34,7 @@ mod cookie;
 mod csrf;
 mod error;
 mod failure;
+mod fetch;
 mod handback;
 mod header;
 mod identity;
@@ -54,6 +60,10 @@ pub struct Settings {
     /// Who signs people in
     #[arg(id = "web-identity", long, env = "VVS_WEB_IDENTITY", value_enum)]
     pub identity: Option<IdentityKind>,
+    /// Who may sign in, of those whom the identity provider lets in: `everyone`, `domain:example.com` (of a verified email
+    /// address), `group:NAME`, `organization:ID`, separated by commas; one that fits is enough
+    #[arg(id = "web-allow", long, env = "VVS_WEB_ALLOW", value_delimiter = ',')]
+    pub allow: Vec<identity::allow::Rule>,
     /// File with the key that seals cookies: base64 of 32 random bytes; a second line may hold the key before it
     #[arg(id = "web-key-file", long, env = "VVS_WEB_KEY_FILE")]
     pub key_file: Option<PathBuf>,
@@ -69,6 +79,27 @@ pub struct Settings {
     /// How long a person may leave the page of their editors alone before signing in to the browser again
     #[arg(id = "web-account-ttl", long, env = "VVS_WEB_ACCOUNT_TTL", default_value = "12h", value_parser = humantime::parse_duration)]
     pub account_ttl: Duration,
+    #[command(flatten)]
+    pub clerk: identity::clerk::Settings,
+    #[command(flatten)]
+    pub oidc: identity::oidc::Settings,
+}
+
+impl Settings {
+    /// What does not fit together, each with the setting's name; nothing while no identity provider is chosen.
+    pub fn problems(&self) -> Vec<String> {
+        match self.identity {
+            Some(IdentityKind::Clerk) => self.clerk.problems(&self.allow),
+            Some(IdentityKind::Oidc) => self.oidc.problems(&self.allow),
+            Some(IdentityKind::Dev) if !self.allow.is_empty() => {
+                vec![
+                    "VVS_WEB_ALLOW (--web-allow) is set, but the development sign-in lets in anyone as anyone"
+                        .to_owned(),
+                ]
+            }
+            Some(IdentityKind::Dev) | None => Vec::new(),
+        }
+    }
 }
 
 /// Which identity provider.
@@ -76,12 +107,16 @@ pub struct Settings {
 pub enum IdentityKind {
     /// Anyone is whoever they say they are; only while everything is on loopback
     Dev,
+    /// Clerk: its sign-in on our page; see VVS_WEB_CLERK_…
+    Clerk,
+    /// Any OpenID Connect provider, such as Keycloak, Authentik, Google or Entra; see VVS_WEB_OIDC_…
+    Oidc,
 }
 
 /// What all requests share.
 struct Web {
     public_url: Origin,
-    identity: IdentityKind,
+    identity: Arc<dyn Provider>,
     /// How old a sign-in may be to approve with.
     sign_in_ttl: Duration,
     /// How long it may lie idle to look after one's editors with.
@@ -116,7 +151,7 @@ struct Calls {
 
 impl Web {
     fn new(
-        identity: IdentityKind,
+        identity: Arc<dyn Provider>,
         ttls: Ttls,
         public_url: Origin,
         keyring: &Keyring,
@@ -157,28 +192,43 @@ pub async fn serve(
     if http.tls.is_none() && !address.ip().is_loopback() {
         return Err(Error::PlainOffLoopback(address));
     }
-    let identity = settings.identity.ok_or(Error::NoIdentity)?;
-    if identity == IdentityKind::Dev && !public_url.is_loopback() {
-        return Err(Error::DevelopmentOffLoopback(public_url.to_string()));
-    }
-    if identity == IdentityKind::Dev && !address.ip().is_loopback() {
-        return Err(Error::DevelopmentOffLoopback(address.to_string()));
-    }
     let calls = Calls {
         relay: dial(settings.relay_addr.as_deref(), Role::Relay, &peers, &process).map_err(Error::RelayAddr)?,
         sessions: dial(settings.sessions_addr.as_deref(), Role::Sessions, &peers, &process)
             .map_err(Error::SessionsAddr)?,
     };
+    let common = Common {
+        public_url: public_url.clone(),
+        allow: settings.allow.clone(),
+        fetch: Fetch::new()?,
+        sessions: Sessions(SessionsClient::new(calls.sessions.clone())),
+        metrics: process.metrics.clone(),
+    };
+    let identity = provider(&settings, &common)?;
+    if identity.is_development() && !address.ip().is_loopback() {
+        return Err(Error::DevelopmentOffLoopback(address.to_string()));
+    }
     let ttls = Ttls { sign_in: settings.sign_in_ttl, account: settings.account_ttl };
     let mut web = Web::new(identity, ttls, public_url, &keyring, calls, &process.metrics)?;
     web.gateways = http.tls.is_some().then_some(peers);
     web.stop = process.stop.clone();
     web.tasks = process.tasks.clone();
-    process.tasks.spawn(process.server(Limits::default()).serve(http, route::router(Arc::new(web))));
+    let web = Arc::new(web);
+    let (watching, stop) = (web.identity.clone().watch(web.clone()), process.stop.clone());
+    process.tasks.spawn(async move { stop.run_until_cancelled(watching).await });
+    process.tasks.spawn(process.server(Limits::default()).serve(http, route::router(web)));
     process.readiness.set(true);
     process.stop.cancelled().await;
     process.readiness.set(false);
     Ok(())
+}
+
+fn provider(settings: &Settings, common: &Common) -> Result<Arc<dyn Provider>, Error> {
+    Ok(match settings.identity.ok_or(Error::NoIdentity)? {
+        IdentityKind::Dev => Arc::new(Dev::new(&common.public_url)?),
+        IdentityKind::Clerk => Arc::new(Clerk::new(&settings.clerk, common)?),
+        IdentityKind::Oidc => Arc::new(Oidc::new(&settings.oidc, common)?),
+    })
 }
 
 fn dial(

@@ -9,7 +9,8 @@ use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::
 
 use crate::{
     failure::Reason,
-    header::{self, Kind, Nonce},
+    header::{self, Kind, Nonce, Sources},
+    identity::Part,
 };
 
 mod account;
@@ -35,12 +36,17 @@ pub(crate) trait Page: Template {
     fn status(&self) -> StatusCode {
         StatusCode::OK
     }
+
+    /// What it needs beside our own files.
+    fn sources(&self) -> Sources {
+        Sources::default()
+    }
 }
 
 /// The whole answer: status, headers and text.
 pub(crate) fn answer<P: Page>(page: &P) -> Response<String> {
     let (status, headers, body) = match page.render() {
-        Ok(html) => (page.status(), header::page(P::KIND, &page.shell().nonce), html),
+        Ok(html) => (page.status(), header::page(P::KIND, &page.shell().nonce, &page.sources()), html),
         Err(cause) => {
             tracing::error!(%cause, "a page could not be rendered");
             (StatusCode::INTERNAL_SERVER_ERROR, header::common(), String::new())
@@ -52,21 +58,15 @@ pub(crate) fn answer<P: Page>(page: &P) -> Response<String> {
     response
 }
 
-/// The development provider's sign-in.
+/// Asks who the person is; the provider's part leads on.
 #[derive(Template)]
 #[template(path = "login.html")]
 pub(crate) struct Login {
     pub(crate) shell: Shell,
-    pub(crate) connection_id: String,
-    pub(crate) csrf: SecretString,
+    pub(crate) part: Part,
     pub(crate) user_code: UserCode,
     /// How long the login can still be approved.
     pub(crate) expires_in: Duration,
-    /// What was sent before, when the page is shown again.
-    pub(crate) email: String,
-    pub(crate) name: String,
-    /// What is wrong with `email`.
-    pub(crate) problem: Option<&'static str>,
     /// The browser came back from here without a sign-in.
     pub(crate) retry: bool,
 }
@@ -85,7 +85,11 @@ impl Page for Login {
     }
 
     fn status(&self) -> StatusCode {
-        if self.problem.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+        if self.part.is_wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+    }
+
+    fn sources(&self) -> Sources {
+        self.part.sources.clone()
     }
 }
 
@@ -172,6 +176,28 @@ impl Page for Waiting {
     }
 }
 
+/// Denied, and the editor cannot be told yet: sends the same denial again.
+#[derive(Template)]
+#[template(path = "denial.html")]
+pub(crate) struct Denial {
+    pub(crate) shell: Shell,
+    pub(crate) connection_id: String,
+    pub(crate) csrf: SecretString,
+    pub(crate) trouble: Trouble,
+}
+
+impl Page for Denial {
+    const KIND: Kind = Kind::Form;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
 #[derive(Template)]
 #[template(path = "denied.html")]
 pub(crate) struct Denied {
@@ -246,6 +272,8 @@ impl fmt::Display for UserCode {
 pub(crate) struct Account {
     pub(crate) name: Option<String>,
     pub(crate) email: Option<String>,
+    /// Whether the provider says that the address is the person's.
+    pub(crate) email_verified: bool,
 }
 
 impl Account {
@@ -319,8 +347,9 @@ pub(crate) enum Trouble {
     Unacknowledged,
     /// The editor's connection is gone and may come back.
     EditorAway,
-    /// A role or the provider does not answer.
+    /// A role does not answer.
     Unavailable,
+    ProviderUnavailable,
 }
 
 impl Trouble {
@@ -328,6 +357,10 @@ impl Trouble {
         match self {
             Self::Unacknowledged => "It was sent to your editor, which has not confirmed it so far.",
             Self::EditorAway => "Your editor has lost its connection. It gets the sign-in as soon as it is back.",
+            Self::ProviderUnavailable => {
+                "The service that signs you in does not answer at the moment, so that VVS cannot ask whether your sign-in \
+                 still holds. Your approval is not lost."
+            }
             Self::Unavailable => "A part of VVS does not answer at the moment. Your approval is not lost.",
         }
     }

@@ -14,23 +14,22 @@ use vvs_runtime::trace;
 
 use crate::asset::ASSETS;
 use crate::failure::Reason;
-use crate::visit::{ACCOUNT_PATH, SIGN_IN_PATH, Visit};
+use crate::visit::{ACCOUNT_PATH, CALLBACK_PATH, SIGN_IN_PATH, Visit};
 use crate::{Web, header, jwks};
 
 mod account;
 mod approval;
 mod outcome;
-mod sign_in;
+pub(crate) mod sign_in;
 
 /// The longest form, in bytes.
 const MAX_FORM: usize = 16 * 1024;
 
 pub(crate) fn router(web: Arc<Web>) -> Router {
     let mut router = Router::new()
-        .route("/login", get(sign_in::show))
+        .route("/login", get(sign_in::login))
         .route("/login/another", post(sign_in::another))
-        .route(SIGN_IN_PATH, post(sign_in::development))
-        .route("/api/auth/callback", get(approval::callback))
+        .route(CALLBACK_PATH, get(approval::callback))
         .route("/login/approve", post(approval::approve))
         .route("/login/deny", post(approval::deny))
         .route("/login/status", get(outcome::status))
@@ -38,13 +37,14 @@ pub(crate) fn router(web: Arc<Web>) -> Router {
         .route(ACCOUNT_PATH, get(account::sessions))
         .route("/account/sessions/{sid}/revoke", post(account::revoke))
         .route("/account/sessions/revoke-all", post(account::revoke_all))
-        .route(account::SIGN_IN_PATH, get(account::sign_in))
+        .route(SIGN_IN_PATH, get(account::sign_in))
         .route("/account/sign-out", post(account::sign_out))
         .route("/.well-known/jwks.json", get(jwks::show));
     for asset in &ASSETS {
         router = router.route(asset.path, get((asset.headers(), asset.text)));
     }
     router
+        .merge(web.identity.clone().routes())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_FORM))

@@ -19,20 +19,22 @@ use crate::account::Notice;
 use crate::call::Place;
 use crate::cookie::Jar;
 use crate::error::Refusal;
-use crate::failure::Reason;
+use crate::failure::{Reason, WayOn};
 use crate::header::{self, Nonce};
 use crate::identity::SignIn;
 use crate::login::{ConnectionId, Entry, View};
 use crate::page::{self, Failure, Page, Shell};
-use crate::{IdentityKind, Web, csrf};
+use crate::{Web, csrf};
 
 /// What a browser sends us of itself, at most, in characters.
 const MAX_USER_AGENT: usize = 256;
 
-/// Where a person says who they are.
-pub(crate) const SIGN_IN_PATH: &str = "/dev/sign-in";
+/// Where the browser comes from a sign-in.
+pub(crate) const CALLBACK_PATH: &str = "/api/auth/callback";
 /// Where a person looks after their signed-in editors.
 pub(crate) const ACCOUNT_PATH: &str = "/account/sessions";
+/// Where a person signs in to look after their editors.
+pub(crate) const SIGN_IN_PATH: &str = "/account/sign-in";
 
 /// What a page or a form is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,31 @@ impl About {
             Self::Account => ACCOUNT_PATH.to_owned(),
         }
     }
+
+    /// Where a person says again who they are, when the browser came back without it.
+    pub(crate) fn sign_in_again(self) -> String {
+        match self {
+            Self::Login(_) => format!("{}&retry=1", self.path()),
+            Self::Account => format!("{SIGN_IN_PATH}?retry=1"),
+        }
+    }
+
+    /// Where a person says that they are somebody else.
+    pub(crate) fn another(self) -> String {
+        match self {
+            Self::Login(_) => format!("{}&another=1", self.path()),
+            Self::Account => format!("{SIGN_IN_PATH}?another=1"),
+        }
+    }
+
+    /// Where the browser goes once the person has said so.
+    pub(crate) fn callback(self, retry: bool) -> String {
+        let retry = if retry { "&retry=1" } else { "" };
+        match self {
+            Self::Login(id) => format!("{CALLBACK_PATH}?connection_id={id}{retry}"),
+            Self::Account => format!("{CALLBACK_PATH}?account=1{retry}"),
+        }
+    }
 }
 
 /// An answer before its cookies.
@@ -67,7 +94,9 @@ pub(crate) type Answer = http::Response<String>;
 #[derive(Default, Deserialize)]
 struct Params {
     connection_id: Option<String>,
+    account: Option<String>,
     retry: Option<String>,
+    another: Option<String>,
     known: Option<String>,
     done: Option<String>,
 }
@@ -98,11 +127,19 @@ impl Visit {
             from: Place { address, user_agent },
             request_id: parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("unknown").to_owned(),
             jar: web.cookies.read(&parts.headers),
-            about: params.connection_id.as_deref().and_then(|id| id.parse().ok()).map(About::Login),
+            about: match &params.connection_id {
+                Some(id) => id.parse().ok().map(About::Login),
+                None => params.account.as_ref().map(|_| About::Account),
+            },
             params,
             nonce: Nonce::new(random()?),
             web: web.clone(),
         })
+    }
+
+    /// What the request is about.
+    pub(crate) fn about(&self) -> Result<About, Refusal> {
+        self.about.ok_or(Reason::MalformedLink.into())
     }
 
     /// The login that the request is about.
@@ -123,14 +160,31 @@ impl Visit {
         self.params.retry.is_some()
     }
 
+    /// Whether the person wants to be somebody else.
+    pub(crate) fn is_another(&self) -> bool {
+        self.params.another.is_some()
+    }
+
+    /// What the page's own scripts carry.
+    pub(crate) fn nonce(&self) -> &Nonce {
+        &self.nonce
+    }
+
     /// The state that a page shows while it asks for another one.
     pub(crate) fn known_state(&self) -> Option<&str> {
         self.params.known.as_deref()
     }
 
-    /// Who is signed in, if that is young enough to approve with.
+    /// Who is signed in, if that is young enough to approve with. What another provider has said does not count.
     pub(crate) fn signed_in(&self) -> Option<&SignIn> {
-        self.jar.sign_in.as_ref().filter(|sign_in| sign_in.holds(self.now, self.web.sign_in_ttl))
+        let sign_in = self.jar.sign_in.as_ref().filter(|sign_in| sign_in.holds(self.now, self.web.sign_in_ttl));
+        sign_in.filter(|sign_in| sign_in.provider == self.web.identity.name())
+    }
+
+    /// The browser remembers who has signed in.
+    pub(crate) fn sign_in(&mut self, sign_in: SignIn) -> Result<(), Refusal> {
+        tracing::info!(provider = sign_in.provider, address = %self.from.address, "signed in");
+        Ok(self.jar.sign_in(&self.web.cookies, sign_in)?)
     }
 
     /// What was done before this page was asked for.
@@ -142,6 +196,7 @@ impl Visit {
     pub(crate) fn account(&mut self) -> Result<Option<SignIn>, Refusal> {
         let (seen, now, ttl) = (self.jar.seen, self.now, self.web.account_ttl);
         let sign_in = self.jar.sign_in.clone().filter(|sign_in| sign_in.is_in_use(seen, now, ttl));
+        let sign_in = sign_in.filter(|sign_in| sign_in.provider == self.web.identity.name());
         if sign_in.is_some() {
             self.jar.see(&self.web.cookies, now.unix_timestamp())?;
         }
@@ -180,19 +235,13 @@ impl Visit {
 
     /// What stands on every page.
     pub(crate) fn shell(&self) -> Shell {
-        Shell { nonce: self.nonce.clone(), development: self.web.identity == IdentityKind::Dev }
+        Shell { nonce: self.nonce.clone(), development: self.web.identity.is_development() }
     }
 
-    /// The development provider lets in anyone, so it must not be reached from elsewhere, by whatever path.
+    /// What lets in anyone must not be reached from elsewhere, by whatever path.
     fn check_address(&self) -> Result<(), Refusal> {
-        match self.web.identity {
-            IdentityKind::Dev
-                if !self.web.public_url.is_loopback() || !self.from.address.to_canonical().is_loopback() =>
-            {
-                Err(Reason::DevelopmentOnly.into())
-            }
-            IdentityKind::Dev => Ok(()),
-        }
+        let admits = self.web.identity.admits(self.from.address);
+        if admits { Ok(()) } else { Err(Reason::DevelopmentOnly.into()) }
     }
 
     /// The whole answer, with the cookies that go with it.
@@ -208,8 +257,10 @@ impl Visit {
     fn failure(&self, refusal: &Refusal) -> Answer {
         refusal.log(&self.request_id);
         let reason = refusal.reason();
-        let helps = matches!(reason, Reason::Unavailable | Reason::NotSignedIn | Reason::StaleForm | Reason::Broken);
-        let again = self.about.filter(|_| helps).map(About::path);
+        let again = self.about.and_then(|about| match reason.way_on()? {
+            WayOn::Again => Some(about.path()),
+            WayOn::AnotherAccount => Some(about.another()),
+        });
         page::answer(&Failure { shell: self.shell(), reason, again, request_id: self.request_id.clone() })
     }
 }
@@ -282,18 +333,13 @@ pub(crate) struct Post {
     pub(crate) fields: Fields,
 }
 
-impl FromRequest<Arc<Web>> for Post {
-    type Rejection = Response;
-
-    async fn from_request(request: Request, web: &Arc<Web>) -> Result<Self, Response> {
+impl Post {
+    async fn take(request: Request, web: &Arc<Web>, may_be_nobodys: bool) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let mut visit = Visit::from_request_parts(&mut parts, web).await?;
         if !csrf::is_same_origin(&parts.headers, &web.public_url) {
             return Err(visit.finish(Err(Reason::CrossSite.into())));
         }
-        // One that was made for nobody stays good when somebody has signed in in another tab: it says who signs in
-        // itself.
-        let may_be_nobodys = parts.uri.path() == SIGN_IN_PATH;
         let Ok(Form(fields)) = Form::<Fields>::from_request(Request::from_parts(parts, body), web).await else {
             return Err(visit.finish(Err(Reason::MalformedForm.into())));
         };
@@ -303,5 +349,24 @@ impl FromRequest<Arc<Web>> for Post {
             return Err(visit.finish(Err(Reason::StaleForm.into())));
         }
         Ok(Self { visit, fields })
+    }
+}
+
+impl FromRequest<Arc<Web>> for Post {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, web: &Arc<Web>) -> Result<Self, Response> {
+        Self::take(request, web, false).await
+    }
+}
+
+/// A form that says who signs in. One that was made for nobody stays good when somebody has signed in in another tab.
+pub(crate) struct Opening(pub(crate) Post);
+
+impl FromRequest<Arc<Web>> for Opening {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, web: &Arc<Web>) -> Result<Self, Response> {
+        Post::take(request, web, true).await.map(Self)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use vvs_proto::frame::{Secret, User};
@@ -325,10 +326,57 @@ async fn signing_out_is_done_here_and_said_so_whatever_the_server_does() {
         assert_eq!(editor.stored(), None);
     }
     let editor = Editor::new();
+    let mut server = editor.servers.next(&[SESSION, OK]).await;
+    let (told, tries) = tokio::join!(left(&editor), says_unavailable(&mut server));
+    assert!(matches!(&told, SignedOut::HereOnly { why, .. } if why.contains("cannot be asked")), "{told:?}");
+    assert!((2..6).contains(&tries), "{tries}");
+    let editor = Editor::new();
     assert!(matches!(left(&editor).await, SignedOut::HereOnly { .. }));
     let editor = Editor::new();
     let mut server = editor.servers.next(&[SESSION, REVOKED]).await;
     let (left, _heard) = tokio::join!(left(&editor), server.rest());
+    assert!(matches!(left, SignedOut::Everywhere), "{left:?}");
+}
+
+/// Answers whatever it is asked with an outage, until the editor goes away; how often it was asked.
+async fn says_unavailable(server: &mut Pipe) -> usize {
+    let mut asked = 0;
+    while let Some(Ok(message)) = server.0.next().await {
+        if message.is_text() {
+            asked += 1;
+            server.say(&[UNAVAILABLE]).await;
+        }
+    }
+    asked
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_answer_now_is_asked_again_when_it_says() {
+    let editor = Editor::new();
+    let mut server = editor.servers.next(&[SESSION]).await;
+    let script = async {
+        for answer in [UNAVAILABLE, OK] {
+            let EditorFrame::Authenticate { .. } = server.hear().await else { panic!() };
+            server.say(&[answer]).await;
+        }
+        server.rest().await;
+    };
+    let dial = |purpose| editor.servers.dial(purpose);
+    let begun = Instant::now();
+    let asking = ask(&editor.profile, editor.stored().unwrap(), &editor.server, &dial);
+    let (status, ()) = tokio::join!(asking, script);
+    assert!(matches!(status, Ok(Status::SignedIn { .. })), "{status:?}");
+    assert!(begun.elapsed() >= seconds(2), "it did not wait for as long as it was told");
+
+    let mut server = editor.servers.next(&[SESSION]).await;
+    let script = async {
+        for answers in [[UNAVAILABLE], [OK], [UNAVAILABLE], [golden!("session-ended")]] {
+            server.hear().await;
+            server.say(&answers).await;
+        }
+        server.rest().await;
+    };
+    let (left, ()) = tokio::join!(left(&editor), script);
     assert!(matches!(left, SignedOut::Everywhere), "{left:?}");
 }
 
@@ -345,9 +393,14 @@ async fn the_status_is_the_servers_word_and_an_outage_is_none() {
     let (status, token) = asked(&[SESSION, golden!("auth-ok.refreshed")]).await;
     assert!(matches!(status, Ok(Status::SignedIn { expires_in: 2_592_000, .. })), "{status:?}");
     assert_eq!(token.as_deref(), Some("fake.fresh-token.not-a-secret"));
-    let (status, token) = asked(&[SESSION, UNAVAILABLE]).await;
+    let editor = Editor::new();
+    let mut server = editor.servers.next(&[SESSION]).await;
+    let dial = |purpose| editor.servers.dial(purpose);
+    let asking = ask(&editor.profile, editor.stored().unwrap(), &editor.server, &dial);
+    let (status, tries) = tokio::join!(asking, says_unavailable(&mut server));
     let error = status.unwrap_err();
-    assert!(matches!(error, Error::NotNow { .. }) && error.exit_code() == 5 && token.is_some(), "{error}");
+    assert!(matches!(error, Error::NotNow { .. }) && error.exit_code() == 5, "{error}");
+    assert!((2..6).contains(&tries) && editor.stored().is_some(), "{tries}");
     let (status, token) = asked(&[SESSION, REVOKED]).await;
     assert!(matches!(status, Ok(Status::Over { .. })) && token.is_none(), "{status:?}");
 }

@@ -75,6 +75,7 @@ impl Client {
             nonce: wish.nonce,
             token: wish.token.map(|token| token.expose().to_owned()).unwrap_or_default(),
             address: wish.address.to_string(),
+            key_id: wish.key_id,
         };
         let answer = self.in_turn(sessions.refresh_token(rpc::within(request, CALL_TIME))).await?;
         fresh(answer).filter(|fresh| fresh.session_id == asked).ok_or_else(|| {
@@ -96,18 +97,19 @@ impl Client {
             reason: LOGOUT.to_owned(),
             proof: proof.map(|proof| proof.expose().to_owned()).unwrap_or_default(),
             nonce,
-            user_id: String::new(),
             address: address.to_string(),
+            ..RevokeSessionRequest::default()
         };
         self.in_turn(sessions.revoke_session(rpc::within(request, CALL_TIME))).await.map(drop)
     }
 
-    /// Ends a session that is pending.
+    /// Ends a session, as long as it is pending: its editor may have shown its token elsewhere meanwhile.
     pub(super) async fn end(&self, session_id: &str, reason: &str) -> Result<(), Failure> {
         let mut sessions = self.sessions.clone();
         let request = RevokeSessionRequest {
             session_id: session_id.to_owned(),
             reason: reason.to_owned(),
+            only_pending: true,
             ..RevokeSessionRequest::default()
         };
         let ended = within_time(sessions.revoke_session(rpc::within(request, CALL_TIME))).await;

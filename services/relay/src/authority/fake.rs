@@ -49,6 +49,8 @@ pub(crate) struct Script {
     pub(crate) at_once: usize,
     pub(crate) most_at_once: usize,
     pub(crate) refreshes: Vec<wire::RefreshTokenRequest>,
+    /// The token that a refresh gives, when it matters.
+    pub(crate) fresh: Option<vvs_proto::Secret>,
     pub(crate) ends: Vec<wire::RevokeSessionRequest>,
     pub(crate) activated: Vec<String>,
     pub(crate) audits: Vec<wire::RecordAuditRequest>,
@@ -134,6 +136,11 @@ impl Fake {
         let kid = random_id().unwrap();
         let key = SigningKey::from_pkcs8(&kid, &SigningKey::generate().unwrap()).unwrap();
         self.script().keys.push(key);
+    }
+
+    /// The `kid` of the key that signs.
+    pub(crate) fn key_id(&self) -> String {
+        self.script().keys.last().unwrap().public().kid.clone()
     }
 
     pub(crate) fn sign(&self, claims: &Claims) -> vvs_proto::Secret {
@@ -228,7 +235,8 @@ impl Sessions for Fake {
         if is_over {
             return Err(rpc::status(Code::FailedPrecondition, "SESSION_REVOKED", None));
         }
-        let token = wire::Token { token: "fresh".to_owned(), expires_at: Some(in_an_hour()) };
+        let token = self.script().fresh.as_ref().map_or("fresh", |fresh| fresh.expose()).to_owned();
+        let token = wire::Token { token, expires_at: Some(in_an_hour()) };
         let user = wire::User { id: "usr_1".to_owned(), ..wire::User::default() };
         let expires_at = Some(Timestamp { seconds: now() + 30 * 24 * 3600, nanos: 0 });
         let session = wire::Session { id: session_id, user: Some(user), expires_at, ..wire::Session::default() };
@@ -312,6 +320,13 @@ impl Sessions for Fake {
         &self,
         _request: Request<wire::ListSessionsRequest>,
     ) -> Result<Response<wire::ListSessionsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn take_stale_users(
+        &self,
+        _request: Request<wire::TakeStaleUsersRequest>,
+    ) -> Result<Response<wire::TakeStaleUsersResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -22,6 +22,7 @@ fn wish(session_id: &str) -> Refresh {
         proof: Secret::new("proof"),
         nonce: "nonce".to_owned(),
         token: None,
+        key_id: String::new(),
         address: ADDRESS,
     }
 }
@@ -268,6 +269,7 @@ async fn what_sessions_says_of_a_session_is_its_verdict_and_all_else_is_not() {
         (Code::InvalidArgument, "MALFORMED", Failure::BadToken),
         (Code::PermissionDenied, "PEER_NOT_ALLOWED", Failure::Unavailable),
         (Code::Unavailable, "DATABASE_DOWN", Failure::Unavailable),
+        (Code::Unavailable, "KEY_UNKNOWN", Failure::Unavailable),
         (Code::NotFound, "", Failure::Unavailable),
         (Code::Internal, "", Failure::Unavailable),
     ] {
@@ -315,6 +317,7 @@ async fn a_logout_goes_on_when_its_socket_is_gone() {
     sleep(Duration::from_secs(2)).await;
     let ends = fake.script().ends.clone();
     assert_eq!((ends[0].session_id.as_str(), ends[0].proof.as_str(), ends[0].nonce.as_str()), ("ses_1", "p", "nonce"));
+    assert!(!ends[0].only_pending);
     assert_eq!(fake.script().at_once, 0);
 }
 
@@ -331,6 +334,7 @@ async fn a_pending_session_is_ended_as_soon_as_sessions_answers_and_not_asked_fo
     assert_eq!(fake.called("RevokeSession"), 2);
     let last = fake.script().ends[1].clone();
     assert_eq!((last.session_id.as_str(), last.reason.as_str(), last.proof.as_str()), ("ses_1", "burned", ""));
+    assert!(last.only_pending, "whoever has shown its token meanwhile keeps it");
 
     fake.script().refusals.insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
     authority.end_pending("ses_2".to_owned(), "burned");

@@ -107,7 +107,7 @@ pub(super) fn ended() -> Vec<Effect> {
     vec![Effect::Send(RelayFrame::SessionEnded), Effect::Close(close::NORMAL)]
 }
 
-pub(super) fn new_socket() -> Vec<Effect> {
+pub(crate) fn new_socket() -> Vec<Effect> {
     let reason = "this socket has taken all the proofs that it can remember".to_owned();
     vec![Effect::Send(RelayFrame::Reconnect { after_ms: 0, reason }), Effect::Close(close::RECONNECT)]
 }

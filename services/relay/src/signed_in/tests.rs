@@ -8,6 +8,7 @@ use vvs_proto::frame::{FailureCode, close};
 use super::*;
 use crate::authority::Terms;
 use crate::authority::fake::{ADDRESS, Fake, Key, claims, now, terms};
+use crate::login::{Grant, User};
 
 /// An editor with a device key, its socket, and the sessions role.
 struct Stage {
@@ -77,6 +78,20 @@ impl Stage {
     fn refuse(&self, method: &'static str, code: Code, reason: &'static str) {
         self.fake.script().refusals.insert(method, (code, reason));
     }
+}
+
+/// What is left of the approval that brought this token.
+fn receipt(token: &Secret) -> Receipt {
+    let now = OffsetDateTime::now_utc();
+    let grant = Grant {
+        request_id: "00000000-0000-4000-8000-000000000001".parse().unwrap(),
+        token: token.clone(),
+        token_expires_at: now + time::Duration::hours(1),
+        user: User { id: "usr_1".to_owned(), email: None, name: None, avatar_url: None },
+        session_id: "ses_1".to_owned(),
+        session_expires_at: now + time::Duration::days(30),
+    };
+    grant.receipt()
 }
 
 /// The code of an `auth:failure`, whether it is terminal, and the close behind it.
@@ -243,6 +258,7 @@ async fn only_sessions_itself_ends_a_session_for_good() {
         (Code::PermissionDenied, "KEY_MISMATCH", (FailureCode::KeyMismatch, true, Some(close::BAD_CREDENTIAL))),
         (Code::PermissionDenied, "BAD_PROOF", (FailureCode::BadProof, false, None)),
         (Code::Unavailable, "DATABASE_DOWN", (FailureCode::Unavailable, false, None)),
+        (Code::Unavailable, "KEY_UNKNOWN", (FailureCode::Unavailable, false, None)),
         (Code::PermissionDenied, "PEER_NOT_ALLOWED", (FailureCode::Unavailable, false, None)),
         (Code::Internal, "", (FailureCode::Unavailable, false, None)),
     ] {
@@ -289,8 +305,8 @@ async fn a_silent_feed_is_not_a_logout() {
 async fn a_revoked_session_is_told_and_closed_on_every_socket_and_cannot_come_back() {
     let mut stage = Stage::signed_in().await;
     let mut adopted = stage.new_socket();
-    let later = OffsetDateTime::now_utc() + time::Duration::hours(1);
-    assert_eq!(adopted.adopt("ses_1", later, later, None), [Effect::Authorized]);
+    let receipt = receipt(&Secret::new("token"));
+    assert_eq!(adopted.adopt(&receipt, None), [Effect::Authorized]);
     stage.fake.revoke("ses_1");
     let told = frame::revoked("signed_out_by_user");
     assert_eq!(told[1], Effect::Close(close::REVOKED));
@@ -301,7 +317,7 @@ async fn a_revoked_session_is_told_and_closed_on_every_socket_and_cannot_come_ba
     let (bearer, expired) = (stage.fake.sign(&claims("ses_1", None)), stage.expired());
     assert_eq!(failed(&stage.new_socket().authenticate(&bearer, None)), revoked);
     assert_eq!(failed(&stage.new_socket().authenticate(&expired, None)), revoked);
-    assert_eq!(stage.new_socket().adopt("ses_1", later, later, None), told);
+    assert_eq!(stage.new_socket().adopt(&receipt, None), told);
 }
 
 #[tokio::test(start_paused = true)]
@@ -454,12 +470,49 @@ async fn frames_that_do_not_fit_are_not_now() {
 #[tokio::test(start_paused = true)]
 async fn an_acknowledged_token_is_used_as_if_it_had_been_shown() {
     let mut stage = Stage::open().await;
-    let (soon, later) = (time::Duration::hours(1), time::Duration::days(30));
-    let now = OffsetDateTime::now_utc();
-    let thumbprint = stage.key.thumbprint();
-    assert_eq!(stage.socket.adopt("ses_1", now + soon, now + later, Some(thumbprint)), [Effect::Authorized]);
+    let (receipt, thumbprint) = (receipt(&stage.token()), stage.key.thumbprint());
+    assert_eq!(stage.socket.adopt(&receipt, Some(thumbprint)), [Effect::Authorized]);
     assert_eq!(stage.refresh(), []);
     assert!(matches!(&stage.next().await[..], [Effect::Send(RelayFrame::AuthToken { .. })]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_names_the_key_of_the_last_token_that_the_editor_has() {
+    for adopted in [false, true] {
+        let mut stage = Stage::open().await;
+        let (first, token, thumbprint) = (stage.fake.key_id(), stage.token(), stage.key.thumbprint());
+        let effects =
+            if adopted { stage.socket.adopt(&receipt(&token), Some(thumbprint)) } else { stage.authenticate(&token) };
+        assert!(effects.contains(&Effect::Authorized));
+        stage.fake.rotate();
+        let fresh = stage.token();
+        stage.fake.script().fresh = Some(fresh);
+        for _ in 0..2 {
+            stage.refresh();
+            stage.next().await;
+        }
+        let asked: Vec<_> = stage.fake.script().refreshes.iter().map(|asked| asked.key_id.clone()).collect();
+        assert_eq!(asked, [first, stage.fake.key_id()], "adopted: {adopted}");
+    }
+    // With `authenticate` the token is there to say it, and what comes back counts from then on.
+    let mut stage = Stage::open().await;
+    let (expired, fresh) = (stage.expired(), stage.token());
+    stage.fake.script().fresh = Some(fresh);
+    stage.authenticate(&expired);
+    stage.next().await;
+    stage.refresh();
+    stage.next().await;
+    let asked: Vec<_> = stage.fake.script().refreshes.iter().map(|asked| asked.key_id.clone()).collect();
+    assert_eq!(asked, [String::new(), stage.fake.key_id()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_never_had_the_key_signs_nobody_out() {
+    let mut stage = Stage::signed_in().await;
+    stage.refuse("RefreshToken", Code::Unavailable, "KEY_UNKNOWN");
+    stage.refresh();
+    assert_eq!(failed(&stage.next().await), Some((FailureCode::Unavailable, false, None)));
+    assert!(stage.socket.is_authorized());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
 use vvs_auth::device::DeviceKey;
-use vvs_auth::proof::{Expected, Use};
+use vvs_auth::proof::Use;
 use vvs_proto::Secret;
 use vvs_proto::frame::{
     App, AuthErrorCode, Device, EditorFrame, ErrorCode, Method, ParseError, RefusalReason, RelayFrame, close,
@@ -16,9 +15,9 @@ use super::{End, Socket};
 use crate::authority::{RefusedProof, retry_after};
 use crate::hello::Hello;
 use crate::login::{Action, Event, State};
-use crate::proof;
+use crate::proof::{Refused, Unproven};
 use crate::resume::{Resume, Taken};
-use crate::signed_in::{Effect, SignedIn};
+use crate::signed_in::{Effect, SignedIn, new_socket};
 use crate::wire;
 
 /// What an editor says of itself.
@@ -41,10 +40,6 @@ where
     }
 
     pub(super) fn on_text(&mut self, text: &str) -> Option<End> {
-        let is_signed_in = self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_authorized());
-        if !is_signed_in && text.len() > self.shared.settings.max_message_bytes {
-            return Some(End::Close(close::TOO_BIG));
-        }
         match EditorFrame::parse(text) {
             Ok(frame) => self.on_frame(frame),
             Err(ParseError::NotAFrame) => Some(End::Close(close::PROTOCOL_ERROR)),
@@ -68,7 +63,7 @@ where
                 let introduction = Introduction { app, device, device_key, return_uri, proof };
                 match self.hello(&introduction) {
                     Ok(()) => None,
-                    Err(code) => self.auth_error(code, None),
+                    Err(refused) => self.refuse(refused),
                 }
             }
             EditorFrame::AuthComplete { code, method } => self.complete(&code, method),
@@ -105,15 +100,10 @@ where
         self.signed_in.get_or_insert_with(|| SignedIn::new(authority.clone(), nonce.clone(), address))
     }
 
-    fn hello(&mut self, said: &Introduction) -> Result<(), AuthErrorCode> {
-        let Some(attempt) = &mut self.attempt else { return Err(AuthErrorCode::NotReady) };
+    fn hello(&mut self, said: &Introduction) -> Result<(), Refused> {
         let key = DeviceKey::from_value(&said.device_key).map_err(|_cause| AuthErrorCode::BadDeviceKey)?;
-        let audience = self.shared.public_url.to_string();
-        let expected = Expected { audience: &audience, nonce: &self.nonce, uses: &[Use::Hello], token: None };
-        if let Err(why) = proof::check(&said.proof, &expected, Some(&key.thumbprint())) {
-            self.refuse_proof(why);
-            return Err(AuthErrorCode::BadProof);
-        }
+        self.signed_in().take_proof(&said.proof, Use::Hello, None, Some(&key.thumbprint()))?;
+        let attempt = self.attempt.as_mut().ok_or(AuthErrorCode::NotReady)?;
         let return_uris = &self.shared.settings.return_uris;
         let hello = Hello::new(&said.app, &said.device, &key, said.return_uri.as_deref(), return_uris)?;
         attempt.hello(hello)?;
@@ -153,16 +143,23 @@ where
         if !self.is_free() || self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_busy()) {
             return self.not_now();
         }
-        match Resume::start(&self.shared, &self.nonce, ticket, proof) {
+        let shared = self.shared.clone();
+        match Resume::start(&shared, self.signed_in(), ticket, proof) {
             Ok(resume) => {
                 self.resuming = Some(Box::new(resume));
                 None
             }
-            Err(refused) => {
-                if refused.code == AuthErrorCode::BadProof {
-                    self.refuse_proof(refused.why);
-                }
-                self.auth_error(refused.code, None)
+            Err(refused) => self.refuse(refused),
+        }
+    }
+
+    fn refuse(&mut self, refused: Refused) -> Option<End> {
+        match refused {
+            Refused::Otherwise(code) => self.auth_error(code, None),
+            Refused::Proof(Unproven::TooMany) => self.take_effect(new_socket()),
+            Refused::Proof(Unproven::Bad(why)) => {
+                self.refuse_proof(why);
+                self.auth_error(AuthErrorCode::BadProof, None)
             }
         }
     }
@@ -197,8 +194,7 @@ where
         if let (Some(receipt), false) = (attempt.state().receipt().cloned(), is_signed_in) {
             let key = attempt.editor().and_then(|hello| DeviceKey::from_json(&hello.jwk).ok());
             let key = key.map(|key| key.thumbprint());
-            let (token_ends, session_ends) = (receipt.token_expires_at, receipt.session_expires_at);
-            let effects = self.signed_in().adopt(&receipt.session_id, token_ends, session_ends, key);
+            let effects = self.signed_in().adopt(&receipt, key);
             if let Some(end) = self.take_effect(effects) {
                 return Some(end);
             }
@@ -240,7 +236,11 @@ where
                 Effect::Close(code) => return Some(End::Close(code)),
                 Effect::Authorized => {
                     self.drop_login();
-                    (self.login_place, self.idle_until) = (None, None);
+                    self.idle_until = None;
+                    self.ws.set_max_message_bytes(self.shared.settings.max_message_bytes_signed_in);
+                    if let Some(handshake) = self.handshake.take() {
+                        handshake.give_back();
+                    }
                 }
             }
         }
@@ -258,7 +258,7 @@ where
         let State::Sent(grant) = attempt.state() else { return };
         let frame = wire::success(grant, time::OffsetDateTime::now_utc());
         // A bare editor acknowledges by reading on; another one says so itself, once it has stored the token.
-        let ping = attempt.editor().is_none().then(|| Bytes::copy_from_slice(grant.request_id.as_bytes()));
+        let is_bare = attempt.editor().is_none();
         let span = tracing::info_span!(
             parent: None,
             "push",
@@ -268,8 +268,9 @@ where
         );
         attempt.place().hang(&span);
         self.send(&frame, Some(span));
-        if let Some(ping) = ping {
-            self.push(Message::Ping(ping), None);
+        if is_bare {
+            let ping = self.pings.behind_token();
+            self.push(ping, None);
         }
     }
 

@@ -1,21 +1,26 @@
 //! A socket over an in-memory pipe, with a clock that the tests turn.
 
-use std::num::NonZeroU32;
 use std::sync::Mutex;
 
+use axum::extract::{Query, State};
 use clap::Parser as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Bytes;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use vvs_auth::key::Keyring;
 use vvs_proto::Secret;
+use vvs_runtime::http::Connection;
 use vvs_runtime::metrics::Metrics as Registry;
 
 use super::*;
 use crate::attempt::{Facts, NotActivated};
-use crate::authority::fake::{Fake, ORIGIN};
+use crate::authority::fake::{ADDRESS, Fake, ORIGIN, claims};
 use crate::backplane::{Memory, Request};
 use crate::id::{ConnectionId, user_code};
 use crate::keys::Keys;
@@ -35,6 +40,8 @@ mod bound;
 /// One relay with one editor, and the sessions role played by a list of answers.
 struct Stage {
     shared: Arc<Shared>,
+    /// Signs tokens.
+    sessions: Fake,
     id: ConnectionId,
     editor: WebSocketStream<DuplexStream>,
     task: JoinHandle<()>,
@@ -47,6 +54,13 @@ struct Stage {
 /// What the sessions role says to an activation.
 type Answer = Result<(), NotActivated>;
 
+fn start(shared: &Shared, id: ConnectionId, attempt: Option<Box<Attempt>>) -> Start {
+    let connection_place = shared.limits.connection().unwrap();
+    let handshake = Some(shared.limits.handshake(ADDRESS, Instant::now()).unwrap());
+    let nonce = NONCE.to_owned();
+    Start { id, nonce, address: ADDRESS, attempt, bearer: None, connection_place, handshake }
+}
+
 const PIPE: usize = 1024;
 const NONCE: &str = "nonce";
 
@@ -54,7 +68,7 @@ fn facts(id: ConnectionId) -> Facts {
     Facts {
         id,
         user_code: user_code().unwrap(),
-        client_address: [127, 0, 0, 1].into(),
+        client_address: ADDRESS,
         created_at: OffsetDateTime::now_utc(),
         ttl: Duration::from_mins(10),
     }
@@ -76,8 +90,14 @@ impl Stage {
         let answers = activations.clone();
         let ended = Arc::new(Mutex::new(Vec::new()));
         let told = ended.clone();
+        let sessions = Fake::default();
         let shared = Arc::new(Shared {
-            limits: Limits::new(NonZeroU32::MIN, NonZeroU32::MIN.saturating_add(99), 10, 10),
+            limits: Limits::new(
+                settings.handshakes_per_minute,
+                settings.handshake_burst,
+                settings.max_logins_per_address,
+                settings.max_connections,
+            ),
             public_url: ORIGIN.parse().unwrap(),
             backplane: Box::new(Memory::default()),
             activate: Arc::new(move |_session| {
@@ -88,7 +108,7 @@ impl Stage {
             }),
             end_session: Arc::new(move |session_id, reason| told.lock().unwrap().push((session_id, reason))),
             keys,
-            authority: Fake::default().authority(settings.terms()),
+            authority: sessions.authority(settings.terms()),
             metrics: Metrics::new(&Registry::default()),
             gateways: None,
             settings,
@@ -98,13 +118,11 @@ impl Stage {
         });
         let (ours, theirs) = duplex(PIPE);
         let id = ConnectionId::mint();
-        let (connection_place, login_place) = shared.limits.admit([127, 0, 0, 1].into()).unwrap();
-        let attempt = Some(Attempt::open(facts(id), shared.clone()));
-        let (nonce, address) = (NONCE.to_owned(), [127, 0, 0, 1].into());
-        let start = Box::new(Start { id, nonce, address, attempt, bearer: None, connection_place, login_place });
+        let attempt = Some(Attempt::open(facts(id), shared.limits.login(ADDRESS).unwrap(), shared.clone()));
+        let start = Box::new(start(&shared, id, attempt));
         let task = shared.tasks.spawn(run(ours, start, shared.clone()));
         let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
-        let mut stage = Self { shared, id, editor, task, activations, ended };
+        let mut stage = Self { shared, sessions, id, editor, task, activations, ended };
         assert_eq!(stage.frame().await["type"], "connection");
         stage
     }
@@ -289,6 +307,7 @@ async fn an_editor_that_closes_right_behind_its_acknowledgement_is_signed_in() {
 async fn an_editor_that_goes_away_takes_its_login_along() {
     for delivered_before in [false, true] {
         let mut stage = Stage::open(&[]).await;
+        assert_eq!(stage.phase().await, Phase::Waiting);
         let delivered = delivered_before.then(|| stage.deliver(1));
         if delivered_before {
             let Some(Ok(Message::Text(_))) = stage.editor.next().await else { panic!("no token") };
@@ -303,11 +322,68 @@ async fn an_editor_that_goes_away_takes_its_login_along() {
         let known = Some(Phase::Waiting);
         let view = stage.ask(Request::Look { known }).await.unwrap().unwrap();
         assert_eq!(view.phase, Phase::Cancelled, "and that is answered until its time is over");
+        let ended = if delivered_before { vec![("ses_1".to_owned(), "cancelled")] } else { vec![] };
+        assert_eq!(*stage.ended.lock().unwrap(), ended);
         assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::Over)));
         stage.task.await.unwrap();
         let answer = stage.shared.backplane.ask(stage.id, Request::Look { known: None }).await;
         assert!(matches!(answer, Err(Refusal::Unknown)), "{answer:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_over_and_that_nobody_has_asked_for_is_not_kept() {
+    for asked_for in [false, true] {
+        let mut stage = Stage::open(&[]).await;
+        if asked_for {
+            assert_eq!(stage.phase().await, Phase::Waiting);
+        }
+        let started = Instant::now();
+        stage.editor.close(None).await.unwrap();
+        (&mut stage.task).await.unwrap();
+        let kept_for = started.elapsed().as_secs();
+        assert_eq!(kept_for, if asked_for { 600 } else { 0 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_gives_the_address_its_login_and_its_handshake_back() {
+    let flags = ["--relay-max-logins-per-address", "1", "--relay-handshake-burst", "1"];
+    let mut stage = Stage::open(&flags).await;
+    let has_room = |stage: &Stage| {
+        let limits = &stage.shared.limits;
+        (limits.login(ADDRESS).is_ok(), limits.handshake(ADDRESS, Instant::now()).is_ok())
+    };
+    assert_eq!(has_room(&stage), (false, false));
+    let delivered = stage.deliver(1);
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    delivered.await.unwrap().unwrap();
+    assert_eq!(has_room(&stage), (true, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_with_a_token_is_never_charged_for_and_one_without_is() {
+    let stage = Stage::open(&["--relay-handshake-burst", "2"]).await;
+    stage.shared.authority.ready().await;
+    let token = stage.sessions.sign(&claims("ses_1", None));
+    let upgrade = async |purpose: &'static str, token: Option<&Secret>| {
+        let request = axum::http::Request::get(purpose).header("upgrade", "websocket").header("connection", "upgrade");
+        let request = request.header("sec-websocket-version", "13");
+        let mut request = request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {}", token.expose()));
+        }
+        let connection = Connection { remote: (ADDRESS, 1).into(), certificate: None, guard: Arc::new(()) };
+        let request = request.extension(connection).body(axum::body::Body::empty()).unwrap();
+        let purpose = Query::try_from_uri(request.uri()).unwrap();
+        crate::upgrade::upgrade(State(stage.shared.clone()), purpose, request).await.status().as_u16()
+    };
+    for _ in 0..10 {
+        assert_eq!(upgrade("/ws", Some(&token)).await, 101);
+    }
+    assert_eq!((upgrade("/ws?for=session", None).await, upgrade("/ws?for=session", None).await), (101, 429));
+    assert_eq!(upgrade("/ws", Some(&token)).await, 101);
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,6 +410,7 @@ async fn a_login_that_nobody_approves_expires() {
 #[tokio::test(start_paused = true)]
 async fn an_editor_cancels() {
     let mut stage = Stage::open(&[]).await;
+    assert_eq!(stage.phase().await, Phase::Waiting);
     stage.say(json!({"type": "auth:cancel"})).await;
     assert_eq!(stage.close_code().await, close::NORMAL);
     assert_eq!(stage.phase().await, Phase::Cancelled);
@@ -343,11 +420,22 @@ async fn an_editor_cancels() {
 async fn a_silent_editor_is_closed_when_its_pong_is_due() {
     let mut stage = Stage::open(&[]).await;
     let started = Instant::now();
-    // Nothing is read, so the ping at 25 s is never answered.
+    // Nothing is read, so the ping at 25 s is never answered, whatever else is sent.
+    sleep(Duration::from_secs(26)).await;
+    stage.editor.send(Message::Pong(Bytes::new())).await.unwrap();
     (&mut stage.task).await.ok();
-    assert!(started.elapsed() >= Duration::from_secs(33));
+    let lived = started.elapsed().as_secs();
+    assert!((33..=34).contains(&lived), "{lived}");
     let closes = stage.shared.metrics.closes.get_or_create(&[("code", "4002".to_owned())]).get();
     assert_eq!(closes, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_is_cut_off_is_counted_as_lost() {
+    let mut stage = Stage::open(&[]).await;
+    stage.editor.get_mut().shutdown().await.unwrap();
+    (&mut stage.task).await.unwrap();
+    assert_eq!(stage.shared.metrics.closes.get_or_create(&[("code", "lost".to_owned())]).get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -413,9 +501,9 @@ async fn a_message_that_is_too_long_closes_the_socket() {
     stage.editor.send(Message::text(padded(8 * 1024))).await.unwrap();
     assert_eq!(stage.close_code().await, close::TOO_BIG);
 
-    // Announced at 1 MiB and never sent: refused by its header.
+    // Announced with one byte too many and never sent: refused by its header.
     let mut stage = Stage::open(&[]).await;
-    stage.say_raw(&[0x81, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]).await;
+    stage.say_raw(&[0x81, 0xFE, 0x20, 0x01, 0, 0, 0, 0]).await;
     assert_eq!(stage.close_code().await, close::TOO_BIG);
 }
 
@@ -428,21 +516,34 @@ async fn a_signed_in_editor_may_send_longer_messages() {
     delivered.await.unwrap().unwrap();
     stage.editor.send(Message::text(json!({"type": "ping", "pad": "x".repeat(60_000)}).to_string())).await.unwrap();
     assert_eq!(stage.frame().await["type"], "pong");
+    stage.say_raw(&[0x81, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]).await;
+    assert_eq!(stage.close_code().await, close::TOO_BIG);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_messages_closes_the_socket() {
-    for ping in [false, true] {
+    let messages =
+        [Message::text(r#"{"type":"pong"}"#), Message::Ping(Bytes::new()), Message::Pong(Bytes::from_static(&[0; 8]))];
+    for message in messages {
         let mut stage = Stage::open(&["--relay-messages-per-minute", "60"]).await;
-        for _ in 0..60 {
-            let message = if ping { Message::Ping(Bytes::new()) } else { Message::text(r#"{"type":"pong"}"#) };
-            stage.editor.send(message).await.unwrap();
+        for _ in 0..63 {
+            stage.editor.send(message.clone()).await.unwrap();
         }
-        stage.say(json!({"type": "pong"})).await;
-        stage.say(json!({"type": "pong"})).await;
-        stage.say(json!({"type": "pong"})).await;
-        assert_eq!(stage.close_code().await, close::RATE_LIMITED);
+        assert_eq!(stage.close_code().await, close::RATE_LIMITED, "{message:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_answers_every_ping_has_all_its_messages_left() {
+    let flags = ["--relay-messages-per-minute", "1", "--relay-heartbeat-interval", "1s"];
+    let mut stage = Stage::open(&flags).await;
+    let until = Instant::now() + Duration::from_mins(1);
+    while let Ok(message) = timeout_at(until, stage.editor.next()).await {
+        assert!(message.unwrap().unwrap().is_ping());
+        stage.editor.flush().await.unwrap();
+    }
+    stage.say(json!({"type": "ping"})).await;
+    assert_eq!(stage.frame().await["type"], "pong");
 }
 
 #[tokio::test(start_paused = true)]

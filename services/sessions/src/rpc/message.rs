@@ -6,7 +6,7 @@ use vvs_auth::device::DeviceKey;
 use vvs_proto::session as wire;
 
 use crate::Error;
-use crate::session::{self, Approval, Device, Identity, Profile, Seconds, Session};
+use crate::session::{self, Approval, Device, Identity, Profile, Seconds, Session, SignIn};
 
 pub(super) fn approval(request: wire::CreateSessionRequest) -> Result<Approval, Error> {
     Ok(Approval {
@@ -21,6 +21,15 @@ pub(super) fn approval(request: wire::CreateSessionRequest) -> Result<Approval, 
 pub(super) fn identity(identity: wire::Identity) -> Result<Identity, Error> {
     let profile = Profile::new(identity.email, identity.name, identity.avatar_url)?;
     Identity::new(identity.provider, identity.subject, identity.provider_session, profile)
+}
+
+/// The person alone, whatever else the caller knows of him.
+pub(super) fn person(identity: wire::Identity) -> Result<Identity, Error> {
+    Identity::new(identity.provider, identity.subject, String::new(), Profile::default())
+}
+
+pub(super) fn sign_in(identity: wire::Identity) -> Result<SignIn, Error> {
+    SignIn::new(identity.provider, identity.subject, identity.provider_session)
 }
 
 pub(super) fn device(device: wire::Device) -> Result<Device, Error> {

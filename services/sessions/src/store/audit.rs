@@ -3,28 +3,26 @@
 use sqlx::AnyConnection;
 use vvs_auth::token::random_id;
 
-use super::{BATCH, Store};
+use super::{BATCH, Store, find};
 use crate::Error;
 use crate::audit::Entry;
-use crate::id::UserId;
-use crate::session::{Identity, Seconds};
+use crate::id::SessionId;
+use crate::session::Seconds;
 
 impl Store {
-    /// Writes down what happened elsewhere, or did not come to a change.
-    pub(crate) async fn record(&self, entry: &Entry, now: Seconds) -> Result<(), Error> {
-        insert(&mut *self.pool.acquire().await?, std::slice::from_ref(entry), now).await?;
+    /// Writes down what happened elsewhere, or did not come to a change, with what is known of its session.
+    pub(crate) async fn record(&self, mut entry: Entry, now: Seconds) -> Result<(), Error> {
+        let mut connection = self.pool.acquire().await?;
+        if !entry.session_id.is_empty() {
+            match find(&mut connection, &SessionId::known(entry.session_id.clone())).await {
+                Ok(session) => entry = entry.about(&session),
+                Err(Error::SessionUnknown(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        insert(&mut connection, std::slice::from_ref(&entry), now).await?;
         entry.log();
         Ok(())
-    }
-
-    /// Our id of a person, if there is one yet.
-    pub(crate) async fn user_of(&self, identity: &Identity) -> Result<Option<UserId>, Error> {
-        let id = sqlx::query_scalar("SELECT id FROM users WHERE provider = $1 AND subject = $2")
-            .bind(&identity.provider)
-            .bind(&identity.subject)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(id.map(UserId::known))
     }
 
     /// Deletes rows that are older; how many.

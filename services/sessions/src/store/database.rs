@@ -34,6 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "sessions", include_str!("../../migrations/0001_sessions.sql")),
     (2, "lasting", include_str!("../../migrations/0002_lasting.sql")),
+    (3, "providers", include_str!("../../migrations/0003_providers.sql")),
 ];
 
 /// Commits reach the disk before they are answered.
@@ -208,7 +209,9 @@ async fn connect(place: &Place, options: &AnyConnectOptions) -> Result<AnyConnec
         // Shutting down, starting up, too many connections (PostgreSQL, appendix A).
         let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
         let is_busy = code.is_some_and(|code| code.starts_with("57P") || code.starts_with("53"));
-        let may_come = is_busy || matches!(source, sqlx::Error::Io(_));
+        // TLS that comes to nothing is no data from the network, and will come to nothing again.
+        let may_come =
+            is_busy || matches!(&source, sqlx::Error::Io(cause) if cause.kind() != std::io::ErrorKind::InvalidData);
         if !may_come || Instant::now() >= end {
             return Err(Error::Server(source));
         }

@@ -9,7 +9,7 @@ use super::{BATCH, Change, Store, audit, commit, find};
 use crate::Error;
 use crate::audit::{Entry, Event};
 use crate::id::{Reason, SessionId, UserId};
-use crate::session::{Seconds, Session, Terms};
+use crate::session::{Seconds, Session, SignIn, Terms};
 
 /// What processes that share a PostgreSQL tell each other.
 pub(super) const CHANNEL: &str = "vvs_revocations";
@@ -44,6 +44,14 @@ pub(crate) struct Cause {
     pub(crate) address: String,
 }
 
+/// Whose sessions somebody revokes.
+#[derive(Debug, Clone)]
+pub(crate) enum Whose {
+    User(UserId),
+    /// Of whoever approved with one session at the provider, those that were approved with it.
+    SignIn(SignIn),
+}
+
 impl Store {
     /// Marked whenever there may be new entries. Spurious marks happen.
     pub(crate) fn revoked(&self) -> watch::Receiver<()> {
@@ -56,22 +64,47 @@ impl Store {
 
     /// Ends a session for good; `false` when it was revoked before.
     pub(crate) async fn revoke(&self, id: &SessionId, cause: &Cause, now: Seconds) -> Result<bool, Error> {
-        let mut change = self.pool.begin().await?;
-        let newest = lock(&mut change).await?;
-        let ended = self.end(change, newest, vec![id.as_str().to_owned()], &End::Revoke(cause), now).await?;
-        Ok(ended.all > 0)
+        Ok(self.end_one(id, &End::Revoke(cause), now).await? > 0)
     }
 
-    /// Ends all sessions of a user for good; how many an editor was signed in with.
-    pub(crate) async fn revoke_user(&self, user: &UserId, cause: &Cause, now: Seconds) -> Result<u32, Error> {
+    /// Ends a session for good unless its editor is signed in; whether it did.
+    pub(crate) async fn revoke_pending(&self, id: &SessionId, cause: &Cause, now: Seconds) -> Result<bool, Error> {
+        Ok(self.end_one(id, &End::RevokePending(cause), now).await? > 0)
+    }
+
+    /// Ends one session that nobody activated in time.
+    pub(super) async fn sweep_session(&self, id: &SessionId, now: Seconds) -> Result<(), Error> {
+        self.end_one(id, &End::Sweep, now).await.map(drop)
+    }
+
+    async fn end_one(&self, id: &SessionId, end: &End<'_>, now: Seconds) -> Result<u32, Error> {
         let mut change = self.pool.begin().await?;
         let newest = lock(&mut change).await?;
-        let ids =
-            sqlx::query_scalar("SELECT id FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2")
-                .bind(user.as_str())
-                .bind(now)
-                .fetch_all(&mut *change)
-                .await?;
+        Ok(self.end(change, newest, vec![id.as_str().to_owned()], end, now).await?.all)
+    }
+
+    /// Ends all of these sessions for good; how many an editor was signed in with.
+    pub(crate) async fn revoke_all(&self, whose: &Whose, cause: &Cause, now: Seconds) -> Result<u32, Error> {
+        let mut change = self.pool.begin().await?;
+        let newest = lock(&mut change).await?;
+        let ids = match whose {
+            Whose::User(user) => sqlx::query_scalar(
+                "SELECT id FROM sessions WHERE revoked_at IS NULL AND expires_at > $1 AND user_id = $2",
+            )
+            .bind(now)
+            .bind(user.as_str()),
+            Whose::SignIn(SignIn { provider, subject, provider_session }) => sqlx::query_scalar(
+                "SELECT sessions.id FROM sessions JOIN users ON users.id = sessions.user_id
+                 WHERE revoked_at IS NULL AND expires_at > $1 AND provider_session = $2 AND provider = $3
+                 AND ($4 = '' OR subject = $5)",
+            )
+            .bind(now)
+            .bind(provider_session)
+            .bind(provider)
+            .bind(subject)
+            .bind(subject),
+        };
+        let ids = ids.fetch_all(&mut *change).await?;
         Ok(self.end(change, newest, ids, &End::Revoke(cause), now).await?.active)
     }
 
@@ -87,14 +120,6 @@ impl Store {
         .fetch_all(&mut *change)
         .await?;
         Ok(self.end(change, newest, ids, &End::Sweep, now).await?.all)
-    }
-
-    /// Ends one session that nobody activated in time.
-    pub(super) async fn sweep_session(&self, id: &SessionId, now: Seconds) -> Result<(), Error> {
-        let mut change = self.pool.begin().await?;
-        let newest = lock(&mut change).await?;
-        self.end(change, newest, vec![id.as_str().to_owned()], &End::Sweep, now).await?;
-        Ok(())
     }
 
     /// Ends those of these sessions that are not over yet, and commits.
@@ -113,7 +138,7 @@ impl Store {
             }
             let session = find(&mut change, &id).await?;
             ended.all += 1;
-            ended.active += u32::from(session.activated_at.is_some() && session.expires_at > now);
+            ended.active += u32::from(session.activated_at.is_some());
             add(&mut change, newest + i64::from(ended.all), &id, end.reason(), session.tokens_expire_at).await?;
             entries.push(end.entry(&session));
             if let End::Sweep = end {
@@ -197,6 +222,8 @@ impl Store {
 /// How sessions end.
 enum End<'a> {
     Revoke(&'a Cause),
+    /// Unless its editor is signed in.
+    RevokePending(&'a Cause),
     /// Nobody activated it in time.
     Sweep,
 }
@@ -204,7 +231,7 @@ enum End<'a> {
 impl End<'_> {
     fn reason(&self) -> &str {
         match self {
-            Self::Revoke(cause) => cause.reason.as_str(),
+            Self::Revoke(cause) | Self::RevokePending(cause) => cause.reason.as_str(),
             Self::Sweep => "swept",
         }
     }
@@ -212,7 +239,7 @@ impl End<'_> {
     fn entry(&self, session: &Session) -> Entry {
         let event = if self.reason() == "burned" { Event::Burned } else { Event::Revoked };
         let address = match self {
-            Self::Revoke(cause) => cause.address.as_str(),
+            Self::Revoke(cause) | Self::RevokePending(cause) => cause.address.as_str(),
             Self::Sweep => "",
         };
         Entry::of(event, session).from(address).because(self.reason())
@@ -231,11 +258,11 @@ async fn lock(change: &mut Change) -> Result<i64, Error> {
     Ok(sqlx::query_scalar("UPDATE feed SET newest = newest RETURNING newest").fetch_one(&mut **change).await?)
 }
 
-/// Marks a session as over; `false` when it was already, or was activated before it could be swept.
+/// Marks a session as over; `false` when it was already, or is active and only a pending one is to end.
 async fn mark(change: &mut Change, id: &SessionId, end: &End<'_>, now: Seconds) -> Result<bool, Error> {
     let sql = match end {
         End::Revoke(_) => "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL",
-        End::Sweep => {
+        End::RevokePending(_) | End::Sweep => {
             "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND activated_at IS NULL"
         }
     };

@@ -27,6 +27,7 @@ impl Store {
 
     /// Adds a key, unless another process was faster; whether it did.
     pub(crate) async fn add_signing_key(&self, key: &SealedKey) -> Result<bool, Error> {
+        let mut change = self.pool.begin().await?;
         let added = sqlx::query(
             "INSERT INTO signing_keys (number, kid, sealed, created_at, signs_at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (number) DO NOTHING",
@@ -36,9 +37,23 @@ impl Store {
         .bind(&key.sealed)
         .bind(key.created_at)
         .bind(key.signs_at)
-        .execute(&self.pool)
+        .execute(&mut *change)
         .await?;
-        Ok(added.rows_affected() == 1)
+        if added.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("INSERT INTO known_keys (kid) VALUES ($1)").bind(&key.kid).execute(&mut *change).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
+    /// Whether a key of this name ever signed here, be it gone or not.
+    pub(crate) async fn has_known_key(&self, kid: &str) -> Result<bool, Error> {
+        let found: Option<String> = sqlx::query_scalar("SELECT kid FROM known_keys WHERE kid = $1")
+            .bind(kid)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found.is_some())
     }
 
     /// Whether a token that was signed at this time or before is still good.

@@ -40,6 +40,7 @@ enum Step {
         key: usize,
     },
     Revoke(Index),
+    RevokePending(Index),
     RevokeUser(usize),
     Sweep,
     Prune,
@@ -54,6 +55,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => any::<Index>().prop_map(Step::Activate),
         4 => (any::<Index>(), 0..2_usize).prop_map(|(session, key)| Step::Refresh { session, key }),
         2 => any::<Index>().prop_map(Step::Revoke),
+        2 => any::<Index>().prop_map(Step::RevokePending),
         1 => (0..2_usize).prop_map(Step::RevokeUser),
         1 => Just(Step::Sweep),
         1 => Just(Step::Prune),
@@ -269,12 +271,21 @@ impl Life {
                     model.end(session, "user");
                 }
             }
+            Step::RevokePending(index) => {
+                let Some(session) = pick(index) else { return };
+                let known = &model.sessions[session];
+                let expected = known.is_pending();
+                assert_eq!(store.revoke_pending(&known.id, &cause(), now).await.unwrap(), expected);
+                if expected {
+                    model.end(session, "user");
+                }
+            }
             Step::RevokeUser(user) => {
                 let Some(id) = &users[*user] else { return };
                 let is_theirs = |known: &Known| known.who.user == *user && !known.is_gone;
                 let active = model.sessions.iter().filter(|known| is_theirs(known) && known.is_active(now)).count();
                 model.end_all("user", |known| is_theirs(known) && known.revoked_at.is_none() && now < known.expires_at);
-                assert_eq!(store.revoke_user(id, &cause(), now).await.unwrap() as usize, active);
+                assert_eq!(store.revoke_all(&Whose::User(id.clone()), &cause(), now).await.unwrap() as usize, active);
             }
             Step::Sweep => {
                 let swept = model.end_all("swept", |known| known.is_stale(now));
@@ -368,11 +379,12 @@ impl Life {
         assert_eq!(store.oldest_pending().await.unwrap(), pending.map(|known| known.created_at).min());
         for (user, id) in self.users.iter().enumerate() {
             let Some(id) = id else { continue };
-            let listed = store.sessions_of(id, model.now).await.unwrap().into_iter().map(|session| session.id);
-            let active = model.sessions.iter().filter(|known| known.who.user == user && known.is_active(model.now));
-            let mut active: Vec<_> = active.collect();
-            active.sort_by_key(|known| (Reverse(known.refreshed_at), known.id.as_str()));
-            assert!(listed.eq(active.into_iter().map(|known| known.id.clone())), "{model:?}");
+            let listed =
+                store.sessions_of(id, &self.terms, model.now).await.unwrap().into_iter().map(|session| session.id);
+            let is_theirs = |known: &&Known| known.who.user == user && known.verdict(model.now).is_ok();
+            let mut live: Vec<_> = model.sessions.iter().filter(is_theirs).collect();
+            live.sort_by_key(|known| (known.is_pending(), Reverse(known.refreshed_at), known.id.as_str()));
+            assert!(listed.eq(live.into_iter().map(|known| known.id.clone())), "{model:?}");
         }
         self.check_feed(newest).await;
     }

@@ -9,7 +9,10 @@ use vvs_auth::token::{Jwk, SigningKey};
 use self::postgres::Postgres;
 use super::*;
 use crate::id::RequestId;
+use crate::key::SealedKey;
 use crate::session::Identity;
+
+pub(crate) mod end;
 
 // The harness of the project's own tests; it has no way to name this crate's insides, so its file is part of both.
 #[path = "../../../../tests/harness/postgres.rs"]
@@ -113,6 +116,16 @@ pub(crate) fn approval(number: u32, subject: &str) -> Approval {
     }
 }
 
+/// Adds a thousand sessions to one, like it but for the device.
+async fn multiply(store: &Store) {
+    let many = "INSERT INTO sessions (id, request_id, user_id, provider_session, device_name, device_os, device_app,
+                                      address, created_at, activated_at, refreshed_at, expires_at)
+                WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000)
+                SELECT 'ses_' || n, 'r' || n, user_id, '', '', '', '', '', created_at, activated_at, refreshed_at, expires_at
+                FROM numbers, sessions";
+    sqlx::query(many).execute(&store.pool).await.unwrap();
+}
+
 async fn a_repeat_gives_the_same_session(place: &Place) {
     let store = place.open().await;
     let first = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap();
@@ -188,6 +201,15 @@ async fn one_sweep_is_bounded_and_the_next_goes_on(place: &Place) {
     assert_eq!(store.sweep(&terms(), 1_000_000).await.unwrap(), 3);
 }
 
+async fn a_sweep_finds_what_is_stale_among_much_that_is_not(place: &Place) {
+    let store = place.open().await;
+    let active = store.create(&approval(1, "ada"), &terms(), 900).await.unwrap().session.id;
+    store.activate(&active, &terms(), 901).await.unwrap();
+    multiply(&store).await;
+    store.create(&approval(2, "ada"), &terms(), 1000).await.unwrap();
+    assert_eq!(store.sweep(&terms(), 1000 + 5400).await.unwrap(), 1);
+}
+
 async fn the_first_activation_counts(place: &Place) {
     let store = place.open().await;
     let id = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session.id;
@@ -233,8 +255,29 @@ async fn a_newer_schema_is_refused(place: &Place) {
     .await
     .unwrap();
     let refused = Store::open(&place.url(), 5).await.unwrap_err();
-    assert!(matches!(refused, Error::NewerSchema { found: 99, known: 2 }));
+    assert!(matches!(refused, Error::NewerSchema { found: 99, known: 3 }));
     assert!(refused.to_string().contains("run a newer program"));
+}
+
+async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(place: &Place) {
+    let store = place.open().await;
+    store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap();
+    let key = SealedKey { number: 1, kid: "k1".into(), sealed: "x".into(), created_at: 1000, signs_at: 1000 };
+    assert!(store.add_signing_key(&key).await.unwrap());
+    for undo in [
+        "DROP INDEX users_by_check",
+        "DROP INDEX sessions_by_provider_session",
+        "ALTER TABLE users DROP COLUMN checked_at",
+        "DROP TABLE known_keys",
+        "DELETE FROM _sqlx_migrations WHERE version = 3",
+    ] {
+        sqlx::query(undo).execute(&store.pool).await.unwrap();
+    }
+    let store = place.open().await;
+    assert!(store.has_known_key("k1").await.unwrap());
+    assert_eq!(count(&store, "SELECT checked_at FROM users").await, 1000);
+    assert!(!store.add_signing_key(&SealedKey { kid: "k2".into(), ..key }).await.unwrap());
+    assert!(!store.has_known_key("k2").await.unwrap(), "another process was faster");
 }
 
 async fn a_changed_migration_is_refused(place: &Place) {
@@ -283,12 +326,12 @@ pub(crate) fn device_key() -> DeviceKey {
     DeviceKey::from_json(&format!(r#"{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}"}}"#)).unwrap()
 }
 
-fn bound(number: u32, subject: &str, key: &DeviceKey) -> Approval {
+pub(crate) fn bound(number: u32, subject: &str, key: &DeviceKey) -> Approval {
     let approval = approval(number, subject);
     Approval { device: Device { key: Some(key.clone()), ..approval.device }, ..approval }
 }
 
-fn cause(reason: &str) -> Cause {
+pub(crate) fn cause(reason: &str) -> Cause {
     Cause { reason: reason.parse().unwrap(), address: "192.0.2.9".into() }
 }
 
@@ -387,10 +430,44 @@ async fn a_live_session_is_listed_the_last_used_first(place: &Place) {
     }
     store.revoke(&ids[3], &cause("user"), 1005).await.unwrap();
     let listed = async |now| {
-        store.sessions_of(&user, now).await.unwrap().into_iter().map(|session| session.id).collect::<Vec<_>>()
+        store.sessions_of(&user, &terms, now).await.unwrap().into_iter().map(|session| session.id).collect::<Vec<_>>()
     };
-    assert_eq!(listed(1010).await, [ids[2].clone(), ids[1].clone(), ids[0].clone()]);
-    assert_eq!(listed(1001 + 2_592_000).await, [ids[2].clone(), ids[1].clone()]);
+    let lasting = [ids[2].clone(), ids[1].clone(), ids[0].clone()];
+    assert_eq!(listed(1000 + 5400).await, lasting);
+    assert_eq!(listed(1001 + 2_592_000).await, lasting[..2]);
+    // Behind them what still waits for its editor, the newest first.
+    let newer = store.create(&bound(5, "ada", &key), &terms, 1010).await.unwrap().session.id;
+    let and = |waiting: &[&SessionId]| lasting.iter().chain(waiting.iter().copied()).cloned().collect::<Vec<_>>();
+    assert_eq!(listed(1000 + 5399).await, and(&[&newer, &ids[4]]));
+    assert_eq!(listed(1000 + 5400).await, and(&[&newer]));
+    store.revoke(&newer, &cause("burned"), 1011).await.unwrap();
+    assert_eq!(listed(1000 + 5399).await, and(&[&ids[4]]));
+}
+
+async fn the_oldest_session_that_waits_for_its_editor_is_known(place: &Place) {
+    let store = place.open().await;
+    assert_eq!(store.oldest_pending().await.unwrap(), None);
+    let mut ids = Vec::new();
+    for (number, now) in [(1, 800), (2, 900), (3, 1000), (4, 1001)] {
+        ids.push(store.create(&approval(number, "ada"), &terms(), now).await.unwrap().session.id);
+    }
+    store.activate(&ids[0], &terms(), 1002).await.unwrap();
+    store.revoke(&ids[1], &cause("burned"), 1002).await.unwrap();
+    assert_eq!(store.oldest_pending().await.unwrap(), Some(1000));
+}
+
+async fn however_many_wait_for_their_editor_a_used_session_is_listed(place: &Place) {
+    let store = place.open().await;
+    let used = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session;
+    store.activate(&used.id, &terms(), 1000).await.unwrap();
+    multiply(&store).await;
+    sqlx::query("UPDATE sessions SET activated_at = NULL, refreshed_at = 2000 WHERE device_app = ''")
+        .execute(&store.pool)
+        .await
+        .unwrap();
+    let listed = store.sessions_of(&used.user, &terms(), 2001).await.unwrap();
+    assert_eq!(listed.first().map(|session| &session.id), Some(&used.id));
+    assert_eq!(listed.len(), 1000);
 }
 
 async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(place: &Place) {
@@ -404,8 +481,8 @@ async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(p
     assert!(!store.revoke(&burned.id, &cause("again"), 1003).await.unwrap());
     let swept_from = 1000 + terms.pending_ttl;
     assert_eq!(store.sweep(&terms, swept_from).await.unwrap(), 1);
-    assert_eq!(store.revoke_user(&used.user, &cause("everywhere"), 2001).await.unwrap(), 2);
-    assert_eq!(store.revoke_user(&used.user, &cause("everywhere"), 2002).await.unwrap(), 0);
+    assert_eq!(store.revoke_all(&Whose::User(used.user.clone()), &cause("everywhere"), 2001).await.unwrap(), 2);
+    assert_eq!(store.revoke_all(&Whose::User(used.user.clone()), &cause("everywhere"), 2002).await.unwrap(), 0);
 
     let page = store.revocations(0, 2002).await.unwrap();
     assert!(page.complete);
@@ -417,6 +494,26 @@ async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(p
     assert_eq!(store.feed_ends().await.unwrap(), (4, 0));
     assert_eq!(events(&store).await.iter().filter(|event| *event == "burned").count(), 1);
     assert_eq!(events(&store).await.iter().filter(|event| *event == "revoked").count(), 3);
+}
+
+async fn a_repeated_approval_does_not_bring_back_what_has_expired(place: &Place) {
+    let store = place.open().await;
+    let terms = Terms { bearer_ttl: 60, ..terms() };
+    let made = store.create(&approval(1, "ada"), &terms, 1000).await.unwrap().session;
+    store.activate(&made.id, &terms, 1001).await.unwrap();
+    assert_eq!(store.create(&approval(1, "ada"), &terms, 1059).await.unwrap().session.id, made.id);
+    let refused = store.create(&approval(1, "ada"), &terms, 1060).await.unwrap_err();
+    assert!(matches!(refused, Error::SessionExpired(_)), "{refused}");
+}
+
+async fn the_longest_token_counts_when_the_setting_has_become_shorter(place: &Place) {
+    let store = place.open().await;
+    let (key, shorter) = (device_key(), Terms { token_ttl: 60, ..terms() });
+    let made = store.create(&bound(1, "ada", &key), &terms(), 1000).await.unwrap().session;
+    store.create(&bound(1, "ada", &key), &shorter, 1001).await.unwrap();
+    assert_eq!(store.session(&made.id).await.unwrap().tokens_expire_at, 1000 + 3600);
+    store.refresh(&made.id, &key.thumbprint(), "", &shorter, 1002).await.unwrap();
+    assert_eq!(store.session(&made.id).await.unwrap().tokens_expire_at, 1000 + 3600);
 }
 
 async fn a_repeated_approval_does_not_bring_back_what_was_revoked(place: &Place) {
@@ -462,6 +559,8 @@ async fn what_is_over_is_forgotten_and_what_is_not_stays(place: &Place) {
     store.activate(&live, &terms, 1001).await.unwrap();
     store.revoke(&revoked, &cause("user"), 1002).await.unwrap();
     let end = 1000 + 3600;
+    assert_eq!(store.revocations(0, end + 299).await.unwrap().entries.len(), 1, "a clock may be late");
+    assert!(store.revocations(0, end + 300).await.unwrap().entries.is_empty());
     assert_eq!(store.prune(end + 299).await.unwrap(), 0);
     assert_eq!(store.prune(end + 300).await.unwrap(), 1);
     assert_eq!(store.feed_ends().await.unwrap(), (1, 1));
@@ -501,11 +600,13 @@ on_both_databases! {
     a_user_keeps_the_id_and_takes_the_new_profile
     only_what_nobody_activated_in_time_is_swept
     one_sweep_is_bounded_and_the_next_goes_on
+    a_sweep_finds_what_is_stale_among_much_that_is_not
     the_first_activation_counts
     a_pending_session_is_over_before_the_sweep_finds_it
     an_expired_session_is_not_activated
     what_was_answered_is_there_after_a_restart
     a_newer_schema_is_refused
+    a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since
     a_changed_migration_is_refused
     a_request_id_is_not_good_for_another_key
     a_refresh_prolongs_activates_and_notes_the_address
@@ -515,6 +616,10 @@ on_both_databases! {
     a_live_session_is_listed_the_last_used_first
     whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token
     a_repeated_approval_does_not_bring_back_what_was_revoked
+    a_repeated_approval_does_not_bring_back_what_has_expired
+    the_longest_token_counts_when_the_setting_has_become_shorter
+    the_oldest_session_that_waits_for_its_editor_is_known
+    however_many_wait_for_their_editor_a_used_session_is_listed
     revocations_are_read_in_the_order_of_their_commits
     what_is_over_is_forgotten_and_what_is_not_stays
     an_audit_row_says_who_from_where_and_on_what

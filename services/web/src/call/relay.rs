@@ -74,7 +74,7 @@ fn delivered(answer: DeliverAuthResponse) -> Result<Delivered, Refusal> {
         Some(State::Held) => {
             let may_show = answer.min_binding() != Binding::Link;
             let uri = Some(answer.return_uri).filter(|uri| !uri.is_empty());
-            let return_uri = uri.map(|uri| uri.parse()).transpose().map_err(|_cause| missing("return_uri"))?;
+            let return_uri = uri.map(|uri| uri.parse()).transpose().map_err(|_cause| Refusal::UnsafeReturn)?;
             let code = Some(answer.completion_code).filter(|code| !code.is_empty());
             let code = SecretString::from(code.ok_or(missing("completion_code"))?);
             Handback::new(code, return_uri, may_show).map(Delivered::Held).ok_or(missing("return_uri"))
@@ -147,6 +147,7 @@ mod tests {
             Ok(Delivered::Held(handback)) => Ok((handback.shown_code().is_some(), handback.return_uri().is_some())),
             Ok(_) => Err("not held"),
             Err(Refusal::Incomplete { field, .. }) => Err(field),
+            Err(Refusal::UnsafeReturn) => Err("unsafe"),
             Err(_) => Err("another refusal"),
         }
     }
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn a_held_delivery_without_a_way_back_is_nothing_to_show() {
         assert_eq!(held("BCDFGHJK", "", Binding::Link), Err("return_uri"));
-        assert_eq!(held("BCDFGHJK", "javascript:alert(1)", Binding::Confirm), Err("return_uri"));
+        assert_eq!(held("BCDFGHJK", "javascript:alert(1)", Binding::Confirm), Err("unsafe"));
         assert_eq!(held("", "http://127.0.0.1:50000/done", Binding::Confirm), Err("completion_code"));
     }
 }

@@ -1,10 +1,9 @@
 //! The calls to sessions: the session of an approval, a person's signed-in editors, the audit log and the keys.
 
-use tonic::Status;
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_proto::session::{
     self as wire, AuditEvent, CreateSessionRequest, Device, GetSessionRequest, GetSigningKeysRequest, Identity,
-    ListSessionsRequest, RecordAuditRequest, RevokeSessionRequest, RevokeUserSessionsRequest,
+    ListSessionsRequest, RecordAuditRequest, RevokeSessionRequest, RevokeUserSessionsRequest, TakeStaleUsersRequest,
 };
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
@@ -21,6 +20,16 @@ const SESSIONS: &str = "sessions";
 /// Why a session ends that its user has ended here: what the editor hears.
 const BY_USER: &str = "signed_out_by_user";
 
+/// Whose sessions.
+pub(crate) struct Whose<'a> {
+    pub(crate) provider: &'a str,
+    /// Empty with a session at the provider that is enough of a name.
+    pub(crate) subject: &'a str,
+    /// Only what was approved with this session at the provider; empty for all of the subject's.
+    pub(crate) provider_session: &'a str,
+}
+
+#[derive(Clone)]
 pub(crate) struct Sessions(pub(crate) SessionsClient<TracedChannel>);
 
 impl Sessions {
@@ -48,21 +57,19 @@ impl Sessions {
         Ok(Granted { session, user, token: answer.token.ok_or(missing("token"))? })
     }
 
-    /// Whether the editor has come to use this session, and it has not ended since.
+    /// Whether the editor has come to use this session. One that has ended is over.
     pub(crate) async fn is_active(&self, session_id: String) -> Result<bool, Refusal> {
         let request = within(GetSessionRequest { session_id }, CALL_TIME);
-        let answer = self.0.clone().get_session(request).await;
-        let active = answer.map(|answer| answer.into_inner().session.is_some_and(|found| found.activated_at.is_some()));
-        unless_over(active, false)
+        let answer = self.0.clone().get_session(request).await.map_err(|status| refusal(SESSIONS, &status))?;
+        Ok(answer.into_inner().session.is_some_and(|found| found.activated_at.is_some()))
     }
 
-    /// The person's editors that are signed in, the most recently used first.
+    /// The person's editors that are signed in or about to be, the most recently used first.
     pub(crate) async fn list(&self, sign_in: &SignIn) -> Result<Vec<Install>, Refusal> {
         let request = ListSessionsRequest { user_id: String::new(), identity: Some(identity(sign_in)) };
         let answer = self.0.clone().list_sessions(within(request, CALL_TIME)).await;
         let sessions = answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().sessions;
-        // One that no editor has come to use signs nobody in yet.
-        sessions.into_iter().filter(|session| session.activated_at.is_some()).map(install).collect()
+        sessions.into_iter().map(install).collect()
     }
 
     /// Ends one session, if it is this user's.
@@ -74,16 +81,43 @@ impl Sessions {
             address: from.address.to_string(),
             ..RevokeSessionRequest::default()
         };
-        // It may have ended in the meantime.
-        unless_over(self.0.clone().revoke_session(within(request, CALL_TIME)).await.map(drop), ())
+        let answer = self.0.clone().revoke_session(within(request, CALL_TIME)).await;
+        match answer.map(drop).map_err(|status| refusal(SESSIONS, &status)) {
+            // It has ended in the meantime.
+            Err(Refusal::Over) => Ok(()),
+            answer => answer,
+        }
     }
 
-    /// Ends all sessions of a user.
-    pub(crate) async fn revoke_all(&self, user_id: String, from: &Place) -> Result<(), Refusal> {
-        let (reason, address) = (BY_USER.to_owned(), from.address.to_string());
-        let request = RevokeUserSessionsRequest { user_id, reason, address };
+    /// Ends all sessions of a person, listed or not, and says how many there were.
+    pub(crate) async fn revoke_all(&self, sign_in: &SignIn, from: &Place) -> Result<u32, Refusal> {
+        let whose = Whose { provider: &sign_in.provider, subject: &sign_in.subject, provider_session: "" };
+        self.end(&whose, BY_USER, from.address.to_string()).await
+    }
+
+    /// Ends what a provider's word puts an end to; how many sessions.
+    pub(crate) async fn revoke_identity(&self, whose: &Whose<'_>, reason: &'static str) -> Result<u32, Refusal> {
+        self.end(whose, reason, String::new()).await
+    }
+
+    async fn end(&self, whose: &Whose<'_>, reason: &'static str, address: String) -> Result<u32, Refusal> {
+        let identity = Identity {
+            provider: whose.provider.to_owned(),
+            subject: whose.subject.to_owned(),
+            provider_session: whose.provider_session.to_owned(),
+            ..Identity::default()
+        };
+        let (identity, reason) = (Some(identity), reason.to_owned());
+        let request = RevokeUserSessionsRequest { user_id: String::new(), identity, reason, address };
         let answer = self.0.clone().revoke_user_sessions(within(request, CALL_TIME)).await;
-        answer.map(drop).map_err(|status| refusal(SESSIONS, &status))
+        Ok(answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().revoked)
+    }
+
+    /// Subjects of this provider who use an editor, and whom nobody has asked the provider about for a day.
+    pub(crate) async fn take_stale_users(&self, provider: &str, limit: u32) -> Result<Vec<String>, Refusal> {
+        let request = TakeStaleUsersRequest { provider: provider.to_owned(), limit };
+        let answer = self.0.clone().take_stale_users(within(request, CALL_TIME)).await;
+        Ok(answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().subjects)
     }
 
     /// Writes down that a person refused a login.
@@ -113,17 +147,11 @@ impl Sessions {
     }
 }
 
-/// The answer, or this one when the session has ended.
-fn unless_over<T>(answer: Result<T, Status>, otherwise: T) -> Result<T, Refusal> {
-    match answer.map_err(|status| refusal(SESSIONS, &status)) {
-        Err(Refusal::Over) => Ok(otherwise),
-        answer => answer,
-    }
-}
-
 fn identity(sign_in: &SignIn) -> Identity {
-    let SignIn { provider, subject, provider_session, email, name, at: _ } = sign_in.clone();
-    Identity { provider, subject, provider_session, email, name, avatar_url: None }
+    let SignIn { provider, subject, provider_session, email, email_verified, name, avatar_url, at: _ } =
+        sign_in.clone();
+    // An address that may be somebody else's is no use to those who would take it for a name.
+    Identity { provider, subject, provider_session, email: email.filter(|_| email_verified), name, avatar_url }
 }
 
 fn device(view: &View) -> Device {
@@ -142,6 +170,7 @@ fn install(session: wire::Session) -> Result<Install, Refusal> {
         user_id: session.user.ok_or(missing("user"))?.id,
         device: page::Device { name, os },
         app,
+        is_confirmed: session.activated_at.is_some(),
         approved_at: session.created_at.and_then(|at| moment(at.seconds)).ok_or(missing("created_at"))?,
         seen_at: seen_at.ok_or(missing("refreshed_at"))?,
         address: session.address,

@@ -75,8 +75,14 @@ fn a_cookie_is_nothing_to_another_browser_or_under_another_name() {
 #[test]
 fn a_browser_without_a_whole_id_has_nothing() {
     let cookies = cookies("https://auth.test");
-    for line in ["", "x", "__Host-vvs-browser=", "__Host-vvs-browser=c2hvcnQ", "vvs-443-browser=AAAAAAAAAAAAAAAAAAAAAA"]
-    {
+    for line in [
+        "",
+        "x",
+        "__Host-vvs-browser=",
+        "__Host-vvs-browser=c2hvcnQ",
+        "__Host-vvs-browser=AAAAAAAAAAAAAAAAAAAAAAAA",
+        "vvs-443-browser=AAAAAAAAAAAAAAAAAAAAAA",
+    ] {
         let jar = cookies.read(&HeaderMap::from_iter([(COOKIE, line.parse().unwrap())]));
         assert!(jar.known_browser().is_none(), "{line}");
     }
@@ -133,6 +139,27 @@ fn the_oldest_login_makes_room() {
 }
 
 #[test]
+fn a_login_is_kept_until_an_hour_behind_its_end() {
+    let cookies = cookies("https://auth.test");
+    for (expires_at, max_age) in [(600, 4200), (-600, 3600)] {
+        let mut jar = Jar::default();
+        jar.remember(&cookies, id(1), entry(expires_at), 0).unwrap();
+        let line = jar.into_set().last().unwrap();
+        assert!(line.to_str().unwrap().ends_with(&format!("; Max-Age={max_age}")), "{line:?}");
+    }
+}
+
+#[test]
+fn the_login_that_ended_here_last_is_the_last_one() {
+    let cookies = cookies("https://auth.test");
+    let mut jar = Jar::default();
+    for (number, expires_at, acked) in [(1, 600, true), (2, 700, true), (3, 650, true), (4, 800, false)] {
+        jar.remember(&cookies, id(number), Entry { acked, ..entry(expires_at) }, 0).unwrap();
+    }
+    assert_eq!(jar.last_acked(), Some(id(2)));
+}
+
+#[test]
 fn the_last_word_about_a_cookie_is_the_only_one() {
     let cookies = cookies("https://auth.test");
     let mut jar = Jar::default();
@@ -155,4 +182,77 @@ fn signing_out_leaves_the_browser_and_its_logins() {
     let jar = cookies.read(&back(&lines));
     assert!(jar.sign_in.is_none() && jar.seen.is_none());
     assert!(jar.known_browser().is_some() && jar.login(ID.parse().unwrap()).is_some());
+}
+
+fn flow(nonce: &str, expires_at: i64) -> Flow {
+    Flow { login: Some(ID.to_owned()), nonce: nonce.to_owned(), verifier: "v".repeat(43), expires_at }
+}
+
+/// What a browser holds that has gone on trips with these names, one after the other.
+fn on_trips(cookies: &Cookies, names: &[&str]) -> Vec<HeaderValue> {
+    let mut lines = signed_in(cookies);
+    for (number, name) in (1..).zip(names) {
+        let mut jar = cookies.read(&back(&lines));
+        jar.begin(cookies, name, flow(name, 900 + number), 0).unwrap();
+        lines.extend(jar.into_set());
+    }
+    lines
+}
+
+#[test]
+fn a_trip_is_over_when_the_browser_is_back() {
+    let cookies = cookies("https://auth.test");
+    let mut lines = on_trips(&cookies, &["one", "two"]);
+    let mut jar = cookies.read(&back(&lines));
+    assert!(jar.end(&cookies, "three", 10).is_none() && jar.end(&cookies, "", 10).is_none());
+    let flow = jar.end(&cookies, "one", 10).unwrap();
+    assert_eq!((&*flow.nonce, flow.login.as_deref()), ("one", Some(ID)));
+    assert!(jar.end(&cookies, "one", 10).is_none(), "twice in one request");
+    lines.extend(jar.into_set());
+    let mut jar = cookies.read(&back(&lines));
+    assert!(jar.end(&cookies, "one", 10).is_none(), "twice");
+    assert_eq!(jar.end(&cookies, "two", 10).unwrap().nonce, "two", "another tab's trip");
+}
+
+#[test]
+fn a_trip_that_took_too_long_is_none() {
+    let cookies = cookies("https://auth.test");
+    let lines = on_trips(&cookies, &["one"]);
+    assert!(lines.last().unwrap().to_str().unwrap().ends_with("; Max-Age=901"));
+    assert!(cookies.read(&back(&lines)).end(&cookies, "one", 900).is_some());
+    let mut jar = cookies.read(&back(&lines));
+    assert!(jar.end(&cookies, "one", 901).is_none());
+    assert_eq!(jar.into_set().count(), 1, "what is left of it goes");
+}
+
+#[test]
+fn a_trip_is_its_browsers_own_and_has_one_name() {
+    let cookies = cookies("https://auth.test");
+    let hers = back(&on_trips(&cookies, &["one"]));
+    let hers = hers[COOKIE].to_str().unwrap();
+    let end = |line: String, name: &str| {
+        let headers = HeaderMap::from_iter([(COOKIE, line.parse().unwrap())]);
+        cookies.read(&headers).end(&cookies, name, 10)
+    };
+    assert!(end(hers.to_owned(), "one").is_some());
+    assert!(end(hers.replace("flow-one", "flow-two"), "two").is_none());
+    let sealed = hers.split("; ").find(|pair| pair.contains("flow-one")).unwrap();
+    let his = format!("__Host-vvs-browser={}; {sealed}", BrowserId::mint().unwrap().as_str());
+    assert!(end(his, "one").is_none());
+}
+
+#[test]
+fn the_oldest_trip_makes_room_and_two_tabs_lose_nothing() {
+    let cookies = cookies("https://auth.test");
+    let request = back(&on_trips(&cookies, &["a", "b", "c", "d", "e"]));
+    let mut jar = cookies.read(&request);
+    assert_eq!(jar.flows.len(), MAX_FLOWS);
+    assert!(jar.end(&cookies, "a", 10).is_none() && jar.end(&cookies, "b", 10).is_some());
+    let mut lines = signed_in(&cookies);
+    let (mut one, mut other) = (cookies.read(&back(&lines)), cookies.read(&back(&lines)));
+    one.begin(&cookies, "a", flow("a", 900), 0).unwrap();
+    other.begin(&cookies, "b", flow("b", 900), 0).unwrap();
+    lines.extend(one.into_set().chain(other.into_set()));
+    let mut jar = cookies.read(&back(&lines));
+    assert!(jar.end(&cookies, "a", 10).is_some() && jar.end(&cookies, "b", 10).is_some());
 }

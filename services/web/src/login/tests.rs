@@ -33,7 +33,9 @@ fn standing(found: Result<State, Refusal>, entry: Option<&Entry>) -> &'static st
         Ok(Standing::Away) => "away",
         Ok(Standing::Held) => "held",
         Ok(Standing::Approved(Trouble::EditorAway)) => "approved, away",
-        Ok(Standing::Approved(Trouble::Unacknowledged | Trouble::Unavailable)) => "approved",
+        Ok(Standing::Approved(Trouble::Unacknowledged | Trouble::Unavailable | Trouble::ProviderUnavailable)) => {
+            "approved"
+        }
         Ok(Standing::Done(_)) => "done",
         Err(refusal) => refusal.as_str(),
     }

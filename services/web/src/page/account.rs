@@ -7,30 +7,31 @@ use time::OffsetDateTime;
 
 use super::{Account, Page, Shell};
 use crate::account::{Install, Notice};
-use crate::header::Kind;
+use crate::header::{Kind, Sources};
+use crate::identity::Part;
 
 impl Notice {
-    fn text(self) -> &'static str {
+    fn text(self) -> String {
         match self {
-            Self::EndedOne => "That editor is signed out.",
-            Self::EndedAll => "All your editors are signed out.",
-            Self::WasGone => "That editor was not signed in any more. There was nothing to do.",
-            Self::SignedOut => "This browser is signed out. Your editors stay signed in.",
+            Self::EndedOne => "That editor is signed out.".to_owned(),
+            Self::EndedAll(0) => "Nothing was signed in. There was nothing to end.".to_owned(),
+            Self::EndedAll(1) => "All your editors are signed out. That was 1 sign-in.".to_owned(),
+            Self::EndedAll(count) => format!("All your editors are signed out. Those were {count} sign-ins."),
+            Self::WasGone => "That editor was not signed in any more. There was nothing to do.".to_owned(),
+            Self::SignedOut => "This browser is signed out. Your editors stay signed in.".to_owned(),
         }
     }
 }
 
-/// The development provider's sign-in, for the pages about the account.
+/// Asks who the person is, for the pages about the account.
 #[derive(Template)]
 #[template(path = "account-sign-in.html")]
 pub(crate) struct AccountSignIn {
     pub(crate) shell: Shell,
-    pub(crate) csrf: SecretString,
-    pub(crate) email: String,
-    pub(crate) name: String,
-    /// What is wrong with `email`.
-    pub(crate) problem: Option<&'static str>,
+    pub(crate) part: Part,
     pub(crate) notice: Option<Notice>,
+    /// The browser came back from here without a sign-in.
+    pub(crate) retry: bool,
 }
 
 impl Page for AccountSignIn {
@@ -41,7 +42,11 @@ impl Page for AccountSignIn {
     }
 
     fn status(&self) -> StatusCode {
-        if self.problem.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+        if self.part.is_wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+    }
+
+    fn sources(&self) -> Sources {
+        self.part.sources.clone()
     }
 }
 

@@ -6,6 +6,9 @@ use super::*;
 use crate::account::{Install, Notice};
 use crate::asset::ASSETS;
 use crate::handback::Handback;
+use crate::identity::Part;
+use crate::identity::dev::{self, Form};
+use crate::visit::About;
 
 const CONNECTION: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 const LISTENER: &str = "http://127.0.0.1:50000/done";
@@ -20,7 +23,7 @@ fn csrf() -> SecretString {
 }
 
 fn ada() -> Account {
-    Account { name: Some("Ada Lovelace".to_owned()), email: Some("ada@example.com".to_owned()) }
+    Account { name: Some("Ada Lovelace".to_owned()), email: Some("ada@example.com".to_owned()), email_verified: true }
 }
 
 fn laptop() -> Editor {
@@ -34,16 +37,20 @@ fn bare() -> Editor {
     Editor { app: None, device: None }
 }
 
+fn form(about: About, said: &str, problem: Option<&'static str>, retry: bool) -> Part {
+    dev::form(&Form { about, csrf: &csrf(), email: said.to_owned(), name: String::new(), problem, retry })
+}
+
+fn about_login() -> About {
+    About::Login(CONNECTION.parse().unwrap())
+}
+
 fn login() -> Login {
     Login {
         shell: shell(),
-        connection_id: CONNECTION.to_owned(),
-        csrf: csrf(),
+        part: form(about_login(), "", None, false),
         user_code: UserCode("WXBK-RTQH".to_owned()),
         expires_in: Duration::seconds(595),
-        email: String::new(),
-        name: String::new(),
-        problem: None,
         retry: false,
     }
 }
@@ -75,6 +82,10 @@ fn delivery() -> Delivery {
     }
 }
 
+fn denial(trouble: Trouble) -> Denial {
+    Denial { shell: shell(), connection_id: CONNECTION.to_owned(), csrf: csrf(), trouble }
+}
+
 fn hand_back(return_uri: Option<&str>, may_show: bool) -> HandBack {
     let return_uri = return_uri.map(|uri| uri.parse().unwrap());
     let handback = Handback::new("BCDFGHJK".into(), return_uri, may_show).unwrap();
@@ -89,6 +100,7 @@ fn installs() -> AccountSessions {
         user_id: "usr_1".to_owned(),
         device: device("Ada’s laptop", "Debian 13"),
         app: "VVS Editor 1.4.0".to_owned(),
+        is_confirmed: true,
         approved_at: now - Duration::days(40),
         seen_at: now - Duration::minutes(12),
         address: "203.0.113.7".to_owned(),
@@ -97,6 +109,7 @@ fn installs() -> AccountSessions {
         id: "ses_2".to_owned(),
         device: device("", ""),
         app: String::new(),
+        is_confirmed: false,
         address: String::new(),
         ..laptop.clone()
     };
@@ -104,8 +117,8 @@ fn installs() -> AccountSessions {
 }
 
 fn account_sign_in() -> AccountSignIn {
-    let (email, name, notice) = (String::new(), String::new(), Some(Notice::SignedOut));
-    AccountSignIn { shell: shell(), csrf: csrf(), email, name, problem: None, notice }
+    let part = form(About::Account, "", None, false);
+    AccountSignIn { shell: shell(), part, notice: Some(Notice::SignedOut), retry: false }
 }
 
 fn failure(reason: Reason) -> Failure {
@@ -113,7 +126,7 @@ fn failure(reason: Reason) -> Failure {
     Failure { shell: shell(), reason, again, request_id: "4bf92f3577b34da6".to_owned() }
 }
 
-const REASONS: [(&str, Reason); 19] = [
+const REASONS: [(&str, Reason); 24] = [
     ("malformed-link", Reason::MalformedLink),
     ("malformed-form", Reason::MalformedForm),
     ("login-over", Reason::LoginOver),
@@ -123,6 +136,7 @@ const REASONS: [(&str, Reason); 19] = [
     ("login-burned", Reason::Burned),
     ("editor-refused", Reason::EditorRefused),
     ("editor-cannot-bind", Reason::EditorCannotBind),
+    ("unsafe-return", Reason::UnsafeReturn),
     ("claimed", Reason::Claimed),
     ("cross-site", Reason::CrossSite),
     ("stale-form", Reason::StaleForm),
@@ -132,18 +146,21 @@ const REASONS: [(&str, Reason); 19] = [
     ("not-found", Reason::NotFound),
     ("wrong-method", Reason::WrongMethod),
     ("unavailable", Reason::Unavailable),
+    ("not-believed", Reason::NotBelieved),
+    ("not-allowed", Reason::NotAllowed),
+    ("sign-in-over", Reason::SignInOver),
+    ("provider-unavailable", Reason::ProviderUnavailable),
     ("broken", Reason::Broken),
 ];
+
+const PROBLEM: &str = "Enter a whole email address.";
 
 /// Every page there is, by the name of its snapshot.
 fn gallery() -> Vec<(String, Response<String>)> {
     let mut pages = vec![
         ("login", answer(&login())),
-        (
-            "login-problem",
-            answer(&Login { email: "ada@".to_owned(), problem: Some("Enter a whole email address."), ..login() }),
-        ),
-        ("login-retry", answer(&Login { retry: true, ..login() })),
+        ("login-problem", answer(&Login { part: form(about_login(), "ada@", Some(PROBLEM), false), ..login() })),
+        ("login-retry", answer(&Login { part: form(about_login(), "", None, true), retry: true, ..login() })),
         ("approval", answer(&approval())),
         ("approval-unconfirmed", answer(&Approval { unconfirmed: true, place: Place::OtherNetwork, ..approval() })),
         ("approval-bare", answer(&Approval { editor: bare(), place: Place::ThisMachine, ..approval() })),
@@ -157,14 +174,16 @@ fn gallery() -> Vec<(String, Response<String>)> {
         ("account-sessions", answer(&installs())),
         (
             "account-sessions-none",
-            answer(&AccountSessions { installs: Vec::new(), notice: Some(Notice::EndedAll), ..installs() }),
+            answer(&AccountSessions { installs: Vec::new(), notice: Some(Notice::EndedAll(2)), ..installs() }),
         ),
         ("account-sign-in", answer(&account_sign_in())),
         (
             "account-sign-in-problem",
-            answer(&AccountSignIn { problem: Some("Enter a whole email address."), ..account_sign_in() }),
+            answer(&AccountSignIn { part: form(About::Account, "", Some(PROBLEM), false), ..account_sign_in() }),
         ),
         ("waiting", answer(&Waiting { shell: shell(), connection_id: CONNECTION.to_owned() })),
+        ("denial", answer(&denial(Trouble::EditorAway))),
+        ("denial-unavailable", answer(&denial(Trouble::Unavailable))),
         ("denied", answer(&Denied { shell: shell() })),
         ("success-bare", answer(&Success { shell: shell(), account: None, editor: bare() })),
         ("success", answer(&Success { shell: shell(), account: Some(ada()), editor: laptop() })),
@@ -278,7 +297,7 @@ fn development_sign_in_is_announced_exactly_while_it_is_active() {
 #[test]
 fn what_an_app_or_a_person_calls_itself_is_never_markup() {
     let page = Approval {
-        account: Account { name: Some(HOSTILE.to_owned()), email: Some(HOSTILE.to_owned()) },
+        account: Account { name: Some(HOSTILE.to_owned()), email: Some(HOSTILE.to_owned()), email_verified: true },
         editor: Editor {
             app: Some(App { name: HOSTILE.to_owned(), version: HOSTILE.to_owned() }),
             device: Some(Device { name: HOSTILE.to_owned(), os: HOSTILE.to_owned() }),
@@ -289,7 +308,7 @@ fn what_an_app_or_a_person_calls_itself_is_never_markup() {
     list.installs[0].device.name = HOSTILE.to_owned();
     list.installs[0].app = HOSTILE.to_owned();
     list.installs[0].id = HOSTILE.to_owned();
-    let login = Login { email: HOSTILE.to_owned(), name: HOSTILE.to_owned(), ..login() };
+    let login = Login { part: form(about_login(), HOSTILE, None, false), ..login() };
     for html in [answer(&page).into_body(), answer(&login).into_body(), answer(&list).into_body()] {
         assert!(!html.contains("<script>") && !html.contains("\"1\"") && !html.contains("' onload"), "{html}");
     }
@@ -307,6 +326,7 @@ fn a_status_says_what_the_page_says() {
         ("approval-unconfirmed", 400),
         ("malformed-link", 400),
         ("cross-site", 403),
+        ("unsafe-return", 403),
         ("claimed", 409),
         ("login-over", 410),
         ("login-burned", 410),
@@ -317,10 +337,22 @@ fn a_status_says_what_the_page_says() {
         ("account-sessions", 200),
         ("account-sign-in-problem", 400),
         ("delivery", 503),
+        ("denial", 503),
         ("unavailable", 503),
     ] {
         assert_eq!(of(name), Some(status), "{name}");
     }
+}
+
+#[test]
+fn no_page_claims_to_know_that_nobody_is_signed_in_once_a_sign_in_was_under_way() {
+    for (name, reason) in REASONS {
+        let page = answer(&failure(reason)).into_body();
+        assert!(!page.to_lowercase().contains("nobody was signed in"), "{name}");
+        let doubts = ["login-", "editor-refused", "claimed"].iter().any(|under_way| name.starts_with(under_way));
+        assert_eq!(page.contains("<a href=\"/account/sessions\">Your editors</a>"), doubts, "{name}");
+    }
+    assert!(!answer(&Denied { shell: shell() }).into_body().contains("Nobody was signed in"));
 }
 
 #[test]
@@ -349,7 +381,7 @@ fn a_one_time_code_stands_where_it_may_and_never_in_a_title_or_an_address() {
 #[test]
 fn initials_come_from_the_first_and_last_name_or_from_the_email() {
     let initials = |name: Option<&str>, email: Option<&str>| {
-        Account { name: name.map(str::to_owned), email: email.map(str::to_owned) }.initials()
+        Account { name: name.map(str::to_owned), email: email.map(str::to_owned), email_verified: true }.initials()
     };
     assert_eq!(initials(Some("ada king lovelace"), None), "AL");
     assert_eq!(initials(Some("Ada"), Some("x@example.com")), "A");

@@ -6,12 +6,10 @@ use axum::response::Response;
 use crate::account::{Install, Notice};
 use crate::error::Refusal;
 use crate::failure::Reason;
-use crate::identity::SignIn;
+use crate::identity::{Part, SignIn};
 use crate::page::{AccountSessions, AccountSignIn};
-use crate::visit::{ACCOUNT_PATH, About, Answer, Post, Visit, page, see};
-
-/// Where a person signs in to look after their editors.
-pub(crate) const SIGN_IN_PATH: &str = "/account/sign-in";
+use crate::route::sign_in;
+use crate::visit::{ACCOUNT_PATH, About, Answer, Post, SIGN_IN_PATH, Visit, page, see};
 
 /// `GET /account/sessions`.
 pub(crate) async fn sessions(mut visit: Visit) -> Response {
@@ -59,12 +57,10 @@ pub(crate) async fn revoke_all(mut post: Post) -> Response {
 
 async fn all_revoked(visit: &mut Visit) -> Result<Answer, Refusal> {
     let Some(sign_in) = signed_in(visit)? else { return Ok(see(SIGN_IN_PATH)) };
-    let Some(install) = visit.web.sessions.list(&sign_in).await?.into_iter().next() else {
-        return Ok(with_notice(ACCOUNT_PATH, Notice::WasGone));
-    };
-    visit.web.sessions.revoke_all(install.user_id.clone(), &visit.from).await?;
-    tracing::info!(user_id = install.user_id, address = %visit.from.address, "revoked all");
-    Ok(with_notice(ACCOUNT_PATH, Notice::EndedAll))
+    // Not by what the list shows: it may be behind, and an empty one ends what there is all the same.
+    let revoked = visit.web.sessions.revoke_all(&sign_in, &visit.from).await?;
+    tracing::info!(revoked, address = %visit.from.address, "revoked all");
+    Ok(with_notice(ACCOUNT_PATH, Notice::EndedAll(revoked)))
 }
 
 /// Who sends a form that was made for their account.
@@ -75,19 +71,13 @@ fn signed_in(visit: &mut Visit) -> Result<Option<SignIn>, Refusal> {
 /// `GET /account/sign-in`.
 pub(crate) async fn sign_in(mut visit: Visit) -> Response {
     visit.about = Some(About::Account);
-    let email = visit.jar.sign_in.as_ref().and_then(|sign_in| sign_in.email.clone()).unwrap_or_default();
-    let answer = form(&mut visit, email, String::new(), None);
+    let part = sign_in::part(&mut visit);
+    let answer = part.map(|part| sign_in_page(&visit, part));
     visit.finish(answer)
 }
 
-pub(crate) fn form(
-    visit: &mut Visit,
-    email: String,
-    name: String,
-    problem: Option<&'static str>,
-) -> Result<Answer, Refusal> {
-    let csrf = visit.csrf(About::Account)?;
-    Ok(page(&AccountSignIn { shell: visit.shell(), csrf, email, name, problem, notice: visit.notice() }))
+pub(crate) fn sign_in_page(visit: &Visit, part: Part) -> Answer {
+    page(&AccountSignIn { shell: visit.shell(), part, notice: visit.notice(), retry: visit.is_retry() })
 }
 
 /// `POST /account/sign-out`: this browser forgets who was signed in; no editor is touched.
@@ -97,5 +87,5 @@ pub(crate) async fn sign_out(mut post: Post) -> Response {
 }
 
 fn with_notice(path: &str, notice: Notice) -> Answer {
-    see(&format!("{path}?done={}", notice.as_str()))
+    see(&format!("{path}?done={notice}"))
 }

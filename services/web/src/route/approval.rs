@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::response::Response;
+use http::HeaderMap;
 use tracing::Instrument as _;
 use vvs_runtime::metrics::count;
 
@@ -10,28 +11,35 @@ use crate::Web;
 use crate::call::{self, Delivered};
 use crate::error::Refusal;
 use crate::failure::Reason;
-use crate::identity::SignIn;
+use crate::identity::{Arrival, SignIn};
 use crate::login::{ConnectionId, Entry, Standing, View, may_deliver, or_away, request_id, stand};
-use crate::page::{Approval, Delivery, Denied, Editor, HandBack, Held, Place, Success, Trouble, UserCode, Waiting};
-use crate::visit::{About, Answer, Post, Visit, page, see};
+use crate::page::{Approval, Delivery, Denial, Denied, HandBack, Held, Place, Trouble, UserCode, Waiting};
+use crate::route::outcome;
+use crate::visit::{ACCOUNT_PATH, About, Answer, Post, Visit, page, see};
 
 /// `GET /api/auth/callback`.
-pub(crate) async fn callback(mut visit: Visit) -> Response {
-    let answer = decision(&mut visit).await;
+pub(crate) async fn callback(mut visit: Visit, headers: HeaderMap) -> Response {
+    let answer = arrived(&mut visit, &headers).await;
     visit.finish(answer)
 }
 
-async fn decision(visit: &mut Visit) -> Result<Answer, Refusal> {
-    let id = visit.login()?;
-    if visit.signed_in().is_none() {
-        // Once: a browser that keeps no cookies would go in circles.
-        return if visit.is_retry() { Err(Reason::NotSignedIn.into()) } else { Ok(sign_in_again(id)) };
+async fn arrived(visit: &mut Visit, headers: &HeaderMap) -> Result<Answer, Refusal> {
+    let about = visit.about()?;
+    let arrival = visit.web.clone().identity.arrive(headers, visit.now).await?;
+    let is_stale = matches!(arrival, Arrival::Stale);
+    if let Arrival::SignedIn(sign_in) = arrival {
+        visit.sign_in(sign_in)?;
     }
+    if is_stale || visit.signed_in().is_none() {
+        // Once: a browser that keeps no cookies would go in circles.
+        return if visit.is_retry() { Err(Reason::NotSignedIn.into()) } else { Ok(see(&about.sign_in_again())) };
+    }
+    let About::Login(id) = about else { return Ok(see(ACCOUNT_PATH)) };
     let found = visit.look(id).await;
     match stand(found, visit.jar.login(id), visit.now)? {
         Standing::Open(view) => question(visit, id, view, false),
         Standing::Done(_) => Ok(see(&success_path(id))),
-        standing @ (Standing::Away | Standing::Held | Standing::Approved(_)) => show(visit, id, standing),
+        standing @ (Standing::Away | Standing::Held | Standing::Approved(_)) => show(visit, id, standing).await,
     }
 }
 
@@ -47,22 +55,28 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
     if visit.jar.login(id).is_some_and(|entry| entry.acked) {
         return Ok(see(&success_path(id)));
     }
-    let Some(sign_in) = visit.signed_in().cloned() else { return Ok(sign_in_again(id)) };
+    let Some(sign_in) = visit.signed_in().cloned() else { return Ok(see(&About::Login(id).sign_in_again())) };
     let found = visit.look(id).await;
     if !fields.is_confirmed() {
         return match stand(found, visit.jar.login(id), visit.now)? {
             Standing::Open(view) => question(visit, id, view, true),
             standing @ (Standing::Away | Standing::Held | Standing::Approved(_) | Standing::Done(_)) => {
-                show(visit, id, standing)
+                show(visit, id, standing).await
             }
         };
     }
     let outcome = match may_deliver(found, visit.jar.login(id), visit.now) {
-        Ok(view) => deliver(visit, id, &sign_in, &view).await,
+        Ok(view) => match visit.web.clone().identity.confirm(&sign_in).await {
+            Ok(()) => deliver(visit, id, &sign_in, &view).await,
+            Err(refusal) => Err(refusal),
+        },
         Err(refusal) => settled(visit, id, refusal).await,
     };
     let label = outcome.as_ref().map_or_else(Refusal::as_str, Delivered::as_str);
     count(&visit.web.approvals, "outcome", label);
+    if matches!(outcome, Err(Refusal::NotAllowed(_) | Refusal::SignInOver(_))) {
+        visit.jar.sign_out(&visit.web.cookies);
+    }
     match outcome {
         Ok(Delivered::Held(handback)) => Ok(page(&HandBack {
             shell: visit.shell(),
@@ -98,7 +112,7 @@ async fn deliver(visit: &mut Visit, id: ConnectionId, sign_in: &SignIn, view: &V
     let outcome = delivered.as_ref().map_or_else(Refusal::as_str, Delivered::as_str);
     tracing::info!(connection_id = %id, user_id, session_id, address = %visit.from.address, outcome, "approved");
     let is_ours = match &delivered {
-        Ok(_) => true,
+        Ok(_) | Err(Refusal::UnsafeReturn) => true,
         // Nobody knows how far it got, so this browser stays responsible for it.
         Err(refusal) => refusal.trouble().is_some(),
     };
@@ -132,7 +146,13 @@ pub(crate) async fn deny(mut post: Post) -> Response {
 
 async fn denied(visit: &mut Visit) -> Result<Answer, Refusal> {
     let id = visit.login()?;
-    visit.web.relay.deny(id).await?;
+    let told = visit.web.relay.deny(id).await;
+    if let Err(refusal) = or_away(told, visit.jar.login(id), visit.now) {
+        let Some(trouble) = refusal.trouble() else { return Err(refusal) };
+        refusal.log(&visit.request_id);
+        let (connection_id, csrf) = (id.to_string(), visit.csrf(About::Login(id))?);
+        return Ok(page(&Denial { shell: visit.shell(), connection_id, csrf, trouble }));
+    }
     count(&visit.web.approvals, "outcome", "denied");
     tracing::info!(connection_id = %id, address = %visit.from.address, "denied");
     let place = call::Place { address: visit.from.address, user_agent: String::new() };
@@ -169,7 +189,7 @@ fn question(visit: &mut Visit, id: ConnectionId, view: View, unconfirmed: bool) 
 }
 
 /// The page of a login as it stands.
-pub(crate) fn show(visit: &mut Visit, id: ConnectionId, standing: Standing) -> Result<Answer, Refusal> {
+pub(crate) async fn show(visit: &mut Visit, id: ConnectionId, standing: Standing) -> Result<Answer, Refusal> {
     match standing {
         Standing::Open(view) => question(visit, id, view, false),
         Standing::Away => Ok(page(&Waiting { shell: visit.shell(), connection_id: id.to_string() })),
@@ -179,22 +199,15 @@ pub(crate) fn show(visit: &mut Visit, id: ConnectionId, standing: Standing) -> R
             Ok(page(&Held { shell: visit.shell(), connection_id, csrf }))
         }
         Standing::Approved(trouble) => again(visit, id, trouble),
-        Standing::Done(view) => Ok(done(visit, id, view)),
+        Standing::Done(view) => outcome::show(visit, id, view).await,
     }
 }
 
 /// Whether whoever is signed in now is the one that approved this login: the same delivery can be made again.
-fn is_own(visit: &Visit, id: ConnectionId) -> bool {
+pub(crate) fn is_own(visit: &Visit, id: ConnectionId) -> bool {
     let approved = visit.jar.login(id).and_then(|entry| entry.approved.as_deref());
     let own = visit.jar.sign_in.as_ref().map(|sign_in| request_id(&visit.web.requests, id, sign_in));
     approved.is_some() && approved == own.as_deref()
-}
-
-/// The account is shown to whoever approved with it, and to no one who uses the browser after them.
-pub(crate) fn done(visit: &Visit, id: ConnectionId, view: Option<View>) -> Answer {
-    let account = visit.jar.sign_in.as_ref().filter(|_| is_own(visit, id)).map(SignIn::account);
-    let editor = view.map_or(Editor { app: None, device: None }, |view| view.editor);
-    page(&Success { shell: visit.shell(), account, editor })
 }
 
 fn again(visit: &mut Visit, id: ConnectionId, trouble: Trouble) -> Result<Answer, Refusal> {
@@ -205,10 +218,6 @@ fn again(visit: &mut Visit, id: ConnectionId, trouble: Trouble) -> Result<Answer
         trouble,
         request_id: visit.request_id.clone(),
     }))
-}
-
-fn sign_in_again(id: ConnectionId) -> Answer {
-    see(&format!("{}&retry=1", About::Login(id).path()))
 }
 
 fn success_path(id: ConnectionId) -> String {

@@ -9,9 +9,11 @@ use time::OffsetDateTime;
 use crate::error::Refusal;
 use crate::failure::Reason;
 use crate::header;
-use crate::login::{ConnectionId, Entry, Standing, State, stand};
+use crate::identity::SignIn;
+use crate::login::{ConnectionId, Entry, Standing, State, View, stand};
+use crate::page::{Editor, Success};
 use crate::route::approval;
-use crate::visit::{Answer, Visit, with_headers};
+use crate::visit::{Answer, Visit, page, with_headers};
 
 /// `GET /auth-success`.
 pub(crate) async fn success(mut visit: Visit) -> Response {
@@ -26,15 +28,29 @@ async fn succeeded(visit: &mut Visit) -> Result<Answer, Refusal> {
     let found = visit.look(id).await;
     if entry.acked {
         // What the relay still knows is an addition: it forgets a login when its time is over.
-        return Ok(approval::done(visit, id, found.ok()));
+        return show(visit, id, found.ok()).await;
     }
     match stand(found, Some(&entry), visit.now)? {
-        Standing::Done(view) => {
-            visit.remember(id, Entry { acked: true, ..entry })?;
-            Ok(approval::done(visit, id, view))
-        }
+        Standing::Done(view) => show(visit, id, view).await,
         Standing::Open(_) | Standing::Away | Standing::Held | Standing::Approved(_) => Err(Reason::OtherBrowser.into()),
     }
+}
+
+/// The success page of a login that an editor has acknowledged. Of several browsers that have approved it only one is
+/// the editor's: what its own delivery did not say, its own session does.
+pub(crate) async fn show(visit: &mut Visit, id: ConnectionId, view: Option<View>) -> Result<Answer, Refusal> {
+    let entry = visit.jar.login(id).cloned().ok_or(Reason::OtherBrowser)?;
+    if !entry.acked {
+        let session_id = entry.session.clone().ok_or(Refusal::Claimed)?;
+        if !visit.web.sessions.is_active(session_id).await? {
+            return Err(Refusal::Claimed);
+        }
+        visit.remember(id, Entry { acked: true, ..entry })?;
+    }
+    // The account is shown to whoever approved with it, and to no one who uses the browser after them.
+    let account = visit.jar.sign_in.as_ref().filter(|_| approval::is_own(visit, id)).map(SignIn::account);
+    let editor = view.map_or(Editor { app: None, device: None }, |view| view.editor);
+    Ok(page(&Success { shell: visit.shell(), account, editor }))
 }
 
 /// `GET /login/status`: waits for another state than the one that the page shows, or than the present one.

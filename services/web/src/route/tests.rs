@@ -9,10 +9,15 @@ use vvs_auth::peer::Peers;
 use vvs_proto::relay::LoginState;
 
 use self::bench::{Bench, ID, ORIGIN, OTHER_ID};
+use crate::cookie::Jar;
+use crate::identity::dev::Dev;
+use crate::identity::{SignIn, dev};
 
 mod account;
 mod bench;
 mod handback;
+mod oidc;
+mod outcome;
 
 const TTL: Duration = Duration::from_mins(15);
 
@@ -27,6 +32,8 @@ async fn an_approval_delivers_once_and_the_success_page_is_its_browsers_own() {
     assert_eq!((page.status, page.title()), (StatusCode::OK, "Let this editor sign in as you?"));
     assert!(page.text.contains("WXBK-RTQH") && page.text.contains("ada@example.com"));
     assert_eq!(bench.deliveries(), 0, "a GET has delivered");
+    let mut watcher = bench.browser();
+    watcher.get(&path("/login")).await;
 
     for _ in 0..2 {
         assert_eq!(browser.approve(&page.csrf()).await.location(), path("/auth-success"));
@@ -45,6 +52,8 @@ async fn an_approval_delivers_once_and_the_success_page_is_its_browsers_own() {
         assert_eq!(other.get(&path(page)).await.status.as_u16(), status, "{page}");
     }
     assert_eq!(other.get("/auth-success").await.status, StatusCode::FORBIDDEN);
+    // It has seen the login, and did not approve it.
+    assert_eq!(watcher.get(&path("/auth-success")).await.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
@@ -60,6 +69,20 @@ async fn a_delivery_carries_what_was_approved_and_where() {
     assert_eq!((delivered.connection_id.as_str(), delivered.token.as_str()), (ID, "the-token"));
     assert_eq!((delivered.user.unwrap().id, delivered.session.unwrap().id), ("usr_1".to_owned(), "ses_1".to_owned()));
     assert_eq!(delivered.browser.unwrap().address, "127.0.0.1");
+}
+
+#[tokio::test]
+async fn what_a_browser_calls_itself_is_passed_on_short_and_without_controls() {
+    let bench = Bench::new();
+    let (mut browser, page) = bench.approver("ada@example.com").await;
+    let form = format!("connection_id={ID}&csrf={}&confirmed=yes", page.csrf());
+    let request = Request::post("/login/approve")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("sec-fetch-site", "same-origin")
+        .header("user-agent", format!("Web\tBrowser {}", "x".repeat(1000)));
+    browser.send(request.body(Body::from(form)).unwrap()).await;
+    let delivered = bench.script.deliveries.lock().unwrap()[0].clone();
+    assert_eq!(delivered.browser.unwrap().user_agent, format!("WebBrowser {}", "x".repeat(256 - 11)));
 }
 
 #[tokio::test]
@@ -159,6 +182,9 @@ async fn without_a_sign_in_the_callback_goes_back_once_and_then_says_so() {
     let kept = browser.cookies.clone();
     let fields = [("connection_id", ID), ("csrf", &*page.csrf()), ("retry", "1"), ("email", "ada@example.com")];
     let next = browser.post("/dev/sign-in", &fields).await.location().to_owned();
+    assert!(next.ends_with("&retry=1"), "{next}");
+    let fresh = [&fields[..2], &[("retry", ""), ("email", "ada@example.com")]].concat();
+    assert!(!browser.clone().post("/dev/sign-in", &fresh).await.location().contains("retry"));
     browser.cookies = kept;
     let refused = browser.get(&next).await;
     assert_eq!((refused.status, refused.title()), (StatusCode::FORBIDDEN, "You are not signed in yet"));
@@ -205,8 +231,8 @@ async fn another_account_can_be_used() {
     let bench = Bench::new();
     let (mut browser, page) = bench.approver("ada@example.com").await;
     let next = browser.post("/login/another", &[("connection_id", ID), ("csrf", &page.csrf())]).await;
-    assert_eq!(next.location(), path("/login"));
-    assert!(!browser.get(&path("/login")).await.text.contains("ada@example.com"));
+    assert_eq!(next.location(), path("/login") + "&another=1");
+    assert!(!browser.get(next.location()).await.text.contains("ada@example.com"));
 }
 
 #[tokio::test]
@@ -298,6 +324,7 @@ async fn a_sent_login_is_delivered_again_where_it_was_approved_and_claimed_elsew
         assert_eq!(bench.browser().get(&path("/login")).await.status, StatusCode::CONFLICT);
     }
     bench.login(Ok(LoginState::Acked));
+    *bench.script.active.lock().unwrap() = true;
     assert_eq!(browser.get(&path("/auth-success")).await.status, StatusCode::OK);
 }
 
@@ -309,6 +336,7 @@ async fn who_uses_the_browser_next_sees_no_account_of_the_one_before() {
     browser.approve(&page.csrf()).await;
     assert_eq!(browser.sign_in("bob@example.com").await.status, StatusCode::CONFLICT);
     bench.login(Ok(LoginState::Acked));
+    *bench.script.active.lock().unwrap() = true;
     let success = browser.get(&path("/auth-success")).await;
     assert_eq!((success.status, success.title()), (StatusCode::OK, "Your editor is signed in"));
     assert!(!success.text.contains("ada@example.com") && !success.text.contains("bob@example.com"));
@@ -369,6 +397,25 @@ async fn a_state_is_told_as_soon_as_it_changes_and_to_this_browser_only() {
 }
 
 #[tokio::test]
+async fn what_another_provider_has_said_does_not_count() {
+    let mut set = Vec::new();
+    let bench = Bench::with(TTL, |web| {
+        let now = time::OffsetDateTime::now_utc().unix_timestamp();
+        let ours = dev::sign_in("ada@example.com", "", "s".to_owned(), now).unwrap();
+        let mut jar = Jar::default();
+        jar.sign_in(&web.cookies, SignIn { provider: "https://id.test".to_owned(), ..ours }).unwrap();
+        set.extend(jar.into_set());
+    });
+    let mut browser = bench.browser();
+    for line in set {
+        let (name, rest) = line.to_str().unwrap().split_once('=').unwrap();
+        browser.cookies.insert(name.to_owned(), rest.split(';').next().unwrap().to_owned());
+    }
+    assert_eq!(browser.get("/account/sessions").await.location(), "/account/sign-in");
+    assert_eq!(browser.get(&path("/api/auth/callback")).await.location(), format!("{}&retry=1", path("/login")));
+}
+
+#[tokio::test]
 async fn whoever_waits_does_not_hold_up_a_stop() {
     let mut stop = None;
     let bench = Bench::with(TTL, |web| stop = Some(web.stop.clone()));
@@ -397,8 +444,7 @@ async fn the_development_provider_answers_no_other_machine() {
         assert_eq!(browser.post(form, &fields).await.title(), "Only on the machine itself", "{form}");
     }
     assert_eq!(bench.deliveries(), 0);
-    let abroad = Bench::with(TTL, |web| web.public_url = "https://auth.test".parse().unwrap());
-    assert_eq!(abroad.browser().get(&path("/login")).await.title(), "Only on the machine itself");
+    assert!(Dev::new(&"https://auth.test".parse().unwrap()).is_err());
 }
 
 #[tokio::test]

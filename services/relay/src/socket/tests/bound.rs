@@ -15,13 +15,12 @@ impl Stage {
     /// A second socket on the same relay.
     async fn reconnect(&self) -> Stage {
         let (ours, theirs) = duplex(PIPE);
-        let (connection_place, login_place) = self.shared.limits.admit([127, 0, 0, 1].into()).unwrap();
-        let (id, nonce, address) = (ConnectionId::mint(), NONCE.to_owned(), [127, 0, 0, 1].into());
-        let start = Box::new(Start { id, nonce, address, attempt: None, bearer: None, connection_place, login_place });
+        let start = Box::new(start(&self.shared, ConnectionId::mint(), None));
         let task = self.shared.tasks.spawn(run(ours, start, self.shared.clone()));
         let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
-        let (shared, activations, ended) = (self.shared.clone(), self.activations.clone(), self.ended.clone());
-        let mut stage = Stage { shared, id: self.id, editor, task, activations, ended };
+        let (shared, sessions) = (self.shared.clone(), self.sessions.clone());
+        let (activations, ended) = (self.activations.clone(), self.ended.clone());
+        let mut stage = Stage { shared, sessions, id: self.id, editor, task, activations, ended };
         let connection = stage.frame().await;
         assert_eq!((&connection["type"], &connection["userCode"]), (&json!("connection"), &Value::Null));
         stage
@@ -129,6 +128,41 @@ async fn a_hello_that_is_not_taken_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_proof_is_good_once_on_its_socket_also_for_a_hello_or_resume_that_was_refused() {
+    let (mut stage, key) = (Stage::open(&[]).await, Key::new());
+    let mut frame = hello(&key, Some("https://evil.example/"));
+    for code in ["bad_return_uri", "bad_proof"] {
+        stage.say(frame.clone()).await;
+        assert_eq!(stage.frame().await["code"], code);
+    }
+    frame["returnUri"] = Value::Null;
+    stage.say(frame).await;
+    assert_eq!(stage.frame().await["code"], "bad_proof");
+    let ticket = stage.hello(&key, None).await["ticket"].clone();
+
+    // A relay that cannot take the login right now.
+    let flags = ["--relay-max-logins-per-address", "1"];
+    let relay = Stage::open_as(&flags, &[Ok(())], stage.shared.keys.clone()).await;
+    let mut back = relay.reconnect().await;
+    let frame = json!({"type": "resume", "ticket": ticket, "proof": key.proof("resume", None).expose()});
+    for code in ["not_ready", "bad_proof"] {
+        back.say(frame.clone()).await;
+        assert_eq!(back.frame().await["code"], code);
+    }
+    assert_eq!(back.resume(&ticket, &key).await["code"], "not_ready", "another one is looked at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_takes_no_more_proofs_than_it_can_remember() {
+    let (mut stage, key) = (Stage::open(&["--relay-proofs-per-socket", "2"]).await, Key::new());
+    for code in ["bad_return_uri", "bad_return_uri"] {
+        assert_eq!(stage.hello(&key, Some("https://evil.example/")).await["code"], code);
+    }
+    assert_eq!(stage.hello(&key, None).await["type"], "reconnect");
+    assert_eq!(stage.close_code().await, close::RECONNECT);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hello_after_the_person_was_shown_the_login_is_too_late() {
     let (mut stage, key) = (Stage::open(&[]).await, Key::new());
     stage.phase().await;
@@ -188,6 +222,22 @@ async fn a_resume_takes_the_login_from_a_socket_that_still_lives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_its_editor_never_acknowledged_is_worth_nothing_when_the_login_is_over() {
+    let (mut stage, key) = (Stage::open(&[]).await, Key::new());
+    stage.hello(&key, None).await;
+    stage.deliver(1).await.unwrap().unwrap();
+    stage.frame().await;
+    stage.complete(&stage.code(1)).await;
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    stage.editor.close(None).await.unwrap();
+    let away = stage.ask(Request::Look { known: Some(Phase::Sent) }).await.unwrap().unwrap();
+    assert_eq!(away.phase, Phase::Away);
+    assert_eq!(*stage.ended.lock().unwrap(), [], "it may come back for it");
+    (&mut stage.task).await.unwrap();
+    assert_eq!(*stage.ended.lock().unwrap(), [("ses_1".to_owned(), "expired")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ticket_is_worth_nothing_without_its_key() {
     let (mut stage, key) = (Stage::open(&[]).await, Key::new());
     let ticket = stage.hello(&key, None).await["ticket"].clone();
@@ -225,6 +275,56 @@ async fn a_login_that_no_relay_holds_begins_again_from_its_ticket() {
     assert_eq!(back.frame().await["type"], "auth:pending");
     back.complete(&stage.code(1)).await;
     assert_eq!(back.frame().await["messageId"], request_id(1), "the code is the same on every relay");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_counts_once_against_its_address_wherever_its_editor_is_until_it_is_over() {
+    let (mut stage, key) = (Stage::open(&["--relay-max-logins-per-address", "1"]).await, Key::new());
+    let has_room = |stage: &Stage| stage.shared.limits.login(ADDRESS).is_ok();
+    let ticket = stage.hello(&key, None).await["ticket"].clone();
+    stage.deliver(1).await.unwrap().unwrap();
+    stage.editor.close(None).await.unwrap();
+    let away = stage.ask(Request::Look { known: Some(Phase::Held) }).await.unwrap().unwrap();
+    assert_eq!((away.phase, has_room(&stage)), (Phase::Away, false));
+    let mut back = stage.reconnect().await;
+    assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
+    (&mut stage.task).await.unwrap();
+    assert!(!has_room(&back), "the old task has let go of it, and not of its place");
+    back.say(json!({"type": "auth:cancel"})).await;
+    assert_eq!(back.close_code().await, close::NORMAL);
+    assert!(has_room(&back));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_begins_again_from_its_ticket_counts_against_its_address() {
+    let (mut stage, key) = (Stage::open(&[]).await, Key::new());
+    let ticket = stage.hello(&key, None).await["ticket"].clone();
+    let flags = ["--relay-max-logins-per-address", "1"];
+    let mut relay = Stage::open_as(&flags, &[Ok(())], stage.shared.keys.clone()).await;
+    relay.id = stage.id;
+    let mut back = relay.reconnect().await;
+    let refused = back.resume(&ticket, &key).await;
+    assert_eq!((&refused["code"], &refused["retryable"]), (&json!("not_ready"), &json!(true)));
+    relay.say(json!({"type": "auth:cancel"})).await;
+    assert_eq!(relay.close_code().await, close::NORMAL);
+    assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
+    assert!(back.shared.limits.login(ADDRESS).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_logins_are_kept_without_a_socket_than_sockets() {
+    let (mut stage, key) = (Stage::open(&["--relay-max-connections", "2"]).await, Key::new());
+    let held: Vec<_> = (0..2).map(|_| stage.shared.limits.detached().unwrap()).collect();
+    let ticket = stage.hello(&key, None).await["ticket"].clone();
+    stage.deliver(1).await.unwrap().unwrap();
+    stage.editor.close(None).await.unwrap();
+    (&mut stage.task).await.unwrap();
+    assert_eq!(stage.shared.metrics.logins_given_up.get(), 1);
+    assert_eq!(*stage.ended.lock().unwrap(), [], "its editor and the page bring it again");
+    assert!(stage.shared.limits.login(ADDRESS).is_ok());
+    drop(held);
+    let mut back = stage.reconnect().await;
+    assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{Request, StatusCode};
 use tonic::Code;
+use vvs_proto::session::Identity;
 
 use super::bench::{Bench, Browser, ID, ORIGIN, Seen};
 use super::path;
@@ -45,15 +46,25 @@ async fn a_person_sees_their_own_editors_and_nobody_elses() {
     }
     assert!(!list.text.contains("tablet") && !list.text.contains("ses_bob"));
     let empty = bench.browser().sign_in_to_account("eve@example.com").await;
-    assert!(empty.text.contains("No editor is signed in with this account.") && !empty.text.contains("revoke"));
+    assert!(empty.text.contains("No editor is signed in with this account.") && !empty.text.contains("/revoke\""));
 }
 
 #[tokio::test]
-async fn an_editor_that_has_not_acknowledged_is_not_signed_in() {
+async fn an_editor_that_has_not_acknowledged_is_marked_and_can_be_signed_out() {
+    const MARK: &str = "VVS has not confirmed that it has this sign-in. If you do not know it, end it.";
     let bench = bench();
+    let (mut browser, list) = ada(&bench).await;
+    assert!(!list.text.contains("Not confirmed yet."));
     bench.script.installs.lock().unwrap()[0].1.activated_at = None;
-    let (_, list) = ada(&bench).await;
-    assert!(!list.text.contains("laptop") && list.text.contains("desk"));
+    let list = browser.get(LIST).await;
+    let (_, laptop) = list.text.split_once("<bdi>laptop</bdi>").unwrap();
+    let (laptop, desk) = laptop.split_once("<bdi>desk</bdi></h2>").unwrap();
+    assert!(laptop.contains("Not confirmed yet.") && laptop.contains(MARK) && !desk.contains(MARK), "{}", list.text);
+    // Nobody has seen it yet.
+    assert!(!laptop.contains("Last seen") && desk.contains("Last seen"));
+    let next = browser.post(&revoke("ses_laptop"), &[("csrf", &list.csrf())]).await.location().to_owned();
+    assert!(browser.get(&next).await.text.contains("That editor is signed out."));
+    assert_eq!(bench.script.revocations.lock().unwrap()[0].session_id, "ses_laptop");
 }
 
 #[tokio::test]
@@ -79,12 +90,34 @@ async fn all_editors_of_one_person_are_signed_out_at_once() {
     let (mut browser, list) = ada(&bench).await;
     let next = browser.post(ALL, &[("csrf", &list.csrf())]).await.location().to_owned();
     let list = browser.get(&next).await;
-    assert!(list.text.contains("All your editors are signed out."), "{}", list.text);
+    assert!(list.text.contains("All your editors are signed out. Those were 2 sign-ins."), "{}", list.text);
     let left = bench.script.installs.lock().unwrap().iter().map(|(subject, _)| *subject).collect::<Vec<_>>();
     assert_eq!(left, ["bob@example.com"]);
-    let revocation = bench.script.revocations.lock().unwrap()[0].clone();
-    assert_eq!((&*revocation.reason, &*revocation.address), ("signed_out_by_user", "127.0.0.1"));
-    assert_eq!(browser.post(ALL, &[("csrf", &list.csrf())]).await.location(), "/account/sessions?done=gone");
+    let sign_out = bench.script.sign_outs.lock().unwrap()[0].clone();
+    assert_eq!((&*sign_out.reason, &*sign_out.address), ("signed_out_by_user", "127.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_list_that_shows_nothing_still_signs_out_everywhere() {
+    let bench = bench();
+    let mut browser = bench.browser();
+    let list = browser.sign_in_to_account("eve@example.com").await;
+    assert!(list.text.contains("No editor is signed in with this account.") && list.text.contains(ALL));
+    let next = browser.post(ALL, &[("csrf", &list.csrf())]).await.location().to_owned();
+    assert!(browser.get(&next).await.text.contains("Nothing was signed in. There was nothing to end."));
+    // What came up behind the list.
+    bench.install("eve@example.com", "ses_late", "late");
+    let next = browser.post(ALL, &[("csrf", &list.csrf())]).await.location().to_owned();
+    assert!(browser.get(&next).await.text.contains("That was 1 sign-in."));
+    let sign_outs = bench.script.sign_outs.lock().unwrap();
+    let whole = Identity { provider: "dev".to_owned(), subject: "eve@example.com".to_owned(), ..Identity::default() };
+    for sign_out in &*sign_outs {
+        // A user id or a session at the provider would say less than everything.
+        let Identity { provider, subject, provider_session, .. } = sign_out.identity.clone().unwrap();
+        let named = Identity { provider, subject, provider_session, ..Identity::default() };
+        assert_eq!((&named, &*sign_out.user_id), (&whole, ""));
+    }
+    assert_eq!(sign_outs.len(), 2);
 }
 
 #[tokio::test]
@@ -158,7 +191,7 @@ async fn an_old_tabs_form_is_refused_once_somebody_else_is_signed_in() {
     let his = browser.sign_in_to_account("bob@example.com").await;
     let refused = browser.post(ALL, &[("csrf", &hers.csrf())]).await;
     assert_eq!(refused.title(), "This page was out of date");
-    assert_eq!(browser.post(ALL, &[("csrf", &his.csrf())]).await.location(), "/account/sessions?done=all");
+    assert_eq!(browser.post(ALL, &[("csrf", &his.csrf())]).await.location(), "/account/sessions?done=all-1");
     assert_eq!(bench.script.installs.lock().unwrap().len(), 2);
 }
 

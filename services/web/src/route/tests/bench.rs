@@ -32,7 +32,8 @@ use vvs_runtime::metrics::Metrics;
 use vvs_runtime::rpc;
 use vvs_runtime::trace::TracedChannel;
 
-use crate::{Calls, IdentityKind, Ttls, Web};
+use crate::identity::dev::Dev;
+use crate::{Calls, Ttls, Web};
 
 pub(super) const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 pub(super) const OTHER_ID: &str = "00000000-0000-4000-8000-000000000001";
@@ -55,6 +56,7 @@ pub(super) struct Script {
     /// What sessions knows of signed-in editors, by the subject whose they are.
     pub(super) installs: Mutex<Vec<(&'static str, wire::Session)>>,
     pub(super) revocations: Mutex<Vec<wire::RevokeSessionRequest>>,
+    pub(super) sign_outs: Mutex<Vec<wire::RevokeUserSessionsRequest>>,
     pub(super) audit: mpsc::UnboundedSender<wire::RecordAuditRequest>,
     pub(super) sessions: Mutex<Result<(), Error>>,
     pub(super) deliveries: Mutex<Vec<DeliverAuthRequest>>,
@@ -177,12 +179,15 @@ impl sessions_server::Sessions for Fake {
         &self,
         request: Call<wire::RevokeUserSessionsRequest>,
     ) -> Result<Reply<wire::RevokeUserSessionsResponse>, Status> {
-        let wire::RevokeUserSessionsRequest { user_id, reason, address } = request.into_inner();
-        let is_theirs = |session: &wire::Session| session.user.as_ref().is_some_and(|user| user.id == user_id);
-        self.0.installs.lock().unwrap().retain(|(_, session)| !is_theirs(session));
-        let request = wire::RevokeSessionRequest { user_id, reason, address, ..wire::RevokeSessionRequest::default() };
-        self.0.revocations.lock().unwrap().push(request);
-        Ok(Reply::new(wire::RevokeUserSessionsResponse::default()))
+        self.0.sessions.lock().unwrap().map_err(status)?;
+        let request = request.into_inner();
+        let identity = request.identity.clone().unwrap();
+        let mut installs = self.0.installs.lock().unwrap();
+        let before = installs.len();
+        installs.retain(|(subject, _)| ("dev", *subject) != (&*identity.provider, &*identity.subject));
+        let revoked = u32::try_from(before - installs.len()).unwrap();
+        self.0.sign_outs.lock().unwrap().push(request);
+        Ok(Reply::new(wire::RevokeUserSessionsResponse { revoked }))
     }
 
     async fn record_audit(
@@ -207,6 +212,7 @@ impl sessions_server::Sessions for Fake {
     unused! {
         activate_session(wire::ActivateSessionRequest) -> wire::ActivateSessionResponse,
         refresh_token(wire::RefreshTokenRequest) -> wire::RefreshTokenResponse,
+        take_stale_users(wire::TakeStaleUsersRequest) -> wire::TakeStaleUsersResponse,
         watch_revocations(wire::WatchRevocationsRequest) -> Self::WatchRevocationsStream,
     }
 }
@@ -253,6 +259,7 @@ impl Bench {
             active: Mutex::default(),
             installs: Mutex::default(),
             revocations: Mutex::default(),
+            sign_outs: Mutex::default(),
             audit,
             sessions: Mutex::new(Ok(())),
             deliveries: Mutex::default(),
@@ -270,7 +277,7 @@ impl Bench {
         let metrics = Metrics::default();
         let origin = ORIGIN.parse().unwrap();
         let ttls = Ttls { sign_in: sign_in_ttl, account: Duration::from_hours(12) };
-        let mut web = Web::new(IdentityKind::Dev, ttls, origin, &keys, calls, &metrics).unwrap();
+        let mut web = Web::new(Arc::new(Dev::new(&origin).unwrap()), ttls, origin, &keys, calls, &metrics).unwrap();
         change(&mut web);
         Self { script, metrics, audit: Turn::new(heard), router: crate::route::router(Arc::new(web)) }
     }

@@ -10,6 +10,7 @@ use super::path;
 
 const LISTENER: &str = "http://127.0.0.1:50000/done";
 const TYPED: &str = "Approved. Now type this code into your editor";
+const UNSAFE: &str = "There is no safe way back to this editor";
 const LINK: &str = "Approved. Now back to your editor";
 
 /// A login whose delivery is held, and the page that its approval leads to.
@@ -54,10 +55,17 @@ async fn a_link_carries_the_code_and_shows_it_only_where_the_server_lets_it_be_t
 }
 
 #[tokio::test]
-async fn a_way_back_that_a_browser_would_run_is_no_way_back() {
-    let (_, _, page) = held("javascript:alert(1)", Binding::Confirm).await;
-    assert_eq!(page.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(!page.text.contains("javascript:") && !page.text.contains("BCDF"));
+async fn a_way_back_that_no_browser_should_take_is_said_and_not_shown() {
+    for uri in ["javascript:alert(1)", "http://127.0.0.1:50000/it's", "vvs://auth/a|b"] {
+        let (bench, mut browser, page) = held(uri, Binding::Confirm).await;
+        assert_eq!((page.status, page.title()), (StatusCode::FORBIDDEN, UNSAFE), "{uri}");
+        assert!(!page.text.contains(uri) && !page.text.contains("BCDF"), "{uri}");
+        assert!(bench.metrics.scrape().contains("vvs_approvals_total{outcome=\"unsafe_return\"} 1"));
+        // Not another browser's: the same approval comes to the same end.
+        let back = browser.get(&path("/login")).await;
+        assert_eq!(back.title(), "Approved. One step is left");
+        assert_eq!(browser.approve(&back.csrf()).await.title(), UNSAFE);
+    }
 }
 
 #[tokio::test]
@@ -71,6 +79,7 @@ async fn a_code_is_for_the_browser_and_the_account_that_approved() {
     }
     assert_eq!(browser.get(&path("/auth-success")).await.status, StatusCode::FORBIDDEN);
     bench.login(Ok(LoginState::Acked));
+    *bench.script.active.lock().unwrap() = true;
     assert_eq!(browser.get(&path("/auth-success")).await.status, StatusCode::OK);
     assert_eq!(browser.approve(&page.csrf()).await.location(), path("/auth-success"));
 }
