@@ -5,14 +5,15 @@ use std::time::Duration;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
+use vvs_runtime::pool::BadHost;
 
 /// Why the edge cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{setting} is missing: it must say where the edge finds this role, as host:port")]
+    #[error("{setting} is missing: it must say where the edge finds this role, as HOST:PORT, or several with commas")]
     NoAddress { setting: &'static str },
-    #[error("{setting} is {value:?}, which is not host:port")]
-    BadAddress { setting: &'static str, value: String },
+    #[error("{setting}: {source}")]
+    BadAddress { setting: &'static str, source: BadHost },
     #[error("the public port cannot be set up: {0}")]
     Listener(#[source] std::io::Error),
 }
@@ -36,6 +37,8 @@ pub(crate) enum Refusal {
     BodyTooLarge,
     #[error("the body came too slowly")]
     BodySlow,
+    #[error("{role}: {cause}")]
+    NoneReady { role: &'static str, cause: String },
     #[error("{role} cannot be reached: {cause}")]
     Unreachable { role: &'static str, cause: String },
     #[error("{role} answered badly: {cause}")]
@@ -68,6 +71,11 @@ impl Refusal {
             Self::Malformed => ("malformed", StatusCode::BAD_REQUEST, "The request could not be read. Send it again."),
             Self::BodyTooLarge => ("body_size", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large. Send less."),
             Self::BodySlow => ("body_slow", StatusCode::REQUEST_TIMEOUT, "The request came too slowly. Try again."),
+            Self::NoneReady { .. } => (
+                "none_ready",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "A part of this service is not ready. Try again in a few seconds.",
+            ),
             Self::Unreachable { .. } => (
                 "unreachable",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -100,7 +108,7 @@ impl Refusal {
         match self {
             Self::Rate { wait } => Some(*wait),
             Self::AddressFull => Some(Duration::from_secs(30)),
-            Self::Unreachable { .. } | Self::BadAnswer { .. } => Some(Duration::from_secs(5)),
+            Self::NoneReady { .. } | Self::Unreachable { .. } | Self::BadAnswer { .. } => Some(Duration::from_secs(5)),
             Self::NoHost
             | Self::ForeignHost
             | Self::Method

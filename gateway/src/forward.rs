@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,8 +14,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::COOKIE;
-use http::uri::{Authority, Scheme};
-use http::{StatusCode, Uri, Version};
+use http::uri::Scheme;
+use http::{Method, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -27,7 +28,8 @@ use tokio::time::timeout;
 use tower::util::MapResponse;
 use tracing::{Instrument as _, Span, field};
 use vvs_auth::peer::{self, Peers, Role};
-use vvs_runtime::http::Connector;
+use vvs_runtime::http::{Connector, DRAINING};
+use vvs_runtime::pool::{Held, Member, Pool, TRIES};
 use vvs_runtime::tls::Identity;
 use vvs_runtime::trace;
 
@@ -45,15 +47,22 @@ const LINGER: Duration = Duration::from_secs(10);
 /// Bytes held for each direction of each WebSocket. Most frames are far smaller; a larger one takes more turns.
 const CHUNK: usize = 2048;
 
-type Pool = Client<MapResponse<Connector, fn(Dialled) -> Stream>, Full<Bytes>>;
+type Connections = Client<MapResponse<Connector, fn(Dialled) -> Stream>, Full<Bytes>>;
 type Dialled = <Connector as tower::Service<Uri>>::Response;
 
-/// A role behind the edge, and the connections to it.
+/// A role behind the edge: its processes, and the connections to them.
 #[derive(Debug)]
 pub(crate) struct Hop {
-    role: Role,
-    authority: Authority,
-    client: Pool,
+    pub(crate) role: Role,
+    pub(crate) pool: Pool<()>,
+    client: Connections,
+}
+
+/// Why one process gave no answer to pass on.
+struct Failure {
+    refusal: Refusal,
+    /// Whether another one may be asked: the request was not received, or it does no harm twice.
+    may_repeat: bool,
 }
 
 impl Hop {
@@ -65,90 +74,138 @@ impl Hop {
         peers: &Arc<Peers>,
     ) -> Result<Self, Error> {
         let addr = addr.ok_or(Error::NoAddress { setting })?;
-        let bad = || Error::BadAddress { setting, value: addr.to_owned() };
-        let authority: Authority = addr.parse().map_err(|_cause| bad())?;
-        if authority.port_u16().is_none() || addr.contains('@') {
-            return Err(bad());
-        }
+        let hosts = addr.parse().map_err(|source| Error::BadAddress { setting, source })?;
         let check = peer::check(peers, role);
         let connector = Connector { identity, check, alpn: b"http/1.1", timeout: CONNECT_TIMEOUT };
+        let pool = Pool::new(hosts, &connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build(MapResponse::new(connector, Stream as fn(Dialled) -> Stream));
-        Ok(Self { role, authority, client })
+        Ok(Self { role, pool, client })
     }
 
-    /// Sends a request on, under a span of its own, and waits for the head of the answer. One that could not be sent at
-    /// all, because a kept connection had just been closed, goes over another one; nothing is sent twice.
+    /// Sends a request to one process after the other until one answers it, and nothing twice that could do harm twice.
     async fn ask(
         &self,
         edge: &Edge,
-        mut request: http::Request<Full<Bytes>>,
-    ) -> Result<http::Response<Incoming>, Refusal> {
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<(http::Response<Incoming>, Held<()>), Refusal> {
+        self.pool.known().await;
         let role = self.role.as_str();
-        let span = self.span(&request);
+        let mut tried = Vec::new();
+        let mut refusal = None;
+        while tried.len() < TRIES {
+            let member = match self.pool.pick(&tried) {
+                Ok(member) => member,
+                Err(cause) => {
+                    let cause = cause.to_string();
+                    return Err(refusal.unwrap_or(Refusal::NoneReady { role, cause }));
+                }
+            };
+            tried.push(member.address);
+            match self.ask_one(edge, &member, request.clone()).await {
+                Ok(answer) => return Ok((answer, member)),
+                Err(Failure { refusal: why, may_repeat: true }) => {
+                    tracing::info!(%why, "another process may have to answer");
+                    refusal = Some(why);
+                }
+                Err(failure) => return Err(failure.refusal),
+            }
+        }
+        Err(refusal.unwrap_or(Refusal::NoneReady { role, cause: String::new() }))
+    }
+
+    /// Sends a request to one process, under a span of its own, and waits for the head of the answer.
+    async fn ask_one(
+        &self,
+        edge: &Edge,
+        member: &Member<()>,
+        mut request: http::Request<Full<Bytes>>,
+    ) -> Result<http::Response<Incoming>, Failure> {
+        let role = self.role.as_str();
+        let may_repeat = [Method::GET, Method::HEAD].contains(request.method());
+        let span = span(&request, member);
         trace::inject(&span, request.headers_mut());
+        let target = set_authority(&mut request, member.address);
+        target.map_err(|refusal| Failure { refusal, may_repeat: false })?;
         let asked =
             timeout(edge.settings.response_timeout, self.client.request(request)).instrument(span.clone()).await;
         let answer = match asked {
+            Ok(Ok(answer)) if answer.headers().contains_key(DRAINING) => {
+                self.pool.refused(member);
+                let refusal = Refusal::Unreachable { role, cause: format!("{} drains", member.address) };
+                Err(Failure { refusal, may_repeat: true })
+            }
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(cause)) if cause.is_connect() => Err(Refusal::Unreachable { role, cause: chain(&cause) }),
-            Ok(Err(cause)) => Err(Refusal::BadAnswer { role, cause: chain(&cause) }),
-            Err(_) => Err(Refusal::NoAnswer { role }),
+            Ok(Err(cause)) if cause.is_connect() => {
+                self.pool.failed(member);
+                Err(Failure { refusal: Refusal::Unreachable { role, cause: chain(&cause) }, may_repeat: true })
+            }
+            Ok(Err(cause)) => Err(Failure { refusal: Refusal::BadAnswer { role, cause: chain(&cause) }, may_repeat }),
+            Err(_) => Err(Failure { refusal: Refusal::NoAnswer { role }, may_repeat: false }),
         };
         match &answer {
-            Ok(answer) => trace::answered(&span, answer.status()),
-            Err(refusal) => {
-                span.record("otel.status_code", "ERROR").record("error.type", refusal.reason());
+            Ok(answer) => {
+                member.reached();
+                trace::answered(&span, answer.status());
+            }
+            Err(failure) => {
+                span.record("otel.status_code", "ERROR").record("error.type", failure.refusal.reason());
             }
         }
         answer
     }
+}
 
-    fn span(&self, request: &http::Request<Full<Bytes>>) -> Span {
-        tracing::info_span!(
-            "http_client",
-            otel.name = request.method().as_str(),
-            otel.kind = "client",
-            http.request.method = request.method().as_str(),
-            server.address = self.authority.host(),
-            server.port = self.authority.port_u16(),
-            http.response.status_code = field::Empty,
-            error.r#type = field::Empty,
-            otel.status_code = field::Empty,
-        )
-    }
+/// The request as it goes on: read whole, with our headers. A client that sends slowly keeps only us.
+async fn prepare(edge: &Edge, request: Request, caller: &Caller) -> Result<http::Request<Full<Bytes>>, Refusal> {
+    let (mut parts, body) = request.into_parts();
+    let body = read(body, edge.settings.max_body_bytes, edge.settings.body_timeout).await?;
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    header::inbound(&mut parts.headers, caller, &edge.public_url);
+    Ok(http::Request::from_parts(parts, Full::new(body)))
+}
 
-    /// The request as it goes on: read whole, in origin form, with our headers. A client that sends slowly keeps only us.
-    async fn prepare(
-        &self,
-        edge: &Edge,
-        request: Request,
-        caller: &Caller,
-    ) -> Result<http::Request<Full<Bytes>>, Refusal> {
-        let (mut parts, body) = request.into_parts();
-        let body = read(body, edge.settings.max_body_bytes, edge.settings.body_timeout).await?;
-        let mut target = parts.uri.into_parts();
-        target.scheme = Some(Scheme::HTTP);
-        target.authority = Some(self.authority.clone());
-        parts.uri = Uri::from_parts(target).map_err(|_cause| Refusal::Malformed)?;
-        parts.version = Version::HTTP_11;
-        parts.extensions.clear();
-        header::inbound(&mut parts.headers, caller, &edge.public_url);
-        Ok(http::Request::from_parts(parts, Full::new(body)))
-    }
+/// Says which process a request is for; what it calls its host is in a header.
+fn set_authority(request: &mut http::Request<Full<Bytes>>, address: SocketAddr) -> Result<(), Refusal> {
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    target.scheme = Some(Scheme::HTTP);
+    target.authority = Some(address.to_string().parse().map_err(|_cause| Refusal::Malformed)?);
+    *request.uri_mut() = Uri::from_parts(target).map_err(|_cause| Refusal::Malformed)?;
+    Ok(())
+}
+
+fn span(request: &http::Request<Full<Bytes>>, member: &Member<()>) -> Span {
+    tracing::info_span!(
+        "http_client",
+        otel.name = request.method().as_str(),
+        otel.kind = "client",
+        http.request.method = request.method().as_str(),
+        server.address = member.host.host(),
+        server.port = member.host.port_u16(),
+        network.peer.address = %member.address.ip(),
+        http.response.status_code = field::Empty,
+        error.r#type = field::Empty,
+        otel.status_code = field::Empty,
+    )
 }
 
 /// Passes a request for a page on to web.
 pub(crate) async fn page(edge: &Edge, web: &Hop, request: Request, caller: &Caller) -> Result<Response, Refusal> {
-    let request = web.prepare(edge, request, caller).await?;
-    let mut answer = web.ask(edge, request).await?;
+    let request = prepare(edge, request, caller).await?;
+    let (mut answer, member) = web.ask(edge, request).await?;
     if answer.status().is_informational() {
         return Err(Refusal::BadAnswer { role: web.role.as_str(), cause: answer.status().to_string() });
     }
     header::outbound(answer.headers_mut());
-    Ok(answer.map(Body::new))
+    // The process is busy with it until the last of it is here.
+    let busy = move |frame| {
+        let _busy = &member;
+        frame
+    };
+    Ok(answer.map(|body| Body::new(body.map_frame(busy))))
 }
 
 /// Passes a handshake on to the relay and, when it agrees, the bytes of both sides from then on. `held` is kept until the
@@ -161,14 +218,14 @@ pub(crate) async fn websocket(
     held: Arc<dyn Any + Send + Sync>,
 ) -> Result<Response, Refusal> {
     let version = request.version();
-    let wanted = request.method() == http::Method::GET && header::asks_for_websocket(version, request.headers());
+    let wanted = request.method() == Method::GET && header::asks_for_websocket(version, request.headers());
     let editor = hyper::upgrade::on(&mut request);
-    let mut request = relay.prepare(edge, request, caller).await?;
+    let mut request = prepare(edge, request, caller).await?;
     request.headers_mut().remove(COOKIE);
     if wanted {
         header::upgrade(request.headers_mut());
     }
-    let mut answer = relay.ask(edge, request).await?;
+    let (mut answer, member) = relay.ask(edge, request).await?;
     header::outbound(answer.headers_mut());
     let status = answer.status();
     if status == StatusCode::SWITCHING_PROTOCOLS && wanted {
@@ -178,7 +235,7 @@ pub(crate) async fn websocket(
             if let Err(cause) = stream(editor, relay).await {
                 tracing::debug!(%cause, "a WebSocket ended early");
             }
-            drop(held);
+            drop((held, member));
         });
     } else if status.is_informational() {
         return Err(Refusal::BadAnswer { role: relay.role.as_str(), cause: status.to_string() });

@@ -6,8 +6,11 @@ mod error;
 mod forward;
 mod header;
 mod limit;
+mod member;
 mod route;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +49,9 @@ pub async fn serve(
         ..http::Limits::default()
     };
     let edge = Arc::new(Edge::new(settings, &peers, public_url, &process)?);
-    let server = process.server(http::Limits { admission: Some(edge.clone().admission()), ..limits });
+    let mut server = process.server(http::Limits { admission: Some(edge.clone().admission()), ..limits });
+    // Nobody out there is told, nor turned away while we drain: a balancer asks the administration port.
+    server.limits.readiness = None;
     process.tasks.spawn(process.stop.clone().run_until_cancelled_owned({
         let edge = edge.clone();
         async move {

@@ -21,11 +21,12 @@ pub struct Settings {
     /// The public certificate's private key, PEM
     #[arg(id = "gateway-tls-key", long, env = "VVS_GATEWAY_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Where the relay takes WebSockets
-    #[arg(id = "gateway-relay-addr", long, env = "VVS_GATEWAY_RELAY_ADDR", value_name = "HOST:PORT")]
+    /// Where the relays take WebSockets: names or addresses with commas between them. A name that stands for several
+    /// addresses is several relays, and is looked up again every 5 seconds
+    #[arg(id = "gateway-relay-addr", long, env = "VVS_GATEWAY_RELAY_ADDR", value_name = "HOST:PORT,…")]
     pub relay_addr: Option<String>,
-    /// Where web serves its pages
-    #[arg(id = "gateway-web-addr", long, env = "VVS_GATEWAY_WEB_ADDR", value_name = "HOST:PORT")]
+    /// Where the webs serve their pages, written like the relays
+    #[arg(id = "gateway-web-addr", long, env = "VVS_GATEWAY_WEB_ADDR", value_name = "HOST:PORT,…")]
     pub web_addr: Option<String>,
     /// Networks of the proxies in front of us; what any other address says in `x-forwarded-for` is not believed
     #[arg(

@@ -202,7 +202,10 @@ impl Chromium {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, appearing).await.unwrap_or_else(|_| panic!("{xpath} does not appear"))
+        match timeout(PATIENCE, appearing).await {
+            Ok(element) => element,
+            Err(_) => panic!("{xpath} does not appear at {}:\n{}", self.url().await, self.text("body").await),
+        }
     }
 
     async fn element(&self, css: &str) -> Element {
@@ -250,7 +253,9 @@ impl Chromium {
         let values =
             self.run("return Array.from(document.querySelectorAll('[name=csrf]'), (field) => field.value)").await;
         values.as_array().unwrap().iter().for_each(|value| self.secrets.add(value.as_str().unwrap()));
-        for cookie in self.client.get_all_cookies().await.unwrap() {
+        // ClerkJS keeps a time and the name of a session there as well, which open nothing.
+        let is_secret = |name: &str| !name.starts_with("__client_uat") && name != "clerk_active_context";
+        for cookie in self.client.get_all_cookies().await.unwrap().iter().filter(|cookie| is_secret(cookie.name())) {
             self.secrets.add(cookie.value());
         }
     }

@@ -68,7 +68,8 @@ pub async fn shift_of(offset: &str) -> i64 {
 fn at(offset: &str, mut command: Command) -> Command {
     let places = std::fs::read_dir("/usr/lib").unwrap().flatten();
     let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
-    let library = libraries.find(|library| library.exists()).expect("is Debian's package `faketime` installed?");
+    let library = libraries.find(|library| library.exists());
+    let library = library.unwrap_or_else(|| panic!("is Debian's package `faketime` installed?"));
     command.env("LD_PRELOAD", library).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     command
 }

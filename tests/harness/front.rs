@@ -168,7 +168,7 @@ impl Seen {
         let fault =
             self.faults.lock().unwrap().iter().rev().find(|(begins, _)| path.starts_with(begins)).map(|(_, it)| *it);
         let response = match fault {
-            Some(Fault::Closed) => behind.ask(request).await?,
+            Some(Fault::Closed) => return Err(io::ErrorKind::ConnectionReset.into()),
             Some(Fault::Status(status)) => page(StatusCode::from_u16(status).unwrap()),
             Some(Fault::TooMany { retry_after }) => {
                 let mut response = page(StatusCode::TOO_MANY_REQUESTS);

@@ -12,6 +12,7 @@ mod command;
 mod delivery;
 mod edge;
 mod faults;
+mod identity;
 mod identity_standins;
 mod keyring;
 mod outage;

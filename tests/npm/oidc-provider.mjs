@@ -43,7 +43,8 @@ class Store {
     kept.delete(this.key(id));
   }
   async revokeByGrantId(grantId) {
-    for (const [key, payload] of kept) if (payload.grantId === grantId) kept.delete(key);
+    const isOurs = ([key, payload]) => key.startsWith(this.key("")) && payload.grantId === grantId;
+    for (const [key] of [...kept].filter(isOurs)) kept.delete(key);
   }
 }
 

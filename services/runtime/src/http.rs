@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, Uri};
+use http::header::{RETRY_AFTER, UPGRADE};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -26,8 +27,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{ServiceExt as _, service_fn};
 
+use crate::admin::Readiness;
 use crate::metrics::{Metrics, count};
 use crate::tls::{Identity, PeerCheck};
+
+/// Stands in an answer that refuses an upgrade because the process is about to end: another one may take the request.
+pub const DRAINING: HeaderName = HeaderName::from_static("vvs-draining");
 
 /// Whatever a connection holds until it ends, such as its place in a limit.
 pub type Guard = Arc<dyn Any + Send + Sync>;
@@ -60,6 +65,8 @@ pub struct Limits {
     /// Bytes of a request's headers.
     pub max_header_bytes: usize,
     pub admission: Option<Admission>,
+    /// What peers hear that ask whether this process can serve. On a public port nobody may ask: `None`.
+    pub readiness: Option<Readiness>,
 }
 
 impl fmt::Debug for Limits {
@@ -75,6 +82,7 @@ impl Default for Limits {
             max_connections: 100_000,
             max_header_bytes: 16 * 1024,
             admission: None,
+            readiness: None,
         }
     }
 }
@@ -181,11 +189,18 @@ impl Server {
         let remote = connection.remote;
         let asked = Arc::new(AtomicBool::new(false));
         let service = service_fn({
-            let asked = asked.clone();
+            let (asked, readiness, stop) = (asked.clone(), self.limits.readiness.clone(), self.stop.clone());
             move |mut request: Request<hyper::body::Incoming>| {
                 asked.store(true, Ordering::Relaxed);
+                let own = readiness.as_ref().and_then(|readiness| own_answer(&request, readiness, &stop));
                 request.extensions_mut().insert(connection.clone());
-                router.clone().oneshot(request.map(Body::new))
+                let router = router.clone();
+                async move {
+                    match own {
+                        Some(answer) => Ok(answer),
+                        None => router.oneshot(request.map(Body::new)).await,
+                    }
+                }
             }
         });
         let serving = http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
@@ -216,6 +231,24 @@ impl Server {
             tracing::debug!(%remote, cause, "connection ended early");
         }
     }
+}
+
+/// What the server itself says to peers: whether the process can serve (`OPTIONS *`, RFC 9110, section 9.3.7), and that it
+/// takes no new long-lived connection any more. Plain requests that still come over an old connection are served.
+fn own_answer<B>(request: &Request<B>, readiness: &Readiness, stop: &CancellationToken) -> Option<Response<Body>> {
+    let mut answer = Response::new(Body::empty());
+    if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+        let is_ready = readiness.get() && !stop.is_cancelled();
+        *answer.status_mut() = if is_ready { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE };
+        return Some(answer);
+    }
+    if !stop.is_cancelled() || !request.headers().contains_key(UPGRADE) {
+        return None;
+    }
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    answer.headers_mut().insert(DRAINING, HeaderValue::from_static("true"));
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    Some(answer)
 }
 
 /// Dials one peer over mutual TLS and makes sure that it is the one that was meant.

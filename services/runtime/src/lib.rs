@@ -8,10 +8,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub mod admin;
+#[cfg(test)]
+mod bench;
+pub mod channel;
 pub mod forwarded;
 pub mod http;
 pub mod metrics;
 pub mod origin;
+pub mod pool;
 pub mod rpc;
 pub mod stop;
 pub mod telemetry;
@@ -32,9 +36,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// An HTTP server on one of this process's ports.
+    /// An HTTP server on one of the ports that this process's peers call.
     pub fn server(&self, limits: http::Limits) -> http::Server {
-        let Self { metrics, stop, tasks, .. } = self.clone();
+        let Self { metrics, stop, tasks, readiness, .. } = self.clone();
+        let limits = http::Limits { readiness: Some(readiness), ..limits };
         http::Server { limits, metrics, stop, tasks }
     }
 }

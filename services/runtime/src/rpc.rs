@@ -63,7 +63,10 @@ async fn guard(State(check): State<MethodCheck>, request: Request, next: Next) -
 
 /// The time that the caller gives this call (gRPC over HTTP/2, "Timeout"); `None` when it set none, or an unreadable one.
 pub fn deadline(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    time(metadata.get("grpc-timeout")?.to_str().ok()?)
+}
+
+pub(crate) fn time(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 {
         return None;

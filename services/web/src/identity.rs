@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
-use axum::Router;
 use http::HeaderMap;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -23,6 +22,7 @@ use crate::error::Refusal;
 use crate::fetch::Fetch;
 use crate::header::{Nonce, Sources};
 use crate::page::Account;
+use crate::route::Routes;
 use crate::visit::About;
 
 pub(crate) mod allow;
@@ -141,7 +141,7 @@ pub(crate) trait Provider: Send + Sync {
     fn part(&self, ask: &Ask<'_>) -> Part;
 
     /// Paths of its own.
-    fn routes(self: Arc<Self>) -> Router<Arc<Web>>;
+    fn routes(self: Arc<Self>) -> Routes;
 
     /// Who has signed in, as far as the callback's request shows it.
     fn arrive<'a>(&'a self, _headers: &'a HeaderMap, _now: OffsetDateTime) -> Asking<'a, Result<Arrival, Refusal>> {

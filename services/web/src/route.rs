@@ -25,6 +25,9 @@ pub(crate) mod sign_in;
 /// The longest form, in bytes.
 const MAX_FORM: usize = 16 * 1024;
 
+/// Paths and what answers them.
+pub(crate) type Routes = Router<Arc<Web>>;
+
 pub(crate) fn router(web: Arc<Web>) -> Router {
     let mut router = Router::new()
         .route("/login", get(sign_in::login))

@@ -531,6 +531,13 @@ async fn a_watcher_hears_at_once_of_more_than_one_reading_returns(place: &Place)
     };
     // Before the heartbeat that would find them anyway.
     tokio::time::timeout(Duration::from_secs(4), hearing).await.unwrap();
+
+    // A snapshot of more than one reading is whole before it is said to be.
+    let mut stream = bench.watch(0).await.unwrap();
+    for sequence in 1..=all {
+        assert_eq!(revoked(next_change(&mut stream).await).0, sequence);
+    }
+    assert_eq!(next_change(&mut stream).await, Event::CaughtUp(all));
 }
 
 async fn a_watcher_hears_since_when_no_session_is_pending(place: &Place) {
@@ -586,7 +593,8 @@ async fn a_watcher_hears_of_a_revocation_in_another_process() {
         // Wakes once when it listens.
         changed.changed().await.unwrap();
         there.revoke(Role::Web, revocation(&id, "user")).await.unwrap();
-        // Before the heartbeat that would find it anyway.
+        // And again when it hears of it; the heartbeat would find it anyway.
+        tokio::time::timeout(Duration::from_secs(20), changed.changed()).await.unwrap().unwrap();
         assert_eq!(revoked(next_change(&mut stream).await), (1, id.clone(), "user".into()));
     };
     tokio::select! {

@@ -48,7 +48,7 @@ const LOGOUT_PATH: &str = "/api/auth/oidc/logout";
 pub(crate) struct Oidc {
     issuer: String,
     /// What people call it.
-    name: String,
+    label: String,
     client_id: ClientId,
     secret: Option<ClientSecret>,
     scopes: Vec<Scope>,
@@ -84,10 +84,10 @@ impl Oidc {
         let metrics = &common.metrics;
         metrics.register("vvs_oidc_sign_ins", "Browsers back from the OpenID provider, by outcome", sign_ins.clone());
         metrics.register("vvs_oidc_logouts", "Logouts that the OpenID provider has sent, by outcome", logouts.clone());
-        let name = settings.name.as_deref().unwrap_or(host(&url)).trim().to_owned();
+        let label = settings.name.as_deref().unwrap_or(host(&url)).trim().to_owned();
         let discovery = Arc::new(Discovery::new(&issuer, url, http.clone()));
         Ok(Self {
-            name,
+            label,
             client_id: ClientId::new(settings.client_id.clone().unwrap_or_default()),
             secret: secret.map(ClientSecret::new),
             scopes: settings.scopes().map(|scope| Scope::new(scope.to_owned())).collect(),
@@ -141,12 +141,13 @@ impl Provider for Oidc {
         };
         let another = if ask.another { "&another=1" } else { "" };
         let part = Continue {
-            name: &self.name,
+            name: &self.label,
             href: format!("{START_PATH}?{about}{another}"),
             another: ask.another,
             end_session: self.end_session().filter(|_| ask.signed_out),
-            // Whoever has just been there, or has said that they want something else, decides.
-            goes_on: !(ask.retry || ask.another || ask.signed_out),
+            // Not for whoever has been there or wants something else; and to the account's page people come from signing
+            // out of the provider.
+            goes_on: ask.about != About::Account && !(ask.retry || ask.another || ask.signed_out),
             nonce: ask.nonce,
         };
         Part { html: super::html(&part), ..Part::default() }

@@ -121,9 +121,10 @@ async fn judge(clerk: &Clerk, subject: &str) -> Result<Option<u32>, Refusal> {
 }
 
 fn pause(refusal: &Refusal) -> Duration {
-    match refusal {
-        Refusal::Provider(Failed::Unavailable { retry_after: Some(time), .. }) => (*time).clamp(PACE, MAX_PAUSE),
-        _ => ROUND,
+    if let Refusal::Provider(Failed::Unavailable { retry_after: Some(time), .. }) = refusal {
+        (*time).clamp(PACE, MAX_PAUSE)
+    } else {
+        ROUND
     }
 }
 

@@ -27,8 +27,8 @@ impl Files {
             let unreadable = |cause: std::io::Error| format!("cannot be read: {}: {cause}", dist.display());
             for entry in std::fs::read_dir(&dist).map_err(unreadable)? {
                 let path = entry.map_err(unreadable)?.path();
-                let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".js"));
-                if let Some(name) = name.filter(|_| path.is_file()) {
+                let is_script = path.extension().is_some_and(|extension| extension == "js") && path.is_file();
+                if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|_| is_script) {
                     files.insert((package, name.to_owned()), std::fs::read(&path).map_err(unreadable)?.into());
                 }
             }

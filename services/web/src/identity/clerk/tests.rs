@@ -1,9 +1,13 @@
 //! Clerk as a provider, against an API and a sessions role that do what a test tells them.
 
 use aws_lc_rs::hmac;
+use axum::body::Body;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use http::{Method, Request};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use vvs_runtime::http::Connection;
 
 use self::stand::{ISSUER, NOW, Stand, WEBHOOK_SECRET, session, unknown, user};
 use super::*;
@@ -13,15 +17,15 @@ mod stand;
 
 /// How a refusal is told apart.
 fn kind(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::NotBelieved(_) => "not believed",
-        Refusal::NotAllowed(_) => "not allowed",
-        Refusal::SignInOver(_) => "over",
-        Refusal::Provider(Failed::Unavailable { .. }) => "unavailable",
-        Refusal::Provider(Failed::Unreadable { .. }) => "unreadable",
-        Refusal::Provider(Failed::Refused { .. }) => "refused",
-        _ => "something else",
-    }
+    let kinds = [
+        ("not believed", matches!(refusal, Refusal::NotBelieved(_))),
+        ("not allowed", matches!(refusal, Refusal::NotAllowed(_))),
+        ("over", matches!(refusal, Refusal::SignInOver(_))),
+        ("unavailable", matches!(refusal, Refusal::Provider(Failed::Unavailable { .. }))),
+        ("unreadable", matches!(refusal, Refusal::Provider(Failed::Unreadable { .. }))),
+        ("refused", matches!(refusal, Refusal::Provider(Failed::Refused { .. }))),
+    ];
+    kinds.into_iter().find_map(|(kind, is_it)| is_it.then_some(kind)).unwrap_or("something else")
 }
 
 fn outcome(arrival: &Result<Arrival, Refusal>) -> &'static str {
@@ -73,12 +77,12 @@ async fn a_token_is_fetched_anew_when_only_its_time_is_wrong_and_otherwise_not_b
         (json!({}), json!({"sub": "../jwks"}), "not allowed"),
         (json!({}), json!({"sub": "user_2"}), "not allowed"),
     ] {
-        let token = stand.token(&header, &claims);
+        let token = stand::token(&header, &claims);
         let arrival = stand.arrive(&format!("__session={token}")).await;
         assert_eq!(outcome(&arrival), expected, "{header} {claims}");
     }
     assert_eq!(stand.script.count("/v1/jwks"), 1, "an unknown key was asked for more than once in ten seconds");
-    let token = stand.token(&json!({}), &json!({}));
+    let token = stand::token(&json!({}), &json!({}));
     assert_eq!(outcome(&stand.arrive(&format!("__session={}", &token[..token.len() - 4])).await), "not believed");
     for none in ["", "__session=", "other=1", "__session_00000000=x"] {
         assert_eq!(outcome(&stand.arrive(none).await), "stale", "{none}");
@@ -124,7 +128,7 @@ async fn what_clerk_says_of_the_user_decides_and_its_outage_is_no_verdict() {
         (503, user(&json!({})).to_string(), "unavailable"),
     ] {
         stand.script.answer("/v1/users/user_1", status, &body);
-        let arrival = stand.arrive(&format!("__session={}", stand.token(&json!({}), &json!({})))).await;
+        let arrival = stand.arrive(&format!("__session={}", stand::token(&json!({}), &json!({})))).await;
         assert_eq!(outcome(&arrival), expected, "{status} {body}");
     }
 }
@@ -150,15 +154,15 @@ async fn a_refusal_is_told_with_clerks_code_and_trace() {
 #[tokio::test]
 async fn without_keys_nobody_can_say_and_with_one_of_our_own_nobody_is_asked() {
     let stand = Stand::new().await;
-    stand.script.answer("/v1/jwks", 503, "");
+    stand.script.answer("/v1/jwks", 503, &"");
     assert_eq!(kind(&stand.arrive_well().await.unwrap_err()), "unavailable");
 
     let stand = Stand::with(&[], &[], true).await;
-    stand.script.answer("/v1/jwks", 503, "");
+    stand.script.answer("/v1/jwks", 503, &"");
     stand.arrive_well().await.unwrap();
     assert_eq!(stand.script.count("/v1/jwks"), 0);
     // The key stands for every name, and for no other key.
-    let other = stand::token(&stand::KEYS[1], &json!({}), &json!({}));
+    let other = stand::signed(&stand::KEYS[1], &json!({}), &json!({}));
     assert_eq!(outcome(&stand.arrive(&format!("__session={other}")).await), "not believed");
 }
 
@@ -177,8 +181,8 @@ async fn only_whom_a_rule_fits_is_let_in() {
         (&["organization:org_1", "domain:example.com"], json!({}), json!({}), "signed in"),
     ] {
         let stand = Stand::with(&[], rules, false).await;
-        stand.script.answer("/v1/users/user_1", 200, user(&changes));
-        let token = stand.token(&json!({}), &claims);
+        stand.script.answer("/v1/users/user_1", 200, &user(&changes));
+        let token = stand::token(&json!({}), &claims);
         assert_eq!(outcome(&stand.arrive(&format!("__session={token}")).await), expected, "{rules:?} {claims}");
     }
 }
@@ -191,7 +195,7 @@ async fn the_settings_say_whether_staff_may_stand_in_and_where_a_token_may_come_
     for (party, expected) in
         [("https://a.test", "signed in"), ("https://b.test", "signed in"), (stand::ORIGIN, "not believed")]
     {
-        let token = stand.token(&json!({}), &json!({"azp": party, "act": {"sub": "user_staff"}}));
+        let token = stand::token(&json!({}), &json!({"azp": party, "act": {"sub": "user_staff"}}));
         assert_eq!(outcome(&stand.arrive(&format!("__session={token}")).await), expected, "{party}");
     }
 }
@@ -225,15 +229,73 @@ async fn a_sign_in_holds_while_clerk_has_its_session_and_its_user() {
     }
 }
 
-/// A delivery that is made now, with this id.
-async fn deliver(stand: &Stand, id: &str, body: &Value, secret: &[u8]) -> StatusCode {
-    let (at, body) = (OffsetDateTime::now_utc().unix_timestamp().to_string(), body.to_string());
+/// The headers of a delivery that is made now, with this id.
+fn delivery(id: &str, body: &str, secret: &[u8]) -> HeaderMap {
+    let at = OffsetDateTime::now_utc().unix_timestamp().to_string();
     let signed = format!("{id}.{at}.{body}");
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
     let signature = format!("v1,{}", BASE64_STANDARD.encode(tag));
     let headers = [("svix-id", id), ("svix-timestamp", &at), ("svix-signature", &signature)];
-    let headers = headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-    stand.clerk.delivered(&headers, Ok(body.into())).await
+    headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+}
+
+async fn deliver(stand: &Stand, id: &str, body: &Value, secret: &[u8]) -> StatusCode {
+    let body = body.to_string();
+    stand.clerk.delivered(&delivery(id, &body, secret), Ok(body.into())).await
+}
+
+/// A request as the gateway passes it on.
+async fn ask(router: Router, method: Method, path: &str, headers: HeaderMap, body: String) -> StatusCode {
+    let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
+    *request.headers_mut() = headers;
+    let remote = ([127, 0, 0, 1], 50_000).into();
+    request.extensions_mut().insert(Connection { remote, certificate: None, guard: Arc::new(()) });
+    router.oneshot(request).await.unwrap().status()
+}
+
+#[tokio::test]
+async fn a_delivery_needs_no_browser_but_a_body_of_a_sensible_length_and_a_secret_of_ours() {
+    let mut stand = Stand::new().await;
+    let body = |length: usize| {
+        json!({"type": "user.deleted", "data": {"id": "user_1"}, "padding": "a".repeat(length)}).to_string()
+    };
+    for (length, status) in [(0, StatusCode::OK), (60 * 1024, StatusCode::OK), (64 * 1024, StatusCode::BAD_REQUEST)] {
+        let (id, body) = (format!("msg_{length}"), body(length));
+        let headers = delivery(&id, &body, &WEBHOOK_SECRET);
+        assert_eq!(ask(stand.router(), Method::POST, WEBHOOK_PATH, headers, body).await, status, "{length}");
+    }
+    assert_eq!(stand.script.revoked.lock().unwrap().len(), 2);
+    let get = ask(stand.router(), Method::GET, WEBHOOK_PATH, HeaderMap::new(), String::new()).await;
+    assert_eq!(get, StatusCode::METHOD_NOT_ALLOWED);
+
+    Arc::get_mut(&mut stand.clerk).unwrap().inbox = None;
+    let body = body(0);
+    let headers = delivery("msg_1", &body, &WEBHOOK_SECRET);
+    assert_eq!(ask(stand.router(), Method::POST, WEBHOOK_PATH, headers, body).await, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn clerks_scripts_are_served_from_here_only_if_there_is_a_directory_with_them() {
+    let directory = tempfile::tempdir().unwrap();
+    for (package, first) in [("clerk-js", "clerk.browser.js"), ("ui", "ui.browser.js")] {
+        let dist = directory.path().join("@clerk").join(package).join("dist");
+        std::fs::create_dir_all(&dist).unwrap();
+        std::fs::write(dist.join(first), "script").unwrap();
+    }
+    std::fs::write(directory.path().join("secret.js"), "no").unwrap();
+    let own = Stand::with(&["--web-clerk-js-dir", directory.path().to_str().unwrap()], &[], false).await;
+    let none = Stand::new().await;
+    for (stand, path, status) in [
+        (&own, "/npm/@clerk/ui@1/dist/ui.browser.js", StatusCode::OK),
+        (&own, "/npm/@clerk/clerk-js@6.34.1/dist/clerk.browser.js", StatusCode::OK),
+        (&own, "/npm/@clerk/ui@1/dist/..%2f..%2f..%2fsecret.js", StatusCode::NOT_FOUND),
+        (&own, "/npm/@clerk/..%2f..%2fui/dist/ui.browser.js", StatusCode::NOT_FOUND),
+        (&own, "/npm/@clerk/ui@1/dist/", StatusCode::NOT_FOUND),
+        (&none, "/npm/@clerk/ui@1/dist/ui.browser.js", StatusCode::NOT_FOUND),
+    ] {
+        let found = ask(stand.router(), Method::GET, path, HeaderMap::new(), String::new()).await;
+        assert_eq!(found, status, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -280,8 +342,8 @@ async fn who_is_gone_or_barred_is_signed_out_when_clerk_is_asked_again() {
     let ids = ["user_1", "user_banned", "user_gone", "user_unsure", "user_last"];
     *stand.script.stale.lock().unwrap() = ids.iter().map(|id| (*id).to_owned()).collect();
     let banned = user(&json!({"id": "user_banned", "banned": true}));
-    stand.script.answer("/v1/users/user_banned", 200, banned);
-    stand.script.answer("/v1/users/user_unsure", 500, "");
+    stand.script.answer("/v1/users/user_banned", 200, &banned);
+    stand.script.answer("/v1/users/user_unsure", 500, &"");
     let mut waiting = std::collections::VecDeque::new();
     assert_eq!(recheck::once(&stand.clerk, &mut waiting).await, std::time::Duration::from_mins(1));
     assert_eq!(waiting, ["user_last", "user_unsure"], "an outage is no logout, and nobody is forgotten");

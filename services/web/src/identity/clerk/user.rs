@@ -26,7 +26,8 @@ pub(super) struct User {
 #[derive(Deserialize)]
 struct EmailAddress {
     id: Option<String>,
-    email_address: String,
+    #[serde(rename = "email_address")]
+    address: String,
     verification: Option<Verification>,
 }
 
@@ -51,10 +52,10 @@ impl User {
         let primary = self.primary_email_address_id.as_deref()?;
         let found = self.email_addresses.iter().find(|address| address.id.as_deref() == Some(primary))?;
         let status = found.verification.as_ref().and_then(|verification| verification.status.as_deref());
-        let is_sound = found.email_address.len() <= MAX_EMAIL
-            && found.email_address.contains('@')
-            && found.email_address.chars().all(|c| c.is_ascii_graphic());
-        is_sound.then_some((&*found.email_address, status == Some("verified")))
+        let is_sound = found.address.len() <= MAX_EMAIL
+            && found.address.contains('@')
+            && found.address.chars().all(|c| c.is_ascii_graphic());
+        is_sound.then_some((&*found.address, status == Some("verified")))
     }
 
     /// What to call the user.

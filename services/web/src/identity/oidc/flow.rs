@@ -11,7 +11,7 @@ use axum::response::Response;
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use time::OffsetDateTime;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use vvs_auth::key::{base64url, random};
 use vvs_runtime::metrics::count;
 
@@ -79,7 +79,7 @@ async fn returned(oidc: &Oidc, visit: &mut Visit, answered: Answered) -> Result<
     };
     let about = about(&flow)?;
     visit.about = Some(about);
-    let outcome = match timeout(REQUEST_TIME, redeemed(oidc, answered, &flow, visit.now)).await {
+    let outcome = match timeout(REQUEST_TIME, redeemed(oidc, answered, &flow, Clock::new(visit.now))).await {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(oidc.down("it takes too long").into()),
     };
@@ -113,7 +113,25 @@ enum Redeemed {
     Nobody(Stop),
 }
 
-async fn redeemed(oidc: &Oidc, answered: Answered, flow: &Flow, now: OffsetDateTime) -> Result<Redeemed, Refusal> {
+/// The time while a request goes on: what a slow provider has just made is not from the future.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    began_at: OffsetDateTime,
+    began: Instant,
+}
+
+impl Clock {
+    fn new(now: OffsetDateTime) -> Self {
+        Self { began_at: now, began: Instant::now() }
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn now(self) -> i64 {
+        (self.began_at + self.began.elapsed()).unix_timestamp()
+    }
+}
+
+async fn redeemed(oidc: &Oidc, answered: Answered, flow: &Flow, clock: Clock) -> Result<Redeemed, Refusal> {
     let document = oidc.discovery.document().await?;
     // An answer of another provider, with a code that this one must not get (RFC 9207, section 2.4).
     match answered.iss {
@@ -126,7 +144,7 @@ async fn redeemed(oidc: &Oidc, answered: Answered, flow: &Flow, now: OffsetDateT
         Some(_) | None => {}
     }
     match (answered.error.as_deref(), answered.code) {
-        (None, Some(code)) => Ok(Redeemed::Person(oidc.redeem(code, flow, now).await?)),
+        (None, Some(code)) => Ok(Redeemed::Person(oidc.redeem(&document, code, flow, clock).await?)),
         (Some("server_error" | "temporarily_unavailable"), _) => Err(oidc.down("it has sent the browser back").into()),
         (Some("access_denied"), _) => Ok(Redeemed::Nobody(Stop::Declined)),
         (Some(error), _) => {
@@ -169,7 +187,7 @@ enum Stop {
 }
 
 fn stopped(oidc: &Oidc, visit: &Visit, stop: Stop) -> Answer {
-    page(&Stopped { shell: visit.shell(), stop, name: &oidc.name, again: visit.about.map(About::another) })
+    page(&Stopped { shell: visit.shell(), stop, name: &oidc.label, again: visit.about.map(About::another) })
 }
 
 #[derive(Template)]

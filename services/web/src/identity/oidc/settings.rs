@@ -182,7 +182,7 @@ mod tests {
             ("VVS_WEB_OIDC_CLIENT_ID", |settings| settings.client_id = None),
             ("VVS_WEB_OIDC_CLIENT_ID", |settings| settings.client_id = Some(String::new())),
             ("VVS_WEB_OIDC_CLIENT_SECRET_FILE", |settings| {
-                settings.client_secret_file = Some("/nowhere/at/all".into())
+                settings.client_secret_file = Some("/nowhere/at/all".into());
             }),
             ("VVS_WEB_OIDC_CLIENT_SECRET_FILE", |settings| settings.client_secret_file = Some("/dev/null".into())),
             ("VVS_WEB_OIDC_SCOPES", |settings| settings.scopes = "profile email".to_owned()),

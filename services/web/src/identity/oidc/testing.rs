@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode};
 use oauth2::url::{Url, form_urlencoded};
 use oauth2::{ClientSecret, HttpRequest, HttpResponse};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use vvs_auth::key::base64url;
 
 use super::http::Http;
@@ -178,7 +179,7 @@ impl Fake {
 
     /// A logout token of now with these claims, or without those that are null.
     pub(crate) fn logout_token(&self, claims: Value) -> String {
-        let now = time::OffsetDateTime::now_utc().unix_timestamp();
+        let now = OffsetDateTime::now_utc().unix_timestamp();
         let mut whole = json!({
             "iss": ISSUER, "aud": CLIENT_ID, "iat": now, "exp": now + 120, "jti": "j-1",
             "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
@@ -204,7 +205,7 @@ impl Fake {
                 let Some((nonce, _)) = used.filter(|(_, expected)| *expected == challenge) else {
                     return (400, r#"{"error":"invalid_grant"}"#.to_owned());
                 };
-                let now = time::OffsetDateTime::now_utc().unix_timestamp();
+                let now = OffsetDateTime::now_utc().unix_timestamp();
                 let mut claims = json!({"iss": ISSUER, "aud": CLIENT_ID, "iat": now, "exp": now + 300, "nonce": nonce});
                 merge(&mut claims, state.claims.clone());
                 let id = self.token(&json!({"alg": "EdDSA", "kid": "k"}), &claims);

@@ -79,7 +79,7 @@ async fn the_account_has_a_trip_of_its_own() {
     let (bench, fake) = bench(&["everyone"]);
     let mut browser = bench.browser();
     let page = browser.get("/account/sign-in").await;
-    assert!(page.text.contains("href=\"/login/oidc?account=1\" data-go-on"), "{}", page.text);
+    assert!(page.text.contains("href=\"/login/oidc?account=1\">") && !page.text.contains("oidc.js"), "{}", page.text);
     let away = browser.get("/login/oidc?account=1").await.location().to_owned();
     let next = browser.get(&fake.sign_in(&away)).await.location().to_owned();
     assert_eq!(next, "/api/auth/callback?account=1");
@@ -100,15 +100,16 @@ async fn whoever_wants_another_account_is_asked_which() {
     assert!(retry.text.contains("/login/oidc?") && !retry.text.contains("oidc.js"));
 }
 
+const END_SESSION: &str = "href=\"https://id.test/end?realm=a&#38;client_id=vvs&#38;post_logout_redirect_uri=\
+                    http%3A%2F%2F127.0.0.1%3A8080%2Faccount%2Fsign-in\"";
+
 #[tokio::test]
 async fn whoever_has_signed_out_here_can_sign_out_there() {
     let (bench, fake) = bench(&["everyone"]);
     let mut browser = bench.browser();
-    const LINK: &str = "href=\"https://id.test/end?realm=a&#38;client_id=vvs&#38;post_logout_redirect_uri=\
-                        http%3A%2F%2F127.0.0.1%3A8080%2Faccount%2Fsign-in\"";
     sign_in(&mut browser, &fake).await;
     let page = browser.get("/account/sign-in?done=here").await;
-    assert!(page.text.contains(LINK) && !page.text.contains("oidc.js"), "{}", page.text);
+    assert!(page.text.contains(END_SESSION) && !page.text.contains("oidc.js"), "{}", page.text);
     assert!(!browser.get("/account/sign-in").await.text.contains("id.test/end"));
 }
 
@@ -365,6 +366,20 @@ async fn a_slow_provider_costs_no_more_than_fifteen_seconds() {
     let page = browser.get(&back).await;
     assert_eq!((page.status, page.title()), (StatusCode::SERVICE_UNAVAILABLE, "The sign-in service does not answer"));
     assert!(began.elapsed() <= Duration::from_secs(16), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_provider_says_is_not_from_the_future() {
+    let (bench, fake) = bench(&["everyone"]);
+    let mut browser = bench.browser();
+    let back = trip(&mut browser, &fake, ID).await;
+    // Nobody sees the hour pass but what is kept of the provider.
+    fake.change(|state| state.claims["iat"] = (time::OffsetDateTime::now_utc().unix_timestamp() + 8).into());
+    tokio::time::advance(Duration::from_hours(1)).await;
+    for path in [DISCOVERY, "/token"] {
+        fake.fail(path, Fault::Late);
+    }
+    assert_eq!(browser.get(&back).await.status, StatusCode::SEE_OTHER);
 }
 
 async fn log_out(bench: &Bench, token: &str) -> Seen {

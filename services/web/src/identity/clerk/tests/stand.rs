@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -26,6 +27,7 @@ use tonic::service::Routes;
 use tonic::transport::Endpoint;
 use tonic::{Request as Call, Response as Reply, Status};
 use tower::service_fn;
+use vvs_auth::key::Keyring;
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_proto::session::sessions_server::{self, SessionsServer};
 use vvs_proto::session::{self as wire};
@@ -34,6 +36,7 @@ use vvs_runtime::trace::TracedChannel;
 
 use super::*;
 use crate::fetch::Fetch;
+use crate::{Calls, Ttls};
 
 /// Names the instance `clerk.example.com`.
 const KEY: &str = "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k";
@@ -60,7 +63,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn answer(&self, path: &str, status: u16, body: impl ToString) {
+    pub(super) fn answer(&self, path: &str, status: u16, body: &impl ToString) {
         self.answers.lock().unwrap().insert(path.to_owned(), (status, Vec::new(), body.to_string()));
     }
 
@@ -167,6 +170,7 @@ pub(super) struct Stand {
     pub(super) script: Arc<Script>,
     pub(super) clerk: Arc<Clerk>,
     pub(super) metrics: Metrics,
+    channel: TracedChannel,
     _files: TempDir,
 }
 
@@ -192,9 +196,9 @@ impl Stand {
         });
         let jwk = serde_json::to_value(Jwk::from_encoding_key(&signing(&KEYS[0]), Algorithm::RS256).unwrap()).unwrap();
         let jwk = json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "ins_1", "n": jwk["n"], "e": jwk["e"]});
-        script.answer("/v1/jwks", 200, json!({"keys": [jwk]}));
-        script.answer("/v1/users/user_1", 200, user(&json!({})));
-        script.answer("/v1/sessions/sess_1", 200, session(&json!({})));
+        script.answer("/v1/jwks", 200, &json!({"keys": [jwk]}));
+        script.answer("/v1/users/user_1", 200, &user(&json!({})));
+        script.answer("/v1/sessions/sess_1", 200, &session(&json!({})));
 
         let files = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
@@ -212,21 +216,26 @@ impl Stand {
         let settings = Line::try_parse_from(line).unwrap().settings;
 
         let sessions = Routes::new(SessionsServer::new(Sessions(script.clone()))).prepare().into_axum_router();
-        let metrics = Metrics::default();
+        let (metrics, channel) = (Metrics::default(), channel(sessions, tasks));
         let common = Common {
             public_url: ORIGIN.parse().unwrap(),
             allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
             fetch: Fetch::new().unwrap(),
-            sessions: crate::call::Sessions(SessionsClient::new(channel(sessions, tasks))),
+            sessions: crate::call::Sessions(SessionsClient::new(channel.clone())),
             metrics: metrics.clone(),
         };
         let clerk = Arc::new(Clerk::new(&settings, &common).unwrap());
-        Self { script, clerk, metrics, _files: files }
+        Self { script, clerk, metrics, channel, _files: files }
     }
 
-    /// A session token with changes.
-    pub(super) fn token(&self, header: &Value, claims: &Value) -> String {
-        token(&KEYS[0], header, claims)
+    /// The role with Clerk in it.
+    pub(super) fn router(&self) -> Router {
+        let calls = Calls { relay: self.channel.clone(), sessions: self.channel.clone() };
+        let keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
+        let ttls = Ttls { sign_in: Duration::from_mins(15), account: Duration::from_hours(12) };
+        let origin = ORIGIN.parse().unwrap();
+        let web = Web::new(self.clerk.clone(), ttls, origin, &keys, calls, &Metrics::default()).unwrap();
+        crate::route::router(Arc::new(web))
     }
 
     /// The callback with these cookies.
@@ -237,7 +246,7 @@ impl Stand {
 
     /// The callback with a good token.
     pub(super) async fn arrive_well(&self) -> Result<SignIn, Refusal> {
-        let token = self.token(&json!({}), &json!({}));
+        let token = token(&json!({}), &json!({}));
         self.arrive(&format!("__session={token}")).await.map(|arrival| match arrival {
             Arrival::SignedIn(sign_in) => sign_in,
             Arrival::Stale | Arrival::Before => panic!("a good token is stale"),
@@ -249,8 +258,13 @@ fn signing(key: &KeyPair) -> EncodingKey {
     EncodingKey::from_rsa_pem(key.serialize_pem().as_bytes()).unwrap()
 }
 
-/// A session token with changes, signed with any key.
-pub(super) fn token(key: &KeyPair, header: &Value, claims: &Value) -> String {
+/// A session token with changes.
+pub(super) fn token(header: &Value, claims: &Value) -> String {
+    signed(&KEYS[0], header, claims)
+}
+
+/// The same by whoever has this key.
+pub(super) fn signed(key: &KeyPair, header: &Value, claims: &Value) -> String {
     let mut whole = json!({"alg": "RS256", "cat": "cl_B7d4PD111AAA", "kid": "ins_1", "oiat": NOW, "typ": "JWT"});
     let mut all = json!({
         "azp": ORIGIN, "exp": NOW + 60, "iat": NOW, "nbf": NOW - 10, "iss": ISSUER, "sub": "user_1", "sid": "sess_1",

@@ -1,0 +1,118 @@
+//! An identity provider that is down, slow or out of its mind: people are told what to do, nothing hangs, and no editor is
+//! signed out.
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use tokio::time::{Instant, timeout};
+use vvs_tests::{Fault, Front, Page, Stack};
+
+use super::{Provider, SLOW, approve, signed_in};
+
+/// How long a whole request may take at the most: a few calls of five seconds one after the other.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+
+fn faults() -> [Fault; 5] {
+    [Fault::Closed, Fault::Garbage, Fault::Slow(SLOW), Fault::Status(500), Fault::TooMany { retry_after: 7 }]
+}
+
+fn front(provider: &Provider) -> &Front {
+    match provider {
+        Provider::Clerk(clerk) => clerk.front(),
+        Provider::Oidc(oidc) => oidc.front(),
+        Provider::Dev => unreachable!(),
+    }
+}
+
+fn says_what_to_do(page: &Page, what: &str) {
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{what}: {}", page.body);
+    assert!(page.body.contains("The sign-in service does not answer") && page.body.contains("Try again"), "{what}");
+}
+
+/// Signs in while this part of the provider fails; then the part heals, and the same editor signs in.
+async fn suffer(provider: &Provider, stack: &Stack, path: &str, fault: Fault) {
+    let what = format!("{path} {fault:?}");
+    let (mut editor, mut browser, began) = (stack.editor().await, stack.browser(), Instant::now());
+    front(provider).fail(path, fault);
+    let page = timeout(DEADLINE, provider.sign_in(stack, &mut browser, &editor, "ada")).await;
+    says_what_to_do(&page.unwrap(), &what);
+    front(provider).heal();
+    println!("{what}: {:?}", began.elapsed());
+    let approval = provider.sign_in(stack, &mut browser, &editor, "ada").await;
+    approve(&mut browser, &approval, &mut editor).await;
+}
+
+#[tokio::test]
+async fn while_clerk_fails_people_are_told_and_editors_stay() {
+    let provider = Provider::clerk();
+    let stack = provider.stack().await;
+    let (mut editor, _, _) = signed_in(&provider, &stack, "bob").await;
+    for fault in faults() {
+        suffer(&provider, &stack, "/v1/users/", fault).await;
+        editor.read_on().await;
+    }
+}
+
+#[tokio::test]
+async fn without_clerks_keys_nobody_is_believed_and_nobody_signed_out() {
+    for fault in faults() {
+        let provider = Provider::clerk();
+        let stack = provider.stack().await;
+        let (editor, mut browser) = (stack.editor().await, stack.browser());
+        front(&provider).fail("/v1/jwks", fault.clone());
+        let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;
+        says_what_to_do(&page.unwrap(), &format!("{fault:?}"));
+    }
+}
+
+#[tokio::test]
+async fn an_approval_waits_for_clerk_to_say_that_the_sign_in_holds() {
+    let provider = Provider::clerk();
+    let stack = provider.stack().await;
+    let (mut editor, mut browser) = (stack.editor().await, stack.browser());
+    let approval = provider.sign_in(&stack, &mut browser, &editor, "ada").await;
+    for path in ["/v1/users/", "/v1/sessions/"] {
+        front(&provider).fail(path, Fault::Status(503));
+        let page = browser.approve(&approval).await;
+        assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(page.body.contains("The service that signs you in does not answer"), "{}", page.body);
+        front(&provider).heal();
+    }
+    editor.read_on().await;
+    approve(&mut browser, &approval, &mut editor).await;
+}
+
+#[tokio::test]
+async fn while_the_openid_provider_fails_people_are_told_and_editors_stay() {
+    let outages = faults().into_iter().flat_map(|fault| {
+        ["/.well-known/openid-configuration", "/token", "/jwks", "/me"].map(|path| (path, fault.clone()))
+    });
+    // Each on its own: what has failed is not asked again at once.
+    join_all(outages.map(async |(path, fault)| {
+        let provider = Provider::oidc().await;
+        front(&provider).fail(path, fault.clone());
+        let stack = provider.stack().await;
+        let (editor, mut browser) = (stack.editor().await, stack.browser());
+        let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;
+        says_what_to_do(&page.unwrap_or_else(|_| panic!("{path} {fault:?} hangs")), &format!("{path} {fault:?}"));
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_stack_starts_and_keeps_its_editors_while_the_provider_is_not_there() {
+    let provider = Provider::oidc().await;
+    front(&provider).refuse().await;
+    let Provider::Oidc(oidc) = &provider else { unreachable!() };
+    let mut flags = oidc.flags();
+    flags.extend(["--web-allow".to_owned(), "everyone".to_owned()]);
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let stack = Stack::start_with(&flags).await;
+    let (mut editor, mut browser) = (stack.editor().await, stack.browser());
+    let login = browser.get(&editor.login_path()).await;
+    assert_eq!(login.status, StatusCode::OK, "{}", login.body);
+    let page = browser.get(&format!("/login/oidc?connection_id={}", editor.id())).await;
+    says_what_to_do(&page, "refused");
+    front(&provider).accept();
+    oidc.register(&stack.addresses().public_url.to_string(), serde_json::json!({})).await;
+    editor.read_on().await;
+}
