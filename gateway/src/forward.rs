@@ -58,6 +58,9 @@ pub(crate) struct Hop {
     client: Connections,
 }
 
+/// Where identity providers send browsers back to, with what is good once.
+const ANSWERS: &str = "/api/auth/";
+
 /// Why one process gave no answer to pass on.
 struct Failure {
     refusal: Refusal,
@@ -124,7 +127,8 @@ impl Hop {
         mut request: http::Request<Full<Bytes>>,
     ) -> Result<http::Response<Incoming>, Failure> {
         let role = self.role.as_str();
-        let may_repeat = [Method::GET, Method::HEAD].contains(request.method());
+        let is_once = request.uri().path().starts_with(ANSWERS);
+        let may_repeat = [Method::GET, Method::HEAD].contains(request.method()) && !is_once;
         let span = span(&request, member);
         trace::inject(&span, request.headers_mut());
         let target = set_authority(&mut request, member.address);

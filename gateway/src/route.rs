@@ -23,9 +23,8 @@ use crate::error::{Error, Refusal};
 use crate::forward::Hop;
 use crate::header::{self, Caller};
 use crate::limit::{Limits, Place};
-use crate::member::Members;
 use crate::settings::Settings;
-use crate::{address, forward};
+use crate::{address, forward, member};
 
 /// The one path that leads to the relay.
 const WS: &str = "/ws";
@@ -60,9 +59,7 @@ impl Edge {
             "Requests that the edge did not pass on, by reason",
             refused.clone(),
         );
-        let members = Members([&relay, &web].map(|hop| (hop.role, hop.pool.clone())));
-        let help = "Whether a process behind the edge can serve, as far as is known: 1 or 0";
-        process.metrics.register("vvs_gateway_member_up", help, members);
+        member::register(&process.metrics, [&relay, &web].map(|hop| (hop.role, hop.pool.clone())));
         Ok(Self { limits, settings, public_url, tasks: process.tasks.clone(), relay, web, refused })
     }
 

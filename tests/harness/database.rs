@@ -89,6 +89,11 @@ impl Url {
         Lock(other)
     }
 
+    /// Changes something behind everybody's back.
+    pub async fn run(&self, statement: &'static str) {
+        sqlx::raw_sql(statement).execute(&mut self.connect().await).await.unwrap();
+    }
+
     /// The one number that a query answers.
     pub async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&mut self.connect().await).await.unwrap()

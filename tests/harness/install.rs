@@ -48,7 +48,7 @@ impl Install {
         let mut web = stack.caller(Role::Web).sessions(sessions);
         let created = web.create_session(request.clone()).await.unwrap().into_inner();
         let session_id = created.session.unwrap().id;
-        let activate = ActivateSessionRequest { session_id: session_id.clone() };
+        let activate = ActivateSessionRequest { session_id: session_id.clone(), address: String::new() };
         stack.caller(Role::Relay).sessions(sessions).activate_session(activate).await.unwrap();
         let token = web.create_session(request).await.unwrap().into_inner().token.unwrap().token;
         stack.secrets().add(&token);

@@ -15,6 +15,7 @@ use vvs_tests::{Browser, Editor, Page, Stack, introduction, on_both};
 on_both!(
     an_attackers_link_gets_the_attacker_nothing_whatever_his_victim_approves,
     an_editor_completes_nothing_for_a_link_that_it_did_not_ask_for,
+    an_acknowledgement_that_is_withheld_hides_no_session,
 );
 
 /// Where an editor on the machine of whoever opens the link would listen.
@@ -286,4 +287,37 @@ async fn an_editor_completes_nothing_for_a_link_that_it_did_not_ask_for(database
     let pairs = [("connection_id", id), ("code", &*code), ("state", state)];
     assert_eq!(hand_back(&stack, return_uri, &pairs).await, StatusCode::OK);
     assert_eq!(own.exit_code().await, 0);
+}
+
+async fn an_acknowledgement_that_is_withheld_hides_no_session(database: Database) {
+    let stack = Stack::start_on(database, &[]).await;
+    let mut editor = stack.editor().await;
+    let mut browser = stack.browser();
+    let approval = browser.sign_in(&editor, "ada").await;
+    // It reads its token and nothing behind it, so that no pong goes out: there is no acknowledgement of any kind.
+    let (page, success) = tokio::join!(browser.approve(&approval), editor.next());
+    assert_eq!(success["type"], "auth:success", "{success}");
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{}", page.body);
+    assert_eq!(stack.database().count("SELECT count(*) FROM sessions WHERE activated_at IS NULL").await, 1);
+    // Meanwhile the person sees it.
+    let session_id = success["session"]["id"].as_str().unwrap();
+    let listed = stack.browser().account("ada").await;
+    assert!(listed.body.contains(session_id), "{}", listed.body);
+
+    drop(editor);
+    let ended = async { while stack.database().count("SELECT count(*) FROM revocations").await < 1 {} };
+    tokio::time::timeout(vvs_tests::stack::PATIENCE, ended).await.unwrap();
+    // The relay hears of it in the feed, now or in a moment.
+    let mut late = Editor::for_session(&stack).await;
+    let mut answer = late.authenticate(success["token"].as_str().unwrap(), None).await;
+    if answer["type"] == "auth:ok" {
+        answer = late.next().await;
+        assert_eq!(answer["type"], "session:revoked", "{answer}");
+    } else {
+        assert_eq!((&answer["code"], &answer["terminal"]), (&json!("revoked"), &json!(true)), "{answer}");
+    }
+    assert_eq!(late.close_code().await, 4500);
+    let listed = stack.browser().account("ada").await;
+    assert!(!listed.body.contains(session_id), "{}", listed.body);
+    assert_eq!(stack.database().count("SELECT count(*) FROM sessions WHERE activated_at IS NOT NULL").await, 0);
 }

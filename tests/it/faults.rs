@@ -3,11 +3,7 @@
 use http::StatusCode;
 use serde_json::json;
 use vvs_auth::peer::Role;
-use vvs_tests::database::Database;
-use vvs_tests::stack::PATIENCE;
-use vvs_tests::{Editor, Stack, on_both};
-
-on_both!(an_editor_that_takes_its_token_and_goes_without_a_word_has_no_session);
+use vvs_tests::Stack;
 
 #[tokio::test]
 async fn an_editor_that_went_away_before_approval_is_not_said_to_be_signed_in() {
@@ -36,39 +32,6 @@ async fn an_editor_that_goes_away_during_delivery_is_not_said_to_be_signed_in() 
     });
     assert_eq!(page.status, StatusCode::GONE, "{}", page.body);
     assert!(stack.metric("vvs_deliveries_total{code=\"FAILED_PRECONDITION\"}").await >= 1.0);
-}
-
-async fn an_editor_that_takes_its_token_and_goes_without_a_word_has_no_session(database: Database) {
-    let stack = Stack::start_on(database, &[]).await;
-    let mut editor = stack.editor().await;
-    let mut browser = stack.browser();
-    let approval = browser.sign_in(&editor, "ada").await;
-    // It reads its token and nothing behind it, so that no pong goes out: there is no acknowledgement of any kind.
-    let (page, success) = tokio::join!(browser.approve(&approval), editor.next());
-    assert_eq!(success["type"], "auth:success", "{success}");
-    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{}", page.body);
-    assert_eq!(stack.database().count("SELECT count(*) FROM sessions WHERE activated_at IS NULL").await, 1);
-    // Meanwhile the person sees it.
-    let session_id = success["session"]["id"].as_str().unwrap();
-    let listed = stack.browser().account("ada").await;
-    assert!(listed.body.contains(session_id), "{}", listed.body);
-
-    drop(editor);
-    let ended = async { while stack.database().count("SELECT count(*) FROM revocations").await < 1 {} };
-    tokio::time::timeout(PATIENCE, ended).await.unwrap();
-    // The relay hears of it in the feed, now or in a moment.
-    let mut late = Editor::for_session(&stack).await;
-    let mut answer = late.authenticate(success["token"].as_str().unwrap(), None).await;
-    if answer["type"] == "auth:ok" {
-        answer = late.next().await;
-        assert_eq!(answer["type"], "session:revoked", "{answer}");
-    } else {
-        assert_eq!((&answer["code"], &answer["terminal"]), (&json!("revoked"), &json!(true)), "{answer}");
-    }
-    assert_eq!(late.close_code().await, 4500);
-    let listed = stack.browser().account("ada").await;
-    assert!(!listed.body.contains(session_id), "{}", listed.body);
-    assert_eq!(stack.database().count("SELECT count(*) FROM sessions WHERE activated_at IS NOT NULL").await, 0);
 }
 
 #[tokio::test]

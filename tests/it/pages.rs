@@ -578,7 +578,8 @@ async fn another_account_approves_and_the_page_of_the_one_before_does_not() {
     let mut browser = stack.browser();
     let hers = browser.sign_in(&editor, "ada").await;
     let fields = [("connection_id", editor.id()), ("csrf", &hers.field("csrf"))];
-    assert_eq!(browser.post("/login/another", &fields).await.location(), editor.login_path());
+    let again = browser.post("/login/another", &fields).await.location();
+    assert_eq!(again, format!("{}&another=1", editor.login_path()));
     assert_eq!(browser.approve(&hers).await.status, StatusCode::FORBIDDEN);
     let his = browser.sign_in(&editor, "bob").await;
     assert_eq!(browser.approve(&hers).await.status, StatusCode::FORBIDDEN);

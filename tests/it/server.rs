@@ -55,6 +55,8 @@ async fn sessions_that_wait_for_their_server_end_when_they_are_told_to() {
     let url = cluster.database().await;
     cluster.stop();
     let mut early = sessions(&stack, &url);
+    // The second time it has been up for long enough to listen to signals.
+    early.error_line(WAITS).await;
     early.error_line(WAITS).await;
     early.signal("TERM");
     assert_eq!(early.exit_code().await, 0);

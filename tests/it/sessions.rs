@@ -46,7 +46,7 @@ async fn active_session(stack: &Stack, number: u32, jwk: String) -> wire::Sessio
     let made = caller(stack, Role::Web).create_session(request).await.unwrap().into_inner();
     stack.secrets().add(&made.token.unwrap().token);
     let session = made.session.unwrap();
-    let request = wire::ActivateSessionRequest { session_id: session.id.clone() };
+    let request = wire::ActivateSessionRequest { session_id: session.id.clone(), address: String::new() };
     caller(stack, Role::Relay).activate_session(request).await.unwrap();
     session
 }
@@ -91,7 +91,7 @@ async fn next(stream: &mut Streaming<wire::WatchRevocationsResponse>) -> Result<
 
 async fn a_stop_does_not_wait_for_those_who_watch(stack: Stack) {
     let session = active_session(&stack, 1, jwk()).await;
-    let request = wire::WatchRevocationsRequest { after_sequence: 0 };
+    let request = wire::WatchRevocationsRequest::default();
     let mut stream = caller(&stack, Role::Backend).watch_revocations(request).await.unwrap().into_inner();
     while !matches!(next(&mut stream).await.unwrap().unwrap(), Event::CaughtUp(0)) {}
     revoke(&stack, Role::Web, &session.id).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_stop_does_not_wait_for_those_who_watch(stack: Stack) {
 #[tokio::test]
 async fn a_watcher_that_may_not_watch_is_refused() {
     let stack = Stack::start().await;
-    let request = wire::WatchRevocationsRequest { after_sequence: 0 };
+    let request = wire::WatchRevocationsRequest::default();
     let told = caller(&stack, Role::Web).watch_revocations(request).await.unwrap_err();
     assert_eq!(told.code(), Code::PermissionDenied);
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,6 +50,7 @@ pub(super) struct Bench {
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) readiness: Readiness,
+    accepting: JoinHandle<()>,
     runtime: Option<Runtime>,
 }
 
@@ -104,8 +106,8 @@ impl Bench {
         let _inside = runtime.enter();
         let tcp = tokio::net::TcpListener::from_std(tcp).unwrap();
         let listener = Listener { tcp, tls: Some(process.identity.clone()) };
-        process.tasks.spawn(process.server(Limits::default()).serve(listener, router));
-        Peer { address, readiness, runtime: Some(runtime) }
+        let accepting = process.tasks.spawn(process.server(Limits::default()).serve(listener, router));
+        Peer { address, readiness, accepting, runtime: Some(runtime) }
     }
 
     /// An edge in front of these, on a plain port.
@@ -129,6 +131,12 @@ impl Bench {
 }
 
 impl Peer {
+    /// Takes no new connections, while those that it has go on.
+    pub(super) async fn close_port(&mut self) {
+        self.accepting.abort();
+        (&mut self.accepting).await.ok();
+    }
+
     pub(super) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -192,10 +200,22 @@ impl Edge {
         text.lines().find_map(|found| Some(found.strip_prefix(line)?.trim().to_owned()))
     }
 
+    fn gauge(&self, name: &str, role: Role, peer: SocketAddr) -> Option<String> {
+        self.metric(&format!("vvs_gateway_member_{name}{{role=\"{role}\",address=\"{peer}\"}}"))
+    }
+
+    pub(super) fn is_up(&self, role: Role, peer: SocketAddr) -> bool {
+        self.gauge("up", role, peer).as_deref() == Some("1")
+    }
+
     /// Waits until the edge knows whether this process can serve.
     pub(super) async fn until_up(&self, role: Role, peer: SocketAddr, up: bool) {
-        let line = format!("vvs_gateway_member_up{{role=\"{role}\",address=\"{peer}\"}}");
-        until(|| self.metric(&line).as_deref() == Some(if up { "1" } else { "0" })).await;
+        until(|| self.gauge("up", role, peer) == Some(u8::from(up).to_string())).await;
+    }
+
+    /// Waits until so much is under way there.
+    pub(super) async fn until_busy(&self, role: Role, peer: SocketAddr, count: usize) {
+        until(|| self.gauge("in_flight", role, peer) == Some(count.to_string())).await;
     }
 }
 

@@ -127,6 +127,9 @@ pub struct ActivateSessionRequest {
     /// Session id.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
+    /// The address that the editor acknowledged from; for the audit log.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
 }
 /// The session is active.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -228,6 +231,10 @@ pub struct RevokeSessionRequest {
     /// burned, cancelled or refused, or has expired.
     #[prost(bool, tag = "7")]
     pub only_pending: bool,
+    /// As in RefreshTokenRequest: a database that never had this key does not know whether the session is over, and says
+    /// UNAVAILABLE. Empty where nobody would forget the session on that.
+    #[prost(string, tag = "8")]
+    pub key_id: ::prost::alloc::string::String,
 }
 /// The session is over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -253,16 +260,19 @@ pub struct RevokeUserSessionsRequest {
 /// All of these sessions are over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeUserSessionsResponse {
-    /// With how many of them an editor was signed in until now.
+    /// How many these were, pending ones too.
     #[prost(uint32, tag = "1")]
     pub revoked: u32,
 }
 /// Where to start the stream.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRevocationsRequest {
     /// The last number the caller has seen; 0 for everything.
     #[prost(uint64, tag = "1")]
     pub after_sequence: u64,
+    /// The `database_id` that came with that number. Empty is not checked.
+    #[prost(string, tag = "2")]
+    pub database_id: ::prost::alloc::string::String,
 }
 /// One revoked session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -283,6 +293,9 @@ pub struct Revocation {
 /// One event of the stream.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRevocationsResponse {
+    /// Which database this is, with every event. Numbers of one mean nothing in another.
+    #[prost(string, tag = "5")]
+    pub database_id: ::prost::alloc::string::String,
     /// Which of them it is.
     #[prost(oneof = "watch_revocations_response::Event", tags = "1, 2, 3, 4")]
     pub event: ::core::option::Option<watch_revocations_response::Event>,
@@ -674,8 +687,8 @@ pub mod sessions_client {
         /// WatchRevocations streams what has been revoked: first a snapshot of all that is revoked and whose last token has not
         /// expired yet, then `caught_up`, then new entries in commit order, with a heartbeat every 5 seconds.
         ///
-        /// With `after_sequence` the snapshot holds later entries only. OUT_OF_RANGE says that this number is gone: start again
-        /// from nothing.
+        /// With `after_sequence` the snapshot holds later entries only. OUT_OF_RANGE says that this number is gone, or is one of
+        /// another database: start again from nothing.
         pub async fn watch_revocations(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRevocationsRequest>,
@@ -869,8 +882,8 @@ pub mod sessions_server {
         /// WatchRevocations streams what has been revoked: first a snapshot of all that is revoked and whose last token has not
         /// expired yet, then `caught_up`, then new entries in commit order, with a heartbeat every 5 seconds.
         ///
-        /// With `after_sequence` the snapshot holds later entries only. OUT_OF_RANGE says that this number is gone: start again
-        /// from nothing.
+        /// With `after_sequence` the snapshot holds later entries only. OUT_OF_RANGE says that this number is gone, or is one of
+        /// another database: start again from nothing.
         async fn watch_revocations(
             &self,
             request: tonic::Request<super::WatchRevocationsRequest>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vvs_client::{DEFAULT, Input, Keep, Options, Profile, Terminal};
-use vvs_runtime::stop;
+use vvs_runtime::stop::Signals;
 
 use crate::settings::Up;
 use crate::{Error, up};
@@ -16,7 +16,7 @@ use crate::{Error, up};
 const LINGER: Duration = Duration::from_secs(3);
 
 /// Runs until the editor is signed in, or gave up.
-pub(crate) async fn run(mut up: Up) -> Result<ExitCode, Error> {
+pub(crate) async fn run(mut up: Up, signals: Signals) -> Result<ExitCode, Error> {
     let state_dir = up.data_dir.join("editor");
     up.common.grace.get_or_insert(Duration::from_secs(1));
     say("Starting gateway, web, relay and sessions…")?;
@@ -31,9 +31,13 @@ pub(crate) async fn run(mut up: Up) -> Result<ExitCode, Error> {
         launch.finish(cut.clone()).await?;
         signed_in
     };
+    let obeying = async {
+        signals.obey(drain.clone(), cut.clone()).await;
+        std::future::pending().await
+    };
     tokio::select! {
         code = work => code,
-        Err(cause) = stop::on_signal(drain.clone(), cut.clone()) => Err(cause.into()),
+        never = obeying => never,
     }
 }
 

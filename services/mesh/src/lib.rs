@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use vvs_runtime::{stop, telemetry};
+use vvs_runtime::stop::Signals;
+use vvs_runtime::telemetry;
 
 use crate::launch::{Launch, read_keys};
 use crate::settings::{Keys, Pki};
@@ -74,9 +75,10 @@ async fn serve(mut command: Command) -> Result<ExitCode, Error> {
 }
 
 async fn serve_role(command: Command) -> Result<ExitCode, Error> {
+    let signals = Signals::take()?;
     let running = match command {
-        Command::Up(up) => return serve_all(*up).await,
-        Command::Demo(up) => return demo::run(*up).await,
+        Command::Up(up) => return serve_all(*up, signals).await,
+        Command::Demo(up) => return demo::run(*up, signals).await,
         Command::Gateway(single) => role::gateway(*single).await?,
         Command::Web(single) => role::web(*single).await?,
         Command::Relay(single) => role::relay(*single).await?,
@@ -88,11 +90,11 @@ async fn serve_role(command: Command) -> Result<ExitCode, Error> {
         running.launch.stop.run_until_cancelled(running.readiness.wait()).await;
         if running.readiness.get() { print(&["ready".to_owned()]) } else { Ok(()) }
     };
-    tokio::try_join!(ready, until_stopped(running.launch.clone()))?;
+    tokio::try_join!(ready, until_stopped(running.launch.clone(), signals))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve_all(up: Up) -> Result<ExitCode, Error> {
+async fn serve_all(up: Up, signals: Signals) -> Result<ExitCode, Error> {
     let running = up::start(up).await?;
     print(&listing(&running.addresses))?;
     let ready = async {
@@ -100,7 +102,7 @@ async fn serve_all(up: Up) -> Result<ExitCode, Error> {
         let url = &running.addresses.public_url;
         if running.launch.stop.is_cancelled() { Ok(()) } else { print(&[format!("ready {url}")]) }
     };
-    tokio::try_join!(ready, until_stopped(running.launch.clone()))?;
+    tokio::try_join!(ready, until_stopped(running.launch.clone(), signals))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,12 +117,16 @@ fn listing(addresses: &up::Addresses) -> Vec<String> {
     ]
 }
 
-async fn until_stopped(launch: Launch) -> Result<(), Error> {
+async fn until_stopped(launch: Launch, signals: Signals) -> Result<(), Error> {
     let cut = CancellationToken::new();
-    let signals = stop::on_signal(launch.stop.clone(), cut.clone());
+    let obeying = signals.obey(launch.stop.clone(), cut.clone());
+    let obeying = async {
+        obeying.await;
+        std::future::pending().await
+    };
     tokio::select! {
         ended = launch.finish(cut) => ended,
-        Err(cause) = signals => Err(cause.into()),
+        never = obeying => never,
     }
 }
 

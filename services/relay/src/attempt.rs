@@ -44,10 +44,10 @@ pub(crate) enum NotActivated {
 }
 
 type Activation = Pin<Box<dyn Future<Output = Result<(), NotActivated>> + Send>>;
-/// Tells the sessions role that the editor of this session has its token.
-pub(crate) type Activate = Arc<dyn Fn(String) -> Activation + Send + Sync>;
-/// Tells the sessions role that this session, which no editor has, is over, and why. Does not wait.
-pub(crate) type EndSession = Arc<dyn Fn(String, &'static str) + Send + Sync>;
+/// Tells the sessions role that the editor of this session has its token, and where it is.
+pub(crate) type Activate = Arc<dyn Fn(String, IpAddr) -> Activation + Send + Sync>;
+/// Tells the sessions role that this session, which no editor has, is over, where its editor was, and why. Does not wait.
+pub(crate) type EndSession = Arc<dyn Fn(String, IpAddr, &'static str) + Send + Sync>;
 
 /// What is fixed about a login from its start.
 #[derive(Debug, Clone)]
@@ -143,9 +143,11 @@ impl Attempt {
     ) -> Result<Box<Self>, AuthErrorCode> {
         let facts = ticket.facts().ok_or(AuthErrorCode::BadTicket)?;
         let left = facts.created_at + facts.ttl - OffsetDateTime::now_utc();
-        let left: Duration = left.try_into().map_err(|_past| AuthErrorCode::LoginOver)?;
+        // One that was handed over too late expires here, and its session with it.
+        let left = Duration::try_from(left).unwrap_or_default();
         let Handover { generation, state, listening, login_place } = match handover {
             Some(handover) => handover,
+            None if left.is_zero() => return Err(AuthErrorCode::LoginOver),
             None => Handover {
                 generation: 0,
                 state: State::Waiting,
@@ -176,6 +178,11 @@ impl Attempt {
     /// Whether nobody has said anything about it yet.
     pub(crate) fn is_untouched(&self) -> bool {
         *self.state() == State::Waiting && !self.is_shown && self.hello.is_none()
+    }
+
+    /// Whether it came to nothing.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.state().is_unfinished() && self.state().receipt().is_none()
     }
 
     /// Whether it is over and nobody can be waiting to hear that: it was never asked for.
@@ -260,9 +267,11 @@ impl Attempt {
         let now = Instant::now();
         let again = failure == NotActivated::NotYet && now < self.expiry + ACTIVATION_WINDOW;
         self.retry = again.then_some(now + ACTIVATION_RETRY);
+        if !again {
+            return self.apply(Event::NotActivated);
+        }
         for waiter in self.waiting.extract_if(.., |waiter| waiter.known.is_none()) {
-            let refusal = if again { Refusal::SessionsDown } else { Refusal::Over };
-            waiter.reply.send(Err(refusal)).ok();
+            waiter.reply.send(Err(Refusal::SessionsDown)).ok();
         }
         Vec::new()
     }
@@ -297,7 +306,7 @@ impl Attempt {
         }
         for action in actions.extract_if(.., |action| action.is_for_sessions()) {
             if let Action::EndSession { session_id, reason } = action {
-                (self.shared.end_session)(session_id, reason);
+                (self.shared.end_session)(session_id, self.facts.client_address, reason);
             } else {
                 self.start_activation();
             }
@@ -311,7 +320,7 @@ impl Attempt {
         if let (None, Some(receipt)) = (&self.activation, self.login.state().receipt()) {
             let span = tracing::info_span!(parent: None, "activate", connection_id = %self.facts.id);
             self.place.hang(&span);
-            let activation = (self.shared.activate)(receipt.session_id.clone());
+            let activation = (self.shared.activate)(receipt.session_id.clone(), self.facts.client_address);
             self.activation = Some(Box::pin(activation.instrument(span)));
         }
     }

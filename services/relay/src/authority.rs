@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use vvs_auth::token::{Claims, Distrust};
+use vvs_auth::token::{self, Claims, Distrust};
 use vvs_proto::Secret;
 
 use crate::attempt::{Activate, NotActivated};
@@ -28,8 +28,6 @@ pub(crate) use known::{Known, Lag, Watch};
 
 /// How long a session may wait for its editor before it is swept; activating it later is no use.
 const PENDING_WINDOW: Duration = Duration::from_mins(90);
-/// How often the end of a pending session is asked for; after that it is left to the sweep.
-const END_TRIES: u32 = 4;
 /// The first pause between two tries, and the longest one.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Within how long an editor is asked to try again.
@@ -47,6 +45,8 @@ pub(crate) struct Terms {
     pub(crate) calls_at_once: usize,
     /// How long an editor's call waits for its turn.
     pub(crate) turn_time: Duration,
+    /// Sessions whose end is being asked for at once.
+    pub(crate) ends_at_once: usize,
     pub(crate) audits_per_minute: NonZeroU32,
     /// Proofs that one socket takes.
     pub(crate) proofs_per_socket: usize,
@@ -59,9 +59,19 @@ pub(crate) enum Untrusted {
     NotReady,
     /// Sessions has said so, and why.
     Revoked(Arc<str>),
+    /// Its login came to nothing, and sessions has not heard of that yet.
+    Ending,
     /// For too long the relay has not heard what was revoked, and nothing but the token speaks for a bearer.
     StaleFeed,
     Bad(Distrust),
+}
+
+/// A token that came with an upgrade, and is good.
+#[derive(Debug)]
+pub(crate) struct Bearer {
+    pub(crate) claims: Claims,
+    /// Its `kid`.
+    pub(crate) key_id: Box<str>,
 }
 
 /// Why an upgrade with an `Authorization` is refused.
@@ -96,6 +106,18 @@ pub(crate) struct Refresh {
     /// What was shown with a proof for `authenticate`.
     pub(crate) token: Option<Secret>,
     /// The `kid` of the token that authorized the socket, when none is shown.
+    pub(crate) key_id: String,
+    pub(crate) address: IpAddr,
+}
+
+/// An editor's wish to sign out.
+#[derive(Debug)]
+pub(crate) struct Logout {
+    pub(crate) session_id: String,
+    /// `None` for a bearer.
+    pub(crate) proof: Option<Secret>,
+    pub(crate) nonce: String,
+    /// The `kid` of the token that authorized the socket.
     pub(crate) key_id: String,
     pub(crate) address: IpAddr,
 }
@@ -175,16 +197,19 @@ impl Authority {
 
     /// Judges the `Authorization` of an upgrade: `Bearer` (RFC 6750, section 2.1) and a token without a device key, for no
     /// proof can come with it.
-    pub(crate) fn check_bearer(&self, authorization: &str, now: i64) -> Result<Claims, Refused> {
+    pub(crate) fn check_bearer(&self, authorization: &str, now: i64) -> Result<Bearer, Refused> {
         let (scheme, token) = authorization.split_once(' ').ok_or(Refused::Bad)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Refused::Bad);
         }
-        match self.check_token(token.trim(), now) {
-            Ok(claims) if claims.cnf.is_none() => Ok(claims),
-            Err(Untrusted::NotReady | Untrusted::StaleFeed | Untrusted::Bad(Distrust::UnknownKey)) => {
-                Err(Refused::NotNow)
+        let token = token.trim();
+        match self.check_token(token, now) {
+            Ok(claims) if claims.cnf.is_none() => {
+                Ok(Bearer { claims, key_id: token::key_id(token).unwrap_or_default().into() })
             }
+            Err(
+                Untrusted::NotReady | Untrusted::Ending | Untrusted::StaleFeed | Untrusted::Bad(Distrust::UnknownKey),
+            ) => Err(Refused::NotNow),
             Ok(_) | Err(Untrusted::Revoked(_) | Untrusted::Bad(_)) => Err(Refused::Bad),
         }
     }
@@ -201,28 +226,33 @@ impl Authority {
     }
 
     /// Ends a session at its editor's own wish. The call goes on when nobody waits for it any more.
-    pub(crate) fn logout(
-        &self,
-        session_id: String,
-        proof: Option<Secret>,
-        nonce: String,
-        address: IpAddr,
-    ) -> BoxFuture<'static, Result<(), Failure>> {
+    pub(crate) fn logout(&self, wish: Logout) -> BoxFuture<'static, Result<(), Failure>> {
         let client = self.client.clone();
-        let call = self.tasks.spawn(async move { client.logout(session_id, proof, nonce, address).await });
+        let call = self.tasks.spawn(async move { client.logout(wish).await });
         Box::pin(async move { call.await.unwrap_or(Err(Failure::Unavailable)) })
     }
 
-    /// Ends a session whose login came to nothing, in the background. When that fails for long, the session is swept.
-    pub(crate) fn end_pending(&self, session_id: String, reason: &'static str) {
-        let (client, stop) = (self.client.clone(), self.stop.clone());
+    /// Ends a session whose login came to nothing, in the background, for as long as it may be pending. Meanwhile this relay
+    /// does not take its token, or showing that would make up for the acknowledgement that never came.
+    pub(crate) fn end_pending(&self, session_id: String, address: IpAddr, reason: &'static str) {
+        let has_room = self.known.start_end(&session_id, self.terms.ends_at_once);
+        let (client, known, stop) = (self.client.clone(), self.known.clone(), self.stop.clone());
+        let until = Instant::now() + PENDING_WINDOW;
         self.tasks.spawn(async move {
-            for tried in 0..END_TRIES {
-                if client.end(&session_id, reason).await != Err(Failure::Unavailable) || !pause(&stop, tried).await {
+            for tried in 0.. {
+                if client.end(&session_id, address, reason).await != Err(Failure::Unavailable) {
+                    break;
+                }
+                if !has_room || Instant::now() >= until {
+                    tracing::warn!(session_id, reason, "a pending session was not ended; it is left to the sweep");
+                    break;
+                }
+                if !pause(&stop, tried).await {
+                    // To the last of its sockets, a relay that stops does not take the token.
                     return;
                 }
             }
-            tracing::warn!(session_id, reason, "a pending session was not ended; it is left to the sweep");
+            known.finish_end(&session_id);
         });
     }
 
@@ -239,15 +269,15 @@ impl Authority {
     /// How a login tells that its editor has the token.
     pub(crate) fn activator(&self) -> Activate {
         let client = self.client.clone();
-        Arc::new(move |session_id| {
+        Arc::new(move |session_id, address| {
             let client = client.clone();
-            Box::pin(async move { client.activate(session_id).await })
+            Box::pin(async move { client.activate(session_id, address).await })
         })
     }
 
-    /// An editor has shown a good token. When its acknowledgement may have been lost, it is made good in the background;
+    /// An editor at this address has shown a good token. When its acknowledgement may have been lost, it is made good in the background;
     /// a token that says, or a session of which is known, that it is past that costs nothing.
-    pub(crate) fn shown(&self, claims: &Claims, now: i64) {
+    pub(crate) fn shown(&self, claims: &Claims, address: IpAddr, now: i64) {
         let window = i64::try_from(PENDING_WINDOW.as_secs()).unwrap_or(i64::MAX);
         let left = claims.iat.saturating_add(window).saturating_sub(now);
         let Ok(left @ 1..) = u64::try_from(left) else { return };
@@ -258,7 +288,7 @@ impl Authority {
         let (session_id, until) = (claims.sid.clone(), Instant::now() + Duration::from_secs(left));
         self.tasks.spawn(async move {
             for tried in 0.. {
-                let outcome = client.activate(session_id.clone()).await;
+                let outcome = client.activate(session_id.clone(), address).await;
                 if outcome != Err(NotActivated::NotYet) || Instant::now() >= until || !pause(&stop, tried).await {
                     break;
                 }

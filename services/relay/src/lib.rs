@@ -150,7 +150,7 @@ pub async fn serve(
         activate: authority.activator(),
         end_session: {
             let authority = authority.clone();
-            Arc::new(move |session_id, reason| authority.end_pending(session_id, reason))
+            Arc::new(move |session_id, address, reason| authority.end_pending(session_id, address, reason))
         },
         keys: Keys::new(&keys)?,
         authority,

@@ -29,6 +29,8 @@ pub(crate) struct Limits {
     connections: Arc<Semaphore>,
     /// As many as connections.
     detached: Arc<Semaphore>,
+    /// A tenth of them.
+    over: Arc<Semaphore>,
 }
 
 /// A place among all connections of the process.
@@ -134,7 +136,7 @@ impl Limits {
         connections: usize,
     ) -> Self {
         let each = Duration::from_mins(1) / per_minute.get();
-        let places = || Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
+        let places = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Self {
             handshakes: Arc::new(Handshakes {
                 each,
@@ -145,8 +147,9 @@ impl Limits {
             }),
             logins_per_address,
             logins: Arc::default(),
-            connections: places(),
-            detached: places(),
+            connections: places(connections),
+            detached: places(connections),
+            over: places(connections.div_ceil(10)),
         }
     }
 
@@ -180,6 +183,12 @@ impl Limits {
     /// Takes a place for one more login whose socket is gone.
     pub(crate) fn detached(&self) -> Option<DetachedPlace> {
         self.detached.clone().try_acquire_owned().ok().map(DetachedPlace)
+    }
+
+    /// Takes a place for one more login that came to nothing, and is kept for those who ask. Apart from the others, for it
+    /// costs nobody anything to have many of them.
+    pub(crate) fn over(&self) -> Option<DetachedPlace> {
+        self.over.clone().try_acquire_owned().ok().map(DetachedPlace)
     }
 
     /// Forgets addresses that have been quiet; call now and then.
@@ -270,6 +279,14 @@ mod tests {
             assert!(remembered() <= 200);
         }
         limits.handshake(BOB, now).unwrap_err();
+    }
+
+    #[test]
+    fn logins_that_came_to_nothing_have_places_of_their_own_and_few() {
+        let limits = limits(100, 100, 20);
+        let over: Vec<_> = std::iter::from_fn(|| limits.over()).collect();
+        let detached: Vec<_> = std::iter::from_fn(|| limits.detached()).collect();
+        assert_eq!((over.len(), detached.len()), (2, 20));
     }
 
     #[test]

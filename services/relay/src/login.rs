@@ -133,6 +133,8 @@ pub(crate) enum Event {
     Refused,
     /// The session is active, since then.
     Activated(OffsetDateTime),
+    /// The session is over and cannot become active any more.
+    NotActivated,
     /// The editor gave up.
     Cancelled,
     SocketGone,
@@ -253,7 +255,10 @@ impl State {
             (Self::Held { grant, .. } | Self::Sent(grant), Event::Cancelled) => {
                 (Self::Cancelled, vec![grant.end("cancelled"), Action::Close(close::NORMAL)])
             }
-            (Self::Waiting, Event::SocketGone) => (Self::Cancelled, vec![]),
+            // What its socket is told of the second comes from the feed, as on every other socket of the session.
+            (Self::Waiting, Event::SocketGone) | (Self::Activating(_), Event::NotActivated) => {
+                (Self::Cancelled, vec![])
+            }
             // Nobody is told that this editor is signed in, so whatever it may have read is worth nothing.
             (Self::Sent(grant), Event::SocketGone) => (Self::Cancelled, vec![grant.end("cancelled")]),
             (Self::Waiting, Event::TimedOut) => {
@@ -282,6 +287,7 @@ impl State {
                 Event::Approved(_)
                 | Event::Denied
                 | Event::Activated(_)
+                | Event::NotActivated
                 | Event::SocketGone
                 | Event::TakenOver
                 | Event::TimedOut,

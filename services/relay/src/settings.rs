@@ -112,6 +112,7 @@ impl Settings {
             keys_pause: self.keys_pause,
             feed_silence: self.feed_silence,
             calls_at_once: self.calls_at_once,
+            ends_at_once: self.max_connections,
             turn_time: self.turn_time,
             audits_per_minute: self.audits_per_minute,
             proofs_per_socket: self.proofs_per_socket,

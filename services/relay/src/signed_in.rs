@@ -17,7 +17,9 @@ use vvs_auth::token::{self, Claims, Distrust};
 use vvs_proto::Secret;
 use vvs_proto::frame::RelayFrame;
 
-use crate::authority::{Authority, Failure, Fresh, Refresh, RefusedProof, Untrusted, Watch, retry_after};
+use crate::authority::{
+    Authority, Bearer, Failure, Fresh, Logout, Refresh, RefusedProof, Untrusted, Watch, retry_after,
+};
 use crate::login::Receipt;
 use crate::proof::{self, Unproven};
 
@@ -73,8 +75,7 @@ struct Authorization {
     watch: Watch,
     /// Whose proofs are taken; `None` for a bearer.
     key: Option<Thumbprint>,
-    /// The `kid` of the last token that the editor got or showed here; empty where nothing is ever refreshed. With it
-    /// sessions can tell a session that is unknown from a database that is not the right one.
+    /// The `kid` of the last token that the editor got or showed here. With it sessions can tell a session that is unknown from a database that is not the right one.
     key_id: Box<str>,
     until: Instant,
     session_ends: Instant,
@@ -122,19 +123,19 @@ impl SignedIn {
         match self.authority.check_token(token.expose(), now.unix_timestamp()) {
             Ok(claims) => self.take(&claims, token, proof, now),
             Err(Untrusted::Revoked(_)) => frame::failure(Failure::Revoked),
-            Err(Untrusted::NotReady) => frame::failure(Failure::Unavailable),
+            Err(Untrusted::NotReady | Untrusted::Ending) => frame::failure(Failure::Unavailable),
             Err(Untrusted::StaleFeed) => frame::stale_feed(retry_after()),
             Err(Untrusted::Bad(distrust)) => self.ask_about(distrust, token, proof),
         }
     }
 
     /// Signs in on the `Authorization` of the upgrade, which was judged there.
-    pub(crate) fn bearer(&mut self, claims: &Claims) -> Vec<Effect> {
-        self.welcome(claims, None, Box::default(), OffsetDateTime::now_utc())
+    pub(crate) fn bearer(&mut self, bearer: Bearer) -> Vec<Effect> {
+        self.welcome(&bearer.claims, None, bearer.key_id, OffsetDateTime::now_utc())
     }
 
     fn take(&mut self, claims: &Claims, token: &Secret, proof: Option<&Secret>, now: OffsetDateTime) -> Vec<Effect> {
-        let Some(confirmation) = &claims.cnf else { return self.welcome(claims, None, Box::default(), now) };
+        let Some(confirmation) = &claims.cnf else { return self.welcome(claims, None, key_id(token), now) };
         let key = Some(&confirmation.jkt);
         match self.check_proof(proof, Use::Authenticate, Some(token), key, &claims.sid) {
             Ok(proof) => self.welcome(claims, Some(proof.key), key_id(token), now),
@@ -154,7 +155,7 @@ impl SignedIn {
         if let Some(over) = self.authorize(&claims.sid, key, key_id, (token_ends, session_ends), now) {
             return over;
         }
-        self.authority.shown(claims, now.unix_timestamp());
+        self.authority.shown(claims, self.address, now.unix_timestamp());
         vec![Effect::Send(frame::ok(&claims.sub, &claims.sid, session_ends, now)), Effect::Authorized]
     }
 
@@ -215,7 +216,8 @@ impl SignedIn {
             return effects;
         }
         let proof = proof.filter(|_| key.is_some()).cloned();
-        let call = self.authority.logout(session_id, proof, self.nonce.clone(), self.address);
+        let (nonce, key_id, address) = (self.nonce.clone(), self.key_id(), self.address);
+        let call = self.authority.logout(Logout { session_id, proof, nonce, key_id, address });
         self.call = Some(Call::Logout(call));
         Vec::new()
     }
@@ -226,6 +228,11 @@ impl SignedIn {
         Some((authorization.watch.session_id().to_owned(), authorization.key.clone()))
     }
 
+    /// Of the token that authorized the socket, when one did.
+    fn key_id(&self) -> String {
+        self.authorization.as_ref().map(|authorization| authorization.key_id.to_string()).unwrap_or_default()
+    }
+
     fn refresh_call(
         &self,
         session_id: String,
@@ -233,8 +240,7 @@ impl SignedIn {
         token: Option<&Secret>,
     ) -> BoxFuture<'static, Result<Fresh, Failure>> {
         let (proof, token, nonce) = (proof.clone(), token.cloned(), self.nonce.clone());
-        let key_id = self.authorization.as_ref().map(|authorization| authorization.key_id.to_string());
-        let (key_id, address) = (key_id.unwrap_or_default(), self.address);
+        let (key_id, address) = (self.key_id(), self.address);
         self.authority.refresh(Refresh { session_id, proof, nonce, token, key_id, address })
     }
 

@@ -18,22 +18,23 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
-use vvs_auth::token::Claims;
 use vvs_proto::frame::{RelayFrame, close};
 use vvs_runtime::metrics::count;
 
 use crate::Shared;
 use crate::attempt::Attempt;
-use crate::authority::moment_within;
+use crate::authority::{Bearer, moment_within};
 use crate::id::ConnectionId;
 use crate::limit::{ConnectionPlace, HandshakePlace};
 use crate::login::{Action, Event};
 use crate::resume::{Resume, Taken};
 use crate::signed_in::{Effect, SignedIn};
+use crate::socket::idle::Idle;
 use crate::socket::ping::{Pings, Pong};
-use crate::socket::stream::Stream;
+use crate::socket::stream::{FRAGMENT_FLOOD, Stream};
 
 mod dialogue;
+mod idle;
 mod ping;
 mod stream;
 
@@ -74,7 +75,7 @@ pub(crate) struct Start {
     /// `None` when the editor is going to authenticate or to resume.
     pub(crate) attempt: Option<Box<Attempt>>,
     /// The token that came with the upgrade, judged.
-    pub(crate) bearer: Option<Box<Claims>>,
+    pub(crate) bearer: Option<Box<Bearer>>,
     pub(crate) connection_place: ConnectionPlace,
     /// `None` when it counts for nothing, for the upgrade came with a token.
     pub(crate) handshake: Option<HandshakePlace>,
@@ -94,10 +95,12 @@ struct Socket<S> {
     handshake: Option<HandshakePlace>,
     outbox: VecDeque<(Message, Option<Span>)>,
     queued: usize,
+    /// Whether all that was to be sent has left.
+    is_flushed: bool,
     messages: DefaultDirectRateLimiter,
     pings: Pings,
     /// Until when a socket without a login may be without a session, too.
-    idle_until: Option<Instant>,
+    idle: Option<Idle>,
     drain_at: Option<Instant>,
 }
 
@@ -125,13 +128,14 @@ where
         id,
         nonce,
         address,
-        idle_until: attempt.is_none().then(|| now + limits.sign_in_time),
+        idle: attempt.is_none().then(|| Idle::new(now, limits.sign_in_time)),
         attempt,
         resuming: None,
         signed_in: None,
         handshake,
         outbox: VecDeque::new(),
         queued: 0,
+        is_flushed: false,
         messages: RateLimiter::direct(Quota::per_minute(limits.messages_per_minute)),
         pings: Pings::new(now + limits.heartbeat_interval),
         drain_at: None,
@@ -157,12 +161,18 @@ async fn follow_up(mut attempt: Box<Attempt>, shared: &Shared) {
     if attempt.is_over_unseen() || attempt.deadline().is_none() {
         return;
     }
-    let Some(_place) = shared.limits.detached() else {
-        shared.metrics.logins_given_up.inc();
-        return;
-    };
-    let stop = &shared.stop;
+    let (stop, limits) = (&shared.stop, &shared.limits);
+    let mut kept = None;
     while let Some(due) = attempt.deadline() {
+        let is_over = attempt.is_over();
+        if kept.as_ref().is_none_or(|(was_over, _)| *was_over != is_over) {
+            let place = if is_over { limits.over() } else { limits.detached() };
+            if place.is_none() && !is_over {
+                shared.metrics.logins_given_up.inc();
+            }
+            let Some(place) = place else { return };
+            kept = Some((is_over, place));
+        }
         if stop.is_cancelled() && !attempt.is_activating() {
             return;
         }
@@ -178,10 +188,10 @@ impl<S> Socket<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    async fn serve(&mut self, bearer: Option<Box<Claims>>, stop: &CancellationToken) -> End {
+    async fn serve(&mut self, bearer: Option<Box<Bearer>>, stop: &CancellationToken) -> End {
         self.introduce(false);
-        if let Some(claims) = bearer {
-            let effects = self.signed_in().bearer(&claims);
+        if let Some(bearer) = bearer {
+            let effects = self.signed_in().bearer(*bearer);
             if let Some(end) = self.take_effect(effects) {
                 return end;
             }
@@ -222,9 +232,11 @@ where
 
     /// Writes what can be written, then sees what there is to do.
     fn poll(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Wake> {
-        if let Poll::Ready(Err(cause)) = self.poll_write(cx) {
-            return Poll::Ready(Wake::Message(Err(cause)));
-        }
+        self.is_flushed = match self.poll_write(cx) {
+            Poll::Ready(Err(cause)) => return Poll::Ready(Wake::Message(Err(cause))),
+            Poll::Ready(Ok(())) => true,
+            Poll::Pending => false,
+        };
         if let Some(attempt) = &mut self.attempt
             && let Poll::Ready(actions) = attempt.poll(cx)
         {
@@ -260,7 +272,7 @@ where
     fn deadline(&self) -> Instant {
         let login = self.attempt.as_ref().and_then(|attempt| attempt.deadline());
         let session = self.signed_in.as_ref().and_then(|signed_in| signed_in.deadline());
-        let others = [login, session, self.idle_until, self.drain_at];
+        let others = [login, session, self.idle.map(Idle::until), self.drain_at];
         others.into_iter().flatten().fold(self.pings.deadline(), Instant::min)
     }
 
@@ -279,10 +291,11 @@ where
             return Some(End::Close(close::RECONNECT));
         }
         let is_busy = self.resuming.is_some() || self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_busy());
-        if is_due(self.idle_until) && is_busy {
-            self.idle_until = Some(now + self.shared.settings.sign_in_time);
-        } else if is_due(self.idle_until) {
-            return Some(End::Close(close::RECONNECT));
+        if let Some(idle) = self.idle.as_mut().filter(|idle| idle.until() <= now) {
+            let is_more = is_busy && idle.extend(now + self.shared.settings.sign_in_time);
+            if !is_more {
+                return Some(End::Close(close::RECONNECT));
+            }
         }
         let settings = &self.shared.settings;
         if let Some(ping) = self.pings.beat(now, settings.heartbeat_interval, settings.heartbeat_timeout) {
@@ -314,10 +327,23 @@ where
             Ok(Message::Binary(_) | Message::Frame(_)) | Err(WsError::Protocol(_) | WsError::Utf8(_)) => {
                 Some(End::Close(close::PROTOCOL_ERROR))
             }
+            Err(WsError::Io(cause)) if cause.kind() == FRAGMENT_FLOOD => Some(End::Close(close::RATE_LIMITED)),
             Err(WsError::Capacity(_)) => Some(End::Close(close::TOO_BIG)),
-            Ok(Message::Close(_)) => Some(End::Gone("editor")),
+            Ok(Message::Close(_)) => {
+                if self.has_token_in_order() {
+                    self.event(Event::Acked);
+                }
+                Some(End::Gone("editor"))
+            }
             Err(_) => Some(End::Gone("lost")),
         }
+    }
+
+    /// Whether a close says the same as the pong behind the token. Of a bare editor only, and of one that was sent all of
+    /// it: once a library has begun to close, it answers no ping.
+    fn has_token_in_order(&self) -> bool {
+        let attempt = self.attempt.as_ref().filter(|attempt| attempt.editor().is_none());
+        self.is_flushed && attempt.is_some_and(|attempt| attempt.state().unacked().is_some())
     }
 
     fn is_flood(&self) -> Option<End> {
@@ -353,6 +379,7 @@ where
         if poll_fn(|cx| self.poll_write(cx)).await.is_err() {
             return;
         }
+        self.is_flushed = true;
         if matches!(end, End::Close(close::TOO_BIG | close::PROTOCOL_ERROR)) {
             // What follows is no WebSocket any more, but what is unread when a socket is closed resets it.
             let (mut scratch, mut read) = ([0; 1024], 0);
@@ -363,7 +390,14 @@ where
             }
             return;
         }
-        while poll_fn(|cx| self.ws.poll_read(cx)).await.is_ok() {}
+        // What was on its way when we closed still counts, as far as it says that the editor has its token.
+        while let Ok(message) = poll_fn(|cx| self.ws.poll_read(cx)).await {
+            match message {
+                Message::Text(text) => self.on_last_text(&text),
+                Message::Pong(_) | Message::Close(_) => drop(self.on_message(Ok(message))),
+                Message::Binary(_) | Message::Ping(_) | Message::Frame(_) => {}
+            }
+        }
     }
 }
 

@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use vvs_auth::key::{base64url, random};
 use vvs_auth::method;
-use vvs_auth::token::Claims;
 use vvs_proto::frame::SUBPROTOCOL;
 use vvs_runtime::forwarded::client_address;
 use vvs_runtime::http::Connection;
@@ -26,7 +25,7 @@ use vvs_runtime::metrics::count;
 
 use crate::Shared;
 use crate::attempt::{Attempt, Facts};
-use crate::authority::{Refused as NotTaken, retry_after};
+use crate::authority::{Bearer, Refused as NotTaken, retry_after};
 use crate::id::{ConnectionId, user_code};
 use crate::limit::{Full, LoginPlace};
 use crate::socket::{self, Start};
@@ -114,9 +113,10 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     let bearer = bearer(request.headers(), shared)?;
     let address = client_address(request.headers()).unwrap_or_else(|| connection.remote.ip());
     let limits = &shared.limits;
+    // First, so that nobody is charged for a relay that is full.
+    let connection_place = limits.connection()?;
     // Whoever shows a token has come for a session, and is signed in already.
     let handshake = if bearer.is_none() { Some(limits.handshake(address, Instant::now())?) } else { None };
-    let connection_place = limits.connection()?;
     let login_place = if starts_login && bearer.is_none() { Some(limits.login(address)?) } else { None };
     let internal = |_cause| refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Try again later.\n");
     let id = ConnectionId::mint();
@@ -159,11 +159,11 @@ fn open(
 }
 
 /// The token of an editor without a device key, when one came with the upgrade.
-fn bearer(headers: &HeaderMap, shared: &Shared) -> Result<Option<Claims>, Refused> {
+fn bearer(headers: &HeaderMap, shared: &Shared) -> Result<Option<Bearer>, Refused> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let now = OffsetDateTime::now_utc().unix_timestamp();
     match shared.authority.check_bearer(value.to_str().unwrap_or_default(), now) {
-        Ok(claims) => Ok(Some(claims)),
+        Ok(bearer) => Ok(Some(bearer)),
         Err(NotTaken::Bad) => {
             let message = "This token is no good here; send one that needs a proof with authenticate.\n";
             Err(refused(StatusCode::UNAUTHORIZED, "authorization", message))

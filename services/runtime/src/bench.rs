@@ -9,6 +9,7 @@ use axum::Router;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +32,7 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) readiness: Readiness,
     pub(crate) stop: CancellationToken,
+    accepting: JoinHandle<()>,
     runtime: Option<Runtime>,
 }
 
@@ -73,12 +75,18 @@ impl Bench {
         let _inside = runtime.enter();
         let listener =
             Listener { tcp: tokio::net::TcpListener::from_std(tcp).unwrap(), tls: Some(process.identity.clone()) };
-        process.tasks.spawn(process.server(Limits::default()).serve(listener, router));
-        Peer { address, readiness, stop, runtime: Some(runtime) }
+        let accepting = process.tasks.spawn(process.server(Limits::default()).serve(listener, router));
+        Peer { address, readiness, stop, accepting, runtime: Some(runtime) }
     }
 }
 
 impl Peer {
+    /// Takes no new connections, while those that it has go on.
+    pub(crate) async fn close_port(&mut self) {
+        self.accepting.abort();
+        (&mut self.accepting).await.ok();
+    }
+
     /// As SIGKILL would: its sockets are gone when this returns, or very soon.
     pub(crate) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {

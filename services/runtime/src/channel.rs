@@ -38,7 +38,7 @@ struct Dial {
 
 /// As a generated client wants it.
 #[derive(Clone)]
-pub struct Channel(Arc<Shared>);
+pub(crate) struct Channel(Arc<Shared>);
 
 struct Shared {
     pool: Pool<Line>,
@@ -54,7 +54,7 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    pub fn new(hosts: Hosts, connector: Connector) -> Self {
+    pub(crate) fn new(hosts: Hosts, connector: Connector) -> Self {
         let pool = Pool::new(hosts, &connector);
         Self(Arc::new(Shared { pool, connector, tasks: TaskTracker::new() }))
     }

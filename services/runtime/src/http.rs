@@ -34,6 +34,9 @@ use crate::tls::{Identity, PeerCheck};
 /// Stands in an answer that refuses an upgrade because the process is about to end: another one may take the request.
 pub const DRAINING: HeaderName = HeaderName::from_static("vvs-draining");
 
+/// How long a connection that has asked for nothing yet stays open when the server stops.
+const FIRST_REQUEST_TIME: Duration = Duration::from_millis(500);
+
 /// Whatever a connection holds until it ends, such as its place in a limit.
 pub type Guard = Arc<dyn Any + Send + Sync>;
 /// Lets a connection in, or names the reason why not.
@@ -222,6 +225,12 @@ impl Server {
                 }
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
+                    // What is on its way over a new connection would be lost with it.
+                    if !asked.load(Ordering::Relaxed)
+                        && let Ok(result) = tokio::time::timeout(FIRST_REQUEST_TIME, serving.as_mut()).await
+                    {
+                        break result;
+                    }
                     serving.as_mut().graceful_shutdown();
                 }
                 result = serving.as_mut() => break result,
@@ -298,5 +307,60 @@ impl tower::Service<Uri> for Connector {
             let authority = uri.authority().ok_or(io::ErrorKind::InvalidInput)?.as_str();
             Ok(TokioIo::new(connector.connect(authority).await?))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+    use crate::bench::PATIENCE;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_request_that_has_come_when_the_server_stops_is_answered() {
+        let (accepted, was_accepted) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        let may_go_on = Mutex::new(may_go_on);
+        let admission: Admission = Arc::new(move |_| {
+            accepted.send(()).unwrap();
+            may_go_on.lock().unwrap().recv().unwrap();
+            Ok(Arc::new(()) as Guard)
+        });
+        let limits = Limits { admission: Some(admission), ..Limits::default() };
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let server = Server { limits, metrics: Metrics::default(), stop: stop.clone(), tasks: tasks.clone() };
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        tasks.spawn(server.serve(Listener { tcp, tls: None }, Router::new().fallback(async || "here")));
+        was_accepted.recv_timeout(PATIENCE).unwrap();
+        stop.cancel();
+        go_on.send(()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("here"), "{answer}");
+    }
+
+    #[test]
+    fn a_server_says_itself_whether_it_can_serve_and_upgrades_nothing_while_it_drains() {
+        let (readiness, stop) = (Readiness::default(), CancellationToken::new());
+        let told = |method: &str, target: &str, header: &str| {
+            let request = Request::builder().method(method).uri(target).header(header, "websocket").body(()).unwrap();
+            let answer = own_answer(&request, &readiness, &stop)?;
+            Some((answer.status().as_u16(), answer.headers().contains_key(DRAINING)))
+        };
+        assert_eq!(told("OPTIONS", "*", "x"), Some((503, false)));
+        readiness.set(true);
+        assert_eq!(told("OPTIONS", "*", "x"), Some((204, false)));
+        for (method, target, header) in [("GET", "/ws", "upgrade"), ("OPTIONS", "/", "x"), ("GET", "/", "x")] {
+            assert_eq!(told(method, target, header), None, "{method} {target}");
+        }
+        stop.cancel();
+        assert_eq!(told("OPTIONS", "*", "x"), Some((503, false)));
+        assert_eq!(told("GET", "/ws", "upgrade"), Some((503, true)));
+        assert_eq!(told("POST", "/vvs.relay.v1.Relay/DeliverAuth", "x"), None);
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 pub mod admin;
 #[cfg(test)]
 mod bench;
-pub mod channel;
+mod channel;
 pub mod forwarded;
 pub mod http;
 pub mod metrics;

@@ -177,6 +177,8 @@ impl<T> Member<T> {
 pub struct Sight {
     pub address: SocketAddr,
     pub is_up: bool,
+    /// Requests and streams under way.
+    pub in_flight: usize,
 }
 
 /// A member that was chosen; it counts as that much busier until this is dropped.
@@ -287,9 +289,9 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
 
     /// All members, for metrics.
     pub fn sights(&self) -> Vec<Sight> {
-        let sight = |entry: &Entry<T>| {
-            let Member { address, .. } = *entry.member;
-            Sight { address, is_up: entry.member.health().is_up() }
+        let sight = |Entry { member, .. }: &Entry<T>| {
+            let (is_up, in_flight) = (member.health().is_up(), member.load());
+            Sight { address: member.address, is_up, in_flight }
         };
         self.shared.set().entries.iter().map(sight).collect()
     }

@@ -12,7 +12,9 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::channel::Channel;
 use crate::http::{Connection, Connector};
+use crate::pool::Hosts;
 use crate::trace::{TracedChannel, rpc_server};
 
 /// The `domain` of every ErrorInfo.
@@ -83,12 +85,18 @@ pub(crate) fn time(text: &str) -> Option<Duration> {
     }
 }
 
-/// A channel to `host:port` that dials when it is first used and again whenever the connection is gone.
-pub fn channel(authority: &str, connector: Connector) -> Result<TracedChannel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{authority}"))?
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10));
-    Ok(TracedChannel(endpoint.connect_with_connector_lazy(connector)))
+/// A channel to the members of `hosts`: HOST:PORT, or several with commas between them. It dials when it is first used and
+/// again whenever the connection is gone.
+pub fn channel(hosts: &str, connector: Connector) -> Result<TracedChannel, tonic::transport::Error> {
+    let hosts = match hosts.parse::<Hosts>() {
+        Ok(hosts) => hosts,
+        Err(bad) => {
+            // It is no URI either, which is the error that callers know.
+            Endpoint::from_shared(bad.to_string())?;
+            Hosts::default()
+        }
+    };
+    Ok(TracedChannel::new(Channel::new(hosts, connector)))
 }
 
 /// Sets the time that a call may take, for both ends.

@@ -2,22 +2,37 @@
 
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Cancels `drain` at the first SIGTERM or SIGINT and `cut` at the second.
-pub async fn on_signal(drain: CancellationToken, cut: CancellationToken) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    for token in [&drain, &cut] {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!(cut = std::ptr::eq(token, &raw const cut), "stopping");
-        token.cancel();
+/// SIGTERM and SIGINT, which end the process no longer by themselves.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes them over. Before anything else is begun: one that comes earlier ends the process on the spot.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn take() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Cancels `drain` at the first of them and `cut` at the second.
+    pub async fn obey(mut self, drain: CancellationToken, cut: CancellationToken) {
+        for token in [&drain, &cut] {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            tracing::info!(cut = std::ptr::eq(token, &raw const cut), "stopping");
+            token.cancel();
+        }
+    }
 }
 
 /// Waits until all tasks have ended, `grace` is over, or `cut` is cancelled. `true` when they have ended by themselves.

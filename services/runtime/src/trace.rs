@@ -12,8 +12,10 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::transport::Channel;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
 use tracing::{Instrument as _, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -121,7 +123,7 @@ pub async fn rpc_server(request: Request, next: Next) -> Response {
 }
 
 fn status_code(headers: &HeaderMap) -> &'static str {
-    match tonic::Status::from_header_map(headers) {
+    match Status::from_header_map(headers) {
         None => "OK",
         Some(status) => code_name(status.code()),
     }
@@ -152,7 +154,19 @@ pub fn code_name(code: tonic::Code) -> &'static str {
 
 /// A channel whose every call is a client span, with its context in the metadata.
 #[derive(Clone)]
-pub struct TracedChannel(pub Channel);
+pub struct TracedChannel(BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>);
+
+impl TracedChannel {
+    /// Around whatever makes the calls.
+    pub fn new<S>(calls: S) -> Self
+    where
+        S: tower::Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Send,
+    {
+        Self(BoxCloneSyncService::new(calls.map_err(|cause: S::Error| Status::from_error(cause.into()))))
+    }
+}
 
 impl fmt::Debug for TracedChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -162,10 +176,10 @@ impl fmt::Debug for TracedChannel {
 
 impl tower::Service<http::Request<Body>> for TracedChannel {
     type Response = http::Response<Body>;
-    type Error = tonic::transport::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         self.0.poll_ready(cx)
     }
 
@@ -183,8 +197,11 @@ impl tower::Service<http::Request<Body>> for TracedChannel {
         let response = self.0.call(request).instrument(span.clone());
         Box::pin(async move {
             let response = response.await;
-            let status = response.as_ref().map_or("UNAVAILABLE", |response| status_code(response.headers()));
-            span.record("rpc.status_code", status);
+            let code = match &response {
+                Ok(response) => status_code(response.headers()),
+                Err(status) => code_name(status.code()),
+            };
+            span.record("rpc.status_code", code);
             response
         })
     }

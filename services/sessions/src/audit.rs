@@ -1,6 +1,7 @@
 //! What is written down of who did what, from where, on which device. No secret is among it. The row is written in the
 //! transaction of what it tells; the log line follows when that is done.
 
+use crate::id::SessionId;
 use crate::session::{Device, Session};
 
 /// What happened.
@@ -57,12 +58,18 @@ impl Entry {
         }
     }
 
-    /// What happened to a session.
+    /// What happened to a session; as long as nobody says from where, where its editor was last.
     pub(crate) fn of(event: Event, session: &Session) -> Self {
-        Self { session_id: session.id.as_str().to_owned(), ..Self::new(event) }.about(session)
+        let session_id = session.id.as_str().to_owned();
+        Self { session_id, address: session.address.clone(), ..Self::new(event) }.about(session)
     }
 
-    /// With what the session says of all that was not known.
+    /// A proof that somebody showed at this address. That need not have been the session's editor.
+    pub(crate) fn proof_refused(id: &SessionId, address: &str) -> Self {
+        Self { session_id: id.as_str().to_owned(), ..Self::new(Event::ProofRefused).from(address) }
+    }
+
+    /// With what the session says of all that was not known, but for the address.
     pub(crate) fn about(self, session: &Session) -> Self {
         let known = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
         Self {
@@ -73,8 +80,9 @@ impl Entry {
         }
     }
 
+    /// An empty address says nothing.
     pub(crate) fn from(self, address: &str) -> Self {
-        Self { address: address.to_owned(), ..self }
+        if address.is_empty() { self } else { Self { address: address.to_owned(), ..self } }
     }
 
     pub(crate) fn on(self, device: &Device) -> Self {

@@ -283,7 +283,7 @@ mod tests {
         let keys = Keys::load(&store, &keyring, ROTATION, 10_000).await.unwrap();
         let terms = Terms { bearer_ttl: 500_000, ..terms() };
         let session = store.create(&approval(1, "ada"), &terms, 10_500).await.unwrap().session;
-        store.activate(&session.id, &terms, 10_501).await.unwrap();
+        store.activate(&session.id, "", &terms, 10_501).await.unwrap();
         // Made when the next key signed for a long time: its token keeps none that is older.
         store.create(&approval(2, "ada"), &terms, 11_001 + SLACK).await.unwrap();
         keys.turn(10_900).await.unwrap();

@@ -105,7 +105,7 @@ impl Service {
         let shown = Some(request.token.as_str()).filter(|token| !token.is_empty());
         let uses = if shown.is_some() { [Use::Authenticate] } else { [Use::Refresh] };
         let expected = Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &uses, token: shown };
-        let refused = Entry { session_id: id.as_str().to_owned(), ..Entry::new(Event::ProofRefused).from(&address) };
+        let refused = Entry::proof_refused(&id, &address);
         let key = self.prove(&request.proof, &expected, &refused).await?;
         let now = clock();
         let refreshed = match self.store.refresh(&id, &key, &address, &self.terms, now).await {
@@ -144,14 +144,19 @@ impl Service {
         let owner = Some(request.user_id.as_str()).filter(|user| !user.is_empty());
         let owner = owner.map(str::parse::<UserId>).transpose()?;
         let only_pending = request.only_pending;
-        let session = self.store.session(&id).await?;
+        let session = match self.store.session(&id).await {
+            Err(Error::SessionUnknown(id)) if !request.key_id.is_empty() => {
+                return Err(self.unknown(id, session::key_id(request.key_id)).await);
+            }
+            found => found?,
+        };
         if owner.is_some_and(|owner| owner != session.user) {
             return Err(Error::SessionUnknown(id));
         }
         if let (Role::Relay, Some(key), false) = (role, &session.device.key, only_pending) {
             let expected =
                 Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &[Use::Logout], token: None };
-            let refused = Entry::of(Event::ProofRefused, &session).from(&cause.address);
+            let refused = Entry::proof_refused(&id, &cause.address);
             if self.prove(&request.proof, &expected, &refused).await? != key.thumbprint() {
                 self.record(refused.because("KEY_MISMATCH")).await;
                 return Err(Error::KeyMismatch(session.id));
@@ -261,8 +266,10 @@ impl Sessions for Service {
         request: Request<wire::ActivateSessionRequest>,
     ) -> Result<Response<wire::ActivateSessionResponse>, Status> {
         self.answer(async {
-            let id: SessionId = request.into_inner().session_id.parse()?;
-            let activated = self.store.activate(&id, &self.terms, clock()).await?;
+            let wire::ActivateSessionRequest { session_id, address } = request.into_inner();
+            let id: SessionId = session_id.parse()?;
+            let address = session::address(address)?;
+            let activated = self.store.activate(&id, &address, &self.terms, clock()).await?;
             if activated.new {
                 self.counts.activated.inc();
             }
@@ -368,7 +375,7 @@ impl Sessions for Service {
         &self,
         request: Request<wire::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let after = request.into_inner().after_sequence;
-        self.answer(feed::watch(&self.store, self.counts.clone(), self.stop.clone(), after)).await
+        let from = request.into_inner();
+        self.answer(feed::watch(&self.store, self.counts.clone(), self.stop.clone(), from)).await
     }
 }

@@ -106,8 +106,7 @@ impl Store {
             return Err(Error::RequestClaimed(session.id));
         }
         if new {
-            let entry = |event| Entry::of(event, &session).from(&approval.address);
-            let entries = [entry(Event::Approved), entry(Event::SessionCreated)];
+            let entries = [Entry::of(Event::Approved, &session), Entry::of(Event::SessionCreated, &session)];
             audit::insert(&mut change, &entries, now).await?;
             commit(change, &entries).await?;
         } else {
@@ -128,7 +127,13 @@ impl Store {
     }
 
     /// Records that the editor has its token; the first time counts.
-    pub(crate) async fn activate(&self, id: &SessionId, terms: &Terms, now: Seconds) -> Result<Activated, Error> {
+    pub(crate) async fn activate(
+        &self,
+        id: &SessionId,
+        address: &str,
+        terms: &Terms,
+        now: Seconds,
+    ) -> Result<Activated, Error> {
         let mut change = self.pool.begin().await?;
         let updated = sqlx::query(
             "UPDATE sessions SET activated_at = $1
@@ -142,7 +147,7 @@ impl Store {
         .await?;
         let session = find(&mut change, id).await?;
         if updated.rows_affected() == 1 {
-            let entries = [Entry::of(Event::Activated, &session)];
+            let entries = [Entry::of(Event::Activated, &session).from(address)];
             audit::insert(&mut change, &entries, now).await?;
             commit(change, &entries).await?;
             return Ok(Activated { at: now, new: true });
@@ -195,10 +200,9 @@ impl Store {
         .bind(id.as_str())
         .execute(&mut *change)
         .await?;
-        let entry = |event| Entry::of(event, &session).from(address);
-        let mut entries = vec![entry(Event::Refreshed)];
+        let mut entries = vec![Entry::of(Event::Refreshed, &session)];
         if activated {
-            entries.insert(0, entry(Event::Activated));
+            entries.insert(0, Entry::of(Event::Activated, &session));
         }
         audit::insert(&mut change, &entries, now).await?;
         commit(change, &entries).await?;

@@ -106,7 +106,7 @@ mod tests {
         let over = bearer(2, NOW - BEARER - 86_400).await;
         let just_over = bearer(3, NOW - BEARER - 86_399).await;
         for (id, at) in [(&live, NOW - 100_000), (&over, NOW - BEARER - 86_400), (&just_over, NOW - BEARER - 86_399)] {
-            store.activate(id, terms, at).await.unwrap();
+            store.activate(id, "", terms, at).await.unwrap();
         }
         let (stale, young) = (bearer(4, NOW - 5400).await, bearer(5, NOW - 5399).await);
         // Their tokens live for an hour, and a bearer's as long as it does.
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(count(store, "SELECT count(*) FROM sessions").await, 0);
         for number in 0..=BATCH {
             let id = store.create(&approval(number, "ada"), &upkeep.terms, 10_000).await.unwrap().session.id;
-            store.activate(&id, &upkeep.terms, 10_000).await.unwrap();
+            store.activate(&id, "", &upkeep.terms, 10_000).await.unwrap();
         }
         upkeep.clean_once(NOW).await.unwrap();
         for query in ["SELECT count(*) FROM sessions", "SELECT count(*) FROM revocations", "SELECT count(*) FROM audit"]

@@ -2,7 +2,8 @@
 // the history, in screenshots and in the hands of every script that an identity provider brings along.
 "use strict";
 {
-  const state = new URLSearchParams(location.hash.slice(1)).get("state");
+  // One that begins with a slash is a place within an identity provider's own form.
+  const state = location.hash.startsWith("#/") ? null : new URLSearchParams(location.hash.slice(1)).get("state");
   const login = new URLSearchParams(location.search).get("connection_id");
   if (state !== null) {
     history.replaceState(history.state, "", location.pathname + location.search);

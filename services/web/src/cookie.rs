@@ -1,6 +1,6 @@
-//! What a browser keeps for us: its own random id, and sealed under that id the sign-in, when it was used, the logins it
-//! has seen and its trips to an identity provider, a cookie each, so that two tabs that answer at the same time overwrite
-//! nothing of each other. Knows no route.
+//! What a browser keeps for us: its own random id, and sealed under that id the sign-in, when it was used, the logins
+//! it has seen and its trips to an identity provider, a cookie each, so that two tabs that answer at the same time
+//! overwrite nothing of each other. Knows no route.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
@@ -199,8 +199,8 @@ impl Jar {
         Ok(())
     }
 
-    /// Keeps what has to be known when the browser comes back with this `state`, at the cost of the oldest trip when there
-    /// are too many.
+    /// Keeps what has to be known when the browser comes back with this `state`, at the cost of the oldest trip when
+    /// there are too many.
     pub(crate) fn begin(&mut self, cookies: &Cookies, state: &str, flow: Flow, now: i64) -> Result<(), Error> {
         let name = format!("flow-{state}");
         let sealed = cookies.seal(&name, &self.browser(cookies)?, &flow)?;

@@ -29,6 +29,11 @@ pub(crate) fn is_same_origin(headers: &HeaderMap, public_url: &Origin) -> bool {
     }
 }
 
+/// Whether a page of ours led here, as far as the browser says so. For a GET, which names no origin.
+pub(crate) fn is_from_here(headers: &HeaderMap) -> bool {
+    headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin")
+}
+
 /// Makes and checks the value that stands in every form.
 pub(crate) struct Csrf(Keyring);
 

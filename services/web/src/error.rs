@@ -102,14 +102,21 @@ impl Refusal {
             Self::UnsafeReturn => Reason::UnsafeReturn,
             Self::Claimed => Reason::Claimed,
             Self::EditorAway | Self::Unavailable { .. } => Reason::Unavailable,
-            Self::Unexpected { .. } | Self::Incomplete { .. } | Self::Crypto(_) => Reason::Broken,
-            // Its refusal of a call is about our settings; anything else passes.
-            Self::Provider(Failed::Refused { .. }) => Reason::Broken,
+            // A provider's refusal of a call is about our settings; anything else of its passes.
+            Self::Unexpected { .. }
+            | Self::Incomplete { .. }
+            | Self::Crypto(_)
+            | Self::Provider(Failed::Refused { .. }) => Reason::Broken,
             Self::Provider(Failed::Unavailable { .. } | Failed::Unreadable { .. }) => Reason::ProviderUnavailable,
             Self::NotBelieved(_) => Reason::NotBelieved,
             Self::NotAllowed(_) => Reason::NotAllowed,
             Self::SignInOver(_) => Reason::SignInOver,
         }
+    }
+
+    /// Whether what the browser keeps of a sign-in is good for nothing any more.
+    pub(crate) fn ends_sign_in(&self) -> bool {
+        matches!(self, Self::NotAllowed(_) | Self::SignInOver(_))
     }
 
     /// What a delivery page says, when the same delivery may still succeed.

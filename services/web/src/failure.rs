@@ -171,7 +171,9 @@ impl Reason {
             Self::NotAllowed => {
                 "You did sign in, but the account is locked or not among those that this server lets in."
             }
-            Self::SignInOver => "You have signed out meanwhile, or your sign-in was ended. Nothing was approved.",
+            Self::SignInOver => {
+                "You have signed out meanwhile, or your sign-in was ended. Your editor was not signed in with it."
+            }
             Self::DevelopmentOnly => {
                 "This server runs with its development sign-in, which lets in anyone as anyone. It answers no other machine."
             }

@@ -13,13 +13,15 @@ const CONNECT_TIME: Duration = Duration::from_secs(3);
 const CALL_TIME: Duration = Duration::from_secs(5);
 /// More than any provider says, in bytes.
 const MAX_ANSWER: usize = 512 * 1024;
+/// How much of a trace id is written down, in characters.
+const MAX_TRACE: usize = 64;
 
 /// Makes calls. Uses the system's proxy settings and trusted certificates.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetch(Client);
 
 /// A call that came to nothing.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failed {
     /// It may succeed later: no connection, no time, too many calls, a fault of the provider's.
     #[error("no answer from {host}: {cause}")]
@@ -65,7 +67,11 @@ impl Fetch {
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             let retry_after = retry_after.map(Duration::from_secs);
-            return Err(Failed::Unavailable { host, cause: status.to_string(), retry_after });
+            // For whoever asks the provider about it.
+            let ray = headers.get("cf-ray").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let trace: String = ray.chars().filter(char::is_ascii_graphic).take(MAX_TRACE).collect();
+            let cause = if trace.is_empty() { status.to_string() } else { format!("{status} (trace {trace})") };
+            return Err(Failed::Unavailable { host, cause, retry_after });
         }
         let body = body(answer).await.map_err(|cause| Failed::Unavailable { host, cause, retry_after: None })?;
         Ok((status, headers, body))

@@ -83,8 +83,10 @@ fn policy(nonce: &Nonce, sources: &Sources) -> HeaderValue {
         ("worker-src", worker.clone()),
     ];
     let used = ours.iter().map(|(directive, list)| (directive, list.trim())).filter(|(_, list)| !list.is_empty());
-    let used: String = used.map(|(directive, list)| format!("{directive} {list}; ")).collect();
-    let policy = format!("default-src 'none'; {used}form-action 'self'; base-uri 'none'; frame-ancestors 'none'");
+    let mut policy = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'".to_owned();
+    for (directive, list) in used {
+        policy.extend(["; ", directive, " ", list]);
+    }
     // A nonce is base64url and always fits; if it ever did not, no script at all is the safe page.
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
 }

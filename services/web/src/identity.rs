@@ -12,6 +12,7 @@ use http::HeaderMap;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tokio_util::task::TaskTracker;
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::origin::Origin;
 
@@ -84,6 +85,7 @@ pub(crate) struct Common {
     pub(crate) fetch: Fetch,
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Metrics,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// What a provider takes its time for.

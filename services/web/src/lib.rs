@@ -67,10 +67,11 @@ pub struct Settings {
     /// File with the key that seals cookies: base64 of 32 random bytes; a second line may hold the key before it
     #[arg(id = "web-key-file", long, env = "VVS_WEB_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// Where the relay is reached (gRPC), as HOST:PORT
+    /// Where the relay is reached (gRPC), as HOST:PORT; several with commas between, and a name that stands for several
+    /// addresses is several relays
     #[arg(id = "web-relay-addr", long, env = "VVS_WEB_RELAY_ADDR")]
     pub relay_addr: Option<String>,
-    /// Where the sessions role is reached (gRPC), as HOST:PORT
+    /// Where the sessions role is reached (gRPC), as HOST:PORT; several with commas between
     #[arg(id = "web-sessions-addr", long, env = "VVS_WEB_SESSIONS_ADDR")]
     pub sessions_addr: Option<String>,
     /// How long after signing in to the browser a person may approve
@@ -88,7 +89,15 @@ pub struct Settings {
 impl Settings {
     /// What does not fit together, each with the setting's name; nothing while no identity provider is chosen.
     pub fn problems(&self) -> Vec<String> {
-        match self.identity {
+        let foreign = match self.identity {
+            Some(IdentityKind::Oidc) => self.clerk.chosen(),
+            Some(IdentityKind::Clerk) => self.oidc.chosen(),
+            Some(IdentityKind::Dev) => self.clerk.chosen().or(self.oidc.chosen()),
+            None => None,
+        };
+        let foreign =
+            foreign.map(|setting| format!("{setting} is set, but VVS_WEB_IDENTITY (--web-identity) is another"));
+        let mut problems = match self.identity {
             Some(IdentityKind::Clerk) => self.clerk.problems(&self.allow),
             Some(IdentityKind::Oidc) => self.oidc.problems(&self.allow),
             Some(IdentityKind::Dev) if !self.allow.is_empty() => {
@@ -98,7 +107,9 @@ impl Settings {
                 ]
             }
             Some(IdentityKind::Dev) | None => Vec::new(),
-        }
+        };
+        problems.extend(foreign);
+        problems
     }
 }
 
@@ -107,9 +118,9 @@ impl Settings {
 pub enum IdentityKind {
     /// Anyone is whoever they say they are; only while everything is on loopback
     Dev,
-    /// Clerk: its sign-in on our page; see VVS_WEB_CLERK_…
+    /// Clerk: its sign-in on our page; see `VVS_WEB_CLERK_…`
     Clerk,
-    /// Any OpenID Connect provider, such as Keycloak, Authentik, Google or Entra; see VVS_WEB_OIDC_…
+    /// Any OpenID Connect provider, such as Keycloak, Authentik, Google or Entra; see `VVS_WEB_OIDC_…`
     Oidc,
 }
 
@@ -203,6 +214,7 @@ pub async fn serve(
         fetch: Fetch::new()?,
         sessions: Sessions(SessionsClient::new(calls.sessions.clone())),
         metrics: process.metrics.clone(),
+        tasks: process.tasks.clone(),
     };
     let identity = provider(&settings, &common)?;
     if identity.is_development() && !address.ip().is_loopback() {

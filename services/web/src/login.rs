@@ -193,6 +193,10 @@ pub(crate) fn may_deliver(
 ) -> Result<View, Refusal> {
     match found {
         Ok(view) if view.state.is_failed() => Err(Refusal::Ended(view.state)),
+        // Nothing is begun for an editor that may never come back.
+        Ok(view) if view.state == State::Away && entry.is_none_or(|entry| entry.approved.is_none()) => {
+            Err(Refusal::EditorAway)
+        }
         found => or_away(found, entry, now),
     }
 }

@@ -110,6 +110,8 @@ pub(crate) struct Visit {
     pub(crate) request_id: String,
     pub(crate) jar: Jar,
     params: Params,
+    /// A page of ours led here.
+    is_from_here: bool,
     pub(crate) about: Option<About>,
     nonce: Nonce,
 }
@@ -132,6 +134,7 @@ impl Visit {
                 None => params.account.as_ref().map(|_| About::Account),
             },
             params,
+            is_from_here: csrf::is_from_here(&parts.headers),
             nonce: Nonce::new(random()?),
             web: web.clone(),
         })
@@ -160,9 +163,15 @@ impl Visit {
         self.params.retry.is_some()
     }
 
-    /// Whether the person wants to be somebody else.
+    /// Whether the person wants to be somebody else. A link on another site says so in vain: it would sign people out of the
+    /// provider.
     pub(crate) fn is_another(&self) -> bool {
-        self.params.another.is_some()
+        self.params.another.is_some() && self.is_from_here
+    }
+
+    /// Whether the person has just signed out here.
+    pub(crate) fn has_signed_out(&self) -> bool {
+        self.notice() == Some(Notice::SignedOut) && self.is_from_here
     }
 
     /// What the page's own scripts carry.
@@ -192,15 +201,20 @@ impl Visit {
         self.params.done.as_deref().and_then(Notice::parse)
     }
 
-    /// Who looks after their editors, if they have done so lately; that they do so now is remembered.
-    pub(crate) fn account(&mut self) -> Result<Option<SignIn>, Refusal> {
+    /// Who looks after their editors, if they have done so lately and the provider stands by them; that they do so now is
+    /// remembered.
+    pub(crate) async fn account(&mut self) -> Result<Option<SignIn>, Refusal> {
         let (seen, now, ttl) = (self.jar.seen, self.now, self.web.account_ttl);
         let sign_in = self.jar.sign_in.clone().filter(|sign_in| sign_in.is_in_use(seen, now, ttl));
         let sign_in = sign_in.filter(|sign_in| sign_in.provider == self.web.identity.name());
-        if sign_in.is_some() {
-            self.jar.see(&self.web.cookies, now.unix_timestamp())?;
+        let Some(sign_in) = sign_in else { return Ok(None) };
+        // While the provider does not answer, people may still sign a lost editor out.
+        if self.web.clone().identity.confirm(&sign_in).await.is_err_and(|refusal| refusal.ends_sign_in()) {
+            self.jar.sign_out(&self.web.cookies);
+            return Ok(None);
         }
-        Ok(sign_in)
+        self.jar.see(&self.web.cookies, now.unix_timestamp())?;
+        Ok(Some(sign_in))
     }
 
     /// What the relay knows of a login now. The browser remembers a login that it has seen while nobody had decided.

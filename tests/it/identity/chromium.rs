@@ -44,8 +44,7 @@ async fn sign_in(provider: &Provider, stack: &Stack, chromium: &Chromium, name: 
 
 #[tokio::test]
 async fn one_script_signs_in_through_each_provider_by_its_settings_alone() {
-    for (provider, scenario) in
-        [(Provider::Dev, "dev"), (Provider::clerk(), "clerk"), (Provider::oidc().await, "oidc")]
+    for (provider, scenario) in [(Provider::Dev, "dev"), (Provider::clerk(), "clerk"), (Provider::oidc().await, "oidc")]
     {
         let stack = provider.stack().await;
         let chromium = Chromium::start(&stack, scenario).await;

@@ -3,7 +3,7 @@
 
 use futures_util::future::join_all;
 use http::StatusCode;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use vvs_tests::{Fault, Front, Page, Stack};
 
 use super::{Provider, SLOW, approve, signed_in};
@@ -31,12 +31,11 @@ fn says_what_to_do(page: &Page, what: &str) {
 /// Signs in while this part of the provider fails; then the part heals, and the same editor signs in.
 async fn suffer(provider: &Provider, stack: &Stack, path: &str, fault: Fault) {
     let what = format!("{path} {fault:?}");
-    let (mut editor, mut browser, began) = (stack.editor().await, stack.browser(), Instant::now());
+    let (mut editor, mut browser) = (stack.editor().await, stack.browser());
     front(provider).fail(path, fault);
     let page = timeout(DEADLINE, provider.sign_in(stack, &mut browser, &editor, "ada")).await;
     says_what_to_do(&page.unwrap(), &what);
     front(provider).heal();
-    println!("{what}: {:?}", began.elapsed());
     let approval = provider.sign_in(stack, &mut browser, &editor, "ada").await;
     approve(&mut browser, &approval, &mut editor).await;
 }
@@ -58,7 +57,7 @@ async fn without_clerks_keys_nobody_is_believed_and_nobody_signed_out() {
         let provider = Provider::clerk();
         let stack = provider.stack().await;
         let (editor, mut browser) = (stack.editor().await, stack.browser());
-        front(&provider).fail("/v1/jwks", fault.clone());
+        front(&provider).fail("/v1/jwks", fault);
         let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;
         says_what_to_do(&page.unwrap(), &format!("{fault:?}"));
     }
@@ -83,13 +82,13 @@ async fn an_approval_waits_for_clerk_to_say_that_the_sign_in_holds() {
 
 #[tokio::test]
 async fn while_the_openid_provider_fails_people_are_told_and_editors_stay() {
-    let outages = faults().into_iter().flat_map(|fault| {
-        ["/.well-known/openid-configuration", "/token", "/jwks", "/me"].map(|path| (path, fault.clone()))
-    });
+    let outages = faults()
+        .into_iter()
+        .flat_map(|fault| ["/.well-known/openid-configuration", "/token", "/jwks", "/me"].map(|path| (path, fault)));
     // Each on its own: what has failed is not asked again at once.
     join_all(outages.map(async |(path, fault)| {
         let provider = Provider::oidc().await;
-        front(&provider).fail(path, fault.clone());
+        front(&provider).fail(path, fault);
         let stack = provider.stack().await;
         let (editor, mut browser) = (stack.editor().await, stack.browser());
         let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;

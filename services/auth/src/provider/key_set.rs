@@ -72,6 +72,11 @@ impl KeySet {
         Ok(Self { keys: vec![Key { id, algorithm: None, public }], is_pinned: true })
     }
 
+    /// Whether it holds no key that can be used.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Whether a token that names this key can be judged without asking for the keys again.
     pub fn knows(&self, key_id: &str) -> bool {
         self.keys.iter().any(|key| self.is_named(key, key_id))

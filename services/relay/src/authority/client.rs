@@ -21,7 +21,7 @@ use vvs_proto::session::{
 };
 use vvs_runtime::{rpc, trace};
 
-use super::{Failure, Fresh, Refresh, RefusedProof, Terms};
+use super::{Failure, Fresh, Logout, Refresh, RefusedProof, Terms};
 use crate::attempt::NotActivated;
 
 /// How long a call may take.
@@ -84,31 +84,27 @@ impl Client {
         })
     }
 
-    pub(super) async fn logout(
-        &self,
-        session_id: String,
-        proof: Option<Secret>,
-        nonce: String,
-        address: IpAddr,
-    ) -> Result<(), Failure> {
+    pub(super) async fn logout(&self, wish: Logout) -> Result<(), Failure> {
         let mut sessions = self.sessions.clone();
         let request = RevokeSessionRequest {
-            session_id,
+            session_id: wish.session_id,
             reason: LOGOUT.to_owned(),
-            proof: proof.map(|proof| proof.expose().to_owned()).unwrap_or_default(),
-            nonce,
-            address: address.to_string(),
+            proof: wish.proof.map(|proof| proof.expose().to_owned()).unwrap_or_default(),
+            nonce: wish.nonce,
+            address: wish.address.to_string(),
+            key_id: wish.key_id,
             ..RevokeSessionRequest::default()
         };
         self.in_turn(sessions.revoke_session(rpc::within(request, CALL_TIME))).await.map(drop)
     }
 
     /// Ends a session, as long as it is pending: its editor may have shown its token elsewhere meanwhile.
-    pub(super) async fn end(&self, session_id: &str, reason: &str) -> Result<(), Failure> {
+    pub(super) async fn end(&self, session_id: &str, address: IpAddr, reason: &str) -> Result<(), Failure> {
         let mut sessions = self.sessions.clone();
         let request = RevokeSessionRequest {
             session_id: session_id.to_owned(),
             reason: reason.to_owned(),
+            address: address.to_string(),
             only_pending: true,
             ..RevokeSessionRequest::default()
         };
@@ -116,9 +112,9 @@ impl Client {
         ended.map(drop).map_err(|status| failure(&status))
     }
 
-    pub(super) async fn activate(&self, session_id: String) -> Result<(), NotActivated> {
+    pub(super) async fn activate(&self, session_id: String, address: IpAddr) -> Result<(), NotActivated> {
         let mut sessions = self.sessions.clone();
-        let request = rpc::within(ActivateSessionRequest { session_id }, CALL_TIME);
+        let request = rpc::within(ActivateSessionRequest { session_id, address: address.to_string() }, CALL_TIME);
         within_time(sessions.activate_session(request)).await.map(drop).map_err(|status| {
             let (code, reason) = (trace::code_name(status.code()), rpc::reason(&status));
             tracing::warn!(code, reason, "the session was not activated");
@@ -154,9 +150,13 @@ impl Client {
     }
 
     /// The feed behind this number. Only its beginning has a deadline.
-    pub(super) async fn watch(&self, after_sequence: u64) -> Result<Streaming<WatchRevocationsResponse>, Status> {
+    pub(super) async fn watch(
+        &self,
+        after_sequence: u64,
+        database_id: String,
+    ) -> Result<Streaming<WatchRevocationsResponse>, Status> {
         let mut sessions = self.sessions.clone();
-        within_time(sessions.watch_revocations(WatchRevocationsRequest { after_sequence })).await
+        within_time(sessions.watch_revocations(WatchRevocationsRequest { after_sequence, database_id })).await
     }
 }
 

@@ -52,9 +52,10 @@ pub(crate) struct Script {
     /// The token that a refresh gives, when it matters.
     pub(crate) fresh: Option<vvs_proto::Secret>,
     pub(crate) ends: Vec<wire::RevokeSessionRequest>,
-    pub(crate) activated: Vec<String>,
+    pub(crate) activations: Vec<wire::ActivateSessionRequest>,
     pub(crate) audits: Vec<wire::RecordAuditRequest>,
     pub(crate) feed: Vec<wire::Revocation>,
+    pub(crate) database_id: String,
     /// Numbers up to this one are gone.
     pub(crate) forgotten: u64,
     pub(crate) pending_since: Option<i64>,
@@ -83,6 +84,7 @@ pub(crate) fn terms() -> Terms {
         keys_pause: Duration::from_secs(10),
         feed_silence: Duration::from_mins(1),
         calls_at_once: 32,
+        ends_at_once: 100,
         turn_time: Duration::from_secs(30),
         audits_per_minute: NonZeroU32::MIN.saturating_add(59),
         proofs_per_socket: 128,
@@ -175,6 +177,11 @@ impl Fake {
         self.script().calls.iter().filter(|call| **call == method).count()
     }
 
+    /// The sessions that were activated, in that order.
+    pub(crate) fn activated(&self) -> Vec<String> {
+        self.script().activations.iter().map(|asked| asked.session_id.clone()).collect()
+    }
+
     /// Waits until the paused clock has nothing more to do before `time` is over.
     pub(crate) async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -209,12 +216,13 @@ impl Drop for InFlight {
 
 impl Script {
     fn tell(&mut self, event: &Event) {
-        self.watchers.retain(|watcher| watcher.unbounded_send(Ok(response(event.clone()))).is_ok());
+        let response = self.response(event.clone());
+        self.watchers.retain(|watcher| watcher.unbounded_send(Ok(response.clone())).is_ok());
     }
-}
 
-fn response(event: Event) -> wire::WatchRevocationsResponse {
-    wire::WatchRevocationsResponse { event: Some(event) }
+    fn response(&self, event: Event) -> wire::WatchRevocationsResponse {
+        wire::WatchRevocationsResponse { event: Some(event), database_id: self.database_id.clone() }
+    }
 }
 
 fn in_an_hour() -> Timestamp {
@@ -257,7 +265,7 @@ impl Sessions for Fake {
         request: Request<wire::ActivateSessionRequest>,
     ) -> Result<Response<wire::ActivateSessionResponse>, Status> {
         let _in_flight = self.call("ActivateSession").await?;
-        self.script().activated.push(request.into_inner().session_id);
+        self.script().activations.push(request.into_inner());
         Ok(Response::new(wire::ActivateSessionResponse { activated_at: None }))
     }
 
@@ -285,11 +293,12 @@ impl Sessions for Fake {
         &self,
         request: Request<wire::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let after = request.into_inner().after_sequence;
+        let wire::WatchRevocationsRequest { after_sequence: after, database_id } = request.into_inner();
         let _in_flight = self.call("WatchRevocations").await?;
         let mut script = self.script();
         script.asked_from.push(after);
-        if after != 0 && after < script.forgotten {
+        let is_foreign = !database_id.is_empty() && database_id != script.database_id;
+        if after != 0 && (after < script.forgotten || is_foreign) {
             return Err(rpc::status(Code::OutOfRange, "SEQUENCE_GONE", None));
         }
         let (sender, live) = mpsc::unbounded();
@@ -298,7 +307,7 @@ impl Sessions for Fake {
         let since = script.pending_since.map(|seconds| Event::PendingSince(Timestamp { seconds, nanos: 0 }));
         let newest = script.feed.last().map_or(0, |last| last.sequence);
         let done = (!script.never_caught_up).then_some(Event::CaughtUp(newest));
-        let snapshot: Vec<Told> = missed.chain(since).chain(done).map(|event| Ok(response(event))).collect();
+        let snapshot: Vec<Told> = missed.chain(since).chain(done).map(|event| Ok(script.response(event))).collect();
         Ok(Response::new(Box::pin(stream::iter(snapshot).chain(live))))
     }
 

@@ -68,7 +68,8 @@ pub(super) async fn feed(known: Arc<Known>, client: Client) {
 /// Why the stream ended, and whether its snapshot was complete.
 async fn listen(known: &Known, client: &Client) -> (Status, bool) {
     let mut complete = false;
-    let mut stream = match client.watch(known.sequence()).await {
+    let (sequence, database_id) = known.heard_to();
+    let mut stream = match client.watch(sequence, database_id).await {
         Ok(stream) => stream,
         Err(status) => return (status, complete),
     };
@@ -80,6 +81,7 @@ async fn listen(known: &Known, client: &Client) -> (Status, bool) {
             Err(_) => return (Status::deadline_exceeded(""), complete),
         };
         complete |= matches!(message.event, Some(WireEvent::CaughtUp(_)));
+        known.note_database(&message.database_id);
         if let Some(event) = event(message) {
             known.take(event, OffsetDateTime::now_utc().unix_timestamp());
         }

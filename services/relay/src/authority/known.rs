@@ -41,6 +41,8 @@ struct Revoked {
 #[derive(Default)]
 struct Feed {
     sequence: u64,
+    /// Which database of sessions this number is of.
+    database_id: String,
     /// Whether the stream that is open now has told all that happened before.
     is_current: bool,
     /// When the feed last said that this is all.
@@ -52,6 +54,8 @@ struct Feed {
     watched: u64,
     /// Sessions that are being activated for an editor that has shown a young token.
     activating: HashSet<String>,
+    /// Sessions that are over for this relay, and sessions is still to hear of it.
+    ending: HashSet<String>,
 }
 
 /// The keys, the feed, and those who watch it.
@@ -137,8 +141,13 @@ impl Known {
             Err(_) => token::unverified(token).map(|claims| claims.sid),
         };
         let feed = self.feed();
-        if let Some(revoked) = session_id.and_then(|session_id| feed.revoked.get(session_id.as_str())) {
-            return Err(Untrusted::Revoked(revoked.reason.clone()));
+        if let Some(session_id) = session_id {
+            if let Some(revoked) = feed.revoked.get(session_id.as_str()) {
+                return Err(Untrusted::Revoked(revoked.reason.clone()));
+            }
+            if feed.ending.contains(&session_id) {
+                return Err(Untrusted::Ending);
+            }
         }
         let claims = checked.map_err(Untrusted::Bad)?;
         if claims.cnf.is_none() && feed.heard_at.is_none_or(|at| at.elapsed() >= self.feed_silence) {
@@ -169,11 +178,22 @@ impl Known {
         feed.pending_since = None;
         if is_gone {
             feed.sequence = 0;
+            feed.database_id.clear();
         }
     }
 
-    pub(super) fn sequence(&self) -> u64 {
-        self.feed().sequence
+    /// The number that the feed was heard to, and the database that it is of.
+    pub(super) fn heard_to(&self) -> (u64, String) {
+        let feed = self.feed();
+        (feed.sequence, feed.database_id.clone())
+    }
+
+    /// Numbers from here on are of this database; an empty one says nothing.
+    pub(super) fn note_database(&self, id: &str) {
+        let mut feed = self.feed();
+        if !id.is_empty() && feed.database_id != id {
+            id.clone_into(&mut feed.database_id);
+        }
     }
 
     /// Takes one event in; `now` in seconds since 1970.
@@ -199,10 +219,25 @@ impl Known {
         self.note_ready();
     }
 
+    /// The session is over for this relay until [`Known::finish_end`]; `false` when `most` are already.
+    pub(super) fn start_end(&self, session_id: &str, most: usize) -> bool {
+        let mut feed = self.feed();
+        let has_room = feed.ending.len() < most;
+        if has_room {
+            feed.ending.insert(session_id.to_owned());
+        }
+        has_room
+    }
+
+    pub(super) fn finish_end(&self, session_id: &str) {
+        self.feed().ending.remove(session_id);
+    }
+
     /// Whether a session whose token was signed then may wait for its activation, and nobody here is at it.
     pub(super) fn start_activation(&self, session_id: &str, signed_at: i64) -> bool {
         let mut feed = self.feed();
-        feed.pending_since.is_none_or(|since| signed_at >= since) && feed.activating.insert(session_id.to_owned())
+        let may_be_pending = feed.pending_since.is_none_or(|since| signed_at >= since);
+        may_be_pending && !feed.ending.contains(session_id) && feed.activating.insert(session_id.to_owned())
     }
 
     /// How many sockets watch for the end of their session.

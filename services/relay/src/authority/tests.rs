@@ -68,7 +68,7 @@ async fn a_good_token_costs_sessions_nothing() {
     for number in 0..1000 {
         let claims = claims(&format!("ses_{number}"), Some(&Key::new()));
         let shown = authority.check_token(fake.sign(&claims).expose(), now()).unwrap();
-        authority.shown(&shown, now());
+        authority.shown(&shown, ADDRESS, now());
         assert_eq!(shown, claims);
     }
     fake.settle().await;
@@ -187,6 +187,27 @@ async fn a_feed_that_has_forgotten_where_the_relay_was_is_heard_from_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_feed_of_another_database_is_heard_from_nothing() {
+    let fake = Fake::default();
+    fake.script().database_id = "one".to_owned();
+    let authority = fake.ready(terms()).await;
+    fake.revoke("ses_1");
+    fake.settle().await;
+    let mut watch = authority.watch("ses_2");
+    {
+        let mut script = fake.script();
+        script.database_id = "two".to_owned();
+        script.feed.clear();
+    }
+    // Its number has been heard of the other one.
+    fake.cut_off();
+    fake.revoke("ses_2");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(fake.script().asked_from, [0, 1, 0]);
+    reason(&mut watch).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_feed_that_says_nothing_is_opened_again() {
     let fake = Fake::default();
     let _authority = fake.ready(terms()).await;
@@ -207,7 +228,7 @@ async fn a_bearer_is_not_taken_on_a_feed_that_has_been_silent_for_too_long() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(authority.check_token(bearer.expose(), now()), Err(Untrusted::StaleFeed));
     assert!(authority.check_token(bound.expose(), now()).is_ok());
-    assert_eq!(authority.check_bearer(&format!("Bearer {}", bearer.expose()), now()), Err(Refused::NotNow));
+    assert!(matches!(authority.check_bearer(&format!("Bearer {}", bearer.expose()), now()), Err(Refused::NotNow)));
     fake.script().down = None;
     sleep(Duration::from_secs(6)).await;
     assert!(authority.check_token(bearer.expose(), now()).is_ok());
@@ -231,7 +252,7 @@ async fn half_a_snapshot_does_not_count_as_hearing_the_feed() {
 async fn the_authorization_of_an_upgrade_is_a_good_token_without_a_key() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    let check = |text: &str| authority.check_bearer(text, now()).map(|claims| claims.sid);
+    let check = |text: &str| authority.check_bearer(text, now()).map(|bearer| bearer.claims.sid);
     let bearer = fake.sign(&claims("ses_1", None));
     let bound = fake.sign(&claims("ses_1", Some(&Key::new())));
     let old = fake.sign(&Claims { exp: now(), ..claims("ses_1", None) });
@@ -313,7 +334,13 @@ async fn a_logout_goes_on_when_its_socket_is_gone() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
     fake.script().delays.insert("RevokeSession", Duration::from_secs(1));
-    drop(authority.logout("ses_1".to_owned(), Some(Secret::new("p")), "nonce".to_owned(), ADDRESS));
+    drop(authority.logout(Logout {
+        session_id: "ses_1".to_owned(),
+        proof: Some(Secret::new("p")),
+        nonce: "nonce".to_owned(),
+        key_id: String::new(),
+        address: ADDRESS,
+    }));
     sleep(Duration::from_secs(2)).await;
     let ends = fake.script().ends.clone();
     assert_eq!((ends[0].session_id.as_str(), ends[0].proof.as_str(), ends[0].nonce.as_str()), ("ses_1", "p", "nonce"));
@@ -325,21 +352,62 @@ async fn a_logout_goes_on_when_its_socket_is_gone() {
 async fn a_pending_session_is_ended_as_soon_as_sessions_answers_and_not_asked_for_ever() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    fake.script().refusals.insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
-    authority.end_pending("ses_1".to_owned(), "burned");
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(fake.called("RevokeSession"), 1);
+    let down = (Code::Unavailable, "DATABASE_DOWN");
+    fake.script().refusals.insert("RevokeSession", down);
+    authority.end_pending("ses_1".to_owned(), ADDRESS, "burned");
+    sleep(Duration::from_hours(1)).await;
+    let tried = fake.called("RevokeSession");
+    assert!((120..=250).contains(&tried), "{tried}");
     fake.script().refusals.clear();
     sleep(Duration::from_mins(10)).await;
-    assert_eq!(fake.called("RevokeSession"), 2);
-    let last = fake.script().ends[1].clone();
+    assert_eq!(fake.called("RevokeSession"), tried + 1);
+    let last = fake.script().ends[tried].clone();
     assert_eq!((last.session_id.as_str(), last.reason.as_str(), last.proof.as_str()), ("ses_1", "burned", ""));
+    assert_eq!(last.address, ADDRESS.to_string());
     assert!(last.only_pending, "whoever has shown its token meanwhile keeps it");
 
-    fake.script().refusals.insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
-    authority.end_pending("ses_2".to_owned(), "burned");
+    fake.script().refusals.insert("RevokeSession", down);
+    authority.end_pending("ses_2".to_owned(), ADDRESS, "burned");
+    sleep(Duration::from_mins(91)).await;
+    let tried = fake.called("RevokeSession");
     sleep(Duration::from_hours(1)).await;
-    assert_eq!(fake.called("RevokeSession"), 6);
+    assert_eq!(fake.called("RevokeSession"), tried, "it is swept by then");
+}
+
+/// Sessions itself may say otherwise, so it is no end for good.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_about_to_be_ended_is_not_taken_here_and_not_activated() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    let token = fake.sign(&Claims { pending: true, ..claims("ses_1", None) });
+    let authorization = format!("Bearer {}", token.expose());
+    let upgraded = authority.check_bearer(&authorization, now()).unwrap();
+    fake.script().refusals.insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
+    authority.end_pending("ses_1".to_owned(), ADDRESS, "burned");
+    assert!(authority.check_token(token.expose(), now()).is_err(), "from the first moment on");
+    assert!(matches!(authority.check_bearer(&authorization, now()), Err(Refused::NotNow)));
+    authority.shown(&upgraded.claims, ADDRESS, now());
+    sleep(Duration::from_secs(30)).await;
+    assert!(authority.check_token(token.expose(), now()).is_err());
+    assert_eq!(fake.called("ActivateSession"), 0);
+    assert!(authority.check_token(fake.sign(&claims("ses_2", None)).expose(), now()).is_ok(), "and no other");
+    fake.script().refusals.clear();
+    sleep(Duration::from_secs(30)).await;
+    fake.heartbeat();
+    fake.settle().await;
+    assert!(authority.check_token(token.expose(), now()).is_ok(), "the feed tells what became of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_sessions_are_remembered_as_about_to_be_ended_than_may() {
+    let fake = Fake::default();
+    let authority = fake.ready(Terms { ends_at_once: 1, ..terms() }).await;
+    fake.script().refusals.insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
+    authority.end_pending("ses_1".to_owned(), ADDRESS, "burned");
+    authority.end_pending("ses_2".to_owned(), ADDRESS, "burned");
+    sleep(Duration::from_hours(1)).await;
+    let ends = fake.script().ends.clone();
+    assert_eq!(ends.iter().filter(|end| end.session_id == "ses_2").count(), 1, "asked for once all the same");
 }
 
 #[tokio::test(start_paused = true)]
@@ -349,13 +417,13 @@ async fn a_lost_acknowledgement_is_made_good_when_the_token_is_shown() {
     fake.script().refusals.insert("ActivateSession", (Code::Unavailable, "DATABASE_DOWN"));
     let young = Claims { pending: true, ..claims("ses_1", None) };
     for _ in 0..100 {
-        authority.shown(&young, now());
+        authority.shown(&young, ADDRESS, now());
     }
     sleep(Duration::from_millis(100)).await;
     assert_eq!(fake.called("ActivateSession"), 1, "however often it is shown meanwhile");
     fake.script().refusals.clear();
     sleep(Duration::from_mins(1)).await;
-    assert_eq!(fake.script().activated, ["ses_1"]);
+    assert_eq!(fake.activated(), ["ses_1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,12 +432,12 @@ async fn a_token_that_is_past_its_activation_costs_no_call() {
     fake.script().pending_since = Some(now() - 30);
     let authority = fake.ready(terms()).await;
     let claims = |iat, pending| Claims { iat: now() - iat, pending, ..claims("ses_1", None) };
-    authority.shown(&claims(60, true), now());
-    authority.shown(&claims(10, false), now());
-    authority.shown(&claims(6000, true), now());
+    authority.shown(&claims(60, true), ADDRESS, now());
+    authority.shown(&claims(10, false), ADDRESS, now());
+    authority.shown(&claims(6000, true), ADDRESS, now());
     fake.settle().await;
     assert_eq!(fake.called("ActivateSession"), 0);
-    authority.shown(&claims(30, true), now());
+    authority.shown(&claims(30, true), ADDRESS, now());
     fake.settle().await;
     assert_eq!(fake.called("ActivateSession"), 1);
 }

@@ -18,8 +18,9 @@ enum Step {
     Ack,
     RefuseGrant,
     Cancel,
-    /// By the sessions role, when it was asked to.
+    /// By the sessions role, when it was asked to; or it says that the session is over.
     Activated,
+    NotActivated,
     /// The socket breaks.
     Leave,
     /// The editor shows its ticket on another socket; it may come before the old one is known to be broken.
@@ -80,6 +81,11 @@ impl Model {
         self.ended.is_none() && !self.stored
     }
 
+    /// The editor has acknowledged, and its session is not over.
+    fn is_stored(&self) -> bool {
+        self.ended.is_none() && self.stored
+    }
+
     fn awaits_code(&self) -> bool {
         self.is_open() && self.approved.is_some() && !self.released
     }
@@ -94,7 +100,7 @@ impl Model {
             Step::RightCode | Step::WrongCode | Step::Ack | Step::RefuseGrant | Step::Cancel | Step::Leave => {
                 self.is_here
             }
-            Step::Activated => self.stored,
+            Step::Activated | Step::NotActivated => self.is_stored(),
             // Nobody has a ticket without a hello, and there is nothing to take over when it is over.
             Step::Resume => self.binding > Binding::Confirm && self.is_open(),
             Step::Approve(_) | Step::Deny | Step::TimeOut => true,
@@ -127,7 +133,7 @@ impl Model {
                 }
                 vec![Action::TellPending { attempts_left: self.tries() }]
             }
-            Step::Approve(delivery) if self.stored && !self.active && self.approved == Some(delivery) => {
+            Step::Approve(delivery) if self.is_stored() && !self.active && self.approved == Some(delivery) => {
                 vec![Action::Activate]
             }
             Step::Deny if untouched => self.end(Phase::Denied, "denied", vec![Action::TellDenied, over]),
@@ -145,12 +151,17 @@ impl Model {
                 vec![Action::Activate]
             }
             // A bare editor's pong may come behind its ack.
-            Step::Ack if self.stored => vec![],
+            Step::Ack if self.is_stored() => vec![],
             Step::RefuseGrant if self.awaits_ack() => self.end(Phase::Cancelled, "refused", vec![over]),
             Step::Cancel if self.is_open() => self.end(Phase::Cancelled, "cancelled", vec![Action::Close(1000)]),
             Step::RightCode | Step::WrongCode | Step::Ack | Step::RefuseGrant | Step::Cancel => vec![Action::NotNow],
             Step::Activated => {
                 self.active = true;
+                vec![]
+            }
+            // Sessions has ended it already.
+            Step::NotActivated if !self.active => {
+                self.ended = Some(Phase::Cancelled);
                 vec![]
             }
             Step::Leave => {
@@ -165,7 +176,7 @@ impl Model {
                 self.is_here = true;
                 self.due()
             }
-            Step::Approve(_) | Step::Deny | Step::TimeOut => vec![],
+            Step::Approve(_) | Step::Deny | Step::NotActivated | Step::TimeOut => vec![],
         }
     }
 
@@ -214,6 +225,7 @@ impl Machine {
             Step::RefuseGrant => Event::Refused,
             Step::Cancel => Event::Cancelled,
             Step::Activated => Event::Activated(OffsetDateTime::UNIX_EPOCH),
+            Step::NotActivated => Event::NotActivated,
             Step::Leave => Event::SocketGone,
             Step::TimeOut => Event::TimedOut,
             Step::Resume => {
@@ -285,7 +297,7 @@ impl Life {
             after: self.machine.now.clone(),
             phase: self.model.phase(),
             kept: self.model.approved.filter(|_| self.model.is_open()),
-            stored: self.model.approved.filter(|_| self.model.stored),
+            stored: self.model.approved.filter(|_| self.model.is_stored()),
         });
     }
 
@@ -305,7 +317,7 @@ fn lives() -> impl Strategy<Value = (Binding, Vec<Step>)> {
         4 => Just(Step::WrongCode),
         3 => Just(Step::Resume),
         2 => select(vec![Step::RightCode, Step::Ack, Step::Activated, Step::Leave]),
-        1 => select(vec![Step::Deny, Step::RefuseGrant, Step::Cancel, Step::TimeOut]),
+        1 => select(vec![Step::Deny, Step::RefuseGrant, Step::Cancel, Step::NotActivated, Step::TimeOut]),
     ];
     (bindings(), prop::collection::vec(step, 0..24))
 }

@@ -50,6 +50,7 @@ fn all_events() -> Vec<Event> {
         Event::Acked,
         Event::Refused,
         Event::Activated(OffsetDateTime::UNIX_EPOCH),
+        Event::NotActivated,
         Event::Cancelled,
         Event::SocketGone,
         Event::TakenOver,
@@ -74,6 +75,14 @@ fn a_bare_login_is_approved_acknowledged_and_activated() {
     assert_eq!((login.on(Event::Approved(grant(1))), login.phase()), (vec![Action::Push], Phase::Sent));
     assert_eq!((login.on(Event::Acked), login.phase()), (vec![Action::Activate], Phase::Sent), "not active yet");
     assert_eq!((login.on(Event::Activated(OffsetDateTime::UNIX_EPOCH)), login.phase()), (vec![], Phase::Acked));
+}
+
+#[test]
+fn a_login_whose_session_was_ended_before_it_was_active_is_cancelled() {
+    let mut login = Login::resumed(Binding::Confirm, State::Activating(grant(1).receipt()));
+    assert_eq!((login.on(Event::NotActivated), login.phase()), (vec![], Phase::Cancelled));
+    let mut login = Login::resumed(Binding::Confirm, State::Acked(grant(1).receipt(), OffsetDateTime::UNIX_EPOCH));
+    assert_eq!((login.on(Event::NotActivated), login.phase()), (vec![], Phase::Acked), "an answer that came late");
 }
 
 #[test]
@@ -125,7 +134,8 @@ fn an_end_is_final() {
 #[test]
 fn a_login_whose_editor_has_the_token_cannot_be_undone() {
     for (login, event, next, _) in all_steps().filter(|(login, ..)| login.state.receipt().is_some()) {
-        assert!(next.state.receipt().is_some(), "{login:?} {event:?}");
+        let session_is_over = event == Event::NotActivated && matches!(login.state, State::Activating(_));
+        assert_eq!(next.state.receipt().is_none(), session_is_over, "{login:?} {event:?}");
     }
 }
 

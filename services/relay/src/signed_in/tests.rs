@@ -433,6 +433,28 @@ async fn an_editor_signs_out_with_its_key() {
     assert_eq!(stage.next().await, frame::ended());
 }
 
+/// So that a database that never had it does not take the session for one that is over.
+#[tokio::test(start_paused = true)]
+async fn a_logout_names_the_key_of_the_token_that_the_editor_has() {
+    for kind in ["device key", "bearer", "upgrade", "acknowledged"] {
+        let mut stage = Stage::open().await;
+        let (first, token, bearer) = (stage.fake.key_id(), stage.token(), stage.fake.sign(&claims("ses_2", None)));
+        stage.fake.rotate();
+        match kind {
+            "device key" => drop(stage.authenticate(&token)),
+            "bearer" => drop(stage.socket.authenticate(&bearer, None)),
+            "upgrade" => {
+                let shown = stage.authority.check_bearer(&format!("Bearer {}", bearer.expose()), now()).unwrap();
+                stage.socket.bearer(shown);
+            }
+            _ => drop(stage.socket.adopt(&receipt(&bearer), None)),
+        }
+        stage.logout();
+        assert_eq!(stage.next().await, frame::ended());
+        assert_eq!(stage.fake.script().ends[0].key_id, first, "{kind}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn its_own_logout_in_the_feed_is_no_revocation_to_an_editor() {
     let mut stage = Stage::signed_in().await;
@@ -449,10 +471,28 @@ async fn a_logout_that_sessions_does_not_hear_is_said_to_have_failed() {
     stage.logout();
     assert_eq!(failed(&stage.next().await), Some((FailureCode::Unavailable, false, None)));
     assert!(stage.socket.is_authorized());
+    // Another database is no verdict.
+    stage.fake.script().down = Some((Code::Unavailable, "KEY_UNKNOWN"));
+    stage.logout();
+    assert_eq!(failed(&stage.next().await), Some((FailureCode::Unavailable, false, None)));
+    assert!(stage.socket.is_authorized());
     // What is over already is over.
     stage.fake.script().down = Some((Code::NotFound, "SESSION_UNKNOWN"));
     stage.logout();
     assert_eq!(stage.next().await, frame::ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_whose_session_is_about_to_be_ended_is_asked_to_wait() {
+    let mut stage = Stage::open().await;
+    stage.refuse("RevokeSession", Code::Unavailable, "DATABASE_DOWN");
+    stage.authority.end_pending("ses_1".to_owned(), ADDRESS, "expired");
+    let (token, expired) = (stage.token(), stage.expired());
+    for shown in [token, expired] {
+        assert_eq!(failed(&stage.authenticate(&shown)), Some((FailureCode::Unavailable, false, None)));
+    }
+    stage.fake.settle().await;
+    assert_eq!(stage.fake.called("RefreshToken"), 0, "which would activate it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -524,7 +564,8 @@ async fn a_first_token_that_is_shown_again_makes_up_for_a_lost_acknowledgement()
     assert_eq!(stage.fake.called("ActivateSession"), 0, "not for whoever stole it");
     stage.authenticate(&token);
     stage.fake.settle().await;
-    assert_eq!(stage.fake.script().activated, ["ses_1"]);
+    assert_eq!(stage.fake.activated(), ["ses_1"]);
+    assert_eq!(stage.fake.script().activations[0].address, ADDRESS.to_string());
 }
 
 /// Numbers that look random and are the same in every run (Knuth, MMIX).

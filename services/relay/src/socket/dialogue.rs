@@ -11,7 +11,7 @@ use vvs_proto::frame::{
     App, AuthErrorCode, Device, EditorFrame, ErrorCode, Method, ParseError, RefusalReason, RelayFrame, close,
 };
 
-use super::{End, Socket};
+use super::{End, Idle, Socket};
 use crate::authority::{RefusedProof, retry_after};
 use crate::hello::Hello;
 use crate::login::{Action, Event, State};
@@ -49,6 +49,13 @@ where
             Err(ParseError::Malformed) => {
                 self.complain(ErrorCode::Malformed, "a member of this frame is missing or of the wrong kind")
             }
+        }
+    }
+
+    /// The socket is on its way out: all that still counts is whether the editor has its token.
+    pub(super) fn on_last_text(&mut self, text: &str) {
+        if let Ok(frame @ EditorFrame::AuthAck { .. }) = EditorFrame::parse(text) {
+            self.on_frame(frame);
         }
     }
 
@@ -166,15 +173,16 @@ where
 
     /// The login's holder has answered.
     pub(super) fn resumed(&mut self, resume: Resume, taken: Taken) -> Option<End> {
+        // First, because both may count against the same address.
+        self.drop_login();
         let attempt = match resume.take(taken, self.shared.clone()) {
             Ok(attempt) => attempt,
             Err(code) => return self.auth_error(code, None),
         };
         let due = attempt.due();
         self.id = attempt.facts.id;
-        self.drop_login();
         self.attempt = Some(attempt);
-        self.idle_until = None;
+        self.idle = None;
         self.introduce(true);
         self.greet();
         self.carry_out(due.as_slice())
@@ -184,6 +192,7 @@ where
     fn drop_login(&mut self) {
         if let Some(mut attempt) = self.attempt.take_if(|attempt| attempt.is_untouched()) {
             attempt.apply(Event::Cancelled);
+            self.idle = Some(Idle::new(Instant::now(), self.shared.settings.sign_in_time));
         }
     }
 
@@ -225,18 +234,19 @@ where
         for effect in effects {
             match effect {
                 Effect::Send(frame) => {
-                    if let (RelayFrame::AuthFailure { retry_after_ms, .. }, true) = (&frame, self.idle_until.is_some())
+                    if let RelayFrame::AuthFailure { retry_after_ms: Some(pause), .. } = &frame
+                        && let Some(idle) = &mut self.idle
                     {
                         // It was told to try again, so it gets the time for it.
-                        let pause = Duration::from_millis(retry_after_ms.unwrap_or_default());
-                        self.idle_until = Some(Instant::now() + pause + self.shared.settings.sign_in_time);
+                        let pause = Duration::from_millis(*pause);
+                        idle.extend(Instant::now() + pause + self.shared.settings.sign_in_time);
                     }
                     self.send(&frame, None);
                 }
                 Effect::Close(code) => return Some(End::Close(code)),
                 Effect::Authorized => {
                     self.drop_login();
-                    self.idle_until = None;
+                    self.idle = None;
                     self.ws.set_max_message_bytes(self.shared.settings.max_message_bytes_signed_in);
                     if let Some(handshake) = self.handshake.take() {
                         handshake.give_back();

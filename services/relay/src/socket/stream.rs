@@ -12,6 +12,10 @@ use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1024;
 
+/// What reading fails with when the other end sends frames and no message. Each fragment costs time, and an empty one no
+/// room, so that the limit of a message does not end it (RFC 6455, section 5.4).
+pub(super) const FRAGMENT_FLOOD: ErrorKind = ErrorKind::QuotaExceeded;
+
 /// One end of a WebSocket, the server's.
 pub(super) struct Stream<S>(WebSocket<Io<S>>);
 
@@ -25,13 +29,14 @@ where
             .write_buffer_size(0)
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
-        let io = Io { inner: io, waker: Waker::noop().clone() };
+        let io = Io { inner: io, waker: Waker::noop().clone(), read: 0, most: most_bytes(max_message_bytes) };
         Self(WebSocket::from_raw_socket(io, Role::Server, Some(config)))
     }
 
     /// From the next frame on. One that is longer is refused by its header, before there is room made for it.
     pub(super) fn set_max_message_bytes(&mut self, most: usize) {
         self.0.set_config(|config| (config.max_message_size, config.max_frame_size) = (Some(most), Some(most)));
+        self.0.get_mut().most = most_bytes(most);
     }
 
     /// What is below; the WebSocket must not be used any more.
@@ -41,7 +46,11 @@ where
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
         self.0.get_mut().waker.clone_from(cx.waker());
-        unless_blocked(self.0.read())
+        let read = unless_blocked(self.0.read());
+        if read.is_ready() {
+            self.0.get_mut().read = 0;
+        }
+        read
     }
 
     /// Resolves when all that was written has left.
@@ -75,6 +84,14 @@ fn unless_blocked<T>(result: Result<T, Error>) -> Poll<Result<T, Error>> {
 struct Io<S> {
     inner: S,
     waker: Waker,
+    /// Bytes since the last message, and how many there may be.
+    read: usize,
+    most: usize,
+}
+
+/// Within which a message has come, or one that is too long: its parts, and as much again to announce them.
+fn most_bytes(max_message_bytes: usize) -> usize {
+    max_message_bytes.saturating_mul(2).saturating_add(READ_BYTES)
 }
 
 fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
@@ -88,7 +105,11 @@ impl<S: AsyncRead + Unpin> Read for Io<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut buffer = ReadBuf::new(buffer);
         let mut cx = Context::from_waker(&self.waker);
+        if self.read > self.most {
+            return Err(FRAGMENT_FLOOD.into());
+        }
         or_would_block(Pin::new(&mut self.inner).poll_read(&mut cx, &mut buffer))?;
+        self.read += buffer.filled().len();
         Ok(buffer.filled().len())
     }
 }

@@ -100,13 +100,13 @@ impl Stage {
             ),
             public_url: ORIGIN.parse().unwrap(),
             backplane: Box::new(Memory::default()),
-            activate: Arc::new(move |_session| {
+            activate: Arc::new(move |_session, _address| {
                 let mut answers = answers.lock().unwrap();
                 let answer = answers.0[answers.1.min(answers.0.len() - 1)];
                 answers.1 += 1;
                 Box::pin(async move { answer })
             }),
-            end_session: Arc::new(move |session_id, reason| told.lock().unwrap().push((session_id, reason))),
+            end_session: Arc::new(move |session_id, _address, reason| told.lock().unwrap().push((session_id, reason))),
             keys,
             authority: sessions.authority(settings.terms()),
             metrics: Metrics::new(&Registry::default()),
@@ -157,6 +157,30 @@ impl Stage {
 
     async fn say_raw(&mut self, bytes: &[u8]) {
         self.editor.get_mut().write_all(bytes).await.unwrap();
+    }
+
+    /// Reads past the library, which would answer by itself.
+    async fn read_raw_until(&mut self, end: &[u8]) {
+        let (mut read, mut chunk) = (Vec::new(), [0; 256]);
+        while !read.ends_with(end) {
+            let length = self.editor.get_mut().read(&mut chunk).await.unwrap();
+            assert_ne!(length, 0, "closed before");
+            read.extend_from_slice(&chunk[..length]);
+        }
+    }
+
+    /// The status of an upgrade.
+    async fn upgrade(&self, purpose: &'static str, token: Option<&Secret>) -> u16 {
+        let request = axum::http::Request::get(purpose).header("upgrade", "websocket").header("connection", "upgrade");
+        let request = request.header("sec-websocket-version", "13");
+        let mut request = request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {}", token.expose()));
+        }
+        let connection = Connection { remote: (ADDRESS, 1).into(), certificate: None, guard: Arc::new(()) };
+        let request = request.extension(connection).body(axum::body::Body::empty()).unwrap();
+        let purpose = Query::try_from_uri(request.uri()).unwrap();
+        crate::upgrade::upgrade(State(self.shared.clone()), purpose, request).await.status().as_u16()
     }
 
     fn ask(&self, request: Request) -> JoinHandle<crate::backplane::Answer> {
@@ -286,6 +310,8 @@ async fn a_session_that_is_gone_is_not_asked_for_again() {
     assert_eq!(stage.frame().await["type"], "auth:success");
     stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
     assert!(matches!(delivered.await.unwrap(), Err(Refusal::Over)));
+    assert_eq!(stage.phase().await, Phase::Cancelled, "and the page is not left to wait");
+    assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::Over)));
     stage.editor.close(None).await.unwrap();
     (&mut stage.task).await.unwrap();
     assert_eq!(stage.asked_sessions(), 1);
@@ -301,6 +327,48 @@ async fn an_editor_that_closes_right_behind_its_acknowledgement_is_signed_in() {
     assert!(delivered.await.unwrap().is_err());
     let view = stage.ask(Request::Look { known: Some(Phase::Sent) }).await.unwrap().unwrap();
     assert_eq!(view.phase, Phase::Acked);
+}
+
+/// Its library answers no ping any more once it has begun to close.
+#[tokio::test(start_paused = true)]
+async fn a_bare_editor_that_closes_as_soon_as_it_has_its_token_is_signed_in() {
+    let mut stage = Stage::open(&[]).await;
+    let delivered = stage.deliver(1);
+    let Some(Ok(Message::Text(_))) = stage.editor.next().await else { panic!("no token") };
+    stage.editor.close(None).await.unwrap();
+    assert_eq!(delivered.await.unwrap().unwrap().phase, Phase::Acked);
+    assert_eq!(*stage.ended.lock().unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bare_editor_that_closes_before_its_token_has_left_is_not_signed_in() {
+    let mut stage = Stage::open(&[]).await;
+    // More answers than fit into the pipe.
+    for _ in 0..20 {
+        stage.say(json!({"type": "dance"})).await;
+    }
+    let delivered = stage.deliver(1);
+    assert_eq!(stage.phase().await, Phase::Sent);
+    stage.editor.close(None).await.unwrap();
+    assert!(matches!(delivered.await.unwrap(), Err(Refusal::Over)));
+    assert_eq!(*stage.ended.lock().unwrap(), [("ses_1".to_owned(), "cancelled")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_that_meets_the_close_of_a_drain_counts() {
+    let ack = json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}).to_string();
+    let pong = Message::Pong(1_u64.to_be_bytes().to_vec().into());
+    for last in [Message::text(ack), pong, Message::Close(None)] {
+        let mut stage = Stage::open(&[]).await;
+        let delivered = stage.deliver(1);
+        let Some(Ok(Message::Text(_))) = stage.editor.next().await else { panic!("no token") };
+        stage.shared.stop.cancel();
+        stage.read_raw_until(&[0x88, 0x02, 0x0F, 0xA0]).await;
+        stage.editor.send(last.clone()).await.unwrap();
+        let delivered = delivered.await.unwrap();
+        assert_eq!(delivered.map(|view| view.phase).ok(), Some(Phase::Acked), "{last:?}");
+        assert_eq!(*stage.ended.lock().unwrap(), []);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,23 +435,21 @@ async fn an_upgrade_with_a_token_is_never_charged_for_and_one_without_is() {
     let stage = Stage::open(&["--relay-handshake-burst", "2"]).await;
     stage.shared.authority.ready().await;
     let token = stage.sessions.sign(&claims("ses_1", None));
-    let upgrade = async |purpose: &'static str, token: Option<&Secret>| {
-        let request = axum::http::Request::get(purpose).header("upgrade", "websocket").header("connection", "upgrade");
-        let request = request.header("sec-websocket-version", "13");
-        let mut request = request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {}", token.expose()));
-        }
-        let connection = Connection { remote: (ADDRESS, 1).into(), certificate: None, guard: Arc::new(()) };
-        let request = request.extension(connection).body(axum::body::Body::empty()).unwrap();
-        let purpose = Query::try_from_uri(request.uri()).unwrap();
-        crate::upgrade::upgrade(State(stage.shared.clone()), purpose, request).await.status().as_u16()
-    };
     for _ in 0..10 {
-        assert_eq!(upgrade("/ws", Some(&token)).await, 101);
+        assert_eq!(stage.upgrade("/ws", Some(&token)).await, 101);
     }
-    assert_eq!((upgrade("/ws?for=session", None).await, upgrade("/ws?for=session", None).await), (101, 429));
-    assert_eq!(upgrade("/ws", Some(&token)).await, 101);
+    let once_and_again = (stage.upgrade("/ws?for=session", None).await, stage.upgrade("/ws?for=session", None).await);
+    assert_eq!(once_and_again, (101, 429));
+    assert_eq!(stage.upgrade("/ws", Some(&token)).await, 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_full_charges_nobody_for_it() {
+    let stage = Stage::open(&["--relay-handshake-burst", "2", "--relay-max-connections", "1"]).await;
+    for _ in 0..3 {
+        assert_eq!(stage.upgrade("/ws", None).await, 503);
+    }
+    assert!(stage.shared.limits.handshake(ADDRESS, Instant::now()).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -394,6 +460,17 @@ async fn a_denied_login_is_told_and_closed_and_denying_twice_is_fine() {
     assert_eq!(stage.close_code().await, close::LOGIN_OVER);
     stage.ask(Request::Deny).await.unwrap().unwrap();
     assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::Over)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn logins_that_are_over_take_no_place_from_those_whose_editors_may_come_back() {
+    let mut stage = Stage::open(&["--relay-max-connections", "1"]).await;
+    assert_eq!(stage.phase().await, Phase::Waiting);
+    stage.editor.close(None).await.unwrap();
+    let view = stage.ask(Request::Look { known: Some(Phase::Waiting) }).await.unwrap().unwrap();
+    assert_eq!(view.phase, Phase::Cancelled);
+    assert!(stage.shared.limits.detached().is_some());
+    assert_eq!(stage.phase().await, Phase::Cancelled, "and it is still answered");
 }
 
 #[tokio::test(start_paused = true)]
@@ -505,6 +582,36 @@ async fn a_message_that_is_too_long_closes_the_socket() {
     let mut stage = Stage::open(&[]).await;
     stage.say_raw(&[0x81, 0xFE, 0x20, 0x01, 0, 0, 0, 0]).await;
     assert_eq!(stage.close_code().await, close::TOO_BIG);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_in_many_fragments_is_one_message_and_counts_as_one() {
+    let mut stage = Stage::open(&[]).await;
+    let text = br#"{"type":"ping"}"#;
+    for (at, byte) in text.iter().enumerate() {
+        let (first, last) = (u8::from(at == 0), u8::from(at + 1 == text.len()));
+        stage.say_raw(&[first | last << 7, 0x81, 0, 0, 0, 0, *byte]).await;
+    }
+    assert_eq!(stage.frame().await["type"], "pong");
+    // Each half is short enough.
+    for first in [0x01, 0x80] {
+        stage.say_raw(&[first, 0xFE, 0x13, 0x88, 0, 0, 0, 0]).await;
+        stage.say_raw(&[b' '; 5000]).await;
+    }
+    assert_eq!(stage.close_code().await, close::TOO_BIG);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_fragments_closes_the_socket() {
+    let mut stage = Stage::open(&[]).await;
+    stage.say_raw(&[0x01, 0x80, 0, 0, 0, 0]).await;
+    let fragments = [0x00, 0x80, 0, 0, 0, 0].repeat(1000);
+    for _ in 0..100 {
+        if stage.editor.get_mut().write_all(&fragments).await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(stage.shared.metrics.closes.get_or_create(&[("code", "4003".to_owned())]).get(), 1);
 }
 
 #[tokio::test(start_paused = true)]

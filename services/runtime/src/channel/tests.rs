@@ -1,8 +1,8 @@
 //! Calls over real sockets, to members that die, drain and come.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::routing::post;
@@ -32,8 +32,8 @@ impl hyper::body::Body for Endless {
 #[derive(Clone)]
 struct Stage {
     bench: Arc<Bench>,
-    /// Calls to `/slow` that came, and those that may go on.
-    came: Arc<AtomicUsize>,
+    /// To whom calls to `/slow` came, and how many may go on.
+    came: Arc<std::sync::Mutex<Vec<&'static str>>>,
     may_go_on: Arc<Semaphore>,
 }
 
@@ -46,7 +46,7 @@ impl Stage {
     fn member(&self, name: &'static str) -> Peer {
         let stage = self.clone();
         let slow = move || async move {
-            stage.came.fetch_add(1, Ordering::SeqCst);
+            stage.came.lock().unwrap().push(name);
             stage.may_go_on.acquire().await.unwrap().forget();
             name
         };
@@ -62,7 +62,7 @@ impl Stage {
 
     async fn until_slow_calls(&self, count: usize) {
         let came = async {
-            while self.came.load(Ordering::SeqCst) < count {
+            while self.came.lock().unwrap().len() < count {
                 sleep(Duration::from_millis(5)).await;
             }
         };
@@ -97,6 +97,20 @@ async fn until_who(channel: &Channel, expected: &[&str]) {
     timeout(PATIENCE, reached).await.unwrap();
 }
 
+fn is_up(channel: &Channel, peer: &Peer) -> bool {
+    channel.0.pool.sights().iter().any(|sight| sight.address == peer.address && sight.is_up)
+}
+
+/// Waits until it is known whether this member can serve.
+async fn until_known(channel: &Channel, peer: &Peer, up: bool) {
+    let known = async {
+        while is_up(channel, peer) != up {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, known).await.unwrap();
+}
+
 #[tokio::test]
 async fn all_members_get_calls_until_one_is_killed() {
     let stage = Stage::new();
@@ -104,17 +118,44 @@ async fn all_members_get_calls_until_one_is_killed() {
     let channel = stage.channel(&[ada.address, bob.address]);
     until_who(&channel, &["ada", "bob"]).await;
     ada.kill();
-    // As long as the end of its connection is not known here, a call is sent and lost.
-    call(&channel, "/who").await.ok();
+    // As long as its end is not known here, a call is sent to it, and lost.
+    until_known(&channel, &ada, false).await;
     assert_eq!(who(&channel, 50).await, ["bob"]);
 }
 
 #[tokio::test]
-async fn what_cannot_be_reached_is_passed_over_from_the_first_call_on() {
+async fn a_call_goes_to_another_member_when_one_cannot_be_reached() {
     let stage = Stage::new();
-    let bob = stage.member("bob");
-    let channel = stage.channel(&[dead_port(), dead_port(), bob.address]);
-    assert_eq!(who(&channel, 20).await, ["bob"]);
+    let (mut ada, bob) = (stage.member("ada"), stage.member("bob"));
+    ada.readiness.set(false);
+    let channel = stage.channel(&[ada.address, bob.address]);
+    until_known(&channel, &ada, false).await;
+    ada.readiness.set(true);
+    until_known(&channel, &ada, true).await;
+    // Asked whether it can serve, it still says so.
+    ada.close_port().await;
+    while is_up(&channel, &ada) {
+        assert_eq!(call(&channel, "/who").await.unwrap(), "bob");
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_offered_once_to_the_only_member() {
+    let stage = Stage::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let counting = std::thread::spawn(move || {
+        let mut count = 0;
+        // The empty connection is ours, and ends it.
+        while listener.accept().unwrap().0.read(&mut [0; 1]).unwrap() > 0 {
+            count += 1;
+        }
+        count
+    });
+    let failed = call(&stage.channel(&[address]), "/who").await.unwrap_err();
+    assert_eq!(failed.code(), Code::Unavailable);
+    drop(std::net::TcpStream::connect(address).unwrap());
+    assert_eq!(counting.join().unwrap(), 1);
 }
 
 #[tokio::test]
@@ -172,6 +213,7 @@ async fn a_stream_stays_with_its_member_and_ends_with_it() {
     members[its].kill();
     let end = timeout(PATIENCE, stream.frame()).await.unwrap();
     assert!(end.is_some_and(|end| end.is_err()));
+    until_known(&channel, &members[its], false).await;
     assert_eq!(who(&channel, 20).await, [other]);
 }
 
@@ -185,13 +227,11 @@ async fn a_call_that_may_have_been_received_is_not_made_again() {
         async move { call(&channel, "/slow").await }
     });
     stage.until_slow_calls(1).await;
-    // Whoever has it.
-    for member in &mut members {
-        member.kill();
-    }
+    let name = stage.came.lock().unwrap()[0];
+    members[usize::from(name != "ada")].kill();
     let status = timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(stage.came.load(Ordering::SeqCst), 1);
+    assert_eq!(*stage.came.lock().unwrap(), [name]);
 }
 
 #[tokio::test]

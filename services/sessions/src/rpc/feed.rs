@@ -10,8 +10,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::codegen::BoxStream;
-use vvs_proto::session::WatchRevocationsResponse;
 use vvs_proto::session::watch_revocations_response::Event;
+use vvs_proto::session::{WatchRevocationsRequest, WatchRevocationsResponse};
 
 use super::{CALL_LIMIT, message};
 use crate::metric::Counts;
@@ -32,6 +32,7 @@ struct Watch {
     counts: Counts,
     stop: CancellationToken,
     changed: watch::Receiver<()>,
+    database_id: String,
     ticks: Interval,
     /// The number that has been read to.
     read_to: i64,
@@ -43,18 +44,21 @@ struct Watch {
     ready: VecDeque<Event>,
 }
 
-/// Starts to watch behind a number; 0 is before everything.
+/// Starts to watch behind a number of this database; 0 is before everything.
 pub(super) async fn watch(
     store: &Store,
     counts: Counts,
     stop: CancellationToken,
-    after: u64,
+    from: WatchRevocationsRequest,
 ) -> Result<BoxStream<WatchRevocationsResponse>, Error> {
     // Before anything is read, so that what comes in between is not missed.
     let changed = store.revoked();
     let (newest, pruned) = store.feed_ends().await?;
+    let database_id = store.database_id().await?;
+    let after = from.after_sequence;
+    let is_foreign = after > 0 && !from.database_id.is_empty() && from.database_id != database_id;
     let read_to = i64::try_from(after).map_err(|_cause| Error::SequenceGone(after))?;
-    if read_to > newest || (read_to > 0 && read_to < pruned) {
+    if is_foreign || read_to > newest || (read_to > 0 && read_to < pruned) {
         return Err(Error::SequenceGone(after));
     }
     let mut ticks = interval(HEARTBEAT);
@@ -65,6 +69,7 @@ pub(super) async fn watch(
         counts,
         stop,
         changed,
+        database_id,
         ticks,
         read_to,
         is_behind: true,
@@ -81,7 +86,8 @@ impl Watch {
         let stop = self.stop.clone();
         loop {
             if let Some(event) = self.ready.pop_front() {
-                return Some((Ok(WatchRevocationsResponse { event: Some(event) }), self));
+                let database_id = self.database_id.clone();
+                return Some((Ok(WatchRevocationsResponse { event: Some(event), database_id }), self));
             }
             // A drain ends the stream; the relay goes on elsewhere, from the number it has.
             let heartbeat = stop.run_until_cancelled(self.pause()).await?;

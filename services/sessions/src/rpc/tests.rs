@@ -21,6 +21,7 @@ use crate::store::feed::PAGE;
 use crate::store::tests::postgres::{PASSWORD, Postgres};
 use crate::store::tests::{Place, count, on_both_databases, terms};
 
+mod audit;
 mod end;
 
 struct Bench {
@@ -70,7 +71,7 @@ impl Bench {
     }
 
     async fn activate(&self, id: &str) -> Result<Option<Timestamp>, Status> {
-        let request = wire::ActivateSessionRequest { session_id: id.to_owned() };
+        let request = wire::ActivateSessionRequest { session_id: id.to_owned(), address: "203.0.113.5".into() };
         Ok(self.service.activate_session(Request::new(request)).await?.into_inner().activated_at)
     }
 
@@ -336,7 +337,15 @@ impl Bench {
     }
 
     async fn watch(&self, after: u64) -> Result<BoxStream<wire::WatchRevocationsResponse>, Status> {
-        let request = wire::WatchRevocationsRequest { after_sequence: after };
+        self.watch_database(after, "").await
+    }
+
+    async fn watch_database(
+        &self,
+        after_sequence: u64,
+        database_id: &str,
+    ) -> Result<BoxStream<wire::WatchRevocationsResponse>, Status> {
+        let request = wire::WatchRevocationsRequest { after_sequence, database_id: database_id.to_owned() };
         Ok(self.service.watch_revocations(Request::new(request)).await?.into_inner())
     }
 }
@@ -580,6 +589,39 @@ async fn a_watcher_that_has_missed_too_much_starts_again(place: &Place) {
     assert!(bench.watch(2).await.is_ok());
 }
 
+async fn a_watcher_of_another_database_starts_again(place: &Place) {
+    let elsewhere = Place::new();
+    let (here, there) = (bench(place).await, bench(&elsewhere).await);
+    let database = async |bench: &Bench| {
+        let mut ids = Vec::new();
+        let mut stream = bench.watch(0).await.unwrap();
+        loop {
+            let told = stream.next().await.unwrap().unwrap();
+            ids.push(told.database_id);
+            if let Some(Event::CaughtUp(1)) = told.event {
+                break;
+            }
+        }
+        ids.dedup();
+        assert_eq!((ids.len(), ids[0].len()), (1, 22), "{ids:?}");
+        ids.remove(0)
+    };
+    for bench in [&here, &there] {
+        let id = bench.create(request(1, "ada")).await.unwrap().0.id;
+        bench.revoke(Role::Web, revocation(&id, "user")).await.unwrap();
+    }
+    let (ours, theirs) = (database(&here).await, database(&there).await);
+    let gone = here.watch_database(1, &theirs).await.err().unwrap();
+    assert_eq!((gone.code(), reason(&gone).as_str()), (Code::OutOfRange, "SEQUENCE_GONE"));
+    for (after, id) in [(1, ours.as_str()), (1, ""), (0, theirs.as_str())] {
+        assert!(here.watch_database(after, id).await.is_ok(), "{after} {id}");
+    }
+    // It is the same one after a restart, and another one when an operator has put back an older state.
+    assert_eq!(database(&bench(place).await).await, ours);
+    here.execute("UPDATE feed SET database_id = ''").await;
+    assert_ne!(database(&bench(place).await).await, ours);
+}
+
 #[tokio::test]
 async fn a_watcher_hears_of_a_revocation_in_another_process() {
     let place = Place::server().await;
@@ -647,5 +689,6 @@ on_both_databases! {
     a_watcher_hears_what_was_and_then_what_comes
     a_watcher_hears_at_once_of_more_than_one_reading_returns
     a_watcher_that_has_missed_too_much_starts_again
+    a_watcher_of_another_database_starts_again
     a_watcher_hears_since_when_no_session_is_pending
 }

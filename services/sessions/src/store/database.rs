@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::Store;
-use super::feed::CHANNEL;
+use super::feed::{self, CHANNEL};
 use crate::Error;
 
 /// How long a call waits for others to be done with the database: once for its turn in this process, once for other
@@ -35,6 +35,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "sessions", include_str!("../../migrations/0001_sessions.sql")),
     (2, "lasting", include_str!("../../migrations/0002_lasting.sql")),
     (3, "providers", include_str!("../../migrations/0003_providers.sql")),
+    (4, "feed", include_str!("../../migrations/0004_feed.sql")),
 ];
 
 /// Commits reach the disk before they are answered.
@@ -150,6 +151,7 @@ impl Store {
         let options = place.options()?;
         let mut first = connect(&place, &options).await?;
         migrate(&mut first).await?;
+        feed::name(&mut first).await?;
         first.close().await?;
         let pool = pool(&place, options, connections);
         Ok(Self { pool, place, revoked: watch::Sender::new(()) })

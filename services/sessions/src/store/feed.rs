@@ -1,9 +1,10 @@
 //! Revocations, numbered in commit order, and how those who watch hear of new ones. Whoever revokes holds the counter row
 //! from before it looks until its commit: a number that can be read has no number below it that is still to come.
 
-use sqlx::Row as _;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
 use tokio::sync::watch;
+use vvs_auth::token::random_id;
 
 use super::{BATCH, Change, Store, audit, commit, find};
 use crate::Error;
@@ -80,10 +81,10 @@ impl Store {
     async fn end_one(&self, id: &SessionId, end: &End<'_>, now: Seconds) -> Result<u32, Error> {
         let mut change = self.pool.begin().await?;
         let newest = lock(&mut change).await?;
-        Ok(self.end(change, newest, vec![id.as_str().to_owned()], end, now).await?.all)
+        self.end(change, newest, vec![id.as_str().to_owned()], end, now).await
     }
 
-    /// Ends all of these sessions for good; how many an editor was signed in with.
+    /// Ends all of these sessions for good, pending ones too; how many.
     pub(crate) async fn revoke_all(&self, whose: &Whose, cause: &Cause, now: Seconds) -> Result<u32, Error> {
         let mut change = self.pool.begin().await?;
         let newest = lock(&mut change).await?;
@@ -105,7 +106,7 @@ impl Store {
             .bind(subject),
         };
         let ids = ids.fetch_all(&mut *change).await?;
-        Ok(self.end(change, newest, ids, &End::Revoke(cause), now).await?.active)
+        self.end(change, newest, ids, &End::Revoke(cause), now).await
     }
 
     /// Ends sessions that nobody activated in time; how many. Fewer than [`BATCH`] means that none is left.
@@ -119,10 +120,10 @@ impl Store {
         .bind(i64::from(BATCH))
         .fetch_all(&mut *change)
         .await?;
-        Ok(self.end(change, newest, ids, &End::Sweep, now).await?.all)
+        self.end(change, newest, ids, &End::Sweep, now).await
     }
 
-    /// Ends those of these sessions that are not over yet, and commits.
+    /// Ends those of these sessions that are not over yet, and commits; how many.
     async fn end(
         &self,
         mut change: Change,
@@ -130,26 +131,25 @@ impl Store {
         ids: Vec<String>,
         end: &End<'_>,
         now: Seconds,
-    ) -> Result<Ended, Error> {
-        let (mut ended, mut entries) = (Ended::default(), Vec::new());
+    ) -> Result<u32, Error> {
+        let (mut ended, mut entries) = (0, Vec::new());
         for id in ids.into_iter().map(SessionId::known) {
             if !mark(&mut change, &id, end, now).await? {
                 continue;
             }
             let session = find(&mut change, &id).await?;
-            ended.all += 1;
-            ended.active += u32::from(session.activated_at.is_some());
-            add(&mut change, newest + i64::from(ended.all), &id, end.reason(), session.tokens_expire_at).await?;
+            ended += 1;
+            add(&mut change, newest + i64::from(ended), &id, end.reason(), session.tokens_expire_at).await?;
             entries.push(end.entry(&session));
             if let End::Sweep = end {
                 // Its request id is free again.
                 sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id.as_str()).execute(&mut *change).await?;
             }
         }
-        if ended.all == 0 {
+        if ended == 0 {
             return Ok(ended);
         }
-        sqlx::query("UPDATE feed SET newest = newest + $1").bind(i64::from(ended.all)).execute(&mut *change).await?;
+        sqlx::query("UPDATE feed SET newest = newest + $1").bind(i64::from(ended)).execute(&mut *change).await?;
         audit::insert(&mut change, &entries, now).await?;
         if self.is_shared() {
             // Heard by the others, and by us, when it commits.
@@ -164,6 +164,11 @@ impl Store {
     pub(crate) async fn feed_ends(&self) -> Result<(i64, i64), Error> {
         let row = sqlx::query("SELECT newest, pruned FROM feed").fetch_one(&self.pool).await?;
         Ok((row.try_get("newest")?, row.try_get("pruned")?))
+    }
+
+    /// Which database the numbers are of.
+    pub(crate) async fn database_id(&self) -> Result<String, Error> {
+        Ok(sqlx::query_scalar("SELECT database_id FROM feed").fetch_one(&self.pool).await?)
     }
 
     /// What comes behind a number and still matters.
@@ -246,11 +251,11 @@ impl End<'_> {
     }
 }
 
-/// How many sessions ended, and with how many of them an editor was signed in.
-#[derive(Default)]
-struct Ended {
-    all: u32,
-    active: u32,
+/// Gives a database that has no name a random one.
+pub(super) async fn name(connection: &mut AnyConnection) -> Result<(), Error> {
+    let name = "UPDATE feed SET database_id = $1 WHERE database_id = ''";
+    sqlx::query(name).bind(random_id()?).execute(connection).await?;
+    Ok(())
 }
 
 /// Takes the counter; the newest number.

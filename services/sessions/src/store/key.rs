@@ -49,10 +49,13 @@ impl Store {
 
     /// Whether a key of this name ever signed here, be it gone or not.
     pub(crate) async fn has_known_key(&self, kid: &str) -> Result<bool, Error> {
-        let found: Option<String> = sqlx::query_scalar("SELECT kid FROM known_keys WHERE kid = $1")
-            .bind(kid)
-            .fetch_optional(&self.pool)
-            .await?;
+        // A program from before there were known keys, which runs beside us until it is replaced, notes none.
+        let found =
+            sqlx::query("SELECT kid FROM known_keys WHERE kid = $1 UNION SELECT kid FROM signing_keys WHERE kid = $2")
+                .bind(kid)
+                .bind(kid)
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(found.is_some())
     }
 
@@ -67,8 +70,16 @@ impl Store {
         Ok(found.is_some())
     }
 
+    /// Deletes a key; its name stays known.
     pub(crate) async fn delete_signing_key(&self, number: i64) -> Result<(), Error> {
-        sqlx::query("DELETE FROM signing_keys WHERE number = $1").bind(number).execute(&self.pool).await?;
-        Ok(())
+        let mut change = self.pool.begin().await?;
+        sqlx::query(
+            "INSERT INTO known_keys (kid) SELECT kid FROM signing_keys WHERE number = $1 ON CONFLICT (kid) DO NOTHING",
+        )
+        .bind(number)
+        .execute(&mut *change)
+        .await?;
+        sqlx::query("DELETE FROM signing_keys WHERE number = $1").bind(number).execute(&mut *change).await?;
+        Ok(change.commit().await?)
     }
 }

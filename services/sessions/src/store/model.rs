@@ -111,10 +111,6 @@ impl Known {
         self.is_pending() && now - self.created_at >= PENDING
     }
 
-    fn is_active(&self, now: Seconds) -> bool {
-        !self.is_gone && self.activated_at.is_some() && self.revoked_at.is_none() && now < self.expires_at
-    }
-
     /// Why it is over, if it is.
     fn verdict(&self, now: Seconds) -> Result<(), &'static str> {
         match self {
@@ -254,7 +250,7 @@ impl Life {
             Step::Activate(index) => {
                 let Some(session) = pick(index) else { return };
                 let id = &model.sessions[session].id.clone();
-                assert_eq!(said(store.activate(id, terms, now).await), model.activate(session));
+                assert_eq!(said(store.activate(id, "", terms, now).await), model.activate(session));
             }
             Step::Refresh { session, key } => {
                 let Some(session) = pick(session) else { return };
@@ -283,9 +279,9 @@ impl Life {
             Step::RevokeUser(user) => {
                 let Some(id) = &users[*user] else { return };
                 let is_theirs = |known: &Known| known.who.user == *user && !known.is_gone;
-                let active = model.sessions.iter().filter(|known| is_theirs(known) && known.is_active(now)).count();
-                model.end_all("user", |known| is_theirs(known) && known.revoked_at.is_none() && now < known.expires_at);
-                assert_eq!(store.revoke_all(&Whose::User(id.clone()), &cause(), now).await.unwrap() as usize, active);
+                let is_due = |known: &Known| is_theirs(known) && known.revoked_at.is_none() && now < known.expires_at;
+                let ended = model.end_all("user", is_due);
+                assert_eq!(store.revoke_all(&Whose::User(id.clone()), &cause(), now).await.unwrap() as usize, ended);
             }
             Step::Sweep => {
                 let swept = model.end_all("swept", |known| known.is_stale(now));

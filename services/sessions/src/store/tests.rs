@@ -183,13 +183,13 @@ async fn only_what_nobody_activated_in_time_is_swept(place: &Place) {
     for (number, now) in [old, young, active] {
         ids.push(store.create(&approval(number, "ada"), &terms(), now).await.unwrap().session.id);
     }
-    store.activate(&ids[2], &terms(), 1002).await.unwrap();
+    store.activate(&ids[2], "", &terms(), 1002).await.unwrap();
 
     assert_eq!(store.sweep(&terms(), 1000 + 5399).await.unwrap(), 0);
     assert_eq!(store.sweep(&terms(), 1000 + 5400).await.unwrap(), 1);
-    assert!(matches!(store.activate(&ids[0], &terms(), 1003).await, Err(Error::SessionUnknown(_))));
-    assert!(store.activate(&ids[1], &terms(), 1003).await.is_ok());
-    assert!(store.activate(&ids[2], &terms(), 1003).await.is_ok());
+    assert!(matches!(store.activate(&ids[0], "", &terms(), 1003).await, Err(Error::SessionUnknown(_))));
+    assert!(store.activate(&ids[1], "", &terms(), 1003).await.is_ok());
+    assert!(store.activate(&ids[2], "", &terms(), 1003).await.is_ok());
 }
 
 async fn one_sweep_is_bounded_and_the_next_goes_on(place: &Place) {
@@ -204,7 +204,7 @@ async fn one_sweep_is_bounded_and_the_next_goes_on(place: &Place) {
 async fn a_sweep_finds_what_is_stale_among_much_that_is_not(place: &Place) {
     let store = place.open().await;
     let active = store.create(&approval(1, "ada"), &terms(), 900).await.unwrap().session.id;
-    store.activate(&active, &terms(), 901).await.unwrap();
+    store.activate(&active, "", &terms(), 901).await.unwrap();
     multiply(&store).await;
     store.create(&approval(2, "ada"), &terms(), 1000).await.unwrap();
     assert_eq!(store.sweep(&terms(), 1000 + 5400).await.unwrap(), 1);
@@ -213,8 +213,8 @@ async fn a_sweep_finds_what_is_stale_among_much_that_is_not(place: &Place) {
 async fn the_first_activation_counts(place: &Place) {
     let store = place.open().await;
     let id = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session.id;
-    assert_eq!(store.activate(&id, &terms(), 1010).await.unwrap(), Activated { at: 1010, new: true });
-    assert_eq!(store.activate(&id, &terms(), 9999).await.unwrap(), Activated { at: 1010, new: false });
+    assert_eq!(store.activate(&id, "", &terms(), 1010).await.unwrap(), Activated { at: 1010, new: true });
+    assert_eq!(store.activate(&id, "", &terms(), 9999).await.unwrap(), Activated { at: 1010, new: false });
     let again = store.create(&approval(1, "ada"), &terms(), 9999).await.unwrap().session;
     assert_eq!((again.id, again.activated_at), (id, Some(1010)));
 }
@@ -222,22 +222,22 @@ async fn the_first_activation_counts(place: &Place) {
 async fn a_pending_session_is_over_before_the_sweep_finds_it(place: &Place) {
     let store = place.open().await;
     let stale = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session.id;
-    assert!(matches!(store.activate(&stale, &terms(), 1000 + 5400).await, Err(Error::SessionUnknown(_))));
+    assert!(matches!(store.activate(&stale, "", &terms(), 1000 + 5400).await, Err(Error::SessionUnknown(_))));
 
     let fresh = store.create(&approval(1, "ada"), &terms(), 1000 + 5400).await.unwrap();
     assert!(fresh.new);
     assert_ne!(fresh.session.id, stale);
-    assert_eq!(store.activate(&fresh.session.id, &terms(), 1000 + 5401).await.unwrap().at, 1000 + 5401);
+    assert_eq!(store.activate(&fresh.session.id, "", &terms(), 1000 + 5401).await.unwrap().at, 1000 + 5401);
 }
 
 async fn an_expired_session_is_not_activated(place: &Place) {
     let store = place.open().await;
     let terms = Terms { bearer_ttl: 60, ..terms() };
     let id = store.create(&approval(1, "ada"), &terms, 1000).await.unwrap().session.id;
-    assert!(matches!(store.activate(&id, &terms, 1060).await, Err(Error::SessionExpired(_))));
-    assert!(store.activate(&id, &terms, 1059).await.is_ok());
-    assert!(matches!(store.activate(&id, &terms, 1060).await, Err(Error::SessionExpired(_))));
-    assert!(matches!(store.activate(&"ses_x".parse().unwrap(), &terms, 1).await, Err(Error::SessionUnknown(_))));
+    assert!(matches!(store.activate(&id, "", &terms, 1060).await, Err(Error::SessionExpired(_))));
+    assert!(store.activate(&id, "", &terms, 1059).await.is_ok());
+    assert!(matches!(store.activate(&id, "", &terms, 1060).await, Err(Error::SessionExpired(_))));
+    assert!(matches!(store.activate(&"ses_x".parse().unwrap(), "", &terms, 1).await, Err(Error::SessionUnknown(_))));
 }
 
 async fn what_was_answered_is_there_after_a_restart(place: &Place) {
@@ -255,7 +255,7 @@ async fn a_newer_schema_is_refused(place: &Place) {
     .await
     .unwrap();
     let refused = Store::open(&place.url(), 5).await.unwrap_err();
-    assert!(matches!(refused, Error::NewerSchema { found: 99, known: 3 }));
+    assert!(matches!(refused, Error::NewerSchema { found: 99, known: 4 }));
     assert!(refused.to_string().contains("run a newer program"));
 }
 
@@ -269,7 +269,8 @@ async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(
         "DROP INDEX sessions_by_provider_session",
         "ALTER TABLE users DROP COLUMN checked_at",
         "DROP TABLE known_keys",
-        "DELETE FROM _sqlx_migrations WHERE version = 3",
+        "ALTER TABLE feed DROP COLUMN database_id",
+        "DELETE FROM _sqlx_migrations WHERE version >= 3",
     ] {
         sqlx::query(undo).execute(&store.pool).await.unwrap();
     }
@@ -278,6 +279,19 @@ async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(
     assert_eq!(count(&store, "SELECT checked_at FROM users").await, 1000);
     assert!(!store.add_signing_key(&SealedKey { kid: "k2".into(), ..key }).await.unwrap());
     assert!(!store.has_known_key("k2").await.unwrap(), "another process was faster");
+}
+
+async fn a_key_that_an_older_program_has_added_is_known_and_stays_known(place: &Place) {
+    let store = place.open().await;
+    // As it does beside us, until it has been replaced.
+    let added =
+        "INSERT INTO signing_keys (number, kid, sealed, created_at, signs_at) VALUES (7, 'k7', 'x', 1000, 1000)";
+    sqlx::query(added).execute(&store.pool).await.unwrap();
+    assert!(store.has_known_key("k7").await.unwrap());
+    assert!(!store.has_known_key("k8").await.unwrap());
+    store.delete_signing_key(7).await.unwrap();
+    assert!(store.signing_keys().await.unwrap().is_empty());
+    assert!(store.has_known_key("k7").await.unwrap(), "it is forgotten");
 }
 
 async fn a_changed_migration_is_refused(place: &Place) {
@@ -364,7 +378,7 @@ async fn a_refresh_prolongs_activates_and_notes_the_address(place: &Place) {
     assert_eq!((session.activated_at, session.refreshed_at), (Some(1010), 2000));
     assert_eq!((session.expires_at, session.tokens_expire_at), (2000 + 2_592_000, 2000 + 3600));
     assert_eq!(session.address, "198.51.100.7");
-    assert_eq!(store.activate(&made.id, &terms, 3000).await.unwrap(), Activated { at: 1010, new: false });
+    assert_eq!(store.activate(&made.id, "", &terms, 3000).await.unwrap(), Activated { at: 1010, new: false });
     assert_eq!(events(&store).await, ["activated", "approved", "refreshed", "refreshed", "session_created"]);
 }
 
@@ -451,7 +465,7 @@ async fn the_oldest_session_that_waits_for_its_editor_is_known(place: &Place) {
     for (number, now) in [(1, 800), (2, 900), (3, 1000), (4, 1001)] {
         ids.push(store.create(&approval(number, "ada"), &terms(), now).await.unwrap().session.id);
     }
-    store.activate(&ids[0], &terms(), 1002).await.unwrap();
+    store.activate(&ids[0], "", &terms(), 1002).await.unwrap();
     store.revoke(&ids[1], &cause("burned"), 1002).await.unwrap();
     assert_eq!(store.oldest_pending().await.unwrap(), Some(1000));
 }
@@ -459,7 +473,7 @@ async fn the_oldest_session_that_waits_for_its_editor_is_known(place: &Place) {
 async fn however_many_wait_for_their_editor_a_used_session_is_listed(place: &Place) {
     let store = place.open().await;
     let used = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session;
-    store.activate(&used.id, &terms(), 1000).await.unwrap();
+    store.activate(&used.id, "", &terms(), 1000).await.unwrap();
     multiply(&store).await;
     sqlx::query("UPDATE sessions SET activated_at = NULL, refreshed_at = 2000 WHERE device_app = ''")
         .execute(&store.pool)
@@ -476,7 +490,7 @@ async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(p
     let make = async |number| store.create(&bound(number, "ada", &key), &terms, 1000).await.unwrap().session;
     let (burned, used, other, stale) = (make(1).await, make(2).await, make(3).await, make(4).await);
     store.refresh(&used.id, &key.thumbprint(), "", &terms, 2000).await.unwrap();
-    store.activate(&other.id, &terms, 1001).await.unwrap();
+    store.activate(&other.id, "", &terms, 1001).await.unwrap();
     assert!(store.revoke(&burned.id, &cause("burned"), 1002).await.unwrap());
     assert!(!store.revoke(&burned.id, &cause("again"), 1003).await.unwrap());
     let swept_from = 1000 + terms.pending_ttl;
@@ -500,7 +514,7 @@ async fn a_repeated_approval_does_not_bring_back_what_has_expired(place: &Place)
     let store = place.open().await;
     let terms = Terms { bearer_ttl: 60, ..terms() };
     let made = store.create(&approval(1, "ada"), &terms, 1000).await.unwrap().session;
-    store.activate(&made.id, &terms, 1001).await.unwrap();
+    store.activate(&made.id, "", &terms, 1001).await.unwrap();
     assert_eq!(store.create(&approval(1, "ada"), &terms, 1059).await.unwrap().session.id, made.id);
     let refused = store.create(&approval(1, "ada"), &terms, 1060).await.unwrap_err();
     assert!(matches!(refused, Error::SessionExpired(_)), "{refused}");
@@ -521,7 +535,7 @@ async fn a_repeated_approval_does_not_bring_back_what_was_revoked(place: &Place)
     let made = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session;
     store.revoke(&made.id, &cause("burned"), 1001).await.unwrap();
     assert!(matches!(store.create(&approval(1, "ada"), &terms(), 1002).await, Err(Error::SessionRevoked(_))));
-    assert!(matches!(store.activate(&made.id, &terms(), 1002).await, Err(Error::SessionRevoked(_))));
+    assert!(matches!(store.activate(&made.id, "", &terms(), 1002).await, Err(Error::SessionRevoked(_))));
 }
 
 async fn revocations_are_read_in_the_order_of_their_commits(place: &Place) {
@@ -556,7 +570,7 @@ async fn what_is_over_is_forgotten_and_what_is_not_stays(place: &Place) {
     let (key, terms) = (device_key(), terms());
     let make = async |number| store.create(&bound(number, "ada", &key), &terms, 1000).await.unwrap().session.id;
     let (revoked, live) = (make(1).await, make(2).await);
-    store.activate(&live, &terms, 1001).await.unwrap();
+    store.activate(&live, "", &terms, 1001).await.unwrap();
     store.revoke(&revoked, &cause("user"), 1002).await.unwrap();
     let end = 1000 + 3600;
     assert_eq!(store.revocations(0, end + 299).await.unwrap().entries.len(), 1, "a clock may be late");
@@ -607,6 +621,7 @@ on_both_databases! {
     what_was_answered_is_there_after_a_restart
     a_newer_schema_is_refused
     a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since
+    a_key_that_an_older_program_has_added_is_known_and_stays_known
     a_changed_migration_is_refused
     a_request_id_is_not_good_for_another_key
     a_refresh_prolongs_activates_and_notes_the_address

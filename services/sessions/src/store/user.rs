@@ -19,9 +19,9 @@ impl Store {
         Ok(id.map(UserId::known))
     }
 
-    /// The subjects of people whom the provider is to be asked about, because an editor of theirs was used after it was
-    /// asked last, and that was a day ago. None is handed out twice: the condition is looked at again when the row is
-    /// taken.
+    /// The subjects of people whom the provider is to be asked about, because that was last done a day ago, and an editor
+    /// of theirs was used since, or has a bearer session, which never says when it is used. None is handed out twice: the
+    /// condition is looked at again when the row is taken.
     pub(crate) async fn take_stale_users(
         &self,
         provider: &str,
@@ -29,22 +29,34 @@ impl Store {
         now: Seconds,
     ) -> Result<Vec<String>, Error> {
         let since = now.saturating_sub(GOOD_FOR);
-        let taken = sqlx::query_scalar(
-            "UPDATE users SET checked_at = $1 WHERE checked_at <= $2 AND id IN
-             (SELECT users.id FROM users WHERE provider = $3 AND checked_at <= $4 AND EXISTS
-              (SELECT 1 FROM sessions WHERE user_id = users.id AND activated_at IS NOT NULL AND revoked_at IS NULL
-               AND expires_at > $5 AND refreshed_at > users.checked_at)
-              ORDER BY checked_at LIMIT $6)
-             RETURNING subject",
+        let mut stale: Vec<String> = sqlx::query_scalar(
+            "SELECT users.id FROM users WHERE provider = $1 AND checked_at <= $2 AND EXISTS
+             (SELECT 1 FROM sessions WHERE user_id = users.id AND activated_at IS NOT NULL AND revoked_at IS NULL
+              AND expires_at > $3 AND (refreshed_at > users.checked_at OR device_key IS NULL))
+             ORDER BY checked_at LIMIT $4",
         )
-        .bind(now)
-        .bind(since)
         .bind(provider)
         .bind(since)
         .bind(now)
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;
+        // Two who take at once take the rows in one order, so that neither waits for the other in a circle.
+        stale.sort_unstable();
+        let mut change = self.pool.begin().await?;
+        let mut taken = Vec::new();
+        for id in stale {
+            let subject: Option<String> = sqlx::query_scalar(
+                "UPDATE users SET checked_at = $1 WHERE id = $2 AND checked_at <= $3 RETURNING subject",
+            )
+            .bind(now)
+            .bind(id)
+            .bind(since)
+            .fetch_optional(&mut *change)
+            .await?;
+            taken.extend(subject);
+        }
+        change.commit().await?;
         Ok(taken)
     }
 }
@@ -76,7 +88,7 @@ pub(super) async fn note(change: &mut Change, approval: &Approval, now: Seconds)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tests::end::{USERS, meanwhile};
+    use crate::store::tests::end::{USERS, meanwhile, somebody_waits};
     use crate::store::tests::{Place, approval, bound, cause, device_key, on_both_databases, terms};
 
     const DAY: Seconds = 86_400;
@@ -127,6 +139,20 @@ mod tests {
         assert!(taken(&store, 9, 1001 + 2_592_000).await.is_empty(), "their sessions are over");
     }
 
+    async fn who_has_a_bearer_session_is_asked_about_once_a_day(place: &Place) {
+        let (store, terms) = (place.open().await, terms());
+        let id = store.create(&approval(1, "ada"), &terms, 1000).await.unwrap().session.id;
+        store.activate(&id, "", &terms, 1001).await.unwrap();
+        store.create(&approval(2, "bob"), &terms, 1000).await.unwrap();
+        for day in 1..4 {
+            assert!(taken(&store, 9, 999 + day * DAY).await.is_empty(), "it is no day");
+            assert_eq!(taken(&store, 9, 1000 + day * DAY).await, ["ada"]);
+            assert!(taken(&store, 9, 1000 + day * DAY).await.is_empty(), "she was handed out twice");
+        }
+        assert_eq!(taken(&store, 9, 999 + 2_592_000).await, ["ada"]);
+        assert!(taken(&store, 9, 999 + 2_592_000 + DAY).await.is_empty(), "her session is over");
+    }
+
     async fn no_more_are_handed_out_than_were_asked_for(place: &Place) {
         let (store, key, terms) = (place.open().await, device_key(), terms());
         for (number, subject) in [(1, "ada"), (2, "bob"), (3, "eve")] {
@@ -137,6 +163,29 @@ mod tests {
         assert_eq!(taken(&store, 2, 2000 + DAY).await, ["ada", "bob"], "it was longer ago");
         assert_eq!(taken(&store, 2, 2000 + DAY).await, ["eve"]);
         assert!(taken(&store, 2, 2000 + DAY).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_users_in_the_order_of_their_ids_is_never_waited_for_in_a_circle() {
+        let place = &Place::server().await;
+        let (store, terms) = (place.open().await, terms());
+        for number in 0..8 {
+            let id = store.create(&approval(number, &format!("u{number}")), &terms, 1000).await.unwrap().session.id;
+            store.activate(&id, "", &terms, 1001).await.unwrap();
+        }
+        let ids: Vec<String> =
+            sqlx::query_scalar("SELECT id FROM users ORDER BY id").fetch_all(store.pool()).await.unwrap();
+        let take = "UPDATE users SET name = name WHERE id = $1";
+        let mut held = store.pool().begin().await.unwrap();
+        sqlx::query(take).bind(&ids[0]).execute(&mut *held).await.unwrap();
+        let holding = async {
+            somebody_waits(place, &place.open().await).await;
+            for id in &ids[1..] {
+                sqlx::query(take).bind(id).execute(&mut *held).await.unwrap();
+            }
+            held.commit().await.unwrap();
+        };
+        assert_eq!(tokio::join!(taken(&store, 9, 1000 + DAY), holding).0.len(), 8);
     }
 
     async fn two_who_take_at_once_do_not_get_the_same_user(place: &Place) {
@@ -151,6 +200,7 @@ mod tests {
     on_both_databases! {
         who_used_an_editor_is_asked_about_once_a_day
         nobody_is_asked_about_for_an_editor_that_is_not_signed_in
+        who_has_a_bearer_session_is_asked_about_once_a_day
         no_more_are_handed_out_than_were_asked_for
         two_who_take_at_once_do_not_get_the_same_user
     }

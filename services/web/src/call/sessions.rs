@@ -19,6 +19,10 @@ const SESSIONS: &str = "sessions";
 
 /// Why a session ends that its user has ended here: what the editor hears.
 const BY_USER: &str = "signed_out_by_user";
+/// The same, where the identity provider does not stand by a sign-in any more.
+const BY_PROVIDER: &str = "sign_in_over";
+/// The same, where no relay has taken what was approved.
+const UNTAKEN: &str = "not_delivered";
 
 /// Whose sessions.
 pub(crate) struct Whose<'a> {
@@ -74,11 +78,34 @@ impl Sessions {
 
     /// Ends one session, if it is this user's.
     pub(crate) async fn revoke(&self, install: &Install, from: &Place) -> Result<(), Refusal> {
+        self.end_session(&install.id, &install.user_id, BY_USER, from).await
+    }
+
+    /// Ends the session of an approval that came to nothing; one that an editor uses all the same only if asked to.
+    pub(crate) async fn take_back(
+        &self,
+        session_id: &str,
+        user_id: &str,
+        only_pending: bool,
+        from: &Place,
+    ) -> Result<(), Refusal> {
+        let reason = if only_pending { UNTAKEN } else { BY_PROVIDER };
+        self.end_session(session_id, user_id, reason, from).await
+    }
+
+    async fn end_session(
+        &self,
+        session_id: &str,
+        user_id: &str,
+        reason: &'static str,
+        from: &Place,
+    ) -> Result<(), Refusal> {
         let request = RevokeSessionRequest {
-            session_id: install.id.clone(),
-            user_id: install.user_id.clone(),
-            reason: BY_USER.to_owned(),
+            session_id: session_id.to_owned(),
+            user_id: user_id.to_owned(),
+            reason: reason.to_owned(),
             address: from.address.to_string(),
+            only_pending: reason == UNTAKEN,
             ..RevokeSessionRequest::default()
         };
         let answer = self.0.clone().revoke_session(within(request, CALL_TIME)).await;

@@ -2,6 +2,7 @@
 //! and forgotten. Nothing of Clerk's is kept but the ids of a user and a session.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use axum::Router;
@@ -14,6 +15,7 @@ use http::header::COOKIE;
 use http::{HeaderMap, StatusCode};
 use time::OffsetDateTime;
 use vvs_auth::key::base64url;
+use vvs_auth::provider::KeySet;
 use vvs_auth::provider::clerk::{Claims, Rules, verify};
 use vvs_runtime::metrics::{Counters, count};
 
@@ -21,9 +23,9 @@ use self::api::Api;
 use self::form::Form;
 use self::script::Files;
 use self::user::User;
-use self::webhook::{Delivery, Ended, Inbox, Refused};
+use self::webhook::{BANNED, Delivery, Ended, Inbox, Refused};
 use super::allow::{Facts, Rule, admits};
-use super::keys::Keys;
+use super::keys::{Keys, Source};
 use super::{Arrival, Ask, Asking, Common, Part, Provider, SignIn};
 use crate::call::{Sessions, Whose};
 use crate::error::{Error, Refusal};
@@ -53,6 +55,7 @@ pub(crate) struct Clerk {
     suffix: String,
     keys: Keys,
     api: Arc<Api>,
+    has_known_users: AtomicBool,
     form: Form,
     files: Option<Files>,
     inbox: Option<Inbox>,
@@ -66,7 +69,7 @@ pub(crate) struct Clerk {
 impl Clerk {
     pub(crate) fn new(settings: &Settings, common: &Common) -> Result<Self, Error> {
         let config = settings.read().map_err(Error::Settings)?;
-        let Common { public_url, allow, fetch, sessions, metrics } = common.clone();
+        let Common { public_url, allow, fetch, sessions, metrics, tasks } = common.clone();
         let (webhooks, rechecks) = (Counters::default(), Counters::default());
         metrics.register("vvs_clerk_webhooks", "Deliveries of Clerk's webhooks, by outcome", webhooks.clone());
         metrics.register("vvs_clerk_rechecks", "Users whom Clerk was asked about again, by outcome", rechecks.clone());
@@ -78,13 +81,14 @@ impl Clerk {
         let secret_key = config.secret_key;
         let api = Arc::new(Api { base: settings.api_url.to_string(), secret_key, fetch });
         let fetching = api.clone();
-        let keys = Keys::new(match config.jwt_key {
+        let source: Source<KeySet> = match config.jwt_key {
             Some(key) => Box::new(move || Box::pin(std::future::ready(Ok(key.clone())))),
             None => Box::new(move || {
                 let api = fetching.clone();
                 Box::pin(async move { api.keys().await })
             }),
-        });
+        };
+        let keys = Keys::new(source, tasks);
         Ok(Self {
             name: config.issuer.to_string(),
             authorized_parties,
@@ -94,6 +98,7 @@ impl Clerk {
             suffix: suffix(&config.publishable_key),
             keys,
             api,
+            has_known_users: AtomicBool::new(false),
             form,
             files: config.files,
             inbox: config.webhook_secret.map(|secret| Inbox::new(&secret, settings.end_with_session)),
@@ -129,9 +134,23 @@ impl Clerk {
         Ok(Arrival::SignedIn(self.sign_in(claims, &user, now)))
     }
 
+    /// A user, if Clerk knows one by this id.
+    async fn known_user(&self, id: &str) -> Result<Option<User>, Refusal> {
+        let user = self.api.user(id).await?;
+        if user.is_some() {
+            self.has_known_users.store(true, Ordering::Relaxed);
+        }
+        Ok(user)
+    }
+
+    /// Whether the secret key has ever found a user of this instance.
+    fn has_known_users(&self) -> bool {
+        self.has_known_users.load(Ordering::Relaxed)
+    }
+
     /// A user who may be signed in.
     async fn user(&self, id: &str) -> Result<User, Refusal> {
-        let user = self.api.user(id).await?.ok_or(Refusal::NotAllowed("Clerk has no such user any more"))?;
+        let user = self.known_user(id).await?.ok_or(Refusal::NotAllowed("Clerk has no such user any more"))?;
         user.is_barred().map_or(Ok(user), |why| Err(Refusal::NotAllowed(why)))
     }
 
@@ -188,6 +207,10 @@ impl Clerk {
             return ("repeated", StatusCode::OK);
         }
         let Some(Ended { subject, provider_session, reason }) = ended else { return ("ignored", StatusCode::OK) };
+        // A delivery that was delayed may tell of a ban that was lifted since. What cannot be asked about is believed.
+        if reason == BANNED && matches!(self.known_user(&subject).await, Ok(Some(user)) if !user.is_banned()) {
+            return ("ignored", StatusCode::OK);
+        }
         let whose = Whose { provider: &self.name, subject: &subject, provider_session: &provider_session };
         match self.sessions.revoke_identity(&whose, reason).await {
             Ok(revoked) => {

@@ -1,5 +1,6 @@
-//! OpenID Connect: any provider that has the code flow and says where its parts are. The browser goes there and comes back
-//! to `/api/auth/oidc`; what it brings is checked, and the provider's tokens are dropped. A person is issuer and subject.
+//! OpenID Connect: any provider that has the code flow and says where its parts are. The browser goes there and comes
+//! back to `/api/auth/oidc`; what it brings is checked, and the provider's tokens are dropped. A person is issuer and
+//! subject.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -8,16 +9,17 @@ use askama::Template;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use oauth2::{ClientId, ClientSecret, RedirectUrl, Scope};
+use tokio_util::task::TaskTracker;
 use vvs_auth::provider::KeySet;
 use vvs_runtime::metrics::Counters;
 use vvs_runtime::origin::Origin;
 
 use self::discovery::Discovery;
-use self::http::{Http, host, unreadable};
+use self::http::{Http, host};
 use self::logout::Memory;
 use self::settings::{issuer_url, read_secret};
 use super::allow::Rule;
-use super::keys::Keys;
+use super::keys::{Keys, Source, parse};
 use super::{Ask, Asking, Common, Part, Provider, SignIn};
 use crate::Web;
 use crate::call::Sessions;
@@ -85,7 +87,7 @@ impl Oidc {
         metrics.register("vvs_oidc_sign_ins", "Browsers back from the OpenID provider, by outcome", sign_ins.clone());
         metrics.register("vvs_oidc_logouts", "Logouts that the OpenID provider has sent, by outcome", logouts.clone());
         let label = settings.name.as_deref().unwrap_or(host(&url)).trim().to_owned();
-        let discovery = Arc::new(Discovery::new(&issuer, url, http.clone()));
+        let discovery = Arc::new(Discovery::new(&issuer, url, http.clone(), common.tasks.clone()));
         Ok(Self {
             label,
             client_id: ClientId::new(settings.client_id.clone().unwrap_or_default()),
@@ -95,7 +97,7 @@ impl Oidc {
             allow: common.allow.clone(),
             public_url: common.public_url.clone(),
             redirect: redirect.map_err(|cause| bad(format!("VVS_PUBLIC_URL cannot be a redirect URI: {cause}")))?,
-            keys: keys(discovery.clone(), http.clone()),
+            keys: keys(discovery.clone(), http.clone(), common.tasks.clone()),
             http,
             discovery,
             sessions: common.sessions.clone(),
@@ -106,8 +108,8 @@ impl Oidc {
         })
     }
 
-    /// Where the person can sign out of the provider too (RP-Initiated Logout 1.0). Without an ID token, which is not kept,
-    /// the provider asks whether they mean it.
+    /// Where the person can sign out of the provider too (RP-Initiated Logout 1.0). Without an ID token, which is not
+    /// kept, the provider asks whether they mean it.
     fn end_session(&self) -> Option<String> {
         let mut url = self.discovery.last()?.end_session.clone()?;
         let back = self.public_url.join(SIGN_IN_PATH);
@@ -117,16 +119,15 @@ impl Oidc {
 }
 
 /// The provider's keys, wherever its document says they are.
-fn keys(discovery: Arc<Discovery>, http: Http) -> Keys {
-    Keys::new(Box::new(move || {
+fn keys(discovery: Arc<Discovery>, http: Http, tasks: TaskTracker) -> Keys {
+    let source: Source<KeySet> = Box::new(move || {
         let (discovery, http) = (discovery.clone(), http.clone());
         Box::pin(async move {
             let url = &discovery.document().await?.keys;
-            let answer = http.get(url, None).await?;
-            let set = str::from_utf8(&answer).ok().and_then(|json| KeySet::from_jwks(json).ok());
-            set.ok_or_else(|| unreadable(host(url), "no JWK set"))
+            parse(host(url), &http.get(url, None).await?)
         })
-    }))
+    });
+    Keys::new(source, tasks)
 }
 
 impl Provider for Oidc {
@@ -145,8 +146,8 @@ impl Provider for Oidc {
             href: format!("{START_PATH}?{about}{another}"),
             another: ask.another,
             end_session: self.end_session().filter(|_| ask.signed_out),
-            // Not for whoever has been there or wants something else; and to the account's page people come from signing
-            // out of the provider.
+            // Not for whoever has been there or wants something else; and to the account's page people come from having
+            // signed out of the provider.
             goes_on: ask.about != About::Account && !(ask.retry || ask.another || ask.signed_out),
             nonce: ask.nonce,
         };

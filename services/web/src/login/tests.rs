@@ -83,8 +83,15 @@ fn what_went_wrong_on_the_way_is_not_what_became_of_the_login() {
 #[test]
 fn an_approval_goes_on_until_the_login_has_failed() {
     for state in State::ALL {
-        let may = may_deliver(Ok(view(state)), None, now()).map_or_else(|refusal| refusal.as_str(), |_| "go");
-        assert_eq!(may, if state.is_failed() { "over" } else { "go" }, "{state:?}");
+        let may = |entry: Option<&Entry>| {
+            may_deliver(Ok(view(state)), entry, now()).map_or_else(|refusal| refusal.as_str(), |_| "go")
+        };
+        let first = if state.is_failed() { "over" } else { "go" };
+        let first = if state == State::Away { "editor_away" } else { first };
+        assert_eq!(may(None), first, "{state:?}");
+        assert_eq!(may(Some(&entry(false, false))), first, "{state:?}");
+        // The relay may hold what was approved before.
+        assert_eq!(may(Some(&entry(true, false))), if state.is_failed() { "over" } else { "go" }, "{state:?}");
     }
     let unknown = |entry: Option<Entry>| may_deliver(Err(Refusal::Unknown), entry.as_ref(), now()).err().unwrap();
     assert_eq!(unknown(None).as_str(), "unknown");

@@ -14,7 +14,7 @@ impl Notice {
     fn text(self) -> String {
         match self {
             Self::EndedOne => "That editor is signed out.".to_owned(),
-            Self::EndedAll(0) => "Nothing was signed in. There was nothing to end.".to_owned(),
+            Self::EndedAll(0) => "Nothing was signed in as you, so there was nothing to end.".to_owned(),
             Self::EndedAll(1) => "All your editors are signed out. That was 1 sign-in.".to_owned(),
             Self::EndedAll(count) => format!("All your editors are signed out. Those were {count} sign-ins."),
             Self::WasGone => "That editor was not signed in any more. There was nothing to do.".to_owned(),

@@ -19,7 +19,7 @@ pub(crate) async fn sessions(mut visit: Visit) -> Response {
 }
 
 async fn listed(visit: &mut Visit) -> Result<Answer, Refusal> {
-    let Some(sign_in) = visit.account()? else { return Ok(see(SIGN_IN_PATH)) };
+    let Some(sign_in) = visit.account().await? else { return Ok(see(SIGN_IN_PATH)) };
     let installs = visit.web.sessions.list(&sign_in).await?;
     Ok(page(&AccountSessions {
         shell: visit.shell(),
@@ -38,7 +38,7 @@ pub(crate) async fn revoke(Path(sid): Path<String>, mut post: Post) -> Response 
 }
 
 async fn revoked(visit: &mut Visit, sid: &str) -> Result<Answer, Refusal> {
-    let Some(sign_in) = signed_in(visit)? else { return Ok(see(SIGN_IN_PATH)) };
+    let Some(sign_in) = signed_in(visit).await? else { return Ok(see(SIGN_IN_PATH)) };
     // What is not among the person's own is answered like what has ended, so that nobody learns what there is.
     let Some(install) = visit.web.sessions.list(&sign_in).await?.into_iter().find(|install| install.id == sid) else {
         return Ok(with_notice(ACCOUNT_PATH, Notice::WasGone));
@@ -56,7 +56,7 @@ pub(crate) async fn revoke_all(mut post: Post) -> Response {
 }
 
 async fn all_revoked(visit: &mut Visit) -> Result<Answer, Refusal> {
-    let Some(sign_in) = signed_in(visit)? else { return Ok(see(SIGN_IN_PATH)) };
+    let Some(sign_in) = signed_in(visit).await? else { return Ok(see(SIGN_IN_PATH)) };
     // Not by what the list shows: it may be behind, and an empty one ends what there is all the same.
     let revoked = visit.web.sessions.revoke_all(&sign_in, &visit.from).await?;
     tracing::info!(revoked, address = %visit.from.address, "revoked all");
@@ -64,8 +64,8 @@ async fn all_revoked(visit: &mut Visit) -> Result<Answer, Refusal> {
 }
 
 /// Who sends a form that was made for their account.
-fn signed_in(visit: &mut Visit) -> Result<Option<SignIn>, Refusal> {
-    if visit.about == Some(About::Account) { visit.account() } else { Err(Reason::StaleForm.into()) }
+async fn signed_in(visit: &mut Visit) -> Result<Option<SignIn>, Refusal> {
+    if visit.about == Some(About::Account) { visit.account().await } else { Err(Reason::StaleForm.into()) }
 }
 
 /// `GET /account/sign-in`.

@@ -30,7 +30,8 @@ async fn arrived(visit: &mut Visit, headers: &HeaderMap) -> Result<Answer, Refus
     if let Arrival::SignedIn(sign_in) = arrival {
         visit.sign_in(sign_in)?;
     }
-    if is_stale || visit.signed_in().is_none() {
+    // Behind the one round, what the browser keeps of ours is good: the page may be loaded again a minute later.
+    if (is_stale && !visit.is_retry()) || visit.signed_in().is_none() {
         // Once: a browser that keeps no cookies would go in circles.
         return if visit.is_retry() { Err(Reason::NotSignedIn.into()) } else { Ok(see(&about.sign_in_again())) };
     }
@@ -66,15 +67,12 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
         };
     }
     let outcome = match may_deliver(found, visit.jar.login(id), visit.now) {
-        Ok(view) => match visit.web.clone().identity.confirm(&sign_in).await {
-            Ok(()) => deliver(visit, id, &sign_in, &view).await,
-            Err(refusal) => Err(refusal),
-        },
+        Ok(view) => deliver(visit, id, &sign_in, &view).await,
         Err(refusal) => settled(visit, id, refusal).await,
     };
     let label = outcome.as_ref().map_or_else(Refusal::as_str, Delivered::as_str);
     count(&visit.web.approvals, "outcome", label);
-    if matches!(outcome, Err(Refusal::NotAllowed(_) | Refusal::SignInOver(_))) {
+    if outcome.as_ref().is_err_and(Refusal::ends_sign_in) {
         visit.jar.sign_out(&visit.web.cookies);
     }
     match outcome {
@@ -102,6 +100,14 @@ async fn deliver(visit: &mut Visit, id: ConnectionId, sign_in: &SignIn, view: &V
     let request_id = request_id(&web.requests, id, sign_in);
     let granted = web.sessions.create(request_id.clone(), id, sign_in, view, &visit.from).await?;
     let (user_id, session_id) = (granted.user_id().to_owned(), granted.session_id().to_owned());
+    // Behind the session's beginning: what the provider says before finds nothing to end and is heard here, and what it
+    // says later ends the session.
+    if let Err(refusal) = web.identity.confirm(sign_in).await {
+        if refusal.ends_sign_in() {
+            web.sessions.take_back(&session_id, &user_id, false, &visit.from).await?;
+        }
+        return Err(refusal);
+    }
     let delivered = if granted.is_active() {
         // The editor has it already, whether a relay still knows that or not.
         Ok(Delivered::Acked)
@@ -116,10 +122,16 @@ async fn deliver(visit: &mut Visit, id: ConnectionId, sign_in: &SignIn, view: &V
         // Nobody knows how far it got, so this browser stays responsible for it.
         Err(refusal) => refusal.trouble().is_some(),
     };
+    let was_ours = visit.jar.login(id).is_some_and(|entry| entry.approved.as_ref() == Some(&request_id));
     if is_ours {
         let acked = matches!(delivered, Ok(Delivered::Acked));
         let (approved, session) = (Some(request_id), Some(session_id));
         visit.remember(id, Entry { approved, session, acked, ..Entry::new(view) })?;
+    } else if !was_ours {
+        // No relay has taken it, so no editor ever has its token. If it stays, the sweep finds it.
+        if let Err(cause) = web.sessions.take_back(&session_id, &user_id, true, &visit.from).await {
+            tracing::warn!(session_id, %cause, "a session that nobody has taken stays for now");
+        }
     }
     delivered
 }

@@ -2,7 +2,6 @@
 
 use axum::response::Response;
 
-use crate::account::Notice;
 use crate::error::Refusal;
 use crate::identity::{Ask, Part};
 use crate::login::{Standing, stand};
@@ -33,7 +32,7 @@ pub(crate) fn part(visit: &mut Visit) -> Result<Part, Refusal> {
         before: visit.jar.sign_in.as_ref(),
         retry: visit.is_retry(),
         another: visit.is_another(),
-        signed_out: visit.notice() == Some(Notice::SignedOut),
+        signed_out: visit.has_signed_out(),
     }))
 }
 

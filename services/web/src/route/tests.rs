@@ -270,8 +270,12 @@ async fn what_becomes_of_a_delivery_has_its_answer() {
         assert!(!answer.text.contains("the-token"));
         assert!(!browser.get(&path("/auth-success")).await.status.is_success(), "{delivery:?}");
         if status != 503 {
+            // No editor has its token, and none ever gets it.
+            let ended = bench.script.revocations.lock().unwrap().pop().unwrap();
+            assert_eq!((&*ended.session_id, &*ended.reason, ended.only_pending), ("ses_1", "not_delivered", true));
             continue;
         }
+        assert!(bench.script.revocations.lock().unwrap().is_empty(), "{delivery:?}");
         // The page's own form is the same delivery again.
         *bench.script.delivery.lock().unwrap() = Ok(LoginState::Acked);
         assert_eq!(browser.approve(&answer.csrf()).await.location(), path("/auth-success"), "{delivery:?}");

@@ -4,12 +4,21 @@ use vvs_proto::frame::Binding;
 
 use super::*;
 use crate::authority::fake::Key;
+use crate::backplane::Handover;
+use crate::login::State as LoginState;
+use crate::ticket::Ticket;
 
 impl Stage {
     async fn hello(&mut self, key: &Key, return_uri: Option<&str>) -> Value {
         let frame = hello(key, return_uri);
         self.say(frame).await;
         self.frame().await
+    }
+
+    /// What its editor's ticket says.
+    async fn ticket(&mut self, key: &Key) -> Ticket {
+        let sealed = Secret::new(self.hello(key, None).await["ticket"].as_str().unwrap());
+        Ticket::open(&self.shared.keys.ticket, &sealed).unwrap()
     }
 
     /// A second socket on the same relay.
@@ -296,6 +305,51 @@ async fn a_login_counts_once_against_its_address_wherever_its_editor_is_until_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_socket_that_resumes_gives_up_the_login_that_it_began_with_first() {
+    let (mut stage, key) = (Stage::open(&[]).await, Key::new());
+    let ticket = stage.hello(&key, None).await["ticket"].clone();
+    let flags = ["--relay-max-logins-per-address", "1"];
+    let mut relay = Stage::open_as(&flags, &[Ok(())], stage.shared.keys.clone()).await;
+    assert_eq!(relay.resume(&ticket, &key).await["resumed"], true);
+    assert!(relay.shared.limits.login(ADDRESS).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_gave_up_its_login_for_one_that_it_does_not_get_waits_no_longer_than_others() {
+    let (mut stage, key) = (Stage::open(&["--relay-max-logins-per-address", "1"]).await, Key::new());
+    let away = "192.0.2.1".parse().unwrap();
+    let Ticket { hello, binding, generation, .. } = stage.ticket(&key).await;
+    let facts = Facts { client_address: away, ..facts(ConnectionId::mint()) };
+    let ticket = Ticket::new(&facts, hello, binding, generation).seal(&stage.shared.keys.ticket).unwrap();
+    let mut relay =
+        Stage::open_as(&["--relay-max-logins-per-address", "1"], &[Ok(())], stage.shared.keys.clone()).await;
+    let _full_there = relay.shared.limits.login(away).unwrap();
+    let started = Instant::now();
+    assert_eq!(relay.resume(&json!(ticket.expose()), &key).await["code"], "not_ready");
+    assert_eq!(relay.close_code().await, close::RECONNECT);
+    assert!((10..=15).contains(&started.elapsed().as_secs()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_whose_time_runs_out_while_it_changes_sockets_expires_with_its_session() {
+    let (mut stage, key) = (Stage::open(&[]).await, Key::new());
+    let Ticket { hello, binding, generation, .. } = stage.ticket(&key).await;
+    let created_at = OffsetDateTime::now_utc() - time::Duration::minutes(11);
+    let late = Facts { created_at, ..facts(stage.id) };
+    let handover = Handover {
+        generation,
+        state: LoginState::Held { grant: grant(1), attempts_left: 3 },
+        listening: stage.shared.backplane.register(stage.id),
+        login_place: None,
+    };
+    let ticket = Ticket::new(&late, hello, binding, generation);
+    let mut attempt = Attempt::resume(ticket, Some(handover), stage.shared.clone()).unwrap();
+    let actions = attempt.on_timer(Instant::now());
+    assert_eq!(actions, [Action::TellExpired, Action::Close(close::LOGIN_OVER)]);
+    assert_eq!(*stage.ended.lock().unwrap(), [("ses_1".to_owned(), "expired")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_login_that_begins_again_from_its_ticket_counts_against_its_address() {
     let (mut stage, key) = (Stage::open(&[]).await, Key::new());
     let ticket = stage.hello(&key, None).await["ticket"].clone();
@@ -334,4 +388,35 @@ async fn a_socket_that_comes_for_a_session_and_asks_for_none_is_closed() {
     let started = Instant::now();
     assert_eq!(idle.close_code().await, close::RECONNECT);
     assert_eq!(started.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_came_for_a_session_gets_no_time_for_junk() {
+    let stage = Stage::open(&[]).await;
+    let (mut junk, started) = (stage.reconnect().await, Instant::now());
+    for _ in 0..3 {
+        junk.say(json!({"type": "authenticate", "token": "x"})).await;
+        assert_eq!(junk.frame().await["code"], "bad_token");
+        sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!(junk.close_code().await, close::RECONNECT);
+    assert_eq!(started.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_is_asked_to_try_again_has_the_time_for_it_and_not_for_ever() {
+    let stage = Stage::open(&[]).await;
+    stage.shared.authority.ready().await;
+    stage.sessions.rotate();
+    let foreign = stage.sessions.sign(&claims("ses_1", None));
+    stage.sessions.script().keys.pop();
+    let (mut patient, started) = (stage.reconnect().await, Instant::now());
+    for _ in 0..100 {
+        patient.say(json!({"type": "authenticate", "token": foreign.expose()})).await;
+        if let Ok(code) = timeout(Duration::from_secs(5), patient.close_code()).await {
+            assert_eq!(code, close::RECONNECT);
+            break;
+        }
+    }
+    assert_eq!(started.elapsed().as_secs(), 120);
 }

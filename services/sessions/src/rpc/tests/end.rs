@@ -75,14 +75,14 @@ async fn a_user_is_signed_out_by_our_id_or_as_the_provider_names_him(place: &Pla
     assert_eq!(bench.over(&eve).await, "");
     assert_eq!(bench.revoke_all("", Some(person("ada", "s1"))).await.unwrap(), 1);
     assert_eq!((bench.over(&one).await.as_str(), bench.over(&two).await.as_str()), ("SESSION_REVOKED", ""));
-    assert_eq!(bench.revoke_all("", Some(person("ada", ""))).await.unwrap(), 1);
+    assert_eq!(bench.revoke_all("", Some(person("ada", ""))).await.unwrap(), 2, "one waited for its editor");
     assert_eq!(bench.over(&two).await, "SESSION_REVOKED");
     assert_eq!(bench.over(&pending).await, "SESSION_REVOKED");
     assert_eq!(bench.over(&bob).await, "");
     assert_eq!(bench.revoke_all("", Some(person("", "s1"))).await.unwrap(), 1);
     assert_eq!(bench.over(&bob).await, "SESSION_REVOKED");
     assert_eq!(bench.revoke_all(&eve.user.unwrap().id, None).await.unwrap(), 1);
-    assert!(bench.metrics.scrape().contains("vvs_sessions_revoked_total 4\n"));
+    assert!(bench.metrics.scrape().contains("vvs_sessions_revoked_total 5\n"));
 
     let query = "SELECT count(*) FROM audit WHERE event = 'revoked' AND reason = 'banned' AND address = '192.0.2.9'";
     assert_eq!(count(&bench.service.store, query).await, 5);
@@ -164,6 +164,29 @@ async fn an_unknown_session_is_over_only_if_its_token_was_signed_here(place: &Pl
     assert_eq!(ask("", &known).await, over);
 }
 
+async fn a_logout_of_an_unknown_session_is_done_only_if_its_token_was_signed_here(place: &Place) {
+    let (bench, editor) = (bench(place).await, Editor::new());
+    let elsewhere = Place::new();
+    let (_, strange) = super::bench(&elsewhere).await.create(editor.approved(1)).await.unwrap();
+    let (session, own) = bench.create(editor.approved(1)).await.unwrap();
+    let kid = |token: &str| decode_header(token).unwrap().kid.unwrap();
+    let logout = async |id: &str, key_id: &str| {
+        let (proof, key_id) = (editor.prove("logout", &serde_json::json!({})), key_id.to_owned());
+        let request = wire::RevokeSessionRequest { proof, nonce: "socket".into(), key_id, ..revocation(id, "logout") };
+        bench.revoke(Role::Relay, request).await
+    };
+    let (known, strange) = (kid(&own.token), kid(&strange.token));
+    for unclear in [&strange, "\0", &"k".repeat(300)] {
+        assert_eq!(logout("ses_x", unclear).await.unwrap_err(), "KEY_UNKNOWN", "{unclear:?}");
+    }
+    for over in [&known, ""] {
+        assert_eq!(logout("ses_x", over).await.unwrap_err(), "SESSION_UNKNOWN", "{over:?}");
+    }
+    // One that is here ends, whichever key somebody names.
+    logout(&session.id, &strange).await.unwrap();
+    assert_eq!(bench.over(&session).await, "SESSION_REVOKED");
+}
+
 async fn a_refused_proof_is_written_down_with_the_login_of_its_session(place: &Place) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let session = bench.create(editor.approved(1)).await.unwrap().0;
@@ -229,5 +252,6 @@ on_both_databases! {
     whose_sessions_end_is_said_in_one_way
     stale_users_are_handed_out_for_one_provider
     an_unknown_session_is_over_only_if_its_token_was_signed_here
+    a_logout_of_an_unknown_session_is_done_only_if_its_token_was_signed_here
     a_refused_proof_is_written_down_with_the_login_of_its_session
 }

@@ -9,6 +9,7 @@ use vvs_auth::provider::KeySet;
 
 use super::user::User;
 use crate::fetch::{Failed, Fetch};
+use crate::identity::keys;
 
 /// What the answers look like.
 const VERSION: &str = "2026-05-12";
@@ -66,8 +67,7 @@ impl Api {
         let request = self.request("jwks")?;
         let host = host(&request);
         let body = self.send(request).await?.ok_or_else(|| unreadable(&host, "there are no keys"))?;
-        let text = std::str::from_utf8(&body).map_err(|cause| unreadable(&host, &cause.to_string()))?;
-        KeySet::from_jwks(text).map_err(|cause| unreadable(&host, &cause.to_string()))
+        keys::parse(&host, &body)
     }
 
     async fn find<T: DeserializeOwned>(&self, kind: &str, id: &str, own: fn(&T) -> &str) -> Result<Option<T>, Failed> {
@@ -78,7 +78,9 @@ impl Api {
         let request = self.request(&format!("{kind}/{id}"))?;
         let host = host(&request);
         let Some(body) = self.send(request).await? else { return Ok(None) };
-        let found: T = serde_json::from_slice(&body).map_err(|cause| unreadable(&host, &cause.to_string()))?;
+        // Not the parser's words: they may hold what it has read.
+        let found: T =
+            serde_json::from_slice(&body).map_err(|_cause| unreadable(&host, "it is not of the form asked for"))?;
         if own(&found) == id { Ok(Some(found)) } else { Err(unreadable(&host, "it is about something else")) }
     }
 

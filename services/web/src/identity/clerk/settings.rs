@@ -50,6 +50,9 @@ pub struct Settings {
     /// Clerk: file with the instance's public key (PEM), to verify tokens without asking for keys
     #[arg(id = "web-clerk-jwt-key-file", long, env = "VVS_WEB_CLERK_JWT_KEY_FILE")]
     pub jwt_key_file: Option<PathBuf>,
+    /// Clerk: the id of that key (`ins_…`, the `kid` of tokens); without it the key stands for whatever key a token names
+    #[arg(id = "web-clerk-jwt-key-id", long, env = "VVS_WEB_CLERK_JWT_KEY_ID")]
+    pub jwt_key_id: Option<String>,
     /// Clerk: file with the signing secret of the webhook endpoint; without it there is no `/webhooks/clerk`
     #[arg(id = "web-clerk-webhook-secret-file", long, env = "VVS_WEB_CLERK_WEBHOOK_SECRET_FILE")]
     pub webhook_secret_file: Option<PathBuf>,
@@ -74,6 +77,12 @@ pub(super) struct Config {
 }
 
 impl Settings {
+    /// The setting, if somebody has chosen Clerk by it.
+    pub(crate) fn chosen(&self) -> Option<&'static str> {
+        let is_set = self.publishable_key.is_some() || self.secret_key_file.is_some();
+        is_set.then_some("VVS_WEB_CLERK_PUBLISHABLE_KEY or VVS_WEB_CLERK_SECRET_KEY_FILE")
+    }
+
     /// What keeps Clerk from being used, each with the setting's name and what to do.
     pub(crate) fn problems(&self, allow: &[Rule]) -> Vec<String> {
         let mut problems = self.read().err().unwrap_or_default();
@@ -96,7 +105,10 @@ impl Settings {
                 .say("SECRET_KEY_FILE", "is of another instance than the publishable key: one is live, one is test");
         }
         let files = problems.take("JS_DIR", self.js_dir.as_deref().map(Files::read).transpose());
-        let jwt_key = problems.take("JWT_KEY_FILE", self.jwt_key_file.as_deref().map(pem).transpose());
+        let jwt_key = problems.take(
+            "JWT_KEY_FILE",
+            self.jwt_key_file.as_deref().map(|path| pem(path, self.jwt_key_id.as_deref())).transpose(),
+        );
         let webhook =
             problems.take("WEBHOOK_SECRET_FILE", self.webhook_secret_file.as_deref().map(webhook_secret).transpose());
         let urls = [
@@ -187,8 +199,8 @@ fn secret_key(path: &Path) -> Result<(Kind, SecretString), String> {
     Ok((kind, key))
 }
 
-fn pem(path: &Path) -> Result<KeySet, String> {
-    KeySet::from_pem(text(path)?.expose_secret(), None).map_err(|cause| format!("{cause}: {}", path.display()))
+fn pem(path: &Path, key_id: Option<&str>) -> Result<KeySet, String> {
+    KeySet::from_pem(text(path)?.expose_secret(), key_id).map_err(|cause| format!("{cause}: {}", path.display()))
 }
 
 fn webhook_secret(path: &Path) -> Result<SecretSlice<u8>, String> {

@@ -21,6 +21,9 @@ pub(super) struct User {
     image_url: Option<String>,
     banned: bool,
     locked: bool,
+    /// A directory has withdrawn the user.
+    #[serde(default)]
+    deprovisioned: bool,
 }
 
 #[derive(Deserialize)]
@@ -37,9 +40,14 @@ struct Verification {
 }
 
 impl User {
+    /// Whether the user's editors are to be signed out. A lock is no reason: wrong passwords bring it about, anybody's.
+    pub(super) fn is_banned(&self) -> bool {
+        self.banned || self.deprovisioned
+    }
+
     /// Why the user may not be signed in now.
     pub(super) fn is_barred(&self) -> Option<&'static str> {
-        match (self.banned, self.locked) {
+        match (self.is_banned(), self.locked) {
             (true, _) => Some("Clerk has banned the user"),
             (false, true) => Some("Clerk has locked the user"),
             (false, false) => None,
@@ -134,6 +142,7 @@ mod tests {
     fn who_is_banned_or_locked_is_barred() {
         assert!(user(&json!({})).is_barred().is_none());
         assert!(user(&json!({"banned": true})).is_barred().is_some_and(|why| why.contains("banned")));
+        assert!(user(&json!({"deprovisioned": true})).is_banned() && !user(&json!({"locked": true})).is_banned());
         assert!(user(&json!({"locked": true})).is_barred().is_some_and(|why| why.contains("locked")));
         // An answer that does not say must not let anybody in.
         assert!(serde_json::from_value::<User>(json!({"id": "user_1", "locked": false})).is_err());

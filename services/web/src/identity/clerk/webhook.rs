@@ -23,7 +23,7 @@ const MAX_ID: usize = 256;
 
 /// What the editors hear.
 const DELETED: &str = "user_deleted";
-const BARRED: &str = "user_barred";
+pub(super) const BANNED: &str = "user_banned";
 const REVOKED: &str = "provider_session_revoked";
 const ENDED: &str = "provider_session_ended";
 
@@ -123,7 +123,8 @@ impl Inbox {
         let is = |name| data.get(name) == Some(&Value::Bool(true));
         let (subject, provider_session, reason) = match kind.as_str() {
             "user.deleted" => (id("id")?, "", DELETED),
-            "user.updated" if is("banned") || is("locked") => (id("id")?, "", BARRED),
+            // Not when locked: whoever types wrong passwords can bring that about.
+            "user.updated" if is("banned") || is("deprovisioned") => (id("id")?, "", BANNED),
             "session.revoked" => (id("user_id")?, id("id")?, REVOKED),
             "session.ended" | "session.removed" if self.end_with_session => (id("user_id")?, id("id")?, ENDED),
             _ => return Ok(None),

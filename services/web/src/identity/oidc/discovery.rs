@@ -1,23 +1,21 @@
-//! What a provider says of itself (OpenID Connect Discovery 1.0): where its endpoints are and what they take. Fetched when it
-//! is first needed, kept for an hour, and for longer while there is no newer word.
+//! What a provider says of itself (OpenID Connect Discovery 1.0): where its endpoints are and what they take. Fetched
+//! when it is first needed, kept for an hour, and for longer while there is no newer word.
 
-use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use oauth2::url::Url;
 use oauth2::{AuthType, AuthUrl, TokenUrl};
 use serde::Deserialize;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::http::{Http, host, unreadable};
 use super::settings::is_loopback;
 use crate::fetch::Failed;
+use crate::identity::keys::{Kept, Source};
 
 /// How long a document is good.
 const FRESH: Duration = Duration::from_hours(1);
-/// The least time between two calls, whatever they came to.
-const GAP: Duration = Duration::from_secs(10);
 
 /// What is used of a provider's document.
 #[derive(Debug)]
@@ -81,74 +79,31 @@ impl Document {
 }
 
 /// The document of one issuer.
-pub(super) struct Discovery {
-    issuer: String,
-    /// Where the document is.
-    url: Url,
-    http: Http,
-    known: Lock<Option<Known>>,
-    /// Held while a call is under way: whoever comes meanwhile waits for its answer. When the last one was made.
-    turn: Mutex<Option<Instant>>,
-}
-
-#[derive(Clone)]
-struct Known {
-    document: Arc<Document>,
-    until: Instant,
-}
+pub(super) struct Discovery(Kept<Document>);
 
 impl Discovery {
-    pub(super) fn new(issuer: &str, mut url: Url, http: Http) -> Self {
+    pub(super) fn new(issuer: &str, mut url: Url, http: Http, tasks: TaskTracker) -> Self {
         // Behind the issuer's whole path (Discovery, section 4).
         let path = url.path();
         url.set_path(&format!("{}/.well-known/openid-configuration", path.strip_suffix('/').unwrap_or(path)));
-        Self { issuer: issuer.to_owned(), url, http, known: Lock::default(), turn: Mutex::default() }
+        let issuer = issuer.to_owned();
+        let source: Source<Document> = Box::new(move || {
+            let (issuer, url, http) = (issuer.clone(), url.clone(), http.clone());
+            Box::pin(async move {
+                let answer = http.get(&url, None).await?;
+                Document::parse(&answer, &issuer).map_err(|cause| unreadable(host(&url), cause))
+            })
+        });
+        Self(Kept::new("the description", source, FRESH, tasks))
     }
 
     pub(super) async fn document(&self) -> Result<Arc<Document>, Failed> {
-        let is_fresh = |known: &Known| Instant::now() < known.until;
-        if let Some(known) = self.known().filter(is_fresh) {
-            return Ok(known.document);
-        }
-        let mut last = self.turn.lock().await;
-        let known = self.known();
-        let is_too_soon = last.is_some_and(|last| last.elapsed() < GAP);
-        match known {
-            Some(known) if is_fresh(&known) || is_too_soon => return Ok(known.document),
-            None if is_too_soon => return Err(Failed::paused(GAP)),
-            Some(_) | None => {}
-        }
-        *last = Some(Instant::now());
-        match (self.fetch().await, known) {
-            (Ok(document), _) => {
-                let document = Arc::new(document);
-                *self.lock() = Some(Known { document: document.clone(), until: Instant::now() + FRESH });
-                Ok(document)
-            }
-            (Err(cause), Some(known)) => {
-                tracing::warn!(%cause, "a provider's description could not be fetched; the last one stays in use");
-                Ok(known.document)
-            }
-            (Err(cause), None) => Err(cause),
-        }
+        self.0.get(|_| true).await
     }
 
     /// What is known without asking, be it old.
     pub(super) fn last(&self) -> Option<Arc<Document>> {
-        self.known().map(|known| known.document)
-    }
-
-    async fn fetch(&self) -> Result<Document, Failed> {
-        let answer = self.http.get(&self.url, None).await?;
-        Document::parse(&answer, &self.issuer).map_err(|cause| unreadable(host(&self.url), cause))
-    }
-
-    fn known(&self) -> Option<Known> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.last()
     }
 }
 
@@ -159,11 +114,12 @@ mod tests {
     use super::super::settings::issuer_url;
     use super::super::testing::{Fake, Fault, ISSUER};
     use super::*;
+    use crate::identity::keys::GAP;
 
     const PATH: &str = "/realms/a/.well-known/openid-configuration";
 
     fn discovery(fake: &Fake) -> Discovery {
-        Discovery::new(ISSUER, issuer_url(ISSUER).unwrap(), fake.http())
+        Discovery::new(ISSUER, issuer_url(ISSUER).unwrap(), fake.http(), TaskTracker::new())
     }
 
     fn parse(issuer: &str, base: &str, change: Value) -> Result<Document, String> {

@@ -1,5 +1,5 @@
-//! The way to the provider, and what comes of the code that it sends the browser back with: tokens, and from the tokens a
-//! person. The tokens go no further than this file.
+//! The way to the provider, and what comes of the code that it sends the browser back with: tokens, and from the tokens
+//! a person. The tokens go no further than this file.
 
 use http::StatusCode;
 use oauth2::basic::{
@@ -20,7 +20,7 @@ use super::Oidc;
 use super::discovery::Document;
 use super::flow::Clock;
 use super::http::{host, refused, unreadable};
-use super::profile::Profile;
+use super::profile::{Needs, Profile};
 use crate::cookie::Flow;
 use crate::error::Refusal;
 use crate::fetch::Failed;
@@ -110,7 +110,7 @@ impl Oidc {
         let tokens = self.tokens(document, code, flow).await?;
         let id = tokens.id.secret();
         let keys = self.keys.for_token(id).await?;
-        let rules = Rules { issuer: &self.issuer, client_id: &self.client_id, nonce: "n" };
+        let rules = Rules { issuer: &self.issuer, client_id: &self.client_id, nonce: &flow.nonce };
         let at = clock.now();
         let claims =
             verify_id_token(id, &keys, &rules, at).map_err(|distrust| Refusal::NotBelieved(distrust.to_string()))?;
@@ -140,8 +140,11 @@ impl Oidc {
     /// What the ID token says of the person, and where that is not all, what the provider says when it is asked.
     async fn profile(&self, document: &Document, claims: &Claims, access: &AccessToken) -> Result<Profile, Refusal> {
         let own = Profile::read(&claims.rest, &self.groups_claim);
-        let by_group = self.allow.iter().any(|rule| matches!(rule, Rule::Group(_)));
-        let Some(url) = document.userinfo.as_ref().filter(|_| own.lacks(by_group)) else { return Ok(own) };
+        let needs = Needs {
+            groups: self.allow.iter().any(|rule| matches!(rule, Rule::Group(_))),
+            verified_address: self.allow.iter().any(|rule| matches!(rule, Rule::Domain(_))),
+        };
+        let Some(url) = document.userinfo.as_ref().filter(|_| own.lacks(needs)) else { return Ok(own) };
         let answer = self.http.get(url, Some(access)).await?;
         // Not the parser's words: they may hold what it has read.
         let said: Map<String, Value> =

@@ -165,8 +165,8 @@ fn about(flow: &Flow) -> Result<About, Refusal> {
     }
 }
 
-/// For a provider that names no session. Whoever signs in again is in the same one still: a login in another tab may hang
-/// on it.
+/// For a provider that names no session. Whoever signs in again is in the same one still: a login in another tab may
+/// hang on it.
 fn session(visit: &Visit, sign_in: &SignIn) -> Result<String, Refusal> {
     let before = visit.jar.sign_in.as_ref().filter(|before| before.is_same_user(sign_in));
     match before {

@@ -218,9 +218,12 @@ mod tests {
         for at in 0..i64::try_from(MAX_HEARD).unwrap() {
             latest.set(&at.to_string(), at);
         }
-        latest.set("0", 1_000_000);
+        latest.set("2", 1_000_000);
+        assert_eq!(latest.get("0"), Some(0), "nothing new has come");
         latest.set("new", 1_000_001);
+        latest.set("newer", 1_000_002);
+        latest.set("newest", 1_000_003);
         assert_eq!(latest.lock().len(), MAX_HEARD);
-        assert_eq!((latest.get("0"), latest.get("1"), latest.get("2")), (Some(1_000_000), None, Some(2)));
+        assert_eq!((latest.get("1"), latest.get("2"), latest.get("3")), (None, Some(1_000_000), None));
     }
 }

@@ -1,5 +1,5 @@
-//! What a provider says of a person, in an ID token or at its userinfo endpoint (OpenID Connect Core, section 5.1), as far
-//! as it is used, and cut to what a cookie and a page can hold.
+//! What a provider says of a person, in an ID token or at its userinfo endpoint (OpenID Connect Core, section 5.1), as
+//! far as it is used, and cut to what a cookie and a page can hold.
 
 use oauth2::url::Url;
 use serde_json::{Map, Value};
@@ -22,6 +22,13 @@ pub(super) struct Profile {
     pub(super) groups: Option<Vec<String>>,
 }
 
+/// What rules ask for, beside what is shown.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Needs {
+    pub(super) groups: bool,
+    pub(super) verified_address: bool,
+}
+
 impl Profile {
     pub(super) fn read(claims: &Map<String, Value>, groups_claim: &str) -> Self {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
@@ -36,14 +43,16 @@ impl Profile {
     }
 
     /// Whether the provider may have more to say that is of use.
-    pub(super) fn lacks(&self, groups_too: bool) -> bool {
-        self.email.is_none() || self.name.is_none() || (groups_too && self.groups.is_none())
+    pub(super) fn lacks(&self, needs: Needs) -> bool {
+        let lacks_address = self.email.is_none() || (needs.verified_address && !self.email_verified);
+        lacks_address || self.name.is_none() || (needs.groups && self.groups.is_none())
     }
 
     /// Takes from another source what is missing. Whether an address is verified goes with the address.
     pub(super) fn or(self, other: Self) -> Self {
+        let vouches = other.email_verified && self.email.is_some() && self.email == other.email;
         let (email, email_verified) = match self.email {
-            Some(email) => (Some(email), self.email_verified),
+            Some(email) => (Some(email), self.email_verified || vouches),
             None => (other.email, other.email_verified),
         };
         Self {
@@ -138,8 +147,12 @@ mod tests {
         assert_eq!((both.name.as_deref(), both.groups), (Some("Ada"), Some(vec!["a".to_owned()])));
         let filled = Profile::default().or(userinfo());
         assert_eq!((filled.email.as_deref(), filled.email_verified), (Some("eve@example.com"), true));
-        assert!(token().lacks(false) && !userinfo().lacks(true));
-        let without_groups = read(&json!({"email": "ada@example.com", "name": "Ada"}));
-        assert!(without_groups.lacks(true) && !without_groups.lacks(false));
+        let (nothing, groups) = (Needs::default(), Needs { groups: true, verified_address: false });
+        assert!(token().lacks(nothing) && !userinfo().lacks(groups));
+        let unverified = || read(&json!({"email": "ada@example.com", "name": "Ada"}));
+        assert!(unverified().lacks(groups) && !unverified().lacks(nothing));
+        assert!(unverified().lacks(Needs { groups: false, verified_address: true }));
+        // The same address, and this source vouches for it.
+        assert!(unverified().or(read(&json!({"email": "ada@example.com", "email_verified": true}))).email_verified);
     }
 }

@@ -37,6 +37,12 @@ pub struct Settings {
 
 impl Settings {
     /// What keeps this provider from being used, each with the setting's name and what to do.
+    /// The setting, if somebody has chosen a provider by it.
+    pub(crate) fn chosen(&self) -> Option<&'static str> {
+        let is_set = self.issuer.is_some() || self.client_id.is_some();
+        is_set.then_some("VVS_WEB_OIDC_ISSUER or VVS_WEB_OIDC_CLIENT_ID")
+    }
+
     pub(crate) fn problems(&self, allow: &[Rule]) -> Vec<String> {
         let issuer = match self.issuer.as_deref() {
             None => {

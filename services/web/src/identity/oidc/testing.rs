@@ -82,7 +82,9 @@ impl Fake {
                 "end_session_endpoint": at("/end?realm=a"),
                 "authorization_response_iss_parameter_supported": true,
             }),
-            claims: json!({"sub": "ada", "sid": "s-1", "name": "Ada", "email": "ada@example.com", "email_verified": true}),
+            claims: json!({
+                "sub": "ada", "sid": "s-1", "name": "Ada", "email": "ada@example.com", "email_verified": true,
+            }),
             userinfo: json!({"sub": "ada"}),
             faults: BTreeMap::new(),
             calls: Vec::new(),
@@ -143,6 +145,7 @@ impl Fake {
         let line =
             ["web", "--web-oidc-issuer", ISSUER, "--web-oidc-client-id", CLIENT_ID, "--web-oidc-name", "Example"];
         let common = Common {
+            tasks: tokio_util::task::TaskTracker::new(),
             public_url: web.public_url.clone(),
             allow: allow.iter().map(|rule| rule.parse::<Rule>().unwrap()).collect(),
             fetch: FETCH.clone(),

@@ -104,7 +104,7 @@ async fn a_list_that_shows_nothing_still_signs_out_everywhere() {
     let list = browser.sign_in_to_account("eve@example.com").await;
     assert!(list.text.contains("No editor is signed in with this account.") && list.text.contains(ALL));
     let next = browser.post(ALL, &[("csrf", &list.csrf())]).await.location().to_owned();
-    assert!(browser.get(&next).await.text.contains("Nothing was signed in. There was nothing to end."));
+    assert!(browser.get(&next).await.text.contains("Nothing was signed in as you, so there was nothing to end."));
     // What came up behind the list.
     bench.install("eve@example.com", "ses_late", "late");
     let next = browser.post(ALL, &[("csrf", &list.csrf())]).await.location().to_owned();

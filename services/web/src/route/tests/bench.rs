@@ -235,7 +235,7 @@ fn channel(router: Router, tasks: TaskTracker) -> TracedChannel {
         });
         async { Ok::<_, io::Error>(TokioIo::new(near)) }
     });
-    TracedChannel(Endpoint::from_static("http://role").connect_with_connector_lazy(connector))
+    TracedChannel::new(Endpoint::from_static("http://role").connect_with_connector_lazy(connector))
 }
 
 pub(super) struct Bench {
@@ -352,7 +352,7 @@ pub(super) struct Browser {
 
 impl Browser {
     pub(super) async fn get(&mut self, path: &str) -> Seen {
-        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+        self.send(Request::get(path).header("sec-fetch-site", self.site).body(Body::empty()).unwrap()).await
     }
 
     pub(super) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Seen {

@@ -96,6 +96,11 @@ async fn whoever_wants_another_account_is_asked_which() {
     assert!(page.text.contains(&link.replace('&', "&#38;")), "{}", page.text);
     assert!(!page.text.contains("oidc.js") && !page.text.contains("data-go-on"));
     assert!(browser.get(&link).await.location().contains("&prompt=select_account"));
+    // A link on somebody else's page must not decide that.
+    for site in ["cross-site", "same-site", "none"] {
+        browser.site = site;
+        assert!(!browser.get(&link).await.location().contains("&prompt=select_account"), "{site}");
+    }
     let retry = browser.get(&format!("/login?connection_id={ID}&retry=1")).await;
     assert!(retry.text.contains("/login/oidc?") && !retry.text.contains("oidc.js"));
 }
@@ -111,6 +116,8 @@ async fn whoever_has_signed_out_here_can_sign_out_there() {
     let page = browser.get("/account/sign-in?done=here").await;
     assert!(page.text.contains(END_SESSION) && !page.text.contains("oidc.js"), "{}", page.text);
     assert!(!browser.get("/account/sign-in").await.text.contains("id.test/end"));
+    browser.site = "cross-site";
+    assert!(!browser.get("/account/sign-in?done=here").await.text.contains("id.test/end"));
 }
 
 #[tokio::test]
@@ -236,7 +243,12 @@ async fn what_the_id_token_lacks_is_asked_for_and_must_be_about_the_same_person(
 
 #[tokio::test]
 async fn only_those_may_sign_in_whom_a_rule_fits() {
-    let person = |verified: bool, groups: Value| json!({"sub": "ada", "name": "Ada", "email": "ada@example.com", "email_verified": verified, "groups": groups});
+    let ada = json!({"sub": "ada", "name": "Ada", "email": "ada@example.com"});
+    let person = |verified: bool, groups: Value| {
+        let mut claims = ada.clone();
+        (claims["email_verified"], claims["groups"]) = (verified.into(), groups);
+        claims
+    };
     for (rule, claims, may) in [
         ("domain:example.com", person(true, json!(null)), true),
         ("domain:example.com", person(false, json!(null)), false),
@@ -463,7 +475,10 @@ async fn nothing_is_approved_with_a_sign_in_that_the_provider_has_ended() {
         assert_eq!(log_out(&bench, &fake.logout_token(claims)).await.status, StatusCode::OK);
         let refused = browser.approve(&page.csrf()).await;
         assert_eq!((refused.status, refused.title()), (StatusCode::FORBIDDEN, "You are not signed in any more"));
-        assert_eq!((bench.deliveries(), bench.script.created.lock().unwrap().len()), (0, 0));
+        // What was begun for it is taken back.
+        assert_eq!(bench.deliveries(), 0);
+        assert_eq!(bench.script.revocations.lock().unwrap().last().unwrap().reason, "sign_in_over");
+        assert_eq!(browser.get("/account/sessions").await.location(), "/account/sign-in");
     }
     let (bench, fake) = bench(&["everyone"]);
     let mut browser = bench.browser();

@@ -156,7 +156,7 @@ fn channel(router: Router, tasks: TaskTracker) -> TracedChannel {
         });
         async { Ok::<_, io::Error>(TokioIo::new(near)) }
     });
-    TracedChannel(Endpoint::from_static("http://role").connect_with_connector_lazy(connector))
+    TracedChannel::new(Endpoint::from_static("http://role").connect_with_connector_lazy(connector))
 }
 
 #[derive(clap::Parser)]
@@ -218,6 +218,7 @@ impl Stand {
         let sessions = Routes::new(SessionsServer::new(Sessions(script.clone()))).prepare().into_axum_router();
         let (metrics, channel) = (Metrics::default(), channel(sessions, tasks));
         let common = Common {
+            tasks: TaskTracker::new(),
             public_url: ORIGIN.parse().unwrap(),
             allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
             fetch: Fetch::new().unwrap(),

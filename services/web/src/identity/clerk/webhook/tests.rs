@@ -91,8 +91,8 @@ fn each_event_ends_what_it_must_and_no_more() {
     let user = |banned: bool, locked: bool| json!({"id": "user_1", "banned": banned, "locked": locked});
     let cases = [
         (false, "user.deleted", json!({"id": "user_1", "deleted": true}), ended("user_1", "", DELETED)),
-        (false, "user.updated", user(true, false), ended("user_1", "", BARRED)),
-        (false, "user.updated", user(false, true), ended("user_1", "", BARRED)),
+        (false, "user.updated", user(true, false), ended("user_1", "", BANNED)),
+        (false, "user.updated", user(false, true), Ok(None)),
         (false, "user.updated", user(false, false), Ok(None)),
         (false, "user.updated", json!({"id": "user_1"}), Ok(None)),
         (false, "user.created", user(true, true), Ok(None)),
