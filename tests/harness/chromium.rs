@@ -202,10 +202,10 @@ impl Chromium {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        match timeout(PATIENCE, appearing).await {
-            Ok(element) => element,
-            Err(_) => panic!("{xpath} does not appear at {}:\n{}", self.url().await, self.text("body").await),
+        if let Ok(element) = timeout(PATIENCE, appearing).await {
+            return element;
         }
+        panic!("{xpath} does not appear at {}:\n{}", self.url().await, self.text("body").await);
     }
 
     async fn element(&self, css: &str) -> Element {

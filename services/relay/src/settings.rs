@@ -22,7 +22,7 @@ pub struct Settings {
     /// Where web calls this relay (gRPC)
     #[arg(id = "relay-rpc-addr", long, env = "VVS_RELAY_RPC_ADDR", default_value = "127.0.0.1:50051")]
     pub rpc_addr: SocketAddr,
-    /// Where the sessions role is reached (gRPC), as HOST:PORT
+    /// Where the sessions role is reached (gRPC), as HOST:PORT; several with commas between
     #[arg(id = "relay-sessions-addr", long, env = "VVS_RELAY_SESSIONS_ADDR")]
     pub sessions_addr: Option<String>,
     /// How relays find each other's logins: `memory` for a single relay
@@ -40,7 +40,8 @@ pub struct Settings {
     /// The key that all relays share, for tickets and completion codes: a file with the base64 of 32 random bytes
     #[arg(id = "relay-key-file", long, env = "VVS_RELAY_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// How long a socket may be open that starts no login, authenticates and resumes nothing; then it is closed with 4000
+    /// How long a socket may be open that starts no login, authenticates and resumes nothing; then it is closed with
+    /// 4000. At most twelve times as long when it is told to try again
     #[arg(id = "relay-sign-in-time", long, env = "VVS_RELAY_SIGN_IN_TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub sign_in_time: Duration,
     /// Web origins that may open a WebSocket besides the editor's own, separated by commas
@@ -52,7 +53,8 @@ pub struct Settings {
     /// How long an editor may take to answer a ping
     #[arg(id = "relay-heartbeat-timeout", long, env = "VVS_RELAY_HEARTBEAT_TIMEOUT", default_value = "8s", value_parser = humantime::parse_duration)]
     pub heartbeat_timeout: Duration,
-    /// WebSockets held at once; further ones get 503. As many logins are kept whose WebSocket is gone
+    /// WebSockets held at once; further ones get 503. As many logins are kept whose WebSocket is gone, and a
+    /// tenth as many that came to nothing
     #[arg(id = "relay-max-connections", long, env = "VVS_RELAY_MAX_CONNECTIONS", default_value_t = 100_000)]
     pub max_connections: usize,
     /// Unfinished logins of one IPv4 address or IPv6 /64, with a WebSocket or without; further ones get 429
