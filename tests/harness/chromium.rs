@@ -293,7 +293,7 @@ impl Chromium {
             let message = entry["message"].as_str().unwrap();
             let is_own_status = status >= 400 && entry["source"] == "network" && message.contains(&expected);
             // Advice on forms, which nobody can follow for the ones that a provider's script makes.
-            let is_advice = entry["source"] == "recommendation";
+            let is_advice = entry["level"] == "DEBUG" || entry["source"] == "recommendation";
             assert!(is_own_status || is_advice, "the console of {page} says {entry}");
         }
     }
