@@ -275,8 +275,8 @@ impl Authority {
         })
     }
 
-    /// An editor at this address has shown a good token. When its acknowledgement may have been lost, it is made good in the background;
-    /// a token that says, or a session of which is known, that it is past that costs nothing.
+    /// An editor at this address has shown a good token. When its acknowledgement may have been lost, it is made good in the
+    /// background; a token that says, or a session of which is known, that it is past that costs nothing.
     pub(crate) fn shown(&self, claims: &Claims, address: IpAddr, now: i64) {
         let window = i64::try_from(PENDING_WINDOW.as_secs()).unwrap_or(i64::MAX);
         let left = claims.iat.saturating_add(window).saturating_sub(now);

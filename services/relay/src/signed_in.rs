@@ -75,7 +75,8 @@ struct Authorization {
     watch: Watch,
     /// Whose proofs are taken; `None` for a bearer.
     key: Option<Thumbprint>,
-    /// The `kid` of the last token that the editor got or showed here. With it sessions can tell a session that is unknown from a database that is not the right one.
+    /// The `kid` of the last token that the editor got or showed here. With it sessions can tell a session that is unknown
+    /// from a database that is not the right one.
     key_id: Box<str>,
     until: Instant,
     session_ends: Instant,

@@ -38,7 +38,7 @@ impl Failed {
     /// A call that was not made because the last one was just now.
     pub(crate) fn paused(time: Duration) -> Self {
         Self::Unavailable {
-            host: String::new(),
+            host: "the provider".to_owned(),
             cause: "it did not answer just now".to_owned(),
             retry_after: Some(time),
         }

@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 use http::StatusCode;
 use tokio::time::timeout;
-use vvs_tests::{Fault, Front, Page, Stack};
+use vvs_tests::{Fault, Front, Install, Page, Stack};
 
 use super::{Provider, SLOW, approve, signed_in};
 
@@ -26,6 +26,14 @@ fn front(provider: &Provider) -> &Front {
 fn says_what_to_do(page: &Page, what: &str) {
     assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{what}: {}", page.body);
     assert!(page.body.contains("The sign-in service does not answer") && page.body.contains("Try again"), "{what}");
+}
+
+/// An editor comes back and gets a fresh token, whatever the provider does.
+async fn stays_signed_in(stack: &Stack) {
+    let install = Install::make(stack, stack.addresses().sessions_rpc, "eve").await;
+    let mut editor = install.sign_on(stack).await;
+    assert_eq!(editor.refresh(&install.key).await["type"], "auth:token");
+    editor.read_on().await;
 }
 
 /// Signs in while this part of the provider fails; then the part heals, and the same editor signs in.
@@ -60,6 +68,7 @@ async fn without_clerks_keys_nobody_is_believed_and_nobody_signed_out() {
         front(&provider).fail("/v1/jwks", fault);
         let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;
         says_what_to_do(&page.unwrap(), &format!("{fault:?}"));
+        stays_signed_in(&stack).await;
     }
 }
 
@@ -93,6 +102,7 @@ async fn while_the_openid_provider_fails_people_are_told_and_editors_stay() {
         let (editor, mut browser) = (stack.editor().await, stack.browser());
         let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;
         says_what_to_do(&page.unwrap_or_else(|_| panic!("{path} {fault:?} hangs")), &format!("{path} {fault:?}"));
+        stays_signed_in(&stack).await;
     }))
     .await;
 }
@@ -111,6 +121,7 @@ async fn a_stack_starts_and_keeps_its_editors_while_the_provider_is_not_there() 
     assert_eq!(login.status, StatusCode::OK, "{}", login.body);
     let page = browser.get(&format!("/login/oidc?connection_id={}", editor.id())).await;
     says_what_to_do(&page, "refused");
+    stays_signed_in(&stack).await;
     front(&provider).accept();
     oidc.register(&stack.addresses().public_url.to_string(), serde_json::json!({})).await;
     editor.read_on().await;
