@@ -276,6 +276,10 @@ async fn a_token_that_is_stale_goes_round_once_and_one_that_is_wrong_not_at_all(
     }
     clerk.give(&mut browser, &clerk.token(&session, &origin));
     assert_eq!(browser.get(&callback).await.status, StatusCode::OK);
+    // Loaded again a minute later: one round, behind which what we have sealed ourselves is good.
+    clerk.give(&mut browser, &stale);
+    assert_eq!(browser.get(&callback).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(browser.get(&format!("{callback}&retry=1")).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
