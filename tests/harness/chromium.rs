@@ -243,6 +243,19 @@ impl Chromium {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
+    /// The same, until it returns a text; nothing while it returns none, or while another page comes.
+    pub async fn until(&self, script: &str) -> String {
+        let answering = async {
+            loop {
+                if let Ok(Value::String(text)) = self.client.execute(script, Vec::new()).await {
+                    return text;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, answering).await.unwrap_or_else(|_| panic!("a script has nothing to say: {script}"))
+    }
+
     /// What stands in the address bar.
     pub async fn url(&self) -> String {
         self.client.current_url().await.unwrap().to_string()
