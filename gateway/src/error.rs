@@ -14,8 +14,6 @@ pub enum Error {
     NoAddress { setting: &'static str },
     #[error("{setting}: {source}")]
     BadAddress { setting: &'static str, source: BadHost },
-    #[error("the public port cannot be set up: {0}")]
-    Listener(#[source] std::io::Error),
 }
 
 /// Why a request goes no further.
@@ -25,6 +23,10 @@ pub(crate) enum Refusal {
     Rate { wait: Duration },
     #[error("too many connections from one address")]
     AddressFull,
+    #[error("too many connections a minute from one address")]
+    ConnectionRate,
+    #[error("too many requests under way")]
+    Busy,
     #[error("no host was named")]
     NoHost,
     #[error("another host was asked for")]
@@ -60,6 +62,13 @@ impl Refusal {
                 "connections_per_address",
                 StatusCode::TOO_MANY_REQUESTS,
                 "Too many connections from your network. Close some, then try again.",
+            ),
+            // Nobody is told: the connection is closed before anything is said.
+            Self::ConnectionRate => ("connection_rate", StatusCode::TOO_MANY_REQUESTS, ""),
+            Self::Busy => (
+                "requests",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "This service has too much to do. Try again in a few seconds.",
             ),
             Self::NoHost => ("no_host", StatusCode::BAD_REQUEST, "The request names no host. Send a Host header."),
             Self::ForeignHost => (
@@ -99,6 +108,27 @@ impl Refusal {
         self.outside().0
     }
 
+    /// The setting that this is the limit of.
+    pub(crate) fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Rate { .. } => Some("VVS_GATEWAY_REQUESTS_PER_MINUTE"),
+            Self::AddressFull => Some("VVS_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS"),
+            Self::ConnectionRate => Some("VVS_GATEWAY_CONNECTIONS_PER_MINUTE"),
+            Self::Busy => Some("VVS_GATEWAY_MAX_REQUESTS"),
+            Self::BodyTooLarge => Some("VVS_GATEWAY_MAX_BODY_BYTES"),
+            Self::BodySlow => Some("VVS_GATEWAY_BODY_TIMEOUT"),
+            Self::NoHost
+            | Self::ForeignHost
+            | Self::Method
+            | Self::Malformed
+            | Self::NoneReady { .. }
+            | Self::Unreachable { .. }
+            | Self::BadAnswer { .. }
+            | Self::NoAnswer { .. }
+            | Self::Random(_) => None,
+        }
+    }
+
     /// Whether it is our own trouble and not the client's doing.
     pub(crate) fn is_ours(&self) -> bool {
         self.outside().1.is_server_error()
@@ -108,8 +138,11 @@ impl Refusal {
         match self {
             Self::Rate { wait } => Some(*wait),
             Self::AddressFull => Some(Duration::from_secs(30)),
-            Self::NoneReady { .. } | Self::Unreachable { .. } | Self::BadAnswer { .. } => Some(Duration::from_secs(5)),
-            Self::NoHost
+            Self::Busy | Self::NoneReady { .. } | Self::Unreachable { .. } | Self::BadAnswer { .. } => {
+                Some(Duration::from_secs(5))
+            }
+            Self::ConnectionRate
+            | Self::NoHost
             | Self::ForeignHost
             | Self::Method
             | Self::Malformed

@@ -2,11 +2,12 @@
 //! whose bytes are passed on unread.
 
 use std::any::Any;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -23,7 +24,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, copy_buf, split};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, split};
 use tokio::time::timeout;
 use tower::util::MapResponse;
 use tracing::{Instrument as _, Span, field};
@@ -44,8 +45,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one direction of a WebSocket may go on after the other has ended: a client that never closes would keep its
 /// place for ever.
 const LINGER: Duration = Duration::from_secs(10);
-/// Bytes held for each direction of each WebSocket. Most frames are far smaller; a larger one takes more turns.
-const CHUNK: usize = 2048;
+/// Bytes of a WebSocket that are passed on at once. Most frames are far smaller; a larger one takes more turns.
+const CHUNK: usize = 4096;
 
 type Connections = Client<MapResponse<Connector, fn(Dialled) -> Stream>, Full<Bytes>>;
 type Dialled = <Connector as tower::Service<Uri>>::Response;
@@ -278,9 +279,24 @@ async fn stream(editor: OnUpgrade, relay: OnUpgrade) -> Result<(), Box<dyn std::
     Ok(())
 }
 
-async fn copy(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
-    copy_buf(&mut BufReader::with_capacity(CHUNK, from), &mut to).await?;
-    to.shutdown().await
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    loop {
+        let chunk = poll_fn(|cx| read_some(Pin::new(&mut from), cx)).await?;
+        if chunk.is_empty() {
+            return to.shutdown().await;
+        }
+        to.write_all(&chunk).await?;
+        // TLS may still hold some of it.
+        to.flush().await?;
+    }
+}
+
+/// Reads by way of the stack: most WebSockets are quiet, and there is no room held for what they do not say.
+fn read_some(from: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+    let mut chunk = [0; CHUNK];
+    let mut chunk = ReadBuf::new(&mut chunk);
+    ready!(from.poll_read(cx, &mut chunk))?;
+    Poll::Ready(Ok(chunk.filled().to_vec()))
 }
 
 /// An error with its causes; hyper's own says only at which step it came.

@@ -37,13 +37,16 @@ pub async fn serve(
     public_url: Origin,
     process: Process,
 ) -> Result<(), Error> {
-    // Accepted sockets inherit it. Only the kernel sees that a client takes nothing of what waits for it.
-    #[cfg(target_os = "linux")]
-    socket2::SockRef::from(&listener.tcp)
-        .set_tcp_user_timeout(Some(settings.write_timeout))
-        .map_err(Error::Listener)?;
     let limits = http::Limits {
         handshake_timeout: settings.header_timeout,
+        write_timeout: settings.write_timeout,
+        idle_timeout: Some(settings.idle_timeout),
+        max_streams: settings.max_streams,
+        settings: http::Names {
+            handshake_timeout: "VVS_GATEWAY_HEADER_TIMEOUT",
+            idle_timeout: "VVS_GATEWAY_IDLE_TIMEOUT",
+            max_connections: "VVS_GATEWAY_MAX_CONNECTIONS",
+        },
         // One more than are admitted, so that the one too many is refused and counted instead of waiting unseen.
         max_connections: settings.max_connections.saturating_add(1).min(Semaphore::MAX_PERMITS),
         ..http::Limits::default()
@@ -62,7 +65,10 @@ pub async fn serve(
         }
     }));
     process.readiness.set(true);
-    server.serve(listener, route::router(edge)).await;
-    process.readiness.set(false);
+    let stopped = async {
+        process.stop.cancelled().await;
+        process.readiness.set(false);
+    };
+    tokio::join!(server.serve(listener, route::router(edge)), stopped);
     Ok(())
 }

@@ -14,7 +14,8 @@ use tracing::Instrument as _;
 use vvs_auth::key::random;
 use vvs_auth::peer::{Peers, Role};
 use vvs_runtime::Process;
-use vvs_runtime::http::{Admission, Connection, Guard};
+use vvs_runtime::http::{Admission, Connection, Guard, Unadmitted};
+use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::{Counters, count};
 use vvs_runtime::origin::Origin;
 use vvs_runtime::trace;
@@ -22,7 +23,7 @@ use vvs_runtime::trace;
 use crate::error::{Error, Refusal};
 use crate::forward::Hop;
 use crate::header::{self, Caller};
-use crate::limit::{Limits, Place};
+use crate::limit::{Bounds, Limits, Place};
 use crate::settings::Settings;
 use crate::{address, forward, member};
 
@@ -39,6 +40,7 @@ pub(crate) struct Edge {
     relay: Hop,
     web: Hop,
     refused: Counters,
+    reached: Reached,
 }
 
 impl Edge {
@@ -51,26 +53,38 @@ impl Edge {
         let hop = |role, setting, addr| Hop::new(role, setting, addr, process.identity.clone(), peers);
         let relay = hop(Role::Relay, "VVS_GATEWAY_RELAY_ADDR", settings.relay_addr.as_deref())?;
         let web = hop(Role::Web, "VVS_GATEWAY_WEB_ADDR", settings.web_addr.as_deref())?;
-        let limits =
-            Limits::new(settings.requests_per_minute, settings.max_connections, settings.max_connections_per_address);
+        let limits = Limits::new(Bounds {
+            requests_per_minute: settings.requests_per_minute,
+            connections_per_minute: settings.connections_per_minute,
+            requests: settings.max_requests,
+            connections: settings.max_connections,
+            per_address: settings.max_connections_per_address,
+        });
         let refused: Counters = Family::default();
         process.metrics.register(
             "vvs_gateway_refused",
             "Requests that the edge did not pass on, by reason",
             refused.clone(),
         );
+        let reached = process.metrics.reached.clone();
         member::register(&process.metrics, [&relay, &web].map(|hop| (hop.role, hop.pool.clone())));
-        Ok(Self { limits, settings, public_url, tasks: process.tasks.clone(), relay, web, refused })
+        Ok(Self { limits, settings, public_url, tasks: process.tasks.clone(), relay, web, refused, reached })
     }
 
     /// Lets a connection in. A trusted proxy's are counted together with everyone's only.
     pub(crate) fn admission(self: Arc<Self>) -> Admission {
         Arc::new(move |remote: SocketAddr| {
-            let connection = self.limits.connection().ok_or("connections")?;
+            let full = Unadmitted { reason: "connections", setting: "VVS_GATEWAY_MAX_CONNECTIONS" };
             if self.is_proxy(remote.ip()) {
-                return Ok(Arc::new(connection) as Guard);
+                return Ok(Arc::new(self.limits.connection().ok_or(full)?) as Guard);
             }
-            let place = self.limits.place(remote.ip()).map_err(|refusal| refusal.reason())?;
+            let refused = |refusal: Refusal| Unadmitted {
+                reason: refusal.reason(),
+                setting: refusal.setting().unwrap_or_default(),
+            };
+            self.limits.handshake(remote.ip()).map_err(refused)?;
+            let connection = self.limits.connection().ok_or(full)?;
+            let place = self.limits.place(remote.ip()).map_err(refused)?;
             Ok(Arc::new((connection, place)) as Guard)
         })
     }
@@ -96,6 +110,7 @@ impl Edge {
 
     async fn pass(&self, request: Request, caller: &Caller, connection: Connection) -> Result<Response, Refusal> {
         let place = self.check(&request, connection.remote.ip(), caller.address)?;
+        let _under_way = self.limits.under_way()?;
         if request.uri().path() == WS {
             let held = Arc::new((connection.guard, place));
             return forward::websocket(self, &self.relay, request, caller, held).await;
@@ -127,18 +142,26 @@ async fn serve(
         }
         Err(cause) => (String::new(), Err(cause.into())),
     };
+    let mut is_flood = false;
     let (mut response, reason) = match answer {
         Ok(response) => (response, None),
         Err(refusal) => {
             count(&edge.refused, "reason", refusal.reason());
-            if refusal.is_ours() {
+            if let Some(setting) = refusal.setting() {
+                edge.reached.tell(setting);
+            } else if refusal.is_ours() {
                 tracing::warn!(request_id, "{refusal}");
             }
+            is_flood = matches!(refusal, Refusal::Rate { .. });
             (refusal.answer(), Some(refusal.reason()))
         }
     };
     header::sign(response.headers_mut(), &request_id, &edge.public_url);
     trace::answered(&span, response.status());
+    if is_flood {
+        // Of these there may be any number, and of the others no more than of these are let through.
+        return response;
+    }
     tracing::info!(
         method = method.as_str(),
         path,

@@ -55,6 +55,34 @@ pub struct Settings {
         default_value = "500"
     )]
     pub max_connections_per_address: usize,
+    /// Connections a minute from one IPv4 address or IPv6 /64, of which each may begin with a TLS handshake; as many may come
+    /// at once, and further ones are closed at once. Those of trusted proxies do not count
+    #[arg(
+        id = "gateway-connections-per-minute",
+        long,
+        env = "VVS_GATEWAY_CONNECTIONS_PER_MINUTE",
+        value_name = "COUNT",
+        default_value = "1200"
+    )]
+    pub connections_per_minute: NonZeroU32,
+    /// Requests under way at once, sockets not among them; further ones get 503
+    #[arg(
+        id = "gateway-max-requests",
+        long,
+        env = "VVS_GATEWAY_MAX_REQUESTS",
+        value_name = "COUNT",
+        default_value = "5000"
+    )]
+    pub max_requests: usize,
+    /// Requests under way at once over one connection (HTTP/2)
+    #[arg(
+        id = "gateway-max-streams",
+        long,
+        env = "VVS_GATEWAY_MAX_STREAMS",
+        value_name = "COUNT",
+        default_value = "100"
+    )]
+    pub max_streams: u32,
     /// Requests a minute from one IPv4 address or IPv6 /64; as many may come at once
     #[arg(
         id = "gateway-requests-per-minute",
@@ -83,6 +111,17 @@ pub struct Settings {
         value_parser = humantime::parse_duration
     )]
     pub header_timeout: Duration,
+    /// How long a connection stays open over which no page is asked for (HTTP/2), and twice that at most; and how long a
+    /// client may then take for what it has asked for
+    #[arg(
+        id = "gateway-idle-timeout",
+        long,
+        env = "VVS_GATEWAY_IDLE_TIMEOUT",
+        value_name = "TIME",
+        default_value = "1m",
+        value_parser = humantime::parse_duration
+    )]
+    pub idle_timeout: Duration,
     /// How long a client may take for a request's whole body
     #[arg(
         id = "gateway-body-timeout",

@@ -40,6 +40,9 @@ pub enum Binding {
     Link,
 }
 
+/// Nearly every frame of a relay fits into it, so that it is not moved while it grows.
+const FRAME_BYTES: usize = 2048;
+
 /// When the relay pings, and how long it waits for the pong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -225,7 +228,10 @@ pub enum ErrorCode {
 impl RelayFrame {
     /// The frame as it goes onto the wire.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let mut json = Vec::with_capacity(FRAME_BYTES);
+        // Neither can fail: all keys are strings, and JSON is UTF-8.
+        serde_json::to_writer(&mut json, self).unwrap_or_default();
+        String::from_utf8(json).unwrap_or_default()
     }
 }
 

@@ -2,8 +2,10 @@
 //! editor's WebSocket. Knows nothing of what they are used for.
 
 pub mod frame;
+mod return_uri;
 mod secret;
 
+pub use return_uri::{ReturnUri, Unsafe};
 pub use secret::Secret;
 
 /// `vvs.relay.v1`: what other roles may ask of a relay.

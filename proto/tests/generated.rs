@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILES: [&str; 2] = ["vvs/relay/v1/relay.proto", "vvs/session/v1/session.proto"];
+const FILES: [&str; 3] = ["vvs/relay/v1/backplane.proto", "vvs/relay/v1/relay.proto", "vvs/session/v1/session.proto"];
 const DESCRIPTORS: &str = "vvs.fds.bin";
 /// Messages that hold a token, a code or a proof: `src/secret.rs` has their `Debug`.
 const SECRET: [&str; 5] = [

@@ -124,24 +124,46 @@ impl Browser {
 
     /// Submits a form with whatever an attacker's page makes a browser send.
     pub async fn post_from(&mut self, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Page {
+        let request = self.form(path, fields, headers);
+        self.send(self.address, request).await
+    }
+
+    fn form(&self, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Request<Full<Bytes>> {
         let body: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         let mut request = Request::post(path).header(HOST, &self.host);
         request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(self.address, request.body(Full::from(body.join("&"))).unwrap()).await
+        request.body(Full::from(body.join("&"))).unwrap()
     }
 
     /// Any request at all, with this browser's cookies.
-    pub async fn send(&mut self, address: SocketAddr, mut request: Request<Full<Bytes>>) -> Page {
+    pub async fn send(&mut self, address: SocketAddr, request: Request<Full<Bytes>>) -> Page {
+        self.try_send(address, request).await.unwrap()
+    }
+
+    /// The same where there may be no answer.
+    pub async fn try_get(&mut self, path: &str) -> Option<Page> {
+        let request = Request::get(path).header(HOST, &self.host);
+        self.try_send(self.address, request.body(Full::default()).unwrap()).await
+    }
+
+    /// The same where there may be no answer.
+    pub async fn try_post(&mut self, path: &str, fields: &[(&str, &str)]) -> Option<Page> {
+        let origin = self.origin.clone();
+        let request = self.form(path, fields, &[("origin", &origin), ("sec-fetch-site", "same-origin")]);
+        self.try_send(self.address, request).await
+    }
+
+    async fn try_send(&mut self, address: SocketAddr, mut request: Request<Full<Bytes>>) -> Option<Page> {
         self.secrets.assert_not_in_url(&request.uri().to_string());
         if !self.cookies.is_empty() && address == self.address {
             let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request.headers_mut().insert(COOKIE, cookies.join("; ").parse().unwrap());
         }
         let tls = self.tls.clone().filter(|_| address == self.address);
-        let response = timeout(PATIENCE, connect_and_exchange(address, tls, request)).await.unwrap();
+        let response = timeout(PATIENCE, connect_and_exchange(address, tls, request)).await.ok()??;
         let (parts, body) = response.into_parts();
         let page = Page { status: parts.status, headers: parts.headers, body };
         self.keep_cookies(&page.headers);
@@ -155,7 +177,7 @@ impl Browser {
             self.secrets.add_shown(&code);
             self.secrets.add_shown(&code.replace('-', ""));
         }
-        page
+        Some(page)
     }
 
     fn keep_cookies(&mut self, headers: &HeaderMap) {
@@ -222,27 +244,28 @@ impl Browser {
     }
 }
 
+/// `None` when the connection cannot be made, or ends before the answer does.
 async fn connect_and_exchange(
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
     request: Request<Full<Bytes>>,
-) -> http::Response<String> {
-    let stream = TcpStream::connect(address).await.unwrap();
+) -> Option<http::Response<String>> {
+    let stream = TcpStream::connect(address).await.ok()?;
     let Some(config) = tls else { return exchange(stream, request).await };
     let name = ServerName::IpAddress(address.ip().into());
-    exchange(TlsConnector::from(config).connect(name, stream).await.unwrap(), request).await
+    exchange(TlsConnector::from(config).connect(name, stream).await.ok()?, request).await
 }
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<Full<Bytes>>,
-) -> http::Response<String> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+) -> Option<http::Response<String>> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     let exchange = async {
-        let response = sender.send_request(request).await.unwrap();
+        let response = sender.send_request(request).await.ok()?;
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        http::Response::from_parts(parts, String::from_utf8_lossy(&body).into_owned())
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(http::Response::from_parts(parts, String::from_utf8_lossy(&body).into_owned()))
     };
     let exchange = std::pin::pin!(exchange);
     let connection = std::pin::pin!(connection);

@@ -159,6 +159,26 @@ impl Running {
         }
     }
 
+    /// The first addresses that a role prints by name, whether it is ready or not.
+    pub async fn addresses(&mut self, count: usize) -> HashMap<String, SocketAddr> {
+        let mut addresses = HashMap::new();
+        while addresses.len() < count {
+            let line = self.line().await.unwrap_or_else(|| panic!("it ended: {}", self.errors.finish()));
+            let (name, address) = line.split_once(' ').unwrap();
+            addresses.insert(name.to_owned(), address.parse().unwrap());
+        }
+        addresses
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Whether it runs, or is stopped, and has not ended.
+    pub fn is_there(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// The addresses that a role prints by name, once it is ready.
     pub async fn ready(&mut self) -> HashMap<String, SocketAddr> {
         let lines = self.lines_until("ready").await;

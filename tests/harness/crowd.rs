@@ -27,7 +27,9 @@ pub const PER_ADDRESS: usize = 334;
 const FROM_ANYWHERE: [&str; 4] = ["--gateway-trusted-proxies", "127.0.0.0/8", "--relay-heartbeat-interval", "1h"];
 
 /// What lets anything come from one address.
-pub const FLAGS: [&str; 12] = [
+pub const FLAGS: [&str; 14] = [
+    "--gateway-connections-per-minute",
+    "1000000",
     "--gateway-max-connections-per-address",
     "20000",
     "--gateway-requests-per-minute",

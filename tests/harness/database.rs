@@ -1,5 +1,6 @@
 //! The databases that a stack can be on, and how a test looks into one from outside.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use secrecy::ExposeSecret as _;
@@ -69,6 +70,13 @@ impl Url {
         &self.0
     }
 
+    /// The same database of a PostgreSQL, at another address.
+    pub(crate) fn at(&self, address: SocketAddr) -> String {
+        let (scheme_and_user, _) = self.0.split_once('@').unwrap();
+        let (_, name) = self.0.rsplit_once('/').unwrap();
+        format!("{scheme_and_user}@{address}/{name}")
+    }
+
     fn kind(&self) -> Database {
         if self.0.starts_with("sqlite:") { Database::Sqlite } else { Database::Postgres }
     }
@@ -97,6 +105,11 @@ impl Url {
     /// The one number that a query answers.
     pub async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&mut self.connect().await).await.unwrap()
+    }
+
+    /// The texts that a query answers.
+    pub async fn texts(&self, query: &'static str) -> Vec<String> {
+        sqlx::query_scalar(query).fetch_all(&mut self.connect().await).await.unwrap()
     }
 
     /// Any column, as a text; bytes as their digits.

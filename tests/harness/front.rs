@@ -135,7 +135,7 @@ impl Default for Front {
 }
 
 /// Two sockets may have one port as long as one of them at most listens.
-fn bound(address: SocketAddr) -> TcpSocket {
+pub(crate) fn bound(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket.bind(address).unwrap();

@@ -10,12 +10,14 @@
 mod browser;
 mod chromium;
 pub mod clerk;
+pub mod cluster;
 pub mod command;
 pub mod crowd;
 pub mod database;
 mod editor;
 mod front;
 mod install;
+pub mod nats;
 pub mod oidc;
 mod peer;
 pub mod postgres;

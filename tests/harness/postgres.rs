@@ -14,6 +14,9 @@ use tokio::sync::OnceCell;
 /// What nobody may find in a log.
 pub const PASSWORD: &str = "opens-the-test-cluster";
 
+/// How clients sign in, in production too.
+const SCRAM: &str = "scram-sha-256";
+
 /// Makes the cluster, says where, and runs the server whenever it is told to. The end of its input is the end of the
 /// process that started it.
 const KEEPER: &str = r#"
@@ -24,7 +27,7 @@ stop() { [ -z "$server" ] || { kill -CONT "$server"; kill -"$1" "$server"; wait 
 trap 'stop QUIT; rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM
 printf %s "$2" > "$dir/password"
-initdb -D "$dir/data" -U vvs -A scram-sha-256 --pwfile="$dir/password" -E UTF8 --locale=C --no-sync >"$dir/log" 2>&1 ||
+initdb -D "$dir/data" -U vvs -A "$5" --pwfile="$dir/password" -E UTF8 --locale=C --no-sync >"$dir/log" 2>&1 ||
     { cat "$dir/log" >&2; exit 1; }
 if [ -n "$3" ]; then
     printf %s "$3" >"$dir/server.crt"
@@ -59,24 +62,25 @@ impl Postgres {
     /// The one of this test binary. Whoever stops it needs one of his own.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Postgres> = OnceCell::const_new();
-        SHARED.get_or_init(Self::start).await
+        // Without a hash, which takes a program that is not optimized too long when a fault has emptied its pool.
+        SHARED.get_or_init(|| Self::start_with("", "", "password")).await
     }
 
     /// A new one, running.
     pub async fn start() -> Self {
-        Self::start_with("", "").await
+        Self::start_with("", "", SCRAM).await
     }
 
     /// A new one that has this certificate, in PEM with its key. No `Authority` here: the unit tests of sessions include
     /// this file alone.
     pub async fn start_certified(certificate: &str, key: &str) -> Self {
-        Self::start_with(certificate, key).await
+        Self::start_with(certificate, key, SCRAM).await
     }
 
-    async fn start_with(certificate: &str, key: &str) -> Self {
+    async fn start_with(certificate: &str, key: &str, sign_in: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut child = as_nobody_special()
-            .args(["sh", "-c", KEEPER, "keeper", &port.to_string(), PASSWORD, certificate, key])
+            .args(["sh", "-c", KEEPER, "keeper", &port.to_string(), PASSWORD, certificate, key, sign_in])
             .env("PATH", path())
             .current_dir("/")
             .stdin(Stdio::piped())

@@ -16,7 +16,7 @@ use crate::{Stack, Wire};
 #[derive(Debug)]
 pub struct Relay {
     pub process: Running,
-    ws: SocketAddr,
+    pub ws: SocketAddr,
     pub rpc: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -60,7 +60,7 @@ impl Split {
 
     /// `is_shared`: whether the stack itself has the database.
     async fn new(data: Arc<TempDir>, database: Url, is_shared: bool, flags: &[&str]) -> Self {
-        let (ws, rpc, sessions_rpc) = (Wire::new().await, Wire::new().await, Wire::new().await);
+        let (ws, rpc, sessions_rpc) = (Wire::new(), Wire::new(), Wire::new());
         let at = |wire: &Wire| wire.address().to_string();
         let (to_ws, to_rpc, to_sessions) = (at(&ws), at(&rpc), at(&sessions_rpc));
         let idle = format!("sqlite:{}", data.path().join("idle.db").display());
@@ -83,9 +83,13 @@ impl Split {
         let key = self.stack.data().path().join("keys/relay.key").display().to_string();
         let sessions = self.sessions_rpc.address().to_string();
         let any = "127.0.0.1:0";
-        let own = ["--relay-ws-addr", any, "--relay-rpc-addr", any, "--relay-backplane", "memory"];
+        let own = ["--relay-ws-addr", any, "--relay-rpc-addr", any];
         let ours = ["--relay-key-file", &key, "--relay-sessions-addr", &sessions];
-        let flags = [&own[..], &ours, &self.flags("--relay-")].concat();
+        let mut chosen = [self.flags("--relay-"), self.flags("--otlp-"), self.flags("--grace")].concat();
+        if !chosen.contains(&"--relay-backplane") {
+            chosen.extend(["--relay-backplane", "memory"]);
+        }
+        let flags = [&own[..], &ours, &chosen].concat();
         let mut process = self.stack.process(Role::Relay, &flags);
         let at = process.ready().await;
         Relay { process, ws: at["relay-ws"], rpc: at["relay-rpc"], admin: at["admin"] }
@@ -97,6 +101,17 @@ impl Split {
         self.rpc.cut();
         self.rpc.lead_to(relay.rpc);
         self.relay.replace(relay)
+    }
+
+    /// Leads web to this relay, and leaves new editors where they are led.
+    pub fn lead_web_to(&self, relay: &Relay) {
+        self.rpc.cut();
+        self.rpc.lead_to(relay.rpc);
+    }
+
+    /// Leads new editors to this relay, and leaves web where it is led.
+    pub fn lead_editors_to(&self, relay: &Relay) {
+        self.ws.lead_to(relay.ws);
     }
 
     /// Starts a relay, and leads everyone there.
@@ -114,13 +129,18 @@ impl Split {
 
     /// Starts sessions on the stack's database, and leads everyone there.
     pub async fn start_sessions(&mut self) {
+        let mut process = self.launch_sessions();
+        self.sessions_rpc.lead_to(process.ready().await["sessions-rpc"]);
+        self.sessions = Some(process);
+    }
+
+    /// Starts sessions that nobody is led to, and that may not be ready yet.
+    pub fn launch_sessions(&self) -> Running {
         let key = self.stack.data().path().join("keys/sessions.key").display().to_string();
         let database = self.database.as_str().to_owned();
         let own = ["--sessions-rpc-addr", "127.0.0.1:0", "--sessions-key-file", &key];
         let flags = [&own[..], &["--sessions-database-url", &database], &self.flags("--sessions-")].concat();
-        let mut process = self.stack.process(Role::Sessions, &flags);
-        self.sessions_rpc.lead_to(process.ready().await["sessions-rpc"]);
-        self.sessions = Some(process);
+        self.stack.process(Role::Sessions, &flags)
     }
 
     /// `kill -9`.

@@ -174,24 +174,7 @@ impl Stack {
 
     /// A role in a process of its own, with this stack's certificates and for its public address.
     pub fn process(&self, role: Role, flags: &[&str]) -> Process {
-        let files = vvs_mesh::pki::files(self.data.path(), role);
-        let path = |path: &Path| path.to_str().unwrap().to_owned();
-        let (cert, key, ca) = (path(&files.cert), path(&files.key), path(&files.ca.unwrap()));
-        let url = self.addresses().public_url.to_string();
-        let common = [
-            role.as_str(),
-            "--public-url",
-            &url,
-            "--admin-addr",
-            "127.0.0.1:0",
-            "--tls-cert-file",
-            &cert,
-            "--tls-key-file",
-            &key,
-            "--tls-ca-file",
-            &ca,
-        ];
-        Process::start(command("vvs-mesh", "vvs-mesh", &[&common, flags].concat()), &self.secrets)
+        start_role(self.data.path(), &self.addresses().public_url.to_string(), role, flags, &self.secrets)
     }
 
     pub fn database(&self) -> &Url {
@@ -282,6 +265,27 @@ impl Drop for Stack {
         // Its background thread would outlive the test.
         self.traces.shutdown_with_timeout(Duration::from_secs(1)).ok();
     }
+}
+
+/// One role in a process of its own, with the certificates of this data directory.
+pub fn start_role(data_dir: &Path, public_url: &str, role: Role, flags: &[&str], secrets: &Secrets) -> Process {
+    let files = vvs_mesh::pki::files(data_dir, role);
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (cert, key, ca) = (path(&files.cert), path(&files.key), path(&files.ca.unwrap()));
+    let common = [
+        role.as_str(),
+        "--public-url",
+        public_url,
+        "--admin-addr",
+        "127.0.0.1:0",
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-file",
+        &ca,
+    ];
+    Process::start(command("vvs-mesh", "vvs-mesh", &[&common, flags].concat()), secrets)
 }
 
 /// Settings as a person would give them, with every port chosen by the kernel.

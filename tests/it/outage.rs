@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use vvs_client::DeviceKey;
 use vvs_tests::database::{Database, Lock};
 use vvs_tests::postgres::Postgres;
@@ -302,4 +303,17 @@ async fn a_feed_that_falls_silent_keeps_bearers_waiting_and_signs_nobody_out(dat
     let mut editor = Editor::try_connect(&split.stack, &[("authorization", &header)]).await.unwrap();
     assert_eq!(editor.next().await["type"], "auth:ok");
     assert_eq!(split.database.count("SELECT count(*) FROM revocations").await, 0);
+}
+
+#[tokio::test]
+async fn sessions_that_start_while_others_hold_the_database_wait_for_it() {
+    let mut split = Split::both(Database::Postgres, &[]).await;
+    split.kill_sessions().await;
+    let mut other = PgConnection::connect(split.database.as_str()).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE signing_keys IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+    let mut starting = split.launch_sessions();
+    starting.error_line("the database cannot be used yet").await;
+    other.close().await.unwrap();
+    starting.ready().await;
 }

@@ -1,5 +1,5 @@
 //! All editors at once, after their relay was killed: what they cost the sessions role, with all limits as they are when
-//! nobody sets them. Each scenario runs on SQLite and on PostgreSQL; `vvs-load storm` is the same with a thousand.
+//! nobody sets them. Each scenario runs on SQLite and on PostgreSQL; `vvs-load reconnect` cuts off thousands, on SQLite.
 
 use vvs_tests::database::Database;
 use vvs_tests::{crowd, on_both};

@@ -181,6 +181,7 @@ fn the_readme_names_what_exists() {
         "docs/errors.md",
         "docs/security.md",
         "docs/contributing.md",
+        "docs/performance.md",
     ] {
         let text = read(page);
         let folder = root().join(page);

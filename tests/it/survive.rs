@@ -14,6 +14,7 @@ use vvs_tests::{Browser, Editor, Install, Page, Stack, on_both};
 on_both!(
     a_relay_that_is_killed_between_approval_and_push_costs_nobody_the_login,
     a_relay_that_is_killed_between_push_and_ack_costs_nobody_the_login,
+    a_relay_that_is_killed_behind_the_acknowledgement_costs_nobody_the_page_that_says_so,
     a_refresh_whose_reply_was_lost_is_made_again,
     two_windows_that_refresh_at_once_both_go_on,
     an_editor_whose_clock_is_wrong_finds_every_deadline_in_seconds,
@@ -46,7 +47,7 @@ impl Held {
         Self { editor, key, ticket, browser, page }
     }
 
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.page.code().unwrap()
     }
 
@@ -65,7 +66,7 @@ impl Held {
     }
 
     /// Takes the login to another socket; what is due is not read yet.
-    async fn resume(&mut self, stack: &Stack) -> Editor {
+    pub(crate) async fn resume(&mut self, stack: &Stack) -> Editor {
         let mut editor = Editor::for_session(stack).await;
         let hello = editor.resume(&self.ticket, &self.key).await;
         for name in ["connectionId", "userCode", "loginUrl"] {
@@ -76,7 +77,7 @@ impl Held {
     }
 
     /// On a relay that has never heard of the login: the page brings the approval again.
-    async fn go_on(&mut self, stack: &Stack) -> (Editor, Value) {
+    pub(crate) async fn go_on(&mut self, stack: &Stack) -> (Editor, Value) {
         let mut editor = self.resume(stack).await;
         let again = self.deliver(StatusCode::OK).await;
         assert_eq!(again.code(), self.page.code(), "any relay makes the same code");
@@ -89,7 +90,7 @@ impl Held {
 }
 
 /// The editor has its token, its browser says so, and there is one session, which is active.
-async fn assert_signed_in(held: &mut Held, editor: &mut Editor, success: &Value, split: &Split) {
+pub(crate) async fn assert_signed_in(held: &mut Held, editor: &mut Editor, success: &Value, split: &Split) {
     editor.ack(success).await;
     let done = held.deliver(StatusCode::SEE_OTHER).await;
     assert_eq!(held.browser.get(&done.location()).await.status, StatusCode::OK);
@@ -129,6 +130,25 @@ async fn a_relay_that_is_killed_between_push_and_ack_costs_nobody_the_login(data
     assert_signed_in(&mut held, &mut editor, &success, &split).await;
     // Nor would it have been lost by one that stored its first token and never comes back for another.
     Install::of(held.key.clone(), &first).sign_on(&split.stack).await;
+}
+
+async fn a_relay_that_is_killed_behind_the_acknowledgement_costs_nobody_the_page_that_says_so(database: Database) {
+    let mut split = Split::relay(database, &[]).await;
+    let mut held = Held::new(&split.stack).await;
+    let path = format!("/auth-success?connection_id={}", held.editor.id());
+    let waiting = held.browser.get(&path).await;
+    assert_eq!(waiting.status, StatusCode::FORBIDDEN, "{}", waiting.body);
+    let code = held.code();
+    let success = held.editor.complete(&code, "typed").await;
+    held.editor.ack(&success).await;
+    let activated = "SELECT count(*) FROM sessions WHERE activated_at IS NOT NULL";
+    let active = async { while split.database.count(activated).await == 0 {} };
+    tokio::time::timeout(PATIENCE, active).await.unwrap();
+    // The page has heard that the editor is signed in, and goes where it is said.
+    split.kill_relay().await;
+    split.start_relay().await;
+    let done = held.browser.get(&path).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.body);
 }
 
 async fn a_refresh_whose_reply_was_lost_is_made_again(database: Database) {

@@ -10,14 +10,16 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use vvs_runtime::http::{Limits, Listener, Server};
+use vvs_runtime::metrics::Metrics;
 use vvs_tests::Stack;
 
 /// Keeps every span it is sent.
 #[derive(Debug, Clone, Default)]
-struct Receiver(Arc<Mutex<Vec<Span>>>);
+pub(crate) struct Receiver(Arc<Mutex<Vec<Span>>>);
 
 #[tonic::async_trait]
 impl TraceService for Receiver {
@@ -32,22 +34,17 @@ impl TraceService for Receiver {
 }
 
 impl Receiver {
-    async fn listen(&self, stop: CancellationToken) -> String {
+    pub(crate) async fn listen(&self, stop: CancellationToken) -> String {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", tcp.local_addr().unwrap());
         let router = Routes::new(TraceServiceServer::new(self.clone())).prepare().into_axum_router();
-        let server = Server {
-            limits: Limits::default(),
-            metrics: vvs_runtime::metrics::Metrics::default(),
-            stop,
-            tasks: tokio_util::task::TaskTracker::new(),
-        };
+        let server = Server::new(Limits::default(), Metrics::default(), stop, TaskTracker::new());
         let tasks = server.tasks.clone();
         tasks.spawn(server.serve(Listener { tcp, tls: None }, router));
         address
     }
 
-    fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         self.0.lock().unwrap().clone()
     }
 }

@@ -720,3 +720,171 @@ pub mod relay_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// A question to whoever holds a login.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneAsk {
+    /// When the holder drops the question instead of acting on it: by then it has been given up.
+    #[prost(message, optional, tag = "1")]
+    pub drop_after: ::core::option::Option<::prost_types::Timestamp>,
+    /// What is asked.
+    #[prost(oneof = "backplane_ask::Request", tags = "2, 3, 4, 5")]
+    pub request: ::core::option::Option<backplane_ask::Request>,
+}
+/// Nested message and enum types in `BackplaneAsk`.
+pub mod backplane_ask {
+    /// What is asked.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Request {
+        /// Answer with a view of the login.
+        #[prost(message, tag = "2")]
+        Look(super::BackplaneLook),
+        /// Hand this to the editor, and answer with a view when it has it or when a code is needed.
+        #[prost(message, tag = "3")]
+        Deliver(super::DeliverAuthRequest),
+        /// End the login, and answer with a view.
+        #[prost(message, tag = "4")]
+        Deny(super::DenyLoginRequest),
+        /// Hand the login over to the asking relay.
+        #[prost(message, tag = "5")]
+        TakeOver(super::BackplaneTakeOver),
+    }
+}
+/// Asks how a login is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneLook {
+    /// The state the caller knows. Unspecified: answer at once. Otherwise answer when it is another one.
+    #[prost(enumeration = "LoginState", tag = "1")]
+    pub known_state: i32,
+}
+/// Asks for a login itself, for its editor is on another socket now.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneTakeOver {}
+/// One of two answers to a question: first that it is accepted, then the outcome.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneAnswer {
+    /// How often the login has changed sockets. Of several answers that of the highest counts.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// What is answered.
+    #[prost(oneof = "backplane_answer::Answer", tags = "2, 3, 4, 5")]
+    pub answer: ::core::option::Option<backplane_answer::Answer>,
+}
+/// Nested message and enum types in `BackplaneAnswer`.
+pub mod backplane_answer {
+    /// What is answered.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Answer {
+        /// The holder is there and at work.
+        #[prost(message, tag = "2")]
+        Accepted(super::BackplaneAccepted),
+        /// How the login is now.
+        #[prost(message, tag = "3")]
+        View(super::BackplaneView),
+        /// Why not.
+        #[prost(enumeration = "super::BackplaneRefusal", tag = "4")]
+        Refusal(i32),
+        /// The login itself. It stays with its holder until the new one claims it.
+        #[prost(message, tag = "5")]
+        Handover(super::BackplaneHandover),
+    }
+}
+/// The question has arrived in time; its outcome comes in a second answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneAccepted {}
+/// What a login says of itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneView {
+    /// What `GetLogin` answers.
+    #[prost(message, optional, tag = "1")]
+    pub login: ::core::option::Option<GetLoginResponse>,
+    /// When the editor acknowledged.
+    #[prost(message, optional, tag = "2")]
+    pub acked_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The delivery that waits for its code. Empty when there is none.
+    #[prost(string, tag = "3")]
+    pub held_request_id: ::prost::alloc::string::String,
+    /// Where the browser takes the code. Empty when the editor named no place.
+    #[prost(string, tag = "4")]
+    pub return_uri: ::prost::alloc::string::String,
+}
+/// An unfinished login on its way to another relay. All that is fixed about it is in the editor's ticket.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneHandover {
+    /// `WAITING`, `HELD` or `SENT`.
+    #[prost(enumeration = "LoginState", tag = "1")]
+    pub state: i32,
+    /// What was approved and is not acknowledged, when the state is not `WAITING`.
+    #[prost(message, optional, tag = "2")]
+    pub grant: ::core::option::Option<DeliverAuthRequest>,
+    /// How often a code may still be tried, when the state is `HELD`.
+    #[prost(uint32, tag = "3")]
+    pub attempts_left: u32,
+}
+/// A relay says that it holds a login. Whoever holds the same one with a lower generation lets go of it; whoever holds it
+/// with a higher one says so in turn.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneClaim {
+    /// How often the login has changed sockets.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// Names the relay, so that of two claims to the same generation one is higher.
+    #[prost(string, tag = "2")]
+    pub holder: ::prost::alloc::string::String,
+}
+/// Why a question on a login was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BackplaneRefusal {
+    /// Never sent.
+    Unspecified = 0,
+    /// The login's time is over.
+    Unknown = 1,
+    /// The login was denied, cancelled or burned.
+    Over = 2,
+    /// The editor did not take the sign-in.
+    EditorRefused = 3,
+    /// The editor cannot reach the minimum binding.
+    EditorCannotBind = 4,
+    /// Another delivery has claimed the login.
+    Claimed = 5,
+    /// The editor is away and may come back.
+    Away = 6,
+    /// The holder is draining, or does not keep up.
+    Draining = 7,
+    /// The sessions role does not answer.
+    SessionsDown = 8,
+}
+impl BackplaneRefusal {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "BACKPLANE_REFUSAL_UNSPECIFIED",
+            Self::Unknown => "BACKPLANE_REFUSAL_UNKNOWN",
+            Self::Over => "BACKPLANE_REFUSAL_OVER",
+            Self::EditorRefused => "BACKPLANE_REFUSAL_EDITOR_REFUSED",
+            Self::EditorCannotBind => "BACKPLANE_REFUSAL_EDITOR_CANNOT_BIND",
+            Self::Claimed => "BACKPLANE_REFUSAL_CLAIMED",
+            Self::Away => "BACKPLANE_REFUSAL_AWAY",
+            Self::Draining => "BACKPLANE_REFUSAL_DRAINING",
+            Self::SessionsDown => "BACKPLANE_REFUSAL_SESSIONS_DOWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BACKPLANE_REFUSAL_UNSPECIFIED" => Some(Self::Unspecified),
+            "BACKPLANE_REFUSAL_UNKNOWN" => Some(Self::Unknown),
+            "BACKPLANE_REFUSAL_OVER" => Some(Self::Over),
+            "BACKPLANE_REFUSAL_EDITOR_REFUSED" => Some(Self::EditorRefused),
+            "BACKPLANE_REFUSAL_EDITOR_CANNOT_BIND" => Some(Self::EditorCannotBind),
+            "BACKPLANE_REFUSAL_CLAIMED" => Some(Self::Claimed),
+            "BACKPLANE_REFUSAL_AWAY" => Some(Self::Away),
+            "BACKPLANE_REFUSAL_DRAINING" => Some(Self::Draining),
+            "BACKPLANE_REFUSAL_SESSIONS_DOWN" => Some(Self::SessionsDown),
+            _ => None,
+        }
+    }
+}

@@ -1,15 +1,18 @@
 //! Who is on the other end of a TLS connection: SPIFFE ids and the roles they stand for. Chains and validity have been
 //! checked by TLS before anything here is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::Error;
+
+/// How many certificates are remembered. A peer has one at a time, and all of them are from our own CA.
+const REMEMBERED: usize = 256;
 
 /// What a process does in the mesh. `Backend` is somebody else's service that verifies our tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,24 +119,42 @@ impl FromStr for Entry {
 }
 
 /// Which exact ids have which role. Whoever is not in it is nobody.
-#[derive(Debug, Clone)]
-pub struct Peers(BTreeMap<SpiffeId, Role>);
+#[derive(Debug)]
+pub struct Peers {
+    roles: BTreeMap<SpiffeId, Role>,
+    /// Whose certificate it is, by its DER. A peer shows one with every call, and reading it takes longer than much of what
+    /// is asked.
+    identified: Mutex<HashMap<Box<[u8]>, Peer>>,
+}
 
 impl Peers {
     /// The list as configured, or one id a role in the trust domain when it is empty.
     pub fn new(entries: Vec<Entry>, trust_domain: &str) -> Result<Self, Error> {
         if entries.is_empty() {
             let ids = Role::ALL.into_iter().map(|role| Ok((SpiffeId::of(trust_domain, role)?, role)));
-            return Ok(Self(ids.collect::<Result<_, Error>>()?));
+            return Ok(Self::of(ids.collect::<Result<_, Error>>()?));
         }
-        Ok(Self(entries.into_iter().map(|entry| (entry.id, entry.role)).collect()))
+        Ok(Self::of(entries.into_iter().map(|entry| (entry.id, entry.role)).collect()))
+    }
+
+    fn of(roles: BTreeMap<SpiffeId, Role>) -> Self {
+        Self { roles, identified: Mutex::default() }
     }
 
     /// Who holds this leaf certificate (DER).
     pub fn identify(&self, der: &[u8]) -> Result<Peer, Error> {
+        let mut identified = self.identified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = identified.get(der) {
+            return Ok(peer.clone());
+        }
         let id = SpiffeId::from_certificate(der)?;
-        let role = *self.0.get(&id).ok_or_else(|| Error::UnknownPeer(id.to_string()))?;
-        Ok(Peer { id, role })
+        let role = *self.roles.get(&id).ok_or_else(|| Error::UnknownPeer(id.to_string()))?;
+        let peer = Peer { id, role };
+        if identified.len() >= REMEMBERED {
+            identified.clear();
+        }
+        identified.insert(der.into(), peer.clone());
+        Ok(peer)
     }
 
     /// Accepts the holder of this leaf certificate (DER) in that role only.
@@ -192,8 +213,8 @@ mod tests {
     #[test]
     fn a_peer_list_replaces_the_default_one() {
         let peers = Peers::new(vec!["spiffe://a.test/x=web".parse().unwrap()], "vvs.internal").unwrap();
-        assert_eq!(peers.0.len(), 1);
-        assert_eq!(Peers::new(Vec::new(), "vvs.internal").unwrap().0.len(), Role::ALL.len());
+        assert_eq!(peers.roles.len(), 1);
+        assert_eq!(Peers::new(Vec::new(), "vvs.internal").unwrap().roles.len(), Role::ALL.len());
         assert!("spiffe://a.test/x=admin".parse::<Entry>().is_err());
     }
 }

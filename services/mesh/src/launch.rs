@@ -29,7 +29,7 @@ pub struct Launch {
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     pub grace: Duration,
-    /// The sessions role's: it serves the others until they have ended.
+    /// The sessions role's, which serves the others until they have ended, and the administration port's.
     last: (CancellationToken, TaskTracker),
     failure: Arc<Mutex<Option<Error>>>,
 }
@@ -86,15 +86,12 @@ impl Launch {
         });
     }
 
-    /// Serves the administration port.
+    /// Serves the administration port, to the end: what drains is watched most of all.
     pub fn admin(&self, tcp: TcpListener, parts: Vec<(&'static str, Readiness)>) {
-        let server = http::Server {
-            limits: Limits { max_connections: 100, ..Limits::default() },
-            metrics: self.metrics.clone(),
-            stop: self.stop.clone(),
-            tasks: self.tasks.clone(),
-        };
-        self.tasks.spawn(server.serve(Listener { tcp, tls: None }, admin::router(parts, self.metrics.clone())));
+        let limits = Limits { max_connections: 100, ..Limits::default() };
+        let (stop, tasks) = self.last.clone();
+        let server = http::Server::new(limits, self.metrics.clone(), stop, tasks.clone());
+        tasks.spawn(server.serve(Listener { tcp, tls: None }, admin::router(parts, self.metrics.clone())));
     }
 
     /// Waits until told to stop, then until all is drained or the time is over.

@@ -21,13 +21,15 @@ use vvs_runtime::metrics::count;
 use vvs_runtime::trace::Place;
 
 use crate::Shared;
-use crate::backplane::{Answer, Envelope, Handover, Mailbox, Registration, Request, View};
+use crate::backplane::{Answer, Handover, Mailbox, Registration};
 use crate::hello::Hello;
 use crate::id::ConnectionId;
 use crate::limit::LoginPlace;
-use crate::login::{Action, Event, Grant, Login, Phase, State};
+use crate::login::{Action, Event, Login, Phase, State};
 use crate::refusal::Refusal;
 use crate::ticket::Ticket;
+
+mod asked;
 
 /// How long after a failed activation the next one is tried.
 const ACTIVATION_RETRY: Duration = Duration::from_secs(2);
@@ -82,6 +84,8 @@ pub(crate) struct Attempt {
     is_shown: bool,
     login: Login,
     listening: Option<(Registration, Mailbox)>,
+    /// Another relay may have the login by now. Until it claims it, or this moment has passed, nothing may change it.
+    offered: Option<Instant>,
     /// Held while the login is unfinished, whether its socket is there or not.
     login_place: Option<LoginPlace>,
     waiting: Vec<Waiter>,
@@ -104,7 +108,7 @@ impl Attempt {
     pub(crate) fn open(facts: Facts, login_place: LoginPlace, shared: Arc<Shared>) -> Box<Self> {
         count(&shared.metrics.logins, "state", Phase::Waiting.as_str());
         let expiry = Instant::now() + facts.ttl;
-        let listening = shared.backplane.register(facts.id);
+        let listening = shared.backplane.register(facts.id, 0);
         Self::hold(facts, Login::new(Binding::Confirm), expiry, listening, Some(login_place), shared)
     }
 
@@ -119,6 +123,7 @@ impl Attempt {
         // On the heap: it moves from task to task, and each would have room for it.
         Box::new(Self {
             listening: Some(listening),
+            offered: None,
             login_place,
             expiry,
             facts,
@@ -145,22 +150,24 @@ impl Attempt {
         let left = facts.created_at + facts.ttl - OffsetDateTime::now_utc();
         // One that was handed over too late expires here, and its session with it.
         let left = Duration::try_from(left).unwrap_or_default();
-        let Handover { generation, state, listening, login_place } = match handover {
-            Some(handover) => handover,
-            None if left.is_zero() => return Err(AuthErrorCode::LoginOver),
-            None => Handover {
-                generation: 0,
-                state: State::Waiting,
-                login_place: Some(shared.limits.login(facts.client_address).map_err(|full| {
-                    count(&shared.metrics.handshakes_refused, "reason", full.reason);
-                    AuthErrorCode::NotReady
-                })?),
-                listening: shared.backplane.register(facts.id),
-            },
+        if handover.is_none() && left.is_zero() {
+            return Err(AuthErrorCode::LoginOver);
+        }
+        let Handover { generation, state, listening, login_place } =
+            handover.unwrap_or(Handover { generation: 0, state: State::Waiting, listening: None, login_place: None });
+        let login_place = match login_place {
+            Some(place) => place,
+            None => shared.limits.login(facts.client_address).map_err(|full| {
+                count(&shared.metrics.handshakes_refused, "reason", full.reason);
+                AuthErrorCode::NotReady
+            })?,
         };
+        let generation = generation.max(ticket.generation) + 1;
+        let listening = listening.unwrap_or_else(|| shared.backplane.register(facts.id, generation));
+        listening.0.raise(generation);
         let login = Login::resumed(ticket.binding, state);
-        let mut attempt = Self::hold(facts, login, Instant::now() + left, listening, login_place, shared);
-        attempt.generation = generation.max(ticket.generation) + 1;
+        let mut attempt = Self::hold(facts, login, Instant::now() + left, listening, Some(login_place), shared);
+        attempt.generation = generation;
         attempt.hello = Some(Box::new(ticket.hello));
         // Whoever knows of the login may have shown it to a person.
         attempt.is_shown = true;
@@ -234,15 +241,27 @@ impl Attempt {
 
     /// When [`Attempt::on_timer`] is due; `None` when nothing is left to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let expiry = self.listening.is_some().then_some(self.expiry);
+        let expiry = self.listening.is_some().then_some(self.offered.unwrap_or(self.expiry));
         // An activation is waited for when all else is over. Its call ends before that by a deadline of its own.
         let activation = self.activation.as_ref().map(|_| self.expiry + ACTIVATION_WINDOW * 2);
         expiry.into_iter().chain(self.retry).chain(activation).min()
     }
 
+    /// Whether another relay may have it by now.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.offered.is_some()
+    }
+
     /// Whether the session still has to be activated.
     pub(crate) fn is_activating(&self) -> bool {
         matches!(self.state(), State::Activating(_)) && (self.activation.is_some() || self.retry.is_some())
+    }
+
+    /// Whether its editor would lose it with its socket: it has no ticket, its token is on its way, or there is no other
+    /// relay.
+    pub(crate) fn is_tied(&self, is_alone: bool) -> bool {
+        let is_stuck = is_alone || self.hello.is_none() || self.state().unacked().is_some();
+        self.is_activating() || self.state().is_unfinished() && is_stuck
     }
 
     /// Resolves when something happened that concerns the socket.
@@ -281,7 +300,10 @@ impl Attempt {
         if self.retry.is_some_and(|due| due <= now) {
             self.start_activation();
         }
-        if self.listening.is_none() || now < self.expiry {
+        if self.offered.is_some_and(|due| due <= now) {
+            self.offered = None;
+        }
+        if self.listening.is_none() || self.offered.is_some() || now < self.expiry {
             return Vec::new();
         }
         let actions = self.apply(Event::TimedOut);
@@ -322,137 +344,6 @@ impl Attempt {
             self.place.hang(&span);
             let activation = (self.shared.activate)(receipt.session_id.clone(), self.facts.client_address);
             self.activation = Some(Box::pin(activation.instrument(span)));
-        }
-    }
-
-    fn answer(&mut self, envelope: Envelope) -> Vec<Action> {
-        let (request, reply, place) = match envelope {
-            Envelope::Ask { request, reply, place } => (request, reply, place),
-            Envelope::TakeOver(reply) => return self.let_go(reply),
-        };
-        self.is_shown = true;
-        if self.binding() < self.shared.settings.min_binding.into() {
-            reply.send(Err(Refusal::EditorCannotBind)).ok();
-            return Vec::new();
-        }
-        match request {
-            Request::Look { known } if known == Some(self.login.phase()) => {
-                self.wait(Waiter { known, reply });
-                Vec::new()
-            }
-            Request::Look { .. } => {
-                reply.send(Ok(self.view())).ok();
-                Vec::new()
-            }
-            Request::Deny => {
-                let actions = self.apply(Event::Denied);
-                reply.send(self.after_denial()).ok();
-                actions
-            }
-            Request::Deliver(grant) => self.deliver(grant, reply, place),
-        }
-    }
-
-    /// Gives the login to another socket of its editor, as far as that still waits for it.
-    fn let_go(&mut self, reply: oneshot::Sender<Result<Handover, Refusal>>) -> Vec<Action> {
-        if !self.state().is_unfinished() {
-            reply.send(Err(Refusal::Over)).ok();
-            return Vec::new();
-        }
-        let Some(listening) = self.listening.take() else { return Vec::new() };
-        let (generation, state, login_place) = (self.generation, self.state().clone(), self.login_place.take());
-        if let Err(Ok(handover)) = reply.send(Ok(Handover { generation, state, listening, login_place })) {
-            (self.listening, self.login_place) = (Some(handover.listening), handover.login_place);
-            return Vec::new();
-        }
-        self.leave()
-    }
-
-    /// Another socket has the login now.
-    fn leave(&mut self) -> Vec<Action> {
-        self.listening = None;
-        let actions = self.apply(Event::TakenOver);
-        for waiter in self.waiting.drain(..) {
-            waiter.reply.send(Err(Refusal::Away)).ok();
-        }
-        actions
-    }
-
-    fn deliver(&mut self, grant: Box<Grant>, reply: oneshot::Sender<Answer>, place: Place) -> Vec<Action> {
-        let took = self.state().took(&grant);
-        let refusal = match self.state() {
-            State::Waiting => (self.login.phase() == Phase::Away).then_some(Refusal::Away),
-            // The code is with the person, and the editor may come back for it.
-            State::Held { .. } if took => None,
-            State::Sent(_) if took => (self.login.phase() == Phase::Away).then_some(Refusal::Away),
-            State::Held { .. } | State::Sent(_) | State::Activating(_) | State::Acked(..) => {
-                (!took).then_some(Refusal::Claimed)
-            }
-            State::Denied | State::Cancelled | State::Burned => Some(Refusal::Over),
-            State::Refused => Some(Refusal::EditorRefused),
-            State::Expired => Some(Refusal::Unknown),
-            State::Moved => Some(Refusal::Away),
-        };
-        if let Some(refusal) = refusal {
-            reply.send(Err(refusal)).ok();
-            return Vec::new();
-        }
-        self.place = place;
-        let actions = self.apply(Event::Approved(grant));
-        self.wait(Waiter { known: None, reply });
-        self.settle();
-        actions
-    }
-
-    /// Waiters whose callers have given up make room.
-    fn wait(&mut self, waiter: Waiter) {
-        self.waiting.retain(|waiter| !waiter.reply.is_canceled());
-        self.waiting.push(waiter);
-    }
-
-    fn after_denial(&self) -> Answer {
-        match self.state() {
-            State::Denied => Ok(self.view()),
-            State::Waiting | State::Held { .. } | State::Sent(_) | State::Activating(_) | State::Acked(..) => {
-                Err(Refusal::Claimed)
-            }
-            State::Cancelled | State::Refused | State::Burned => Err(Refusal::Over),
-            State::Expired => Err(Refusal::Unknown),
-            State::Moved => Err(Refusal::Away),
-        }
-    }
-
-    /// Answers the waiters whose time has come.
-    fn settle(&mut self) {
-        let phase = self.login.phase();
-        let mut waiting = std::mem::take(&mut self.waiting);
-        for waiter in waiting.extract_if(.., |waiter| waiter.is_due(phase)) {
-            let answer = match self.state() {
-                _ if waiter.known.is_some() => Ok(self.view()),
-                State::Cancelled | State::Denied | State::Burned => Err(Refusal::Over),
-                State::Refused => Err(Refusal::EditorRefused),
-                State::Expired => Err(Refusal::Unknown),
-                State::Waiting | State::Sent(_) | State::Moved => Err(Refusal::Away),
-                State::Held { .. } | State::Activating(_) | State::Acked(..) => Ok(self.view()),
-            };
-            waiter.reply.send(answer).ok();
-        }
-        self.waiting = waiting;
-    }
-
-    fn view(&self) -> View {
-        let acked_at = if let State::Acked(_, at) = self.state() { Some(*at) } else { None };
-        let held = if let State::Held { grant, .. } = self.state() { Some(grant.request_id) } else { None };
-        View {
-            phase: self.login.phase(),
-            user_code: self.facts.user_code.clone(),
-            client_address: self.facts.client_address,
-            created_at: self.facts.created_at,
-            expires_at: self.expires_at(),
-            acked_at,
-            binding: self.binding(),
-            hello: self.editor().cloned(),
-            held,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -148,6 +149,8 @@ pub(crate) struct Authority {
     terms: Terms,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Places for activations in the background, which no editor waits for: half as many as for editors.
+    activations: Arc<Semaphore>,
     /// Ends what follows sessions when the last socket is gone, and not before: a session that is revoked while this
     /// relay drains is told at once.
     _following: DropGuard,
@@ -173,7 +176,9 @@ impl Authority {
         let feed = follow::feed(known.clone(), client.clone());
         tasks.spawn(following.clone().run_until_cancelled_owned(keys));
         tasks.spawn(following.clone().run_until_cancelled_owned(feed));
-        Arc::new(Self { known, client, terms, stop, tasks: tasks.clone(), _following: following.drop_guard() })
+        let activations = Arc::new(Semaphore::new(terms.calls_at_once.div_ceil(2)));
+        let tasks = tasks.clone();
+        Arc::new(Self { known, client, terms, stop, tasks, activations, _following: following.drop_guard() })
     }
 
     pub(crate) fn terms(&self) -> &Terms {
@@ -286,9 +291,12 @@ impl Authority {
         }
         let (client, known, stop) = (self.client.clone(), self.known.clone(), self.stop.clone());
         let (session_id, until) = (claims.sid.clone(), Instant::now() + Duration::from_secs(left));
+        let activations = self.activations.clone();
         self.tasks.spawn(async move {
             for tried in 0.. {
+                let place = activations.acquire().await;
                 let outcome = client.activate(session_id.clone(), address).await;
+                drop(place);
                 if outcome != Err(NotActivated::NotYet) || Instant::now() >= until || !pause(&stop, tried).await {
                     break;
                 }

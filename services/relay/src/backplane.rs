@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::{mpsc, oneshot};
@@ -17,6 +18,12 @@ use crate::id::{ConnectionId, RequestId};
 use crate::limit::LoginPlace;
 use crate::login::{Grant, Phase, State};
 use crate::refusal::Refusal;
+
+mod message;
+mod nats;
+
+pub use nats::NatsError;
+pub(crate) use nats::{Dial, Line, Nats};
 
 /// Requests that wait for one login's task at once.
 const MAILBOX: usize = 16;
@@ -60,18 +67,26 @@ pub(crate) struct Handover {
     /// Unfinished.
     pub(crate) state: State,
     /// Its place on the backplane with all that waits there, so that nothing is lost between the two, and so that tries
-    /// for a code are never forgotten because two sockets resume at once.
-    pub(crate) listening: (Registration, Mailbox),
-    /// Its place among the logins of its address.
+    /// for a code are never forgotten because two sockets resume at once. `None` when it comes from another relay, which
+    /// keeps the login until this one has registered for it.
+    pub(crate) listening: Option<(Registration, Mailbox)>,
+    /// Its place among the logins of its address, on the same relay.
     pub(crate) login_place: Option<LoginPlace>,
 }
 
+/// What the holder of a login says to whoever wants it.
+pub(crate) type Taken = Result<Handover, Refusal>;
+
 /// What comes in for a login's task.
 pub(crate) enum Envelope {
-    /// A request, where its answer goes, and where it hangs in its trace.
-    Ask { request: Request, reply: oneshot::Sender<Answer>, place: Place },
-    /// The editor is on another socket now.
-    TakeOver(oneshot::Sender<Result<Handover, Refusal>>),
+    /// A request, where its answer goes, where it hangs in its trace, and until when it may be acted on.
+    Ask { request: Request, reply: oneshot::Sender<Answer>, place: Place, drop_after: Option<OffsetDateTime> },
+    /// The editor is on another socket of this relay now.
+    TakeOver(oneshot::Sender<Taken>),
+    /// The editor is on another relay now, which says so again when it has the login.
+    Offer { reply: oneshot::Sender<Taken>, drop_after: OffsetDateTime },
+    /// Another relay has the login.
+    Claimed,
 }
 
 impl fmt::Debug for Envelope {
@@ -79,6 +94,8 @@ impl fmt::Debug for Envelope {
         match self {
             Self::Ask { request, .. } => request.fmt(f),
             Self::TakeOver(_) => f.write_str("TakeOver"),
+            Self::Offer { .. } => f.write_str("Offer"),
+            Self::Claimed => f.write_str("Claimed"),
         }
     }
 }
@@ -88,19 +105,31 @@ pub(crate) type Mailbox = mpsc::Receiver<Envelope>;
 
 /// Finds logins, on this relay and on others.
 pub(crate) trait Backplane: fmt::Debug + Send + Sync {
-    /// Listens for one login until the registration is dropped.
-    fn register(&self, id: ConnectionId) -> (Registration, Mailbox);
+    /// Listens for one login until the registration is dropped. Whoever else holds it, with a lower generation, lets go.
+    fn register(&self, id: ConnectionId, generation: u64) -> (Registration, Mailbox);
 
-    /// Asks whoever holds the login; [`Refusal::Unknown`] when nobody does.
+    /// Asks whoever holds the login; [`Refusal::Unknown`] when nobody does, [`Refusal::BackplaneDown`] when that cannot be
+    /// known.
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer>;
 
     /// Has the holder of the login let go of it; [`Refusal::Unknown`] when nobody holds it, [`Refusal::Over`] when it is no
     /// longer to be had.
-    fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Result<Handover, Refusal>>;
+    fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Taken>;
 }
 
 /// A login's place under its id; dropping it takes the login off the backplane.
-pub(crate) struct Registration(Option<Box<dyn FnOnce() + Send>>);
+pub(crate) struct Registration {
+    /// How often the login has changed sockets.
+    generation: Arc<AtomicU64>,
+    remove: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Registration {
+    /// The login has changed sockets.
+    pub(crate) fn raise(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+}
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,45 +139,46 @@ impl fmt::Debug for Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(remove) = self.0.take() {
+        if let Some(remove) = self.remove.take() {
             remove();
         }
     }
 }
 
 /// The backplane of a single relay.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Memory(Arc<Mutex<Logins>>);
 
 #[derive(Debug, Default)]
 struct Logins {
-    generation: u64,
+    registrations: u64,
     held: HashMap<ConnectionId, (u64, mpsc::Sender<Envelope>)>,
 }
 
 impl Backplane for Memory {
-    fn register(&self, id: ConnectionId) -> (Registration, Mailbox) {
+    fn register(&self, id: ConnectionId, generation: u64) -> (Registration, Mailbox) {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let mut logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        logins.generation += 1;
-        let generation = logins.generation;
-        logins.held.insert(id, (generation, sender));
+        logins.registrations += 1;
+        let number = logins.registrations;
+        logins.held.insert(id, (number, sender));
         let shared = self.0.clone();
         let remove = move || {
             // Only this registration, so that a late guard never removes its successor.
             let mut logins = shared.lock().unwrap_or_else(PoisonError::into_inner);
             if let Entry::Occupied(held) = logins.held.entry(id)
-                && held.get().0 == generation
+                && held.get().0 == number
             {
                 held.remove();
             }
         };
-        (Registration(Some(Box::new(remove))), mailbox)
+        let generation = Arc::new(AtomicU64::new(generation));
+        (Registration { generation, remove: Some(Box::new(remove)) }, mailbox)
     }
 
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
-        let envelope = Envelope::Ask { request, reply, place: Place::current() };
+        let envelope = Envelope::Ask { request, reply, place: Place::current(), drop_after: None };
         let sent = self.send(id, envelope);
         Box::pin(async move {
             sent?;
@@ -157,7 +187,7 @@ impl Backplane for Memory {
         })
     }
 
-    fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Result<Handover, Refusal>> {
+    fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Taken> {
         let (reply, answer) = oneshot::channel();
         let sent = self.send(id, Envelope::TakeOver(reply));
         Box::pin(async move {
@@ -168,6 +198,10 @@ impl Backplane for Memory {
 }
 
 impl Memory {
+    fn holds(&self, id: ConnectionId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).held.contains_key(&id)
+    }
+
     fn send(&self, id: ConnectionId, envelope: Envelope) -> Result<(), Refusal> {
         let mut logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, sender) = logins.held.get_mut(&id).ok_or(Refusal::Unknown)?;
@@ -186,8 +220,8 @@ mod tests {
     async fn a_late_guard_never_removes_its_successor() {
         let backplane = Memory::default();
         let id = ConnectionId::mint();
-        let (old, _old_mailbox) = backplane.register(id);
-        let (_new, mut mailbox) = backplane.register(id);
+        let (old, _old_mailbox) = backplane.register(id, 0);
+        let (_new, mut mailbox) = backplane.register(id, 0);
         drop(old);
         let asking = backplane.ask(id, Request::Look { known: None });
         let answering = async {
@@ -203,7 +237,7 @@ mod tests {
         let backplane = Memory::default();
         let id = ConnectionId::mint();
         assert!(matches!(backplane.ask(id, Request::Deny).await, Err(Refusal::Unknown)));
-        drop(backplane.register(id));
+        drop(backplane.register(id, 0));
         assert!(matches!(backplane.ask(id, Request::Deny).await, Err(Refusal::Unknown)));
     }
 }

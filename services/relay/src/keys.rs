@@ -10,12 +10,18 @@ use crate::id::{ConnectionId, RequestId, letters};
 pub(crate) struct Keys {
     /// Seals tickets.
     pub(crate) ticket: Keyring,
+    /// Seals what relays say to each other.
+    pub(crate) backplane: Keyring,
     completion: Keyring,
 }
 
 impl Keys {
     pub(crate) fn new(shared: &Keyring) -> Result<Self, vvs_auth::Error> {
-        Ok(Self { ticket: shared.derive("ticket")?, completion: shared.derive("completion")? })
+        Ok(Self {
+            ticket: shared.derive("ticket")?,
+            backplane: shared.derive("backplane")?,
+            completion: shared.derive("completion")?,
+        })
     }
 
     /// The code that completes this delivery of this login, `XXXX-XXXX`: the same on every relay.

@@ -13,6 +13,7 @@ use futures_util::future;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -24,14 +25,16 @@ use vvs_auth::key::Keyring;
 use vvs_auth::method;
 use vvs_auth::peer::{self, Peers, Role};
 use vvs_proto::relay::relay_server::RelayServer;
-use vvs_runtime::http::{Connector, Limits as HttpLimits, Listener};
+use vvs_runtime::http::{Connector, Limits as HttpLimits, Listener, Names};
 use vvs_runtime::metrics::{Counters, Metrics as Registry};
 use vvs_runtime::origin::Origin;
+use vvs_runtime::rpc::Calls;
 use vvs_runtime::{Process, rpc as runtime_rpc, trace};
 
 use crate::attempt::{Activate, EndSession};
 use crate::authority::{Authority, CALL_TIME, Channel, Client, Known, Lag};
-use crate::backplane::{Backplane, Memory};
+use crate::backplane::{Backplane, Line, Memory, Nats};
+use crate::drain::Drain;
 use crate::keys::Keys;
 use crate::limit::Limits;
 use crate::refusal::Refusal;
@@ -39,11 +42,13 @@ use crate::refusal::Refusal;
 mod attempt;
 mod authority;
 mod backplane;
+mod drain;
 mod hello;
 mod id;
 mod keys;
 mod limit;
 mod login;
+mod memory;
 mod proof;
 mod refusal;
 mod resume;
@@ -55,6 +60,7 @@ mod ticket;
 mod upgrade;
 mod wire;
 
+pub use backplane::NatsError;
 pub use settings::{BackplaneKind, MinBinding, Settings};
 
 /// Why a relay cannot serve.
@@ -66,6 +72,8 @@ pub enum Error {
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("a WebSocket port without TLS must be on loopback, not on {0}")]
     PlainOffLoopback(SocketAddr),
+    #[error(transparent)]
+    Backplane(#[from] NatsError),
     #[error("the relays' shared key: {0}")]
     Key(#[from] vvs_auth::Error),
     #[error("cannot read a port's own address: {0}")]
@@ -122,7 +130,9 @@ struct Shared {
     gateways: Option<Arc<Peers>>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    grace: Duration,
+    /// Of the tasks, those that hold a socket or a login.
+    held: TaskTracker,
+    drain: Drain,
 }
 
 impl fmt::Debug for Shared {
@@ -145,39 +155,39 @@ pub async fn serve(
         return Err(Error::PlainOffLoopback(ws.tcp.local_addr()?));
     }
     let authority = follow(&settings, &public_url, &peers, &process)?;
+    let keys = Keys::new(&keys)?;
+    let (backplane, mut line) = backplane(&settings, &keys, &process).await?;
+    let drain = Drain::new(process.grace, settings.dial().is_none());
     let shared = Arc::new(Shared {
-        backplane: Box::new(Memory::default()),
+        backplane,
         activate: authority.activator(),
         end_session: {
             let authority = authority.clone();
             Arc::new(move |session_id, address, reason| authority.end_pending(session_id, address, reason))
         },
-        keys: Keys::new(&keys)?,
+        keys,
         authority,
-        limits: Limits::new(
-            settings.handshakes_per_minute,
-            settings.handshake_burst,
-            settings.max_logins_per_address,
-            settings.max_connections,
-        ),
+        limits: limits(&settings, &process),
         metrics: Metrics::new(&process.metrics),
         gateways: ws.tls.is_some().then(|| peers.clone()),
         public_url,
         settings,
         stop: process.stop.clone(),
         tasks: process.tasks.clone(),
-        grace: process.grace,
+        held: TaskTracker::new(),
+        drain,
     });
     let sockets = Router::new().route("/ws", get(upgrade::upgrade)).with_state(shared.clone());
     let sockets = sockets.layer(from_fn(trace::http_server));
-    // More than the sockets themselves, so that whoever is too many is told so.
-    let room =
-        HttpLimits { max_connections: shared.settings.max_connections.saturating_add(1000), ..Default::default() };
-    process.tasks.spawn(process.server(room).serve(ws, sockets));
-    process.tasks.spawn(process.server(HttpLimits::default()).serve(rpc, calls(&shared, peers).await?));
+    let (of_ws, of_rpc) = port_limits(&shared.settings);
+    process.tasks.spawn(process.server(of_ws).serve(ws, sockets));
+    let mut calling = process.server(of_rpc);
+    (calling.stop, calling.notice) = (shared.drain.over().clone(), Duration::ZERO);
+    process.tasks.spawn(calling.serve(rpc, calls(&shared, peers).await?));
     let ready = async {
-        // It stays so: what is known outlives an outage of sessions.
+        // It stays so: what is known outlives an outage of sessions, and this relay's own logins one of the backplane.
         shared.authority.ready().await;
+        line.wait_for(|line| line.is_up).await.ok();
         process.readiness.set(true);
     };
     let tidy = async {
@@ -188,11 +198,50 @@ pub async fn serve(
     };
     process.stop.run_until_cancelled(future::join(ready, tidy)).await;
     process.readiness.set(false);
+    shared.held.close();
+    // What is held can be asked for, here and over the backplane, as long as it is held.
+    tokio::time::timeout_at(shared.drain.end(), shared.held.wait()).await.ok();
+    shared.drain.over().cancel();
     Ok(())
 }
 
+/// How logins are found, and whether those of other relays can be.
+async fn backplane(
+    settings: &Settings,
+    keys: &Keys,
+    process: &Process,
+) -> Result<(Box<dyn Backplane>, watch::Receiver<Line>), Error> {
+    let Some(dial) = settings.dial() else { return Ok((Box::new(Memory::default()), Line::local())) };
+    let nats = Nats::connect(dial, keys.backplane.clone(), process.tasks.clone(), &process.metrics).await?;
+    let line = nats.line();
+    Ok((Box::new(nats), line))
+}
+
+/// Of the WebSocket port and of the gRPC port.
+fn port_limits(settings: &Settings) -> (HttpLimits, HttpLimits) {
+    let of_rpc = HttpLimits {
+        handshake_timeout: settings.header_timeout,
+        settings: Names { handshake_timeout: "VVS_RELAY_HEADER_TIMEOUT", ..Names::default() },
+        ..HttpLimits::default()
+    };
+    let of_ws = HttpLimits {
+        // More than the sockets themselves, so that whoever is too many is told so.
+        max_connections: settings.max_connections.saturating_add(1000),
+        settings: Names { max_connections: "VVS_RELAY_MAX_CONNECTIONS", ..of_rpc.settings },
+        ..of_rpc.clone()
+    };
+    (of_ws, of_rpc)
+}
+
+fn limits(settings: &Settings, process: &Process) -> Limits {
+    let limits = Limits::new(settings.bounds(), process.metrics.reached.clone());
+    let memory = limits.memory.clone();
+    process.metrics.register("vvs_relay_memory_bytes", "What WebSockets and logins count as, in bytes", memory);
+    limits
+}
+
 /// The gRPC port: `Relay`, health and reflection, behind the method table.
-async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>) -> Result<Router, Error> {
+async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>) -> Result<Calls, Error> {
     let (mut health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<RelayServer<rpc::Relay>>().await;
     let mut routes = Routes::new(RelayServer::new(rpc::Relay(shared.clone()))).add_service(health_service);
@@ -217,7 +266,7 @@ async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>) -> Result<Router, Error>
         let peer = method::authorize(&peers, connection.certificate.as_deref(), path);
         peer.map(drop).map_err(|refusal| Refusal::from(refusal).into())
     };
-    Ok(runtime_rpc::router(routes, Arc::new(check)))
+    Ok(Calls::new(routes, Arc::new(check)))
 }
 
 /// Starts to follow the sessions role.

@@ -9,6 +9,27 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use vvs_runtime::forwarded::subscriber;
+use vvs_runtime::limit::Reached;
+
+use crate::memory::{Memory, Share};
+
+/// What a WebSocket counts as, whatever waits in it: what was measured behind mutual TLS, and room for a login.
+pub(crate) const SOCKET_BYTES: usize = 16 * 1024;
+/// What a login without a WebSocket counts as.
+const LOGIN_BYTES: usize = 4 * 1024;
+
+/// How much there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) handshakes_per_minute: NonZeroU32,
+    pub(crate) handshake_burst: NonZeroU32,
+    pub(crate) logins_per_address: usize,
+    pub(crate) connections: usize,
+    /// In bytes.
+    pub(crate) memory: usize,
+    /// Of web, under way at once.
+    pub(crate) calls: usize,
+}
 
 /// Why a handshake is refused, and when to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +52,28 @@ pub(crate) struct Limits {
     detached: Arc<Semaphore>,
     /// A tenth of them.
     over: Arc<Semaphore>,
+    pub(crate) memory: Memory,
+    calls: Arc<Semaphore>,
+    pub(crate) reached: Reached,
 }
 
-/// A place among all connections of the process.
+/// A place among all connections of the process, and what one keeps.
 #[derive(Debug)]
-pub(crate) struct ConnectionPlace(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct ConnectionPlace {
+    share: Share,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ConnectionPlace {
+    /// So many bytes wait in it: of what is to be sent, and of a message that has not come whole.
+    pub(crate) fn buffers(&mut self, bytes: usize) {
+        self.share.set(SOCKET_BYTES.saturating_add(bytes));
+    }
+}
 
 /// A place among all logins of the process whose socket is gone.
 #[derive(Debug)]
-pub(crate) struct DetachedPlace(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct DetachedPlace(#[expect(dead_code, reason = "held for its drop")] (OwnedSemaphorePermit, Share));
 
 /// A place among the unfinished logins of one address.
 #[derive(Debug)]
@@ -129,18 +163,14 @@ impl Handshakes {
 }
 
 impl Limits {
-    pub(crate) fn new(
-        per_minute: NonZeroU32,
-        burst: NonZeroU32,
-        logins_per_address: usize,
-        connections: usize,
-    ) -> Self {
-        let each = Duration::from_mins(1) / per_minute.get();
+    pub(crate) fn new(bounds: Bounds, reached: Reached) -> Self {
+        let Bounds { handshakes_per_minute, handshake_burst, logins_per_address, connections, memory, calls } = bounds;
+        let each = Duration::from_mins(1) / handshakes_per_minute.get();
         let places = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Self {
             handshakes: Arc::new(Handshakes {
                 each,
-                all: each * burst.get(),
+                all: each * handshake_burst.get(),
                 // Those with an open socket, and as many others.
                 addresses: connections.saturating_mul(2),
                 spent: Mutex::default(),
@@ -150,22 +180,35 @@ impl Limits {
             connections: places(connections),
             detached: places(connections),
             over: places(connections.div_ceil(10)),
+            memory: Memory::new(memory),
+            calls: places(calls),
+            reached,
         }
+    }
+
+    fn full(&self, setting: &'static str, full: Full) -> Full {
+        self.reached.tell(setting);
+        full
     }
 
     /// Takes a handshake from this address, for a socket that is not signed in.
     pub(crate) fn handshake(&self, address: IpAddr, now: Instant) -> Result<HandshakePlace, Full> {
         let address = subscriber(address);
-        let full = |retry_after| Full { reason: "handshake_rate", own_doing: true, retry_after };
-        self.handshakes.take(address, now).map_err(full)?;
+        self.handshakes.take(address, now).map_err(|retry_after| {
+            let full = Full { reason: "handshake_rate", own_doing: true, retry_after };
+            self.full("VVS_RELAY_HANDSHAKES_PER_MINUTE", full)
+        })?;
         Ok(HandshakePlace { address, handshakes: self.handshakes.clone() })
     }
 
     /// Takes a place for one more socket.
     pub(crate) fn connection(&self) -> Result<ConnectionPlace, Full> {
-        let place = self.connections.clone().try_acquire_owned();
-        let retry_after = Duration::from_secs(10);
-        place.map(ConnectionPlace).map_err(|_cause| Full { reason: "connections", own_doing: false, retry_after })
+        let full = |reason| Full { reason, own_doing: false, retry_after: Duration::from_secs(10) };
+        let permit = self.connections.clone().try_acquire_owned();
+        let permit = permit.map_err(|_cause| self.full("VVS_RELAY_MAX_CONNECTIONS", full("connections")))?;
+        let share = self.memory.take(SOCKET_BYTES);
+        let share = share.ok_or_else(|| self.full("VVS_RELAY_MAX_MEMORY", full("memory")))?;
+        Ok(ConnectionPlace { share, _permit: permit })
     }
 
     /// Takes a place for one more unfinished login of this address.
@@ -174,7 +217,8 @@ impl Limits {
         let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
         let held = logins.get(&address).copied().unwrap_or_default();
         if held >= self.logins_per_address {
-            return Err(Full { reason: "logins_per_address", own_doing: true, retry_after: Duration::from_secs(30) });
+            let full = Full { reason: "logins_per_address", own_doing: true, retry_after: Duration::from_secs(30) };
+            return Err(self.full("VVS_RELAY_MAX_LOGINS_PER_ADDRESS", full));
         }
         logins.insert(address, held + 1);
         Ok(LoginPlace { address, logins: self.logins.clone() })
@@ -182,13 +226,27 @@ impl Limits {
 
     /// Takes a place for one more login whose socket is gone.
     pub(crate) fn detached(&self) -> Option<DetachedPlace> {
-        self.detached.clone().try_acquire_owned().ok().map(DetachedPlace)
+        let permit = self.detached.clone().try_acquire_owned().ok();
+        if permit.is_none() {
+            self.reached.tell("VVS_RELAY_MAX_CONNECTIONS");
+        }
+        permit.map(|permit| DetachedPlace((permit, self.memory.keep(LOGIN_BYTES))))
     }
 
     /// Takes a place for one more login that came to nothing, and is kept for those who ask. Apart from the others, for it
     /// costs nobody anything to have many of them.
     pub(crate) fn over(&self) -> Option<DetachedPlace> {
-        self.over.clone().try_acquire_owned().ok().map(DetachedPlace)
+        let permit = self.over.clone().try_acquire_owned().ok()?;
+        Some(DetachedPlace((permit, self.memory.keep(LOGIN_BYTES))))
+    }
+
+    /// Takes a place for one more call of web.
+    pub(crate) fn call(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = self.calls.clone().try_acquire_owned().ok();
+        if permit.is_none() {
+            self.reached.tell("VVS_RELAY_MAX_CALLS");
+        }
+        permit
     }
 
     /// Forgets addresses that have been quiet; call now and then.
@@ -210,8 +268,13 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// One handshake is regained each second.
-    fn limits(burst: u32, per_address: usize, connections: usize) -> Limits {
-        Limits::new(NonZeroU32::new(60).unwrap(), NonZeroU32::new(burst).unwrap(), per_address, connections)
+    fn limits(burst: u32, logins_per_address: usize, connections: usize) -> Limits {
+        let handshakes_per_minute = NonZeroU32::new(60).unwrap();
+        let handshake_burst = NonZeroU32::new(burst).unwrap();
+        let memory = 10 * SOCKET_BYTES;
+        let bounds =
+            Bounds { handshakes_per_minute, handshake_burst, logins_per_address, connections, memory, calls: 2 };
+        Limits::new(bounds, Reached::default())
     }
 
     #[test]
@@ -297,5 +360,34 @@ mod tests {
         assert_eq!((full.reason, full.own_doing), ("connections", false));
         drop(connection);
         limits.connection().unwrap();
+    }
+
+    #[test]
+    fn memory_that_waits_in_sockets_and_logins_leaves_less_for_new_ones() {
+        let limits = limits(100, 100, 100);
+        let mut held: Vec<_> = std::iter::from_fn(|| limits.connection().ok()).collect();
+        assert_eq!(held.len(), 10);
+        let full = limits.connection().unwrap_err();
+        assert_eq!((full.reason, full.own_doing), ("memory", false));
+        held.truncate(5);
+        held[0].buffers(3 * SOCKET_BYTES);
+        let more: Vec<_> = std::iter::from_fn(|| limits.connection().ok()).collect();
+        assert_eq!(more.len(), 2);
+        drop(more);
+        held[0].buffers(0);
+        let logins: Vec<_> = (0..8).map(|_| limits.detached().unwrap()).collect();
+        let more: Vec<_> = std::iter::from_fn(|| limits.connection().ok()).collect();
+        assert_eq!(more.len(), 3);
+        drop((held, more, logins));
+        assert!(limits.memory.take(10 * SOCKET_BYTES).is_some(), "all of it is back");
+    }
+
+    #[test]
+    fn so_many_calls_are_under_way_at_once() {
+        let limits = limits(100, 100, 100);
+        let held = [limits.call().unwrap(), limits.call().unwrap()];
+        assert!(limits.call().is_none());
+        drop(held);
+        assert!(limits.call().is_some());
     }
 }

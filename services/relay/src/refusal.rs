@@ -20,8 +20,12 @@ pub(crate) enum Refusal {
     Claimed,
     #[error("the editor is away and may come back")]
     Away,
-    #[error("this relay is draining")]
+    #[error("the login does not keep up")]
     Draining,
+    #[error("this relay has as much to do as it may")]
+    Overloaded,
+    #[error("other relays cannot be asked, or do not answer")]
+    BackplaneDown,
     #[error("the sessions role does not answer")]
     SessionsDown,
     #[error(transparent)]
@@ -39,6 +43,8 @@ impl Refusal {
             Self::Claimed => (Code::AlreadyExists, "LOGIN_CLAIMED"),
             Self::Away => (Code::Unavailable, "EDITOR_AWAY"),
             Self::Draining => (Code::Unavailable, "DRAINING"),
+            Self::Overloaded => (Code::Unavailable, "OVERLOADED"),
+            Self::BackplaneDown => (Code::Unavailable, "BACKPLANE_DOWN"),
             Self::SessionsDown => (Code::Unavailable, "SESSIONS_DOWN"),
             Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
         }
@@ -53,7 +59,10 @@ impl Refusal {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let (code, reason) = refusal.outside();
-        tracing::info!(reason, detail = %refusal, "refused");
+        // The limit has been told of, and of these there may be any number.
+        if !matches!(refusal, Refusal::Overloaded) {
+            tracing::info!(reason, detail = %refusal, "refused");
+        }
         rpc::status(code, reason, refusal.field())
     }
 }

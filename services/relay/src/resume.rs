@@ -14,14 +14,11 @@ use vvs_proto::frame::AuthErrorCode;
 
 use crate::Shared;
 use crate::attempt::Attempt;
-use crate::backplane::Handover;
+use crate::backplane::Taken;
 use crate::proof::Refused;
 use crate::refusal::Refusal;
 use crate::signed_in::SignedIn;
 use crate::ticket::Ticket;
-
-/// What the login's holder said.
-pub(crate) type Taken = Result<Handover, Refusal>;
 
 /// A login on its way to this socket.
 pub(crate) struct Resume {

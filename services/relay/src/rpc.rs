@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prost_types::Timestamp;
 use time::OffsetDateTime;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status};
 use vvs_proto::Secret;
@@ -50,26 +51,17 @@ impl relay_server::Relay for Relay {
     async fn get_login(&self, request: Request<GetLoginRequest>) -> Result<Response<GetLoginResponse>, Status> {
         let time = deadline(request.metadata()).map_or(LOOK_TIME, |time| time.saturating_sub(HEADROOM).min(LOOK_TIME));
         let request = request.into_inner();
+        let _place = self.place()?;
         let id = connection_id(&request.connection_id)?;
         let known = known_state(request.known_state)?;
         let look = |known| self.0.backplane.ask(id, backplane::Request::Look { known });
-        let view = match timeout(time, look(known)).await {
-            Ok(answer) => answer?,
-            Err(_) => look(None).await?,
+        // Whoever waits while this relay begins to stop is answered, and asks another one the next time, if there is one.
+        let news = if self.0.stop.is_cancelled() { self.0.drain.over() } else { &self.0.stop };
+        let view = match timeout(time, news.run_until_cancelled(look(known))).await {
+            Ok(Some(answer)) => answer?,
+            Ok(None) | Err(_) => look(None).await?,
         };
-        Ok(Response::new(GetLoginResponse {
-            state: state(view.phase).into(),
-            user_code: view.user_code,
-            app: view
-                .hello
-                .as_ref()
-                .map(|hello| App { name: hello.app.name.clone(), version: hello.app.version.clone() }),
-            device: view.hello.map(|hello| Device { name: hello.device.name, os: hello.device.os, jwk: hello.jwk }),
-            client_address: view.client_address.to_string(),
-            created_at: Some(timestamp(view.created_at)),
-            expires_at: Some(timestamp(view.expires_at)),
-            binding: binding(view.binding).into(),
-        }))
+        Ok(Response::new(login(view)))
     }
 
     async fn deliver_auth(
@@ -86,6 +78,7 @@ impl relay_server::Relay for Relay {
     }
 
     async fn deny_login(&self, request: Request<DenyLoginRequest>) -> Result<Response<DenyLoginResponse>, Status> {
+        let _place = self.place()?;
         let id = connection_id(&request.into_inner().connection_id)?;
         self.0.backplane.ask(id, backplane::Request::Deny).await?;
         Ok(Response::new(DenyLoginResponse {}))
@@ -93,12 +86,15 @@ impl relay_server::Relay for Relay {
 }
 
 impl Relay {
+    /// A place among the calls that are under way.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.0.limits.call().ok_or(Refusal::Overloaded)
+    }
+
     async fn deliver(&self, request: DeliverAuthRequest, time: Duration) -> Result<DeliverAuthResponse, Refusal> {
+        let _place = self.place()?;
         let id = connection_id(&request.connection_id)?;
         let grant = grant(request)?;
-        if self.0.stop.is_cancelled() {
-            return Err(Refusal::Draining);
-        }
         let asking = self.0.backplane.ask(id, backplane::Request::Deliver(Box::new(grant)));
         match timeout(time, asking).await {
             Ok(answer) => answer.map(|view| self.delivered(id, view)),
@@ -121,6 +117,20 @@ impl Relay {
     }
 }
 
+/// What is said of a login to whoever asks.
+pub(crate) fn login(view: View) -> GetLoginResponse {
+    GetLoginResponse {
+        state: state(view.phase).into(),
+        user_code: view.user_code,
+        app: view.hello.as_ref().map(|hello| App { name: hello.app.name.clone(), version: hello.app.version.clone() }),
+        device: view.hello.map(|hello| Device { name: hello.device.name, os: hello.device.os, jwk: hello.jwk }),
+        client_address: view.client_address.to_string(),
+        created_at: Some(timestamp(view.created_at)),
+        expires_at: Some(timestamp(view.expires_at)),
+        binding: binding(view.binding).into(),
+    }
+}
+
 fn binding(binding: frame::Binding) -> Binding {
     match binding {
         frame::Binding::Confirm => Binding::Confirm,
@@ -134,7 +144,7 @@ fn connection_id(text: &str) -> Result<ConnectionId, Refusal> {
 }
 
 /// The state that a caller knows, when it knows one.
-fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
+pub(crate) fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
     let state = LoginState::try_from(number).map_err(|_cause| Refusal::Malformed { field: "known_state" })?;
     Ok(match state {
         LoginState::Waiting => Some(Phase::Waiting),
@@ -150,7 +160,7 @@ fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
     })
 }
 
-fn state(phase: Phase) -> LoginState {
+pub(crate) fn state(phase: Phase) -> LoginState {
     match phase {
         Phase::Waiting => LoginState::Waiting,
         Phase::Sent => LoginState::Sent,
@@ -164,7 +174,8 @@ fn state(phase: Phase) -> LoginState {
     }
 }
 
-fn grant(request: DeliverAuthRequest) -> Result<Grant, Refusal> {
+/// What a delivery brings, checked.
+pub(crate) fn grant(request: DeliverAuthRequest) -> Result<Grant, Refusal> {
     let malformed = |field| Refusal::Malformed { field };
     let request_id = request.request_id.parse().map_err(|_malformed| malformed("request_id"))?;
     let user = request.user.ok_or(malformed("user"))?;

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
+use vvs_proto::ReturnUri;
 use vvs_proto::frame::Binding;
 
 use crate::authority::Terms;
-use crate::hello::is_return_uri;
+use crate::backplane::Dial;
+use crate::limit::Bounds;
 
 /// The relay's settings.
 #[derive(clap::Args, Debug, Clone)]
@@ -25,9 +27,21 @@ pub struct Settings {
     /// Where the sessions role is reached (gRPC), as HOST:PORT; several with commas between
     #[arg(id = "relay-sessions-addr", long, env = "VVS_RELAY_SESSIONS_ADDR")]
     pub sessions_addr: Option<String>,
-    /// How relays find each other's logins: `memory` for a single relay
-    #[arg(id = "relay-backplane", long, env = "VVS_RELAY_BACKPLANE")]
+    /// How relays find each other's logins: `memory` for a single relay, or NATS servers as nats://HOST:PORT or tls://HOST:PORT, separated by commas
+    #[arg(id = "relay-backplane", long, env = "VVS_RELAY_BACKPLANE", value_parser = backplane)]
     pub backplane: Option<BackplaneKind>,
+    /// Who signs the certificates of tls:// servers: a PEM file; without it, whom this machine trusts
+    #[arg(id = "relay-nats-ca-file", long, env = "VVS_RELAY_NATS_CA_FILE")]
+    pub nats_ca_file: Option<PathBuf>,
+    /// The nkey with which this relay signs in to NATS: a file with its seed
+    #[arg(id = "relay-nats-nkey-file", long, env = "VVS_RELAY_NATS_NKEY_FILE")]
+    pub nats_nkey_file: Option<PathBuf>,
+    /// This relay's certificate for tls:// servers that ask for one: a PEM file
+    #[arg(id = "relay-nats-cert-file", long, env = "VVS_RELAY_NATS_CERT_FILE", requires = "relay-nats-key-file")]
+    pub nats_cert_file: Option<PathBuf>,
+    /// That certificate's key: a PEM file
+    #[arg(id = "relay-nats-key-file", long, env = "VVS_RELAY_NATS_KEY_FILE", requires = "relay-nats-cert-file")]
+    pub nats_key_file: Option<PathBuf>,
     /// How long a login may take, from connecting to approval
     #[arg(id = "relay-login-ttl", long, env = "VVS_RELAY_LOGIN_TTL", default_value = "10m", value_parser = humantime::parse_duration)]
     pub login_ttl: Duration,
@@ -57,6 +71,22 @@ pub struct Settings {
     /// tenth as many that came to nothing
     #[arg(id = "relay-max-connections", long, env = "VVS_RELAY_MAX_CONNECTIONS", default_value_t = 100_000)]
     pub max_connections: usize,
+    /// Memory in bytes that WebSockets and logins may need before new WebSockets get 503. Counted are 16 KiB for each
+    /// WebSocket, 4 KiB for each login without one, what waits to be sent, and what has come of messages that are not whole
+    #[arg(id = "relay-max-memory", long, env = "VVS_RELAY_MAX_MEMORY", default_value_t = 2 * 1024 * 1024 * 1024)]
+    pub max_memory: usize,
+    /// Calls of web under way at once, of which many wait for an editor; further ones get `OVERLOADED`
+    #[arg(id = "relay-max-calls", long, env = "VVS_RELAY_MAX_CALLS", default_value_t = 10_000)]
+    pub max_calls: usize,
+    /// Questions to other relays under way at once, for logins that are not held here; further ones get `OVERLOADED`
+    #[arg(id = "relay-max-asks", long, env = "VVS_RELAY_MAX_ASKS", default_value_t = 10_000)]
+    pub max_asks: usize,
+    /// Answers to other relays under way at once; a question beyond them is dropped
+    #[arg(id = "relay-max-answers", long, env = "VVS_RELAY_MAX_ANSWERS", default_value_t = 10_000)]
+    pub max_answers: usize,
+    /// How long a peer may take for the TLS handshake, for its first request, and for the headers of each request
+    #[arg(id = "relay-header-timeout", long, env = "VVS_RELAY_HEADER_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub header_timeout: Duration,
     /// Unfinished logins of one IPv4 address or IPv6 /64, with a WebSocket or without; further ones get 429
     #[arg(id = "relay-max-logins-per-address", long, env = "VVS_RELAY_MAX_LOGINS_PER_ADDRESS", default_value_t = 20)]
     pub max_logins_per_address: usize,
@@ -90,7 +120,8 @@ pub struct Settings {
     /// How long the feed of revocations may be silent before bearer tokens get `stale_feed`
     #[arg(id = "relay-feed-silence", long, env = "VVS_RELAY_FEED_SILENCE", default_value = "60s", value_parser = humantime::parse_duration)]
     pub feed_silence: Duration,
-    /// Calls to sessions for editors, such as refreshes, in flight at once; further ones wait for their turn
+    /// Calls to sessions for editors, such as refreshes, in flight at once; further ones wait for their turn. Half as many
+    /// beside them make up for lost acknowledgements
     #[arg(id = "relay-calls-at-once", long, env = "VVS_RELAY_CALLS_AT_ONCE", default_value_t = 32, value_parser = calls)]
     pub calls_at_once: usize,
     /// How long such a call waits for its turn before the editor is told to try again
@@ -108,6 +139,46 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What is wrong with the choices that were made. A file that is missing later is waited for.
+    pub fn problems(&self) -> Vec<String> {
+        let files = [
+            ("VVS_RELAY_NATS_CA_FILE (--relay-nats-ca-file)", &self.nats_ca_file),
+            ("VVS_RELAY_NATS_NKEY_FILE (--relay-nats-nkey-file)", &self.nats_nkey_file),
+            ("VVS_RELAY_NATS_CERT_FILE (--relay-nats-cert-file)", &self.nats_cert_file),
+            ("VVS_RELAY_NATS_KEY_FILE (--relay-nats-key-file)", &self.nats_key_file),
+        ];
+        let unread = |(setting, path): (&str, &Option<PathBuf>)| {
+            let path = path.as_ref()?;
+            let cause = std::fs::read(path).err()?;
+            Some(format!("{setting}: cannot read {}: {cause}", path.display()))
+        };
+        files.into_iter().filter_map(unread).collect()
+    }
+
+    /// How other relays are reached, when there are any.
+    pub(crate) fn dial(&self) -> Option<Dial> {
+        let Some(BackplaneKind::Nats(servers)) = self.backplane.clone() else { return None };
+        Some(Dial {
+            servers,
+            ca_file: self.nats_ca_file.clone(),
+            nkey_file: self.nats_nkey_file.clone(),
+            certificate: self.nats_cert_file.clone().zip(self.nats_key_file.clone()),
+            max_asks: self.max_asks,
+            max_answers: self.max_answers,
+        })
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            handshakes_per_minute: self.handshakes_per_minute,
+            handshake_burst: self.handshake_burst,
+            logins_per_address: self.max_logins_per_address,
+            connections: self.max_connections,
+            memory: self.max_memory,
+            calls: self.max_calls,
+        }
+    }
+
     pub(crate) fn terms(&self) -> Terms {
         Terms {
             keys_interval: self.keys_interval,
@@ -126,7 +197,7 @@ impl Settings {
 fn return_uri(text: &str) -> Result<String, String> {
     let refusal = "VVS_RELAY_RETURN_URIS takes a scheme that a browser hands to another program, or an http address of \
                    127.0.0.1 or [::1] with a port from 1024; without spaces, quotes and other signs that are not for URLs";
-    if is_return_uri(text) { Ok(text.to_owned()) } else { Err(refusal.to_owned()) }
+    if text.parse::<ReturnUri>().is_ok() { Ok(text.to_owned()) } else { Err(refusal.to_owned()) }
 }
 
 /// Without a place no call would ever go out.
@@ -142,10 +213,35 @@ fn rate(text: &str) -> Result<NonZeroU32, String> {
 }
 
 /// Which backplane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackplaneKind {
-    /// In this process; for a single relay
+    /// In this process; for a single relay.
     Memory,
+    /// Over these servers of one NATS cluster.
+    Nats(Vec<String>),
+}
+
+/// Nothing secret may stand in an address: it is shown and logged.
+fn backplane(text: &str) -> Result<BackplaneKind, String> {
+    if text == "memory" {
+        return Ok(BackplaneKind::Memory);
+    }
+    let is_server = |server: &str| {
+        let url = server.parse::<url::Url>().ok()?;
+        let is_bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        let is_ours = matches!(url.scheme(), "nats" | "tls") && url.has_host() && url.fragment().is_none();
+        (is_bare && is_ours && matches!(url.path(), "" | "/")).then(|| url.scheme().to_owned())
+    };
+    let servers: Vec<_> = text.split(',').map(|server| server.trim().to_owned()).collect();
+    let schemes: Option<Vec<_>> = servers.iter().map(|server| is_server(server)).collect();
+    match schemes {
+        Some(schemes) if schemes.iter().all(|scheme| *scheme == schemes[0]) => Ok(BackplaneKind::Nats(servers)),
+        _ => Err(
+            "VVS_RELAY_BACKPLANE takes `memory`, or nats://HOST:PORT or tls://HOST:PORT, several separated by commas, \
+                  all of one kind and without user or password: those are VVS_RELAY_NATS_NKEY_FILE's"
+                .to_owned(),
+        ),
+    }
 }
 
 /// The least binding; see the security notes for what each defends against.
@@ -173,10 +269,25 @@ impl From<MinBinding> for Binding {
 mod tests {
     use clap::Parser as _;
 
+    use super::BackplaneKind;
+
     #[derive(clap::Parser, Debug)]
     struct Command {
         #[command(flatten)]
         settings: super::Settings,
+    }
+
+    #[test]
+    fn a_backplane_is_in_process_or_servers_of_one_kind_without_a_password() {
+        let parse = |text| Command::try_parse_from(["relay", "--relay-backplane", text]);
+        assert_eq!(parse("memory").unwrap().settings.backplane, Some(BackplaneKind::Memory));
+        assert!(parse("memory").unwrap().settings.dial().is_none());
+        let two = parse("tls://a:4222, tls://b:4222").unwrap().settings.dial().unwrap();
+        assert_eq!(two.servers, ["tls://a:4222", "tls://b:4222"]);
+        for bad in ["", "redis://a", "nats://", "nats://a,tls://b", "nats://user:password@a", "nats://a/b", "nats://a,"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

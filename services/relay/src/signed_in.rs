@@ -1,7 +1,6 @@
 //! The signed-in half of one socket: shows who the editor is, keeps that fresh, hears of its end. It is fed frames and
 //! time, and answers with frames; the socket is somebody else's.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -90,7 +89,7 @@ pub(crate) struct SignedIn {
     nonce: String,
     address: IpAddr,
     /// The `jti` of each proof that was taken: each is good once.
-    used: HashSet<String>,
+    used: Vec<String>,
     call: Option<Call>,
     authorization: Option<Authorization>,
 }
@@ -103,7 +102,7 @@ impl fmt::Debug for SignedIn {
 
 impl SignedIn {
     pub(crate) fn new(authority: Arc<Authority>, nonce: String, address: IpAddr) -> Box<Self> {
-        Box::new(Self { authority, nonce, address, used: HashSet::new(), call: None, authorization: None })
+        Box::new(Self { authority, nonce, address, used: Vec::new(), call: None, authorization: None })
     }
 
     pub(crate) fn is_authorized(&self) -> bool {
@@ -260,7 +259,12 @@ impl SignedIn {
         let (nonce, token) = (self.nonce.as_str(), token.map(Secret::expose));
         let expected = Expected { audience: self.authority.origin(), nonce, uses: &[r#use], token };
         let proof = proof::check(proof, &expected, key).map_err(Unproven::Bad)?;
-        if self.used.insert(proof.jti.clone()) { Ok(proof) } else { Err(Unproven::Bad("used before")) }
+        if self.used.contains(&proof.jti) {
+            return Err(Unproven::Bad("used before"));
+        }
+        self.used.reserve_exact(1);
+        self.used.push(proof.jti.clone());
+        Ok(proof)
     }
 
     /// The same for what concerns a session.

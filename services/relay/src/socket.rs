@@ -1,7 +1,6 @@
 //! One editor's WebSocket: one task with one timer, which keeps the heartbeat and enforces the socket's limits. What the
 //! frames are is read in `dialogue`; what they mean is decided in `login` and `signed_in`.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::net::IpAddr;
@@ -20,14 +19,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use vvs_proto::frame::{RelayFrame, close};
 use vvs_runtime::metrics::count;
+use vvs_runtime::tcp::Cut;
 
 use crate::Shared;
 use crate::attempt::Attempt;
-use crate::authority::{Bearer, moment_within};
+use crate::authority::Bearer;
+use crate::backplane::Taken;
+use crate::drain::Moments;
 use crate::id::ConnectionId;
 use crate::limit::{ConnectionPlace, HandshakePlace};
 use crate::login::{Action, Event};
-use crate::resume::{Resume, Taken};
+use crate::resume::Resume;
 use crate::signed_in::{Effect, SignedIn};
 use crate::socket::idle::Idle;
 use crate::socket::ping::{Pings, Pong};
@@ -42,8 +44,6 @@ mod stream;
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// What is read and thrown away of a message that was too long, so that the close frame is not lost to a reset.
 const LINGER_BYTES: usize = 256 * 1024;
-/// The most that an editor is asked to wait before it connects again, in milliseconds.
-const RECONNECT_WITHIN: u64 = 2000;
 
 /// Why a socket's loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub(crate) struct Start {
     /// The token that came with the upgrade, judged.
     pub(crate) bearer: Option<Box<Bearer>>,
     pub(crate) connection_place: ConnectionPlace,
+    /// Resets the connection, for whoever does not take what is sent.
+    pub(crate) cut: Cut,
     /// `None` when it counts for nothing, for the upgrade came with a token.
     pub(crate) handshake: Option<HandshakePlace>,
 }
@@ -93,7 +95,11 @@ struct Socket<S> {
     signed_in: Option<Box<SignedIn>>,
     /// Given back when the editor is signed in.
     handshake: Option<HandshakePlace>,
-    outbox: VecDeque<(Message, Option<Span>)>,
+    connection_place: ConnectionPlace,
+    cut: Cut,
+    /// What has not been handed to the connection.
+    outbox: Vec<(Message, Option<Span>)>,
+    /// Bytes of messages that have not left.
     queued: usize,
     /// Whether all that was to be sent has left.
     is_flushed: bool,
@@ -101,7 +107,8 @@ struct Socket<S> {
     pings: Pings,
     /// Until when a socket without a login may be without a session, too.
     idle: Option<Idle>,
-    drain_at: Option<Instant>,
+    /// When it is closed, because the relay stops.
+    drain: Option<Box<Moments>>,
 }
 
 /// Serves one editor until its socket is gone, and its login until that is over.
@@ -109,8 +116,9 @@ pub(crate) async fn run<S>(io: S, start: Box<Start>, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    // Each on the heap, so that the task has room for neither while the other runs.
     if let Some(attempt) = Box::pin(hold_socket(io, start, &shared)).await {
-        follow_up(attempt, &shared).await;
+        Box::pin(follow_up(attempt, &shared)).await;
     }
 }
 
@@ -119,32 +127,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     shared.metrics.connections.inc();
-    let Start { id, nonce, address, attempt, bearer, connection_place, handshake } = *start;
-    let limits = &shared.settings;
-    let now = Instant::now();
-    let mut socket = Socket {
-        ws: Stream::new(io, limits.max_message_bytes),
-        shared: shared.clone(),
-        id,
-        nonce,
-        address,
-        idle: attempt.is_none().then(|| Idle::new(now, limits.sign_in_time)),
-        attempt,
-        resuming: None,
-        signed_in: None,
-        handshake,
-        outbox: VecDeque::new(),
-        queued: 0,
-        is_flushed: false,
-        messages: RateLimiter::direct(Quota::per_minute(limits.messages_per_minute)),
-        pings: Pings::new(now + limits.heartbeat_interval),
-        drain_at: None,
-    };
+    let (mut socket, bearer) = Socket::new(io, *start, shared);
     let end = socket.serve(bearer, &shared.stop).await;
     // On the heap, because only a socket that ends needs the room.
     Box::pin(socket.finish(end)).await;
     shared.metrics.connections.dec();
-    drop(connection_place);
+    drop(socket.connection_place);
     // What was being fetched would be lost with this socket, and the tries for its code with it.
     let fetched = match socket.resuming.take() {
         Some(resume) => Box::pin(resume.finish(shared)).await,
@@ -161,7 +149,7 @@ async fn follow_up(mut attempt: Box<Attempt>, shared: &Shared) {
     if attempt.is_over_unseen() || attempt.deadline().is_none() {
         return;
     }
-    let (stop, limits) = (&shared.stop, &shared.limits);
+    let (stop, over, limits) = (&shared.stop, shared.drain.over(), &shared.limits);
     let mut kept = None;
     while let Some(due) = attempt.deadline() {
         let is_over = attempt.is_over();
@@ -173,13 +161,16 @@ async fn follow_up(mut attempt: Box<Attempt>, shared: &Shared) {
             let Some(place) = place else { return };
             kept = Some((is_over, place));
         }
-        if stop.is_cancelled() && !attempt.is_activating() {
+        // Another relay may be asked for it by its editor, which was sent there.
+        let is_wanted = !shared.drain.is_alone() && !over.is_cancelled() && attempt.state().is_unfinished();
+        if stop.is_cancelled() && !is_wanted && !attempt.is_activating() {
             return;
         }
+        let next = if stop.is_cancelled() { over } else { stop };
         tokio::select! {
             _ = poll_fn(|cx| attempt.poll(cx)) => {}
             () = tokio::time::sleep_until(due) => drop(attempt.on_timer(Instant::now())),
-            () = stop.cancelled(), if !stop.is_cancelled() => {}
+            () = next.cancelled(), if !next.is_cancelled() => {}
         }
     }
 }
@@ -188,6 +179,34 @@ impl<S> Socket<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    /// A function of its own, so that what the start was in is given back.
+    fn new(io: S, start: Start, shared: &Arc<Shared>) -> (Self, Option<Box<Bearer>>) {
+        let Start { id, nonce, address, attempt, bearer, connection_place, cut, handshake } = start;
+        let limits = &shared.settings;
+        let now = Instant::now();
+        let socket = Self {
+            ws: Stream::new(io, limits.max_message_bytes),
+            shared: shared.clone(),
+            id,
+            nonce,
+            address,
+            idle: attempt.is_none().then(|| Idle::new(now, limits.sign_in_time)),
+            attempt,
+            resuming: None,
+            signed_in: None,
+            handshake,
+            connection_place,
+            cut,
+            outbox: Vec::new(),
+            queued: 0,
+            is_flushed: false,
+            messages: RateLimiter::direct(Quota::per_minute(limits.messages_per_minute)),
+            pings: Pings::new(now + limits.heartbeat_interval),
+            drain: None,
+        };
+        (socket, bearer)
+    }
+
     async fn serve(&mut self, bearer: Option<Box<Bearer>>, stop: &CancellationToken) -> End {
         self.introduce(false);
         if let Some(bearer) = bearer {
@@ -203,7 +222,7 @@ where
             if timer.deadline() != due {
                 timer.as_mut().reset(due);
             }
-            let draining = self.drain_at.is_some();
+            let draining = self.drain.is_some();
             let wake = poll_fn(|cx| {
                 if !draining && drain.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Wake::Drain);
@@ -217,7 +236,7 @@ where
                 Wake::SignedIn(effects) => self.take_effect(effects),
                 Wake::Timer => self.on_timer(Instant::now()),
                 Wake::Drain => {
-                    self.drain_at = Some(Instant::now() + moment_within(self.shared.grace));
+                    self.drain = Some(Box::new(self.shared.drain.moments()));
                     None
                 }
             };
@@ -256,24 +275,48 @@ where
         if timer.poll(cx).is_ready() {
             return Poll::Ready(Wake::Timer);
         }
-        self.ws.poll_read(cx).map(Wake::Message)
+        // What the editor says must not change a login that is on its way to another relay.
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.is_offered()) {
+            return Poll::Pending;
+        }
+        let read = self.ws.poll_read(cx).map(Wake::Message);
+        self.connection_place.buffers(self.queued + self.ws.partial());
+        read
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
-        loop {
-            // Before the next one, so that what an editor does not read waits in the queue, whose length is bounded.
-            ready!(self.ws.poll_flush(cx))?;
-            let Some((message, _span)) = self.outbox.pop_front() else { return Poll::Ready(Ok(())) };
-            self.queued -= message.len();
+        ready!(self.ws.poll_flush(cx))?;
+        self.queued = self.outbox.iter().map(|(message, _)| message.len()).sum();
+        if self.outbox.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        // All at once, for a token and the ping behind it need no packet each. They stay in the count until they have left.
+        for (message, _span) in std::mem::take(&mut self.outbox) {
             self.ws.write(message)?;
         }
+        ready!(self.ws.poll_flush(cx))?;
+        self.queued = 0;
+        Poll::Ready(Ok(()))
     }
 
     fn deadline(&self) -> Instant {
         let login = self.attempt.as_ref().and_then(|attempt| attempt.deadline());
         let session = self.signed_in.as_ref().and_then(|signed_in| signed_in.deadline());
-        let others = [login, session, self.idle.map(Idle::until), self.drain_at];
+        let others = [login, session, self.idle.map(Idle::until), self.drain_at()];
         others.into_iter().flatten().fold(self.pings.deadline(), Instant::min)
+    }
+
+    /// When it is closed, because the relay stops: late while something is under way on it that cannot go on elsewhere.
+    fn drain_at(&self) -> Option<Instant> {
+        let moments = self.drain.as_ref()?;
+        let is_alone = self.shared.drain.is_alone();
+        let is_kept = self.is_busy() || self.attempt.as_ref().is_some_and(|attempt| attempt.is_tied(is_alone));
+        Some(if is_kept { moments.last } else { moments.own })
+    }
+
+    /// Whether the editor waits for an answer.
+    fn is_busy(&self) -> bool {
+        self.resuming.is_some() || self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_busy())
     }
 
     fn on_timer(&mut self, now: Instant) -> Option<End> {
@@ -281,19 +324,19 @@ where
         if self.pings.is_overdue(now) {
             return Some(End::Close(close::NO_PONG));
         }
-        if is_due(self.drain_at) {
-            let after_ms = u64::try_from(moment_within(Duration::from_millis(RECONNECT_WITHIN)).as_millis());
+        if is_due(self.drain_at()) {
             let frame = RelayFrame::Reconnect {
-                after_ms: after_ms.unwrap_or(RECONNECT_WITHIN),
+                after_ms: u64::try_from(self.shared.drain.pause().as_millis()).unwrap_or_default(),
                 reason: "this server is about to restart".to_owned(),
             };
             self.send(&frame, None);
             return Some(End::Close(close::RECONNECT));
         }
-        let is_busy = self.resuming.is_some() || self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_busy());
+        let is_busy = self.is_busy();
         if let Some(idle) = self.idle.as_mut().filter(|idle| idle.until() <= now) {
             let is_more = is_busy && idle.extend(now + self.shared.settings.sign_in_time);
             if !is_more {
+                self.shared.limits.reached.tell("VVS_RELAY_SIGN_IN_TIME");
                 return Some(End::Close(close::RECONNECT));
             }
         }
@@ -357,7 +400,7 @@ where
     /// The span ends when the message has been handed to the connection.
     fn push(&mut self, message: Message, span: Option<Span>) {
         self.queued += message.len();
-        self.outbox.push_back((message, span));
+        self.outbox.push((message, span));
     }
 
     /// Says goodbye as far as the editor still listens.
@@ -368,8 +411,28 @@ where
         };
         tracing::debug!(connection_id = %self.id, code, "socket closed");
         count(&self.shared.metrics.closes, "code", code);
+        if let Some(setting) = self.limit(end) {
+            self.shared.limits.reached.tell(setting);
+        }
         // The close has a bounded time; whoever does not take it is cut off.
-        timeout(CLOSE_TIME, self.say_goodbye(end)).await.ok();
+        self.is_flushed = false;
+        let is_over = timeout(CLOSE_TIME, self.say_goodbye(end)).await.is_ok();
+        if !is_over && (!self.is_flushed || end == End::Close(close::TOO_SLOW)) {
+            // What the kernel holds for it would outlive the socket.
+            self.cut.set();
+        }
+    }
+
+    /// The setting because of which we close.
+    fn limit(&self, end: End) -> Option<&'static str> {
+        let End::Close(code) = end else { return None };
+        match code {
+            close::TOO_SLOW => Some("VVS_RELAY_SEND_QUEUE_BYTES"),
+            close::RATE_LIMITED => Some("VVS_RELAY_MESSAGES_PER_MINUTE"),
+            close::TOO_BIG if self.handshake.is_none() => Some("VVS_RELAY_MAX_MESSAGE_BYTES_SIGNED_IN"),
+            close::TOO_BIG => Some("VVS_RELAY_MAX_MESSAGE_BYTES"),
+            _ => None,
+        }
     }
 
     async fn say_goodbye(&mut self, end: End) {

@@ -124,7 +124,8 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     let attempt = login_place.map(|place| open(shared, id, address, place)).transpose().map_err(internal)?;
     let bearer = bearer.map(Box::new);
     // On the heap: it moves from task to task, and each would have room for it.
-    let start = Box::new(Start { id, nonce, address, attempt, bearer, connection_place, handshake });
+    let cut = connection.cut.clone();
+    let start = Box::new(Start { id, nonce, address, attempt, bearer, connection_place, cut, handshake });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -135,14 +136,16 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     let (tasks, shared) = (shared.tasks.clone(), shared.clone());
+    // Without the peer's certificate, which nobody asks for any more.
+    let guard = connection.guard;
     let upgraded = hyper::upgrade::on(&mut request);
-    tasks.spawn(async move {
+    tasks.spawn(shared.clone().held.track_future(async move {
         match upgraded.await {
             Ok(io) => socket::run(TokioIo::new(io), start, shared).await,
             Err(cause) => tracing::debug!(%cause, "the upgrade was not completed"),
         }
-        drop(connection);
-    });
+        drop(guard);
+    }));
     Ok(response)
 }
 

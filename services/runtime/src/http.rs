@@ -1,55 +1,99 @@
 //! The one HTTP server of the mesh: pages, WebSockets and gRPC, plain or over TLS, HTTP/1.1 and HTTP/2. It accepts, shakes
-//! hands off the accept loop, limits, and drains; what is served is an [`axum::Router`].
+//! hands off the accept loop, limits, and drains; what is served is for others to say.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use http::header::{RETRY_AFTER, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{ServiceExt as _, service_fn};
 
 use crate::admin::Readiness;
+use crate::http::asked::{Asked, WaitsFor};
 use crate::metrics::{Metrics, count};
+use crate::tcp::{Cut, Tcp, set_patience};
+use crate::tls::stream::{self, Dialled};
 use crate::tls::{Identity, PeerCheck};
+
+mod asked;
 
 /// Stands in an answer that refuses an upgrade because the process is about to end: another one may take the request.
 pub const DRAINING: HeaderName = HeaderName::from_static("vvs-draining");
 
+/// Bytes of a request that are held before anybody reads them, over HTTP/2.
+const WINDOW: u32 = 64 * 1024;
+/// Bytes of an answer that wait to be sent, over HTTP/2.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How long a peer may take nothing of what waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// EMFILE and ENFILE: the process, or the machine, has as many files open as it may.
+const OUT_OF_FILES: [i32; 2] = [24, 23];
 /// How long a connection that has asked for nothing yet stays open when the server stops.
 const FIRST_REQUEST_TIME: Duration = Duration::from_millis(500);
 
+/// For how long a server goes on as before when it stops, while its peers find out: they ask twice a second, and what they
+/// send over a connection that closes at the same moment may be lost.
+pub const NOTICE: Duration = Duration::from_millis(1500);
+
 /// Whatever a connection holds until it ends, such as its place in a limit.
 pub type Guard = Arc<dyn Any + Send + Sync>;
-/// Lets a connection in, or names the reason why not.
-pub type Admission = Arc<dyn Fn(SocketAddr) -> Result<Guard, &'static str> + Send + Sync>;
+/// Lets a connection in, or says why not.
+pub type Admission = Arc<dyn Fn(SocketAddr) -> Result<Guard, Unadmitted> + Send + Sync>;
+
+/// Why a connection is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unadmitted {
+    /// As the metric spells it.
+    pub reason: &'static str,
+    /// The setting that says so.
+    pub setting: &'static str,
+}
+
+/// What a server serves: an [`axum::Router`], or whatever else answers requests.
+pub trait Answers:
+    tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<A> Answers for A where
+    A: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
 
 /// Who is at the other end, in every request's extensions.
 #[derive(Clone)]
 pub struct Connection {
     pub remote: SocketAddr,
-    /// The peer's leaf certificate, when it showed one; its chain was checked.
-    pub certificate: Option<CertificateDer<'static>>,
+    /// The peer's leaf certificate (DER), when it showed one; its chain was checked.
+    pub certificate: Option<Arc<[u8]>>,
     /// Held by an upgraded connection for as long as it lives.
     pub guard: Guard,
+    /// With which an upgraded connection is reset.
+    pub cut: Cut,
 }
 
 impl fmt::Debug for Connection {
@@ -67,9 +111,26 @@ pub struct Limits {
     pub max_connections: usize,
     /// Bytes of a request's headers.
     pub max_header_bytes: usize,
+    /// Requests at once over one connection (HTTP/2).
+    pub max_streams: u32,
+    /// How long a connection stays open over which nothing is asked any more (HTTP/2; with HTTP/1.1 it is the time for the
+    /// next request's headers). `None`: as long as the other end answers pings.
+    pub idle_timeout: Option<Duration>,
+    /// How long the other end may take nothing of what waits for it.
+    pub write_timeout: Duration,
+    /// The settings that some of these come from, as the log names them.
+    pub settings: Names,
     pub admission: Option<Admission>,
     /// What peers hear that ask whether this process can serve. On a public port nobody may ask: `None`.
     pub readiness: Option<Readiness>,
+}
+
+/// Names of settings; empty for what cannot be set.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Names {
+    pub handshake_timeout: &'static str,
+    pub max_connections: &'static str,
+    pub idle_timeout: &'static str,
 }
 
 impl fmt::Debug for Limits {
@@ -84,9 +145,34 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             max_connections: 100_000,
             max_header_bytes: 16 * 1024,
+            max_streams: 1000,
+            idle_timeout: None,
+            write_timeout: PATIENCE,
+            settings: Names::default(),
             admission: None,
             readiness: None,
         }
+    }
+}
+
+impl Limits {
+    fn http(&self) -> auto::Builder<TokioExecutor> {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.handshake_timeout)
+            .max_buf_size(self.max_header_bytes.max(8 * 1024));
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(self.max_header_bytes).unwrap_or(u32::MAX))
+            .max_concurrent_streams(self.max_streams)
+            .initial_stream_window_size(WINDOW)
+            // The library ends connections whose requests are small and wait for more than half of this.
+            .initial_connection_window_size(self.max_streams.saturating_mul(1024).clamp(WINDOW * 2, 1024 * 1024))
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10));
+        http
     }
 }
 
@@ -103,105 +189,145 @@ pub struct Listener {
 pub struct Server {
     pub limits: Limits,
     pub metrics: Metrics,
-    /// Cancelled: accept no more, finish the requests in flight.
+    /// Cancelled: say so to peers and, when they had the time to hear it, accept no more and finish the requests in
+    /// flight.
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
+    /// How long they have.
+    pub notice: Duration,
+    /// When that is over.
+    closing: CancellationToken,
 }
 
 impl Server {
+    /// One that closes as soon as it is stopped.
+    pub fn new(limits: Limits, metrics: Metrics, stop: CancellationToken, tasks: TaskTracker) -> Self {
+        Self { limits, metrics, stop, tasks, notice: Duration::ZERO, closing: CancellationToken::new() }
+    }
+
     /// Serves until stopped. Connections live on as tasks of the tracker.
-    pub async fn serve(self, listener: Listener, router: Router) {
+    pub async fn serve<A: Answers>(self, listener: Listener, answers: A) {
+        let (stop, notice, closing) = (self.stop.clone(), self.notice, self.closing.clone());
+        let announced = async {
+            stop.cancelled().await;
+            tokio::time::sleep(notice).await;
+            closing.cancel();
+        };
+        tokio::join!(announced, self.accept(listener, answers));
+    }
+
+    async fn accept<A: Answers>(self, listener: Listener, answers: A) {
+        if let Err(cause) = set_patience(&listener.tcp, self.limits.write_timeout) {
+            tracing::warn!(%cause, "connections whose other end is gone may stay");
+        }
         let places = Arc::new(Semaphore::new(self.limits.max_connections));
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.handshake_timeout)
-            .max_buf_size(self.limits.max_header_bytes.max(8 * 1024));
-        http.http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(self.limits.max_header_bytes).unwrap_or(u32::MAX))
-            .max_concurrent_streams(1000)
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10));
-        let http = Arc::new(http);
+        let http = Arc::new(self.limits.http());
         loop {
-            let accepted = self.stop.run_until_cancelled(async {
-                let place = places.clone().acquire_owned().await.ok()?;
-                Some((listener.tcp.accept().await, place))
+            let accepted = self.closing.run_until_cancelled(async {
+                let accepted = listener.tcp.accept().await;
+                Some((accepted, self.place(&places).await?))
             });
             let Some(Some((accepted, place))) = accepted.await else { return };
             let (stream, remote) = match accepted {
                 Ok(accepted) => accepted,
                 Err(cause) => {
                     // Out of descriptors, or the peer is gone already: the next one may do better, a little later.
-                    tracing::warn!(%cause, "a connection was not accepted");
+                    tracing::debug!(%cause, "a connection was not accepted");
+                    if cause.raw_os_error().is_some_and(|code| OUT_OF_FILES.contains(&code)) {
+                        self.metrics.reached.tell("RLIMIT_NOFILE");
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
             let guard = match self.limits.admission.as_ref().map(|admit| admit(remote)) {
-                Some(Err(reason)) => {
+                Some(Err(Unadmitted { reason, setting })) => {
                     count(&self.metrics.handshakes_refused, "reason", reason);
+                    self.metrics.reached.tell(setting);
                     continue;
                 }
                 Some(Ok(guard)) => Arc::new((place, guard)) as Guard,
                 None => Arc::new(place) as Guard,
             };
-            let (server, http, router) = (self.clone(), http.clone(), router.clone());
+            let (server, http, answers) = (self.clone(), http.clone(), answers.clone());
             let tls = listener.tls.as_ref().map(|identity| identity.server());
-            self.tasks.spawn(async move { server.connection(stream, remote, tls, guard, &http, router).await });
+            let connection = async move { server.connection(stream, remote, tls, guard, &http, answers).await };
+            // On the heap, because a task's own memory is aligned so widely that the hole it leaves fits no other task.
+            self.tasks.spawn(Box::pin(connection));
         }
     }
 
-    async fn connection(
+    /// Waits until one more connection may be held; those behind it wait in the kernel's queue.
+    async fn place(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = places.clone().try_acquire_owned() {
+            return Some(place);
+        }
+        self.tell(self.limits.settings.max_connections);
+        places.clone().acquire_owned().await.ok()
+    }
+
+    fn tell(&self, setting: &'static str) {
+        if !setting.is_empty() {
+            self.metrics.reached.tell(setting);
+        }
+    }
+
+    fn too_slow(&self, remote: SocketAddr, what: &'static str) {
+        count(&self.metrics.handshakes_refused, "reason", "slow");
+        self.tell(self.limits.settings.handshake_timeout);
+        tracing::debug!(%remote, what, "too slow");
+    }
+
+    async fn connection<A: Answers>(
         self,
         stream: TcpStream,
         remote: SocketAddr,
         tls: Option<Arc<rustls::ServerConfig>>,
         guard: Guard,
         http: &auto::Builder<TokioExecutor>,
-        router: Router,
+        answers: A,
     ) {
         // Without Nagle's delay; a socket that is gone already fails at its first read instead.
         stream.set_nodelay(true).ok();
+        let cut = Cut::default();
+        let stream = Tcp { stream, cut: cut.clone() };
         let Some(config) = tls else {
-            return self.http(stream, Connection { remote, certificate: None, guard }, http, router).await;
+            return self.http(stream, Connection { remote, certificate: None, guard, cut }, http, answers).await;
         };
-        let handshake = TlsAcceptor::from(config).accept(stream);
+        let handshake = stream::accept(config, stream);
         match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
             Ok(Ok(stream)) => {
-                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+                let certificate = stream.peer_certificate().map(|certificate| Arc::from(certificate.as_ref()));
                 // On the heap, so that what is left of the handshake does not stay for the connection's whole life.
-                Box::pin(self.http(stream, Connection { remote, certificate, guard }, http, router)).await;
+                Box::pin(self.http(stream, Connection { remote, certificate, guard, cut }, http, answers)).await;
             }
             Ok(Err(cause)) => {
                 count(&self.metrics.handshakes_refused, "reason", "tls");
                 tracing::debug!(%remote, %cause, "TLS handshake failed");
             }
-            Err(_) => {
-                count(&self.metrics.handshakes_refused, "reason", "slow");
-                tracing::debug!(%remote, "TLS handshake too slow");
-            }
+            Err(_) => self.too_slow(remote, "TLS handshake"),
         }
     }
 
-    async fn http<S>(self, stream: S, connection: Connection, http: &auto::Builder<TokioExecutor>, router: Router)
+    async fn http<S, A>(self, stream: S, connection: Connection, http: &auto::Builder<TokioExecutor>, answers: A)
     where
+        A: Answers,
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let remote = connection.remote;
-        let asked = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(Asked::default());
         let service = service_fn({
             let (asked, readiness, stop) = (asked.clone(), self.limits.readiness.clone(), self.stop.clone());
             move |mut request: Request<hyper::body::Incoming>| {
-                asked.store(true, Ordering::Relaxed);
+                let under_way = asked.begin();
                 let own = readiness.as_ref().and_then(|readiness| own_answer(&request, readiness, &stop));
                 request.extensions_mut().insert(connection.clone());
-                let router = router.clone();
+                let answers = answers.clone();
                 async move {
+                    let _under_way = under_way;
                     match own {
                         Some(answer) => Ok(answer),
-                        None => router.oneshot(request.map(Body::new)).await,
+                        None => answers.oneshot(request.map(Body::new)).await,
                     }
                 }
             }
@@ -210,23 +336,32 @@ impl Server {
         // hyper's own timeout begins when it knows the version: a client that sends nothing would stay for ever.
         let silence = tokio::time::sleep(self.limits.handshake_timeout);
         tokio::pin!(serving, silence);
-        let (mut stopping, mut waiting) = (false, true);
+        let (mut stopping, mut waits_for) = (false, Some(WaitsFor::First));
         let result = loop {
             tokio::select! {
                 biased;
                 // Before hyper's, which may end at the same moment and is not counted.
-                () = silence.as_mut(), if waiting => {
-                    waiting = false;
-                    if !asked.load(Ordering::Relaxed) {
-                        count(&self.metrics.handshakes_refused, "reason", "slow");
-                        tracing::debug!(%remote, "no request came");
-                        return;
+                () = silence.as_mut(), if waits_for.is_some() => {
+                    match waits_for {
+                        Some(WaitsFor::First) if !asked.has_begun() => return self.too_slow(remote, "first request"),
+                        Some(WaitsFor::Next(before)) if asked.is_idle_since(before) => {
+                            waits_for = Some(WaitsFor::End);
+                            serving.as_mut().graceful_shutdown();
+                        }
+                        // It does not take what it asked for.
+                        Some(WaitsFor::End) => return self.tell(self.limits.settings.idle_timeout),
+                        Some(WaitsFor::First | WaitsFor::Next(_)) | None => {
+                            waits_for = self.limits.idle_timeout.map(|_| WaitsFor::Next(asked.count()));
+                        }
+                    }
+                    if let Some(time) = self.limits.idle_timeout {
+                        silence.as_mut().reset(Instant::now() + time);
                     }
                 }
-                () = self.stop.cancelled(), if !stopping => {
+                () = self.closing.cancelled(), if !stopping => {
                     stopping = true;
                     // What is on its way over a new connection would be lost with it.
-                    if !asked.load(Ordering::Relaxed)
+                    if !asked.has_begun()
                         && let Ok(result) = tokio::time::timeout(FIRST_REQUEST_TIME, serving.as_mut()).await
                     {
                         break result;
@@ -278,14 +413,15 @@ impl fmt::Debug for Connector {
 
 impl Connector {
     /// Opens a connection to `host:port`.
-    pub async fn connect(&self, authority: &str) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn connect(&self, authority: &str) -> io::Result<Dialled<TcpStream>> {
         let dial = async {
             let stream = TcpStream::connect(authority).await?;
             stream.set_nodelay(true)?;
+            set_patience(&stream, PATIENCE)?;
             let config = self.identity.client(self.check.clone(), self.alpn).map_err(io::Error::other)?;
             // Not what is checked: the peer's own name is.
             let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
-            TlsConnector::from(config).connect(name, stream).await
+            stream::connect(config, name, stream).await
         };
         tokio::time::timeout(self.timeout, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -293,7 +429,7 @@ impl Connector {
 
 /// As hyper's and tonic's clients want it.
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Dialled<TcpStream>>;
     type Error = io::Error;
     type Future = std::pin::Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
@@ -311,56 +447,4 @@ impl tower::Service<Uri> for Connector {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::sync::{Mutex, mpsc};
-
-    use super::*;
-    use crate::bench::PATIENCE;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn a_request_that_has_come_when_the_server_stops_is_answered() {
-        let (accepted, was_accepted) = mpsc::channel();
-        let (go_on, may_go_on) = mpsc::channel::<()>();
-        let may_go_on = Mutex::new(may_go_on);
-        let admission: Admission = Arc::new(move |_| {
-            accepted.send(()).unwrap();
-            may_go_on.lock().unwrap().recv().unwrap();
-            Ok(Arc::new(()) as Guard)
-        });
-        let limits = Limits { admission: Some(admission), ..Limits::default() };
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let server = Server { limits, metrics: Metrics::default(), stop: stop.clone(), tasks: tasks.clone() };
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        tasks.spawn(server.serve(Listener { tcp, tls: None }, Router::new().fallback(async || "here")));
-        was_accepted.recv_timeout(PATIENCE).unwrap();
-        stop.cancel();
-        go_on.send(()).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert!(answer.ends_with("here"), "{answer}");
-    }
-
-    #[test]
-    fn a_server_says_itself_whether_it_can_serve_and_upgrades_nothing_while_it_drains() {
-        let (readiness, stop) = (Readiness::default(), CancellationToken::new());
-        let told = |method: &str, target: &str, header: &str| {
-            let request = Request::builder().method(method).uri(target).header(header, "websocket").body(()).unwrap();
-            let answer = own_answer(&request, &readiness, &stop)?;
-            Some((answer.status().as_u16(), answer.headers().contains_key(DRAINING)))
-        };
-        assert_eq!(told("OPTIONS", "*", "x"), Some((503, false)));
-        readiness.set(true);
-        assert_eq!(told("OPTIONS", "*", "x"), Some((204, false)));
-        for (method, target, header) in [("GET", "/ws", "upgrade"), ("OPTIONS", "/", "x"), ("GET", "/", "x")] {
-            assert_eq!(told(method, target, header), None, "{method} {target}");
-        }
-        stop.cancel();
-        assert_eq!(told("OPTIONS", "*", "x"), Some((503, false)));
-        assert_eq!(told("GET", "/ws", "upgrade"), Some((503, true)));
-        assert_eq!(told("POST", "/vvs.relay.v1.Relay/DeliverAuth", "x"), None);
-    }
-}
+mod tests;

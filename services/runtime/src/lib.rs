@@ -13,11 +13,15 @@ mod bench;
 mod channel;
 pub mod forwarded;
 pub mod http;
+pub mod limit;
+#[cfg(target_os = "linux")]
+mod memory;
 pub mod metrics;
 pub mod origin;
 pub mod pool;
 pub mod rpc;
 pub mod stop;
+pub mod tcp;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;
@@ -38,8 +42,10 @@ pub struct Process {
 impl Process {
     /// An HTTP server on one of the ports that this process's peers call.
     pub fn server(&self, limits: http::Limits) -> http::Server {
-        let Self { metrics, stop, tasks, readiness, .. } = self.clone();
+        let Self { metrics, stop, tasks, readiness, grace, .. } = self.clone();
         let limits = http::Limits { readiness: Some(readiness), ..limits };
-        http::Server { limits, metrics, stop, tasks }
+        let mut server = http::Server::new(limits, metrics, stop, tasks);
+        server.notice = http::NOTICE.min(grace / 4);
+        server
     }
 }

@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::limit::Reached;
+
 /// A counter with one label.
 pub type Counters = Family<[(&'static str, String); 1], Counter>;
 type Gauges = Family<[(&'static str, String); 1], Gauge>;
@@ -20,6 +22,8 @@ pub struct Metrics {
     certificates: Gauges,
     /// WebSocket and TLS handshakes that were refused, by reason.
     pub handshakes_refused: Counters,
+    /// Limits that somebody came up against.
+    pub reached: Reached,
 }
 
 impl Default for Metrics {
@@ -28,6 +32,7 @@ impl Default for Metrics {
             registry: Arc::new(Mutex::new(Registry::default())),
             certificates: Gauges::default(),
             handshakes_refused: Counters::default(),
+            reached: Reached::default(),
         };
         metrics.register(
             "vvs_certificate_expiry_seconds",
@@ -35,6 +40,10 @@ impl Default for Metrics {
             metrics.certificates.clone(),
         );
         metrics.register("vvs_handshakes_refused", "Handshakes refused, by reason", metrics.handshakes_refused.clone());
+        let counters = metrics.reached.counters.clone();
+        metrics.register("vvs_limits_reached", "How often somebody came up against a limit, by its setting", counters);
+        #[cfg(target_os = "linux")]
+        metrics.register("process_resident_memory_bytes", "Memory of the process", crate::memory::Resident);
         metrics
     }
 }

@@ -124,10 +124,22 @@ pub struct Member<T> {
     health: Mutex<Health>,
 }
 
+/// What a member said last about itself.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// It has not been asked.
+    #[default]
+    Unasked,
+    Ready,
+    /// It takes nothing new.
+    Refuses,
+    /// It says nothing in time: it is gone, or there is too much to do, for it or for us.
+    Silent,
+}
+
 #[derive(Default)]
 struct Health {
-    /// What it said last about itself, or its silence.
-    ready: Option<bool>,
+    word: Word,
     /// How often connecting to it has failed in a row.
     failures: u32,
     out_until: Option<Instant>,
@@ -135,7 +147,7 @@ struct Health {
 
 impl Health {
     fn is_up(&self) -> bool {
-        self.failures == 0 && self.ready != Some(false)
+        self.failures == 0 && matches!(self.word, Word::Unasked | Word::Ready)
     }
 }
 
@@ -150,8 +162,8 @@ impl<T> Member<T> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(&self, ready: Option<bool>) {
-        self.health().ready = ready;
+    fn judge(&self, word: Word) {
+        self.health().word = word;
     }
 
     /// Connecting to it has worked, or it has answered.
@@ -251,24 +263,24 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
     }
 
     /// The less busy of two random members that are ready, of those that are not in `tried`. Members that have not
-    /// answered yet are next best. The only one that there is, is chosen whatever is known of it.
+    /// answered are next best, so that nobody is turned away because questions are lost. The only one that there is, is chosen whatever is known of it.
     pub fn pick(&self, tried: &[SocketAddr]) -> Result<Held<T>, NoneReady> {
         let set = self.shared.set();
         let now = Instant::now();
-        let (mut ready, mut untried) = (Vec::new(), Vec::new());
+        let (mut ready, mut unknown) = (Vec::new(), Vec::new());
         for Entry { member, .. } in set.entries.iter().filter(|entry| !tried.contains(&entry.member.address)) {
             let health = member.health();
             if set.entries.len() == 1 {
                 ready.push(member);
             } else if health.out_until.is_none_or(|until| until <= now) {
-                match health.ready {
-                    Some(true) => ready.push(member),
-                    None => untried.push(member),
-                    Some(false) => {}
+                match health.word {
+                    Word::Ready => ready.push(member),
+                    Word::Unasked | Word::Silent => unknown.push(member),
+                    Word::Refuses => {}
                 }
             }
         }
-        let chosen = less_busy(if ready.is_empty() { &untried } else { &ready });
+        let chosen = less_busy(if ready.is_empty() { &unknown } else { &ready });
         let member = chosen.ok_or_else(|| NoneReady(self.shared.hosts.clone()))?;
         member.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(Held(member.clone()))
@@ -284,7 +296,7 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
 
     /// It has said that it takes nothing new; it is asked again soon.
     pub fn refused(&self, member: &Member<T>) {
-        member.judge(Some(false));
+        member.judge(Word::Refuses);
     }
 
     /// All members, for metrics.
@@ -359,7 +371,7 @@ impl<T: Default + Send + Sync + 'static> Shared<T> {
                 entry.check = Some(stop.drop_guard());
             } else if !has_choice {
                 entry.check = None;
-                entry.member.judge(None);
+                entry.member.judge(Word::Unasked);
             }
         }
         tracing::info!(host = %self.hosts.0[index], members = ?set.found[index], "looked up");

@@ -1,21 +1,25 @@
 //! gRPC plumbing for both ends: the guard in front of every method, errors with google.rpc details, deadlines, channels.
 
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::Request;
+use axum::response::Response;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
+use tracing::Instrument as _;
 
 use crate::channel::Channel;
 use crate::http::{Connection, Connector};
 use crate::pool::Hosts;
-use crate::trace::{TracedChannel, rpc_server};
+use crate::trace::{TracedChannel, rpc_answered, rpc_span};
 
 /// The `domain` of every ErrorInfo.
 pub const ERROR_DOMAIN: &str = "vvs";
@@ -47,19 +51,50 @@ pub fn reason(status: &Status) -> String {
 /// Decides whether whoever is at the other end may call the method at this path.
 pub type MethodCheck = Arc<dyn Fn(&Connection, &str) -> Result<(), Status> + Send + Sync>;
 
-/// The services behind the guard, with a span around each call.
-pub fn router(routes: Routes, check: MethodCheck) -> axum::Router {
-    routes.prepare().into_axum_router().layer(from_fn_with_state(check, guard)).layer(from_fn(rpc_server))
+/// Services behind the guard, with a span around each call. One layer for both, because each of axum's costs every call
+/// some boxes and copies.
+#[derive(Clone)]
+pub struct Calls {
+    services: axum::Router,
+    check: MethodCheck,
 }
 
-async fn guard(State(check): State<MethodCheck>, request: Request, next: Next) -> Response {
-    let checked = match request.extensions().get::<Connection>() {
-        Some(connection) => check(connection, request.uri().path()),
-        None => Err(Status::internal("")),
-    };
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(status) => status.into_http::<axum::body::Body>().into_response(),
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Calls")
+    }
+}
+
+impl Calls {
+    pub fn new(routes: Routes, check: MethodCheck) -> Self {
+        Self { services: routes.prepare().into_axum_router(), check }
+    }
+}
+
+impl tower::Service<Request> for Calls {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let span = rpc_span(&request);
+        let answer = span.in_scope(|| {
+            let connection = request.extensions().get::<Connection>().ok_or_else(|| Status::internal(""))?;
+            (self.check)(connection, request.uri().path())?;
+            Ok::<_, Status>(self.services.call(request))
+        });
+        Box::pin(async move {
+            let answer = match answer {
+                Ok(answer) => answer.instrument(span.clone()).await?,
+                Err(status) => status.into_http(),
+            };
+            rpc_answered(&span, answer.headers());
+            Ok(answer)
+        })
     }
 }
 

@@ -72,7 +72,9 @@ where
         Format::Text => lines.with_ansi(false).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
-    let filter = EnvFilter::builder().parse(settings.log.as_deref().unwrap_or("info"))?;
+    // What it has to say of lost connections it says at ERROR, and nobody must act; the relay says it in its own words.
+    let levels = format!("async_nats=off,{}", settings.log.as_deref().unwrap_or("info"));
+    let filter = EnvFilter::builder().parse(levels)?;
     let spans = traces.map(|provider| {
         let only_ours =
             EnvFilter::new("off,vvs_runtime=info,vvs_gateway=info,vvs_web=info,vvs_relay=info,vvs_sessions=info");

@@ -20,6 +20,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::metrics::Metrics;
 
+pub mod stream;
+
 /// How often the files are looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -173,6 +175,7 @@ fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
 }
 
 fn server(key: Arc<CertifiedKey>, roots: Option<Arc<RootCertStore>>) -> Result<ServerConfig, Error> {
+    let is_mutual = roots.is_some();
     let resolver: Arc<dyn ResolvesServerCert> = Arc::new(Always(key));
     let builder = ServerConfig::builder_with_provider(provider());
     let mut config = match roots {
@@ -183,6 +186,10 @@ fn server(key: Arc<CertifiedKey>, roots: Option<Arc<RootCertStore>>) -> Result<S
         None => builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(resolver),
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if is_mutual {
+        // No peer of ours resumes a session.
+        config.send_tls13_tickets = 0;
+    }
     Ok(config)
 }
 

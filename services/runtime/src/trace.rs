@@ -104,9 +104,9 @@ pub async fn http_server(request: Request, next: Next) -> Response {
     response
 }
 
-/// A middleware: the server's span of one gRPC call.
-pub async fn rpc_server(request: Request, next: Next) -> Response {
-    let method = request.uri().path().trim_start_matches('/').to_owned();
+/// The server's span of one gRPC call, in its caller's trace.
+pub(crate) fn rpc_span(request: &Request) -> Span {
+    let method = request.uri().path().trim_start_matches('/');
     let span = tracing::info_span!(
         "rpc_server",
         otel.name = method,
@@ -116,10 +116,13 @@ pub async fn rpc_server(request: Request, next: Next) -> Response {
         rpc.status_code = field::Empty,
     );
     adopt(&span, request.headers());
-    let response = next.run(request).instrument(span.clone()).await;
+    span
+}
+
+/// Notes in the span of a gRPC call how it was answered.
+pub(crate) fn rpc_answered(span: &Span, headers: &HeaderMap) {
     // Errors come as headers alone (gRPC over HTTP/2, "Trailers-Only"); what has none went well so far.
-    span.record("rpc.status_code", status_code(response.headers()));
-    response
+    span.record("rpc.status_code", status_code(headers));
 }
 
 fn status_code(headers: &HeaderMap) -> &'static str {

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use sqlx::migrate::MigrateError;
 use tonic::{Code, Status};
 use vvs_runtime::rpc::status;
 
@@ -36,7 +37,7 @@ pub enum Error {
     #[error("the database has schema {found} and this program knows schemas up to {known}: run a newer program")]
     NewerSchema { found: i64, known: i64 },
     #[error("the database cannot be brought up to date: {0}")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
+    Migrate(#[source] MigrateError),
     #[error(
         "VVS_SESSIONS_KEY_FILE (--sessions-key-file) does not open the signing keys in the database: use the key file that \
          they were encrypted with, or add its line to the file as the second one; if it is lost, delete all rows of the table \
@@ -126,6 +127,18 @@ impl From<Error> for Status {
 }
 
 impl Error {
+    /// Whether the database does the same a moment later, with nobody doing anything about it.
+    pub(crate) fn may_pass(&self) -> bool {
+        let kind = if let Self::Database { kind, .. } = self {
+            Some(*kind)
+        } else if let Self::Migrate(MigrateError::Execute(cause)) = self {
+            kind(cause)
+        } else {
+            None
+        };
+        kind.is_some_and(|kind| ["busy", "conflict", "io", "locked", "slow"].contains(&kind))
+    }
+
     /// The database did not answer in the time that a call has.
     pub(crate) fn slow() -> Self {
         Self::Database { kind: "slow", source: sqlx::Error::PoolTimedOut }
@@ -150,7 +163,8 @@ fn postgres(code: &str) -> Option<&'static str> {
         (_, "25006") => Some("read_only"),
         (_, "53100") => Some("full"),
         (_, "55P03" | "57014") => Some("locked"),
-        ("08" | "57", _) => Some("io"),
+        // The first two: we stood still for longer than a transaction may, and were cut off.
+        (_, "25P03" | "25P04") | ("08" | "57", _) => Some("io"),
         ("53", _) => Some("busy"),
         // Two changes got into each other's way; both can be tried again.
         ("40", _) => Some("conflict"),
@@ -195,4 +209,19 @@ fn kind(error: &sqlx::Error) -> Option<&'static str> {
             | sqlx::Error::BeginFailed
     );
     broken.then_some("io")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_the_server_ends_is_an_outage_and_a_wrong_statement_is_not() {
+        for ended in ["08006", "25P03", "25P04", "57P01", "57P05"] {
+            assert_eq!(postgres(ended), Some("io"), "{ended}");
+        }
+        for ours in ["25P01", "25P02", "42601", "42P01"] {
+            assert_eq!(postgres(ours), None, "{ours}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -18,13 +19,14 @@ use vvs_proto::session::sessions_server::SessionsServer;
 use vvs_runtime::Process;
 use vvs_runtime::http::{Limits, Listener};
 use vvs_runtime::origin::Origin;
+use vvs_runtime::rpc::Calls;
 
 use crate::key::{Keys, Rotation};
 use crate::metric::Counts;
 use crate::rpc::Service;
 use crate::session::{Seconds, Terms};
 use crate::store::Store;
-use crate::store::database::Place;
+use crate::store::database::{Place, RETRY, START_PATIENCE};
 use crate::upkeep::Upkeep;
 
 mod audit;
@@ -168,6 +170,30 @@ impl Settings {
         Store::open(url.expose_secret(), self.database_connections).await
     }
 
+    /// The store and its keys. A server that goes away in the midst of that is waited for like one that is not there yet.
+    async fn begin(&self, keyring: &Keyring) -> Result<(Store, Keys), Error> {
+        let end = Instant::now() + START_PATIENCE;
+        loop {
+            let beginning = async {
+                let store = self.open().await?;
+                let keys = Keys::load(&store, keyring, self.rotation(), clock()).await?;
+                Ok::<_, Error>((store, keys))
+            };
+            match beginning.await {
+                Err(cause) if self.is_on_a_server() && cause.may_pass() && Instant::now() < end => {
+                    tracing::warn!(%cause, "the database cannot be used yet");
+                    sleep(RETRY).await;
+                }
+                begun => return begun,
+            }
+        }
+    }
+
+    fn is_on_a_server(&self) -> bool {
+        let place = self.database_url.as_ref().map(|url| Place::parse(url.expose_secret()));
+        matches!(place, Some(Ok(Place::Server(_))))
+    }
+
     fn rotation(&self) -> Rotation {
         Rotation { interval: seconds(self.key_rotation), lead: seconds(self.key_lead) }
     }
@@ -217,9 +243,9 @@ pub async fn serve(
     process: Process,
 ) -> Result<(), Error> {
     // A server that does not come up is not waited for when nobody needs it any more.
-    let Some(store) = process.stop.run_until_cancelled(settings.open()).await else { return Ok(()) };
-    let store = store?;
-    let keys = Arc::new(Keys::load(&store, &keyring, settings.rotation(), clock()).await?);
+    let Some(begun) = process.stop.run_until_cancelled(settings.begin(&keyring)).await else { return Ok(()) };
+    let (store, keys) = begun?;
+    let keys = Arc::new(keys);
     let terms = settings.terms(&public_url);
     let counts = Counts::register(&process.metrics);
     let upkeep = Upkeep {
@@ -248,8 +274,8 @@ pub async fn serve(
         services = services.add_service(reflection);
     }
     let listener = Listener { tcp: listener, tls: Some(process.identity.clone()) };
-    let router = vvs_runtime::rpc::router(services, rpc::check(peers));
-    let serving = process.server(Limits::default()).serve(listener, router);
+    let calls = Calls::new(services, rpc::check(peers));
+    let serving = process.server(Limits::default()).serve(listener, calls);
     process.readiness.set(true);
     tokio::join!(serving, background, stopped(&process, health));
     Ok(())

@@ -130,6 +130,7 @@ mod tests {
             (Code::AlreadyExists, "LOGIN_CLAIMED", Reason::Claimed),
             (Code::Unavailable, "EDITOR_AWAY", Reason::Unavailable),
             (Code::Unavailable, "DRAINING", Reason::Unavailable),
+            (Code::Unavailable, "OVERLOADED", Reason::Unavailable),
             (Code::Unavailable, "BACKPLANE_DOWN", Reason::Unavailable),
             (Code::Unavailable, "SESSIONS_DOWN", Reason::Unavailable),
             (Code::Unavailable, "DATABASE_DOWN", Reason::Unavailable),

@@ -8,8 +8,9 @@ use vvs_tests::{Fault, Front, Install, Page, Stack};
 
 use super::{Provider, SLOW, approve, signed_in};
 
-/// How long a whole request may take at the most: a few calls of five seconds one after the other.
-const DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+/// What takes longer hangs: a few calls of five seconds one after the other, on a machine that is busy with other tests.
+/// That a single call is given up in time shows in its page, since the slow front does answer in the end.
+const DEADLINE: std::time::Duration = std::time::Duration::from_mins(1);
 
 fn faults() -> [Fault; 5] {
     [Fault::Closed, Fault::Garbage, Fault::Slow(SLOW), Fault::Status(500), Fault::TooMany { retry_after: 7 }]
@@ -91,20 +92,19 @@ async fn an_approval_waits_for_clerk_to_say_that_the_sign_in_holds() {
 
 #[tokio::test]
 async fn while_the_openid_provider_fails_people_are_told_and_editors_stay() {
-    let outages = faults()
-        .into_iter()
-        .flat_map(|fault| ["/.well-known/openid-configuration", "/token", "/jwks", "/me"].map(|path| (path, fault)));
-    // Each on its own: what has failed is not asked again at once.
-    join_all(outages.map(async |(path, fault)| {
-        let provider = Provider::oidc().await;
-        front(&provider).fail(path, fault);
-        let stack = provider.stack().await;
-        let (editor, mut browser) = (stack.editor().await, stack.browser());
-        let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;
-        says_what_to_do(&page.unwrap_or_else(|_| panic!("{path} {fault:?} hangs")), &format!("{path} {fault:?}"));
-        stays_signed_in(&stack).await;
-    }))
-    .await;
+    // Each on its own: what has failed is not asked again at once. Not all at once: each is a provider and a stack.
+    for path in ["/.well-known/openid-configuration", "/token", "/jwks", "/me"] {
+        join_all(faults().map(async |fault| {
+            let provider = Provider::oidc().await;
+            front(&provider).fail(path, fault);
+            let stack = provider.stack().await;
+            let (editor, mut browser) = (stack.editor().await, stack.browser());
+            let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;
+            says_what_to_do(&page.unwrap_or_else(|_| panic!("{path} {fault:?} hangs")), &format!("{path} {fault:?}"));
+            stays_signed_in(&stack).await;
+        }))
+        .await;
+    }
 }
 
 #[tokio::test]

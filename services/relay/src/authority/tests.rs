@@ -427,6 +427,20 @@ async fn a_lost_acknowledgement_is_made_good_when_the_token_is_shown() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_of_young_tokens_is_no_crowd_of_calls() {
+    let fake = Fake::default();
+    let authority = fake.ready(terms()).await;
+    fake.script().delays.insert("ActivateSession", Duration::from_millis(100));
+    for number in 0..1000 {
+        let young = Claims { pending: true, ..claims(&format!("ses_{number}"), None) };
+        authority.shown(&young, ADDRESS, now());
+    }
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(fake.activated().len(), 1000, "all come to it");
+    assert!(fake.script().most_at_once <= terms().calls_at_once / 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_that_is_past_its_activation_costs_no_call() {
     let fake = Fake::default();
     fake.script().pending_since = Some(now() - 30);

@@ -1,5 +1,6 @@
 //! One socket's signed-in half, against a scripted sessions role, with a clock that the tests turn.
 
+use std::collections::HashSet;
 use std::future::poll_fn;
 
 use tonic::Code;

@@ -13,10 +13,11 @@ use vvs_proto::frame::{
 
 use super::{End, Idle, Socket};
 use crate::authority::{RefusedProof, retry_after};
+use crate::backplane::Taken;
 use crate::hello::Hello;
 use crate::login::{Action, Event, State};
 use crate::proof::{Refused, Unproven};
-use crate::resume::{Resume, Taken};
+use crate::resume::Resume;
 use crate::signed_in::{Effect, SignedIn, new_socket};
 use crate::wire;
 

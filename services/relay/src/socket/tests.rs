@@ -16,12 +16,14 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use vvs_auth::key::Keyring;
 use vvs_proto::Secret;
 use vvs_runtime::http::Connection;
+use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::Metrics as Registry;
 
 use super::*;
 use crate::attempt::{Facts, NotActivated};
 use crate::authority::fake::{ADDRESS, Fake, ORIGIN, claims};
-use crate::backplane::{Memory, Request};
+use crate::backplane::{Backplane, Memory, Request};
+use crate::drain::Drain;
 use crate::id::{ConnectionId, user_code};
 use crate::keys::Keys;
 use crate::limit::Limits;
@@ -36,6 +38,9 @@ struct Command {
 }
 
 mod bound;
+mod drain;
+mod limits;
+mod relays;
 
 /// One relay with one editor, and the sessions role played by a list of answers.
 struct Stage {
@@ -58,7 +63,8 @@ fn start(shared: &Shared, id: ConnectionId, attempt: Option<Box<Attempt>>) -> St
     let connection_place = shared.limits.connection().unwrap();
     let handshake = Some(shared.limits.handshake(ADDRESS, Instant::now()).unwrap());
     let nonce = NONCE.to_owned();
-    Start { id, nonce, address: ADDRESS, attempt, bearer: None, connection_place, handshake }
+    let cut = Cut::default();
+    Start { id, nonce, address: ADDRESS, attempt, bearer: None, connection_place, cut, handshake }
 }
 
 const PIPE: usize = 1024;
@@ -85,21 +91,21 @@ impl Stage {
     }
 
     async fn open_as(flags: &[&str], answers: &[Answer], keys: Keys) -> Self {
+        Self::open_on(flags, answers, keys, Box::new(Memory::default())).await
+    }
+
+    async fn open_on(flags: &[&str], answers: &[Answer], keys: Keys, backplane: Box<dyn Backplane>) -> Self {
         let settings = Command::parse_from([&["relay"], flags].concat()).settings;
         let activations = Arc::new(Mutex::new((answers.to_vec(), 0)));
         let answers = activations.clone();
         let ended = Arc::new(Mutex::new(Vec::new()));
         let told = ended.clone();
         let sessions = Fake::default();
+        let drain = Drain::new(Duration::from_secs(30), settings.dial().is_none());
         let shared = Arc::new(Shared {
-            limits: Limits::new(
-                settings.handshakes_per_minute,
-                settings.handshake_burst,
-                settings.max_logins_per_address,
-                settings.max_connections,
-            ),
+            limits: Limits::new(settings.bounds(), Reached::default()),
             public_url: ORIGIN.parse().unwrap(),
-            backplane: Box::new(Memory::default()),
+            backplane,
             activate: Arc::new(move |_session, _address| {
                 let mut answers = answers.lock().unwrap();
                 let answer = answers.0[answers.1.min(answers.0.len() - 1)];
@@ -114,7 +120,8 @@ impl Stage {
             settings,
             stop: CancellationToken::new(),
             tasks: tokio_util::task::TaskTracker::new(),
-            grace: Duration::from_secs(30),
+            held: tokio_util::task::TaskTracker::new(),
+            drain,
         });
         let (ours, theirs) = duplex(PIPE);
         let id = ConnectionId::mint();
@@ -177,7 +184,8 @@ impl Stage {
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {}", token.expose()));
         }
-        let connection = Connection { remote: (ADDRESS, 1).into(), certificate: None, guard: Arc::new(()) };
+        let connection =
+            Connection { remote: (ADDRESS, 1).into(), certificate: None, guard: Arc::new(()), cut: Cut::default() };
         let request = request.extension(connection).body(axum::body::Body::empty()).unwrap();
         let purpose = Query::try_from_uri(request.uri()).unwrap();
         crate::upgrade::upgrade(State(self.shared.clone()), purpose, request).await.status().as_u16()
@@ -665,19 +673,6 @@ async fn an_editor_that_does_not_read_is_cut_off() {
     }
     let closes = stage.shared.metrics.closes.get_or_create(&[("code", "4001".to_owned())]).get();
     assert_eq!(closes, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_relay_that_stops_asks_editors_to_come_back_each_at_its_own_moment() {
-    let mut stage = Stage::open(&[]).await;
-    let started = Instant::now();
-    stage.shared.stop.cancel();
-    let frame = stage.frame().await;
-    assert_eq!(frame["type"], "reconnect");
-    assert!(frame["afterMs"].as_u64().unwrap() <= 2000);
-    assert_eq!(stage.close_code().await, close::RECONNECT);
-    assert!(started.elapsed() <= Duration::from_secs(30));
-    (&mut stage.task).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

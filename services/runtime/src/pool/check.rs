@@ -13,7 +13,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::time::{sleep, timeout};
 
-use super::Member;
+use super::{Member, Word};
 use crate::http::Connector;
 
 /// How often a member is asked.
@@ -33,7 +33,7 @@ pub(super) async fn watch<T>(member: Arc<Member<T>>, connector: Connector) {
     let mut failures = 0;
     loop {
         let (answered, cause) = talk(&member, &connector).await;
-        member.judge(Some(false));
+        member.judge(Word::Silent);
         tracing::debug!(member = %member.address, %cause, "a member does not answer");
         let (soon, first, longest) = PAUSE;
         let pause = if answered { soon } else { longest.min(first * 2_u32.pow(failures)) };
@@ -88,7 +88,7 @@ async fn ask<T>(
             member.reached();
         }
         // Whoever does not know the question serves all the same.
-        member.judge(Some(status != StatusCode::SERVICE_UNAVAILABLE));
+        member.judge(if status == StatusCode::SERVICE_UNAVAILABLE { Word::Refuses } else { Word::Ready });
         sleep(INTERVAL).await;
     }
 }

@@ -27,7 +27,7 @@ fn ready(numbers: &[u8]) -> Pool<()> {
     let hosts: Vec<_> = numbers.iter().map(|number| address(*number).to_string()).collect();
     let pool = pool(&hosts.join(","), &Zone::default());
     for entry in &pool.shared.set().entries {
-        entry.member.judge(Some(true));
+        entry.member.judge(Word::Ready);
     }
     pool
 }
@@ -120,13 +120,16 @@ async fn with_nobody_ready_it_fails_at_once_and_says_who_was_meant() {
 }
 
 #[tokio::test]
-async fn a_member_that_has_not_answered_yet_is_chosen_only_when_no_other_is_there() {
-    let pool = ready(&[1, 2, 3]);
-    member(&pool, 1).judge(None);
-    pool.refused(&member(&pool, 2));
-    assert_eq!(all_picked(&pool), [3]);
-    pool.refused(&member(&pool, 3));
-    assert_eq!(all_picked(&pool), [1]);
+async fn a_member_that_has_not_answered_is_chosen_only_when_no_other_is_there() {
+    for (word, is_up) in [(Word::Unasked, true), (Word::Silent, false)] {
+        let pool = ready(&[1, 2, 3]);
+        member(&pool, 1).judge(word);
+        assert_eq!(pool.sights().iter().all(|sight| sight.is_up), is_up);
+        pool.refused(&member(&pool, 2));
+        assert_eq!(all_picked(&pool), [3]);
+        pool.refused(&member(&pool, 3));
+        assert_eq!(all_picked(&pool), [1]);
+    }
 }
 
 #[tokio::test]
@@ -150,7 +153,7 @@ async fn a_name_is_looked_up_again_and_again() {
     later(1).await;
     assert_eq!(members(&pool), [1, 2, 9]);
     let kept = pool.pick(&[address(1), address(9)]).unwrap();
-    kept.judge(Some(true));
+    kept.judge(Word::Ready);
     set(&[2, 3]);
     later(1).await;
     assert_eq!(members(&pool), [2, 3, 9]);

@@ -12,15 +12,18 @@ use crate::session::Seconds;
 impl Store {
     /// Writes down what happened elsewhere, or did not come to a change, with what is known of its session.
     pub(crate) async fn record(&self, mut entry: Entry, now: Seconds) -> Result<(), Error> {
-        let mut connection = self.pool.acquire().await?;
+        // One row, and in a transaction all the same: where a call was given up while it began one, the connection is in
+        // the midst of that, and what is written there without a commit may be lost with it.
+        let mut change = self.pool.begin().await?;
         if !entry.session_id.is_empty() {
-            match find(&mut connection, &SessionId::known(entry.session_id.clone())).await {
+            match find(&mut change, &SessionId::known(entry.session_id.clone())).await {
                 Ok(session) => entry = entry.about(&session),
                 Err(Error::SessionUnknown(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        insert(&mut connection, std::slice::from_ref(&entry), now).await?;
+        insert(&mut change, std::slice::from_ref(&entry), now).await?;
+        change.commit().await?;
         entry.log();
         Ok(())
     }

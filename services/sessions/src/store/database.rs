@@ -27,8 +27,8 @@ use crate::Error;
 /// processes.
 pub(crate) const WAIT: Duration = Duration::from_secs(2);
 /// How long a start waits for a server that is not there yet.
-const START_PATIENCE: Duration = Duration::from_secs(30);
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const START_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// Version, name and text of each migration.
 const MIGRATIONS: &[(i64, &str, &str)] = &[

@@ -32,7 +32,12 @@ async fn succeeded(visit: &mut Visit) -> Result<Answer, Refusal> {
     }
     match stand(found, Some(&entry), visit.now)? {
         Standing::Done(view) => show(visit, id, view).await,
-        Standing::Open(_) | Standing::Away | Standing::Held | Standing::Approved(_) => Err(Reason::OtherBrowser.into()),
+        Standing::Open(_) | Standing::Away | Standing::Held | Standing::Approved(_) => {
+            // The page may have heard of the acknowledgement from a relay that is gone since.
+            let session_id = entry.session.ok_or(Reason::OtherBrowser)?;
+            let is_active = visit.web.sessions.is_active(session_id).await?;
+            if is_active { show(visit, id, None).await } else { Err(Reason::OtherBrowser.into()) }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::login::State as LoginState;
 use crate::ticket::Ticket;
 
 impl Stage {
-    async fn hello(&mut self, key: &Key, return_uri: Option<&str>) -> Value {
+    pub(super) async fn hello(&mut self, key: &Key, return_uri: Option<&str>) -> Value {
         let frame = hello(key, return_uri);
         self.say(frame).await;
         self.frame().await
@@ -22,7 +22,7 @@ impl Stage {
     }
 
     /// A second socket on the same relay.
-    async fn reconnect(&self) -> Stage {
+    pub(super) async fn reconnect(&self) -> Stage {
         let (ours, theirs) = duplex(PIPE);
         let start = Box::new(start(&self.shared, ConnectionId::mint(), None));
         let task = self.shared.tasks.spawn(run(ours, start, self.shared.clone()));
@@ -35,16 +35,16 @@ impl Stage {
         stage
     }
 
-    async fn resume(&mut self, ticket: &Value, key: &Key) -> Value {
+    pub(super) async fn resume(&mut self, ticket: &Value, key: &Key) -> Value {
         self.say(json!({"type": "resume", "ticket": ticket, "proof": key.proof("resume", None).expose()})).await;
         self.frame().await
     }
 
-    async fn complete(&mut self, code: &str) {
+    pub(super) async fn complete(&mut self, code: &str) {
         self.say(json!({"type": "auth:complete", "code": code, "method": "typed"})).await;
     }
 
-    fn code(&self, request: u8) -> String {
+    pub(super) fn code(&self, request: u8) -> String {
         let delivery = request_id(request).parse().unwrap();
         self.shared.keys.completion_code(self.id, delivery).expose().to_owned()
     }
@@ -339,7 +339,7 @@ async fn a_login_whose_time_runs_out_while_it_changes_sockets_expires_with_its_s
     let handover = Handover {
         generation,
         state: LoginState::Held { grant: grant(1), attempts_left: 3 },
-        listening: stage.shared.backplane.register(stage.id),
+        listening: Some(stage.shared.backplane.register(stage.id, 0)),
         login_place: None,
     };
     let ticket = Ticket::new(&late, hello, binding, generation);

@@ -8,6 +8,7 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use vvs_runtime::http::Connection;
+use vvs_runtime::tcp::Cut;
 
 use self::stand::{ISSUER, NOW, Stand, WEBHOOK_SECRET, session, unknown, user};
 use super::*;
@@ -249,7 +250,7 @@ async fn ask(router: Router, method: Method, path: &str, headers: HeaderMap, bod
     let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
     *request.headers_mut() = headers;
     let remote = ([127, 0, 0, 1], 50_000).into();
-    request.extensions_mut().insert(Connection { remote, certificate: None, guard: Arc::new(()) });
+    request.extensions_mut().insert(Connection { remote, certificate: None, guard: Arc::new(()), cut: Cut::default() });
     router.oneshot(request).await.unwrap().status()
 }
 

@@ -30,6 +30,7 @@ use vvs_proto::session::{self as wire, CreateSessionRequest, CreateSessionRespon
 use vvs_runtime::http::Connection;
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::rpc;
+use vvs_runtime::tcp::Cut;
 use vvs_runtime::trace::TracedChannel;
 
 use crate::identity::dev::Dev;
@@ -371,7 +372,12 @@ impl Browser {
         headers.insert("x-forwarded-for", self.address.parse().unwrap());
         headers.insert("x-request-id", "4bf92f3577b34da6".parse().unwrap());
         let remote = ([127, 0, 0, 1], 50_000).into();
-        request.extensions_mut().insert(Connection { remote, certificate: None, guard: Arc::new(()) });
+        request.extensions_mut().insert(Connection {
+            remote,
+            certificate: None,
+            guard: Arc::new(()),
+            cut: Cut::default(),
+        });
         let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         for line in parts.headers.get_all(SET_COOKIE) {
             let (pair, attributes) = line.to_str().unwrap().split_once(';').unwrap();

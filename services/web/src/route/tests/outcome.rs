@@ -36,6 +36,21 @@ async fn an_approval_that_came_second_is_no_success() {
 }
 
 #[tokio::test]
+async fn a_success_of_which_no_relay_knows_any_more_is_the_sessions_to_say() {
+    for gone in [Err((Code::NotFound, "LOGIN_UNKNOWN")), Err((Code::Unavailable, "EDITOR_AWAY"))] {
+        let bench = Bench::new();
+        *bench.script.delivery.lock().unwrap() = Err((Code::Unavailable, "DRAINING"));
+        let (mut browser, page) = bench.approver("ada@example.com").await;
+        browser.approve(&page.csrf()).await;
+        bench.login(gone);
+        assert_eq!(browser.get(&path("/auth-success")).await.status, StatusCode::FORBIDDEN, "{gone:?}");
+        *bench.script.active.lock().unwrap() = true;
+        let success = browser.get(&path("/auth-success")).await;
+        assert_eq!((success.status, success.title()), (StatusCode::OK, "Your editor is signed in"), "{gone:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_denial_that_cannot_be_told_is_offered_again_while_the_login_lasts() {
     for (gone, why) in [
         (Err((Code::NotFound, "LOGIN_UNKNOWN")), "The editor has lost its connection"),

@@ -1,0 +1,199 @@
+//! What is asked of a login, by web and by whoever wants to take it over, and what it answers.
+
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use vvs_runtime::trace::Place;
+
+use super::{Attempt, Waiter};
+use crate::backplane::{Answer, Envelope, Handover, Request, Taken, View};
+use crate::login::{Action, Event, Grant, Phase, State};
+use crate::refusal::Refusal;
+
+/// How long a login that was offered to another relay waits to be claimed; longer than that relay waits for the offer.
+const OFFER_TIME: Duration = Duration::from_secs(3);
+
+impl Attempt {
+    pub(super) fn answer(&mut self, envelope: Envelope) -> Vec<Action> {
+        let is_late = |drop_after: OffsetDateTime| drop_after < OffsetDateTime::now_utc();
+        let (request, reply, place) = match envelope {
+            Envelope::Claimed => return self.leave(),
+            Envelope::TakeOver(reply) => return self.let_go(reply),
+            // Whoever asked may have given it up, and said so.
+            Envelope::Offer { reply, drop_after } if is_late(drop_after) => {
+                reply.send(Err(Refusal::Draining)).ok();
+                return Vec::new();
+            }
+            Envelope::Ask { reply, drop_after: Some(drop_after), .. } if is_late(drop_after) => {
+                reply.send(Err(Refusal::Draining)).ok();
+                return Vec::new();
+            }
+            Envelope::Offer { reply, .. } => return self.offer(reply),
+            Envelope::Ask { request, reply, place, .. } => (request, reply, place),
+        };
+        if self.offered.is_some() {
+            reply.send(Err(Refusal::Away)).ok();
+            return Vec::new();
+        }
+        self.is_shown = true;
+        if self.binding() < self.shared.settings.min_binding.into() {
+            reply.send(Err(Refusal::EditorCannotBind)).ok();
+            return Vec::new();
+        }
+        match request {
+            Request::Look { known } if known == Some(self.login.phase()) => {
+                self.wait(Waiter { known, reply });
+                Vec::new()
+            }
+            Request::Look { .. } => {
+                reply.send(Ok(self.view())).ok();
+                Vec::new()
+            }
+            Request::Deny => {
+                let actions = self.apply(Event::Denied);
+                reply.send(self.after_denial()).ok();
+                actions
+            }
+            Request::Deliver(grant) => self.deliver(grant, reply, place),
+        }
+    }
+
+    /// Why nobody can have the login.
+    fn kept(&self) -> Option<Refusal> {
+        if self.state().is_unfinished() { self.offered.map(|_until| Refusal::Away) } else { Some(Refusal::Over) }
+    }
+
+    /// Gives the login to another socket of its editor, as far as that still waits for it.
+    fn let_go(&mut self, reply: oneshot::Sender<Taken>) -> Vec<Action> {
+        if let Some(refusal) = self.kept() {
+            reply.send(Err(refusal)).ok();
+            return Vec::new();
+        }
+        let Some(listening) = self.listening.take() else { return Vec::new() };
+        let (generation, state, login_place) = (self.generation, self.state().clone(), self.login_place.take());
+        let handover = Handover { generation, state, listening: Some(listening), login_place };
+        if let Err(Ok(handover)) = reply.send(Ok(handover)) {
+            (self.listening, self.login_place) = (handover.listening, handover.login_place);
+            return Vec::new();
+        }
+        self.leave()
+    }
+
+    /// Gives the login to another relay as it is, and leaves it so until that claims it.
+    fn offer(&mut self, reply: oneshot::Sender<Taken>) -> Vec<Action> {
+        let handover = match self.kept() {
+            Some(refusal) => Err(refusal),
+            None => Ok(Handover {
+                generation: self.generation,
+                state: self.state().clone(),
+                listening: None,
+                login_place: None,
+            }),
+        };
+        let is_offer = handover.is_ok();
+        if reply.send(handover).is_ok() && is_offer {
+            self.offered = Some(Instant::now() + OFFER_TIME);
+        }
+        Vec::new()
+    }
+
+    /// Another socket has the login now.
+    pub(super) fn leave(&mut self) -> Vec<Action> {
+        self.offered = None;
+        let actions = self.apply(Event::TakenOver);
+        for waiter in self.waiting.drain(..) {
+            waiter.reply.send(Err(Refusal::Away)).ok();
+        }
+        // It is not unknown to those who have just asked.
+        let Some((registration, mut mailbox)) = self.listening.take() else { return actions };
+        drop(registration);
+        while let Ok(envelope) = mailbox.try_recv() {
+            match envelope {
+                Envelope::Ask { reply, .. } => drop(reply.send(Err(Refusal::Away))),
+                Envelope::TakeOver(reply) | Envelope::Offer { reply, .. } => drop(reply.send(Err(Refusal::Away))),
+                Envelope::Claimed => {}
+            }
+        }
+        actions
+    }
+
+    fn deliver(&mut self, grant: Box<Grant>, reply: oneshot::Sender<Answer>, place: Place) -> Vec<Action> {
+        let took = self.state().took(&grant);
+        let refusal = match self.state() {
+            State::Waiting => (self.login.phase() == Phase::Away).then_some(Refusal::Away),
+            // The code is with the person, and the editor may come back for it.
+            State::Held { .. } if took => None,
+            State::Sent(_) if took => (self.login.phase() == Phase::Away).then_some(Refusal::Away),
+            State::Held { .. } | State::Sent(_) | State::Activating(_) | State::Acked(..) => {
+                (!took).then_some(Refusal::Claimed)
+            }
+            State::Denied | State::Cancelled | State::Burned => Some(Refusal::Over),
+            State::Refused => Some(Refusal::EditorRefused),
+            State::Expired => Some(Refusal::Unknown),
+            State::Moved => Some(Refusal::Away),
+        };
+        if let Some(refusal) = refusal {
+            reply.send(Err(refusal)).ok();
+            return Vec::new();
+        }
+        self.place = place;
+        let actions = self.apply(Event::Approved(grant));
+        self.wait(Waiter { known: None, reply });
+        self.settle();
+        actions
+    }
+
+    /// Waiters whose callers have given up make room.
+    fn wait(&mut self, waiter: Waiter) {
+        self.waiting.retain(|waiter| !waiter.reply.is_canceled());
+        self.waiting.push(waiter);
+    }
+
+    fn after_denial(&self) -> Answer {
+        match self.state() {
+            State::Denied => Ok(self.view()),
+            State::Waiting | State::Held { .. } | State::Sent(_) | State::Activating(_) | State::Acked(..) => {
+                Err(Refusal::Claimed)
+            }
+            State::Cancelled | State::Refused | State::Burned => Err(Refusal::Over),
+            State::Expired => Err(Refusal::Unknown),
+            State::Moved => Err(Refusal::Away),
+        }
+    }
+
+    /// Answers the waiters whose time has come.
+    pub(super) fn settle(&mut self) {
+        let phase = self.login.phase();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for waiter in waiting.extract_if(.., |waiter| waiter.is_due(phase)) {
+            let answer = match self.state() {
+                _ if waiter.known.is_some() => Ok(self.view()),
+                State::Cancelled | State::Denied | State::Burned => Err(Refusal::Over),
+                State::Refused => Err(Refusal::EditorRefused),
+                State::Expired => Err(Refusal::Unknown),
+                State::Waiting | State::Sent(_) | State::Moved => Err(Refusal::Away),
+                State::Held { .. } | State::Activating(_) | State::Acked(..) => Ok(self.view()),
+            };
+            waiter.reply.send(answer).ok();
+        }
+        self.waiting = waiting;
+    }
+
+    fn view(&self) -> View {
+        let acked_at = if let State::Acked(_, at) = self.state() { Some(*at) } else { None };
+        let held = if let State::Held { grant, .. } = self.state() { Some(grant.request_id) } else { None };
+        View {
+            phase: self.login.phase(),
+            user_code: self.facts.user_code.clone(),
+            client_address: self.facts.client_address,
+            created_at: self.facts.created_at,
+            expires_at: self.expires_at(),
+            acked_at,
+            binding: self.binding(),
+            hello: self.editor().cloned(),
+            held,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The backplane of many relays: NATS, core publish and subscribe. A login that this relay holds is asked in process, so
+//! that those go on while NATS is down. The broker carries what it can neither read nor forge.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use axum::http;
+use futures_util::future::BoxFuture;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Span;
+use vvs_auth::key::Keyring;
+use vvs_runtime::limit::Reached;
+use vvs_runtime::metrics::{Counters, Metrics, count};
+use vvs_runtime::trace;
+
+use super::{Answer, Backplane, Mailbox, Memory, Registration, Request, Taken, message};
+use crate::authority::moment_within;
+use crate::id::ConnectionId;
+
+mod ask;
+mod hear;
+
+/// Names a message and the answers to it.
+const MESSAGE_ID: &str = "Vvs-Message-Id";
+/// How long anybody waits for what takes its time. Callers give up before.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the connection is tried: two of these without an answer, and it is taken for dead.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts to connect.
+const RECONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// For how long after a lost connection others may not have theirs back, so that silence says nothing.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
+/// Messages that wait for one subscriber; beyond, they are dropped.
+const WAITING: usize = 64;
+
+/// How this relay connects.
+#[derive(Debug, Clone)]
+pub(crate) struct Dial {
+    pub(crate) servers: Vec<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The seed's file.
+    pub(crate) nkey_file: Option<PathBuf>,
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+    /// Questions under way at once.
+    pub(crate) max_asks: usize,
+    /// Answers under way at once.
+    pub(crate) max_answers: usize,
+}
+
+#[cfg(test)]
+impl Default for Dial {
+    fn default() -> Self {
+        Self { servers: vec![], ca_file: None, nkey_file: None, certificate: None, max_asks: 1000, max_answers: 1000 }
+    }
+}
+
+/// Whether there is a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Line {
+    pub(crate) is_up: bool,
+    /// When it came back after it had been lost.
+    back_since: Option<Instant>,
+}
+
+impl Line {
+    /// What a relay without other relays has.
+    pub(crate) fn local() -> watch::Receiver<Self> {
+        watch::channel(Self { is_up: true, back_since: None }).1
+    }
+
+    fn is_settled(self) -> bool {
+        self.is_up && self.back_since.is_none_or(|since| since.elapsed() >= SETTLE_TIME)
+    }
+}
+
+/// Logins here, and those of other relays over NATS.
+#[derive(Debug)]
+pub(crate) struct Nats(Arc<Link>);
+
+struct Link {
+    client: Client,
+    line: watch::Receiver<Line>,
+    local: Memory,
+    keys: Keyring,
+    /// Names this relay, at random.
+    holder: String,
+    tasks: TaskTracker,
+    requests: Counters,
+    dropped: Counters,
+    asks: Semaphore,
+    answers: Arc<Semaphore>,
+    reached: Reached,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("holder", &self.holder).finish_non_exhaustive()
+    }
+}
+
+impl Nats {
+    /// Starts to connect, and goes on until it is connected, whenever that is lost too.
+    pub(crate) async fn connect(
+        dial: Dial,
+        keys: Keyring,
+        tasks: TaskTracker,
+        metrics: &Metrics,
+    ) -> Result<Self, NatsError> {
+        let mut options = ConnectOptions::new()
+            .name("vvs-relay")
+            .retry_on_initial_connect()
+            .ping_interval(PING_INTERVAL)
+            .subscription_capacity(WAITING)
+            .reconnect_delay_callback(|tried| {
+                let longest = Duration::from_millis(1 << tried.min(10)).min(RECONNECT_WITHIN);
+                if tried <= 1 { Duration::ZERO } else { longest / 2 + moment_within(longest / 2) }
+            });
+        if let Some(path) = dial.nkey_file {
+            let seed = tokio::fs::read_to_string(&path).await.map_err(|cause| NatsError::File(path, cause))?;
+            options = options.nkey(seed.trim().to_owned());
+        }
+        if let Some(path) = dial.ca_file {
+            options = options.add_root_certificates(path);
+        }
+        if let Some((certificate, key)) = dial.certificate {
+            options = options.add_client_certificate(certificate, key);
+        }
+        if dial.servers.iter().any(|server| server.starts_with("tls://")) {
+            options = options.require_tls(true);
+        }
+        let (requests, dropped) = (Counters::default(), Counters::default());
+        let (line, options) = watched(options, metrics, dropped.clone());
+        metrics.register("vvs_backplane_requests", "Questions to other relays, by outcome", requests.clone());
+        metrics.register("vvs_backplane_dropped", "Messages of other relays not acted on, by reason", dropped.clone());
+        let places = |most: usize| Semaphore::new(most.min(Semaphore::MAX_PERMITS));
+        let (asks, answers) = (places(dial.max_asks), Arc::new(places(dial.max_answers)));
+        let reached = metrics.reached.clone();
+        let holder = message::message_id().ok_or(NatsError::Random)?;
+        let servers: Result<Vec<async_nats::ServerAddr>, _> =
+            dial.servers.iter().map(|server| server.parse()).collect();
+        let client = options.connect(servers.map_err(NatsError::Address)?).await?;
+        let local = Memory::default();
+        let shared = Link { client, line, local, keys, holder, tasks, requests, dropped, asks, answers, reached };
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// Says when the connection is there, and when it is lost.
+    pub(crate) fn line(&self) -> watch::Receiver<Line> {
+        self.0.line.clone()
+    }
+}
+
+/// Why a relay cannot connect, now or ever.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    #[error("cannot read {0}: {1}")]
+    File(PathBuf, #[source] std::io::Error),
+    #[error("no random bytes")]
+    Random,
+    #[error("VVS_RELAY_BACKPLANE (--relay-backplane): {0}")]
+    Address(#[source] std::io::Error),
+    #[error("NATS: {0}")]
+    Connect(#[from] async_nats::ConnectError),
+}
+
+/// Follows the connection, and tells of it.
+fn watched(options: ConnectOptions, metrics: &Metrics, dropped: Counters) -> (watch::Receiver<Line>, ConnectOptions) {
+    let (connected, lost) = (Gauge::<i64>::default(), Counter::<u64>::default());
+    metrics.register("vvs_backplane_connected", "Whether other relays can be reached", connected.clone());
+    metrics.register("vvs_backplane_connections_lost", "Connections to NATS that were lost", lost.clone());
+    let (sender, line) = watch::channel(Line::default());
+    let sender = Arc::new(sender);
+    let is_told = AtomicBool::new(false);
+    let options = options.event_callback(move |event| {
+        match event {
+            Event::Connected => {
+                connected.set(1);
+                is_told.store(false, Ordering::Relaxed);
+                sender.send_modify(|line| {
+                    line.is_up = true;
+                    line.back_since = (lost.get() > 0).then(Instant::now);
+                });
+            }
+            Event::Disconnected | Event::Closed => {
+                connected.set(0);
+                lost.inc();
+                sender.send_modify(|line| line.is_up = false);
+                tracing::warn!("the backplane is lost; logins of other relays cannot be reached until it is back");
+            }
+            // Each attempt fails, and says the same.
+            Event::ClientError(cause) if is_told.swap(true, Ordering::Relaxed) => {
+                tracing::debug!(%cause, "the backplane does not connect");
+            }
+            Event::ClientError(cause) => tracing::warn!(%cause, "the backplane does not connect, and is tried again"),
+            Event::ServerError(cause) => tracing::warn!(%cause, "the backplane refuses something"),
+            Event::SlowConsumer(_) => count(&dropped, "reason", "waiting"),
+            Event::LameDuckMode | Event::Draining => {}
+        }
+        std::future::ready(())
+    });
+    (line, options)
+}
+
+impl Backplane for Nats {
+    fn register(&self, id: ConnectionId, generation: u64) -> (Registration, Mailbox) {
+        let (mut registration, mailbox) = self.0.local.register(id, generation);
+        let stop = CancellationToken::new();
+        let listening = self.0.clone().listen(id, registration.generation.clone());
+        self.0.tasks.spawn(stop.clone().run_until_cancelled_owned(listening));
+        let guard = stop.drop_guard();
+        let remove = registration.remove.take();
+        // The subscription ends by its own number, and the local place by its own, so that neither ends its successor.
+        registration.remove = Some(Box::new(move || {
+            if let Some(remove) = remove {
+                remove();
+            }
+            drop(guard);
+        }));
+        (registration, mailbox)
+    }
+
+    fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer> {
+        if self.0.local.holds(id) { self.0.local.ask(id, request) } else { Box::pin(self.0.ask(id, request)) }
+    }
+
+    fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Taken> {
+        if self.0.local.holds(id) {
+            return self.0.local.take_over(id);
+        }
+        let link = self.0.clone();
+        Box::pin(async move { link.take_over(id).await })
+    }
+}
+
+fn headers(message_id: &str, span: Option<&Span>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(MESSAGE_ID, message_id);
+    let mut context = http::HeaderMap::new();
+    if let Some(span) = span {
+        trace::inject(span, &mut context);
+    }
+    for (name, value) in &context {
+        if let Ok(value) = value.to_str() {
+            headers.insert(name.as_str(), value);
+        }
+    }
+    headers
+}

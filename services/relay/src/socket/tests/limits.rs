@@ -1,0 +1,130 @@
+//! What closes a socket because there is too much of something, and what is said of it.
+
+use super::*;
+use crate::limit::SOCKET_BYTES;
+
+impl Stage {
+    /// How often it was said that this was the limit.
+    fn told(&self, setting: &'static str) -> u64 {
+        self.shared.limits.reached.times(setting)
+    }
+
+    /// Another socket on this relay, for a session; with what resets it.
+    async fn another(&self) -> (WebSocketStream<DuplexStream>, Cut, JoinHandle<()>) {
+        let (ours, theirs) = duplex(PIPE);
+        let start = Box::new(start(&self.shared, ConnectionId::mint(), None));
+        let cut = start.cut.clone();
+        let task = self.shared.tasks.spawn(run(ours, start, self.shared.clone()));
+        (WebSocketStream::from_raw_socket(theirs, Role::Client, None).await, cut, task)
+    }
+
+    /// Waits until everything that is kept for sockets comes to this.
+    async fn until_kept(&self, is: impl Fn(usize) -> bool) {
+        let memory = &self.shared.limits.memory;
+        for _ in 0..10_000 {
+            if is(memory.kept()) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("{} bytes are kept", memory.kept());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_limit_that_closes_a_socket_is_told_by_its_setting() {
+    let ping = || Message::text(r#"{"type":"ping"}"#);
+    let long = || Message::text(json!({"type": "ping", "pad": "x".repeat(200)}).to_string());
+    for (flags, messages, setting) in [
+        (["--relay-messages-per-minute", "1"], vec![ping(), ping()], "VVS_RELAY_MESSAGES_PER_MINUTE"),
+        (["--relay-max-message-bytes", "100"], vec![long()], "VVS_RELAY_MAX_MESSAGE_BYTES"),
+        (["--relay-send-queue-bytes", "10"], vec![ping()], "VVS_RELAY_SEND_QUEUE_BYTES"),
+        (["--relay-sign-in-time", "10s"], vec![], "VVS_RELAY_SIGN_IN_TIME"),
+    ] {
+        let stage = Stage::open(&flags).await;
+        let before = stage.told(setting);
+        let (mut editor, _, task) = stage.another().await;
+        for message in messages {
+            editor.send(message).await.unwrap();
+        }
+        let reading = async { while let Some(Ok(_)) = editor.next().await {} };
+        tokio::join!(reading, async { task.await.unwrap() });
+        assert_eq!((before, stage.told(setting)), (0, 1), "{flags:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_a_signed_in_editors_messages_is_another_one() {
+    let mut stage = Stage::open(&["--relay-max-message-bytes-signed-in", "10000"]).await;
+    let delivered = stage.deliver(1);
+    assert_eq!(stage.frame().await["type"], "auth:success");
+    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    delivered.await.unwrap().unwrap();
+    stage.editor.send(Message::text("x".repeat(10_001))).await.unwrap();
+    assert_eq!(stage.close_code().await, close::TOO_BIG);
+    assert_eq!(stage.told("VVS_RELAY_MAX_MESSAGE_BYTES_SIGNED_IN"), 1);
+    assert_eq!(stage.told("VVS_RELAY_MAX_MESSAGE_BYTES"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_takes_nothing_is_told_so_for_a_second_and_then_reset_and_one_that_reads_is_not() {
+    for reads in [false, true] {
+        let flags = ["--relay-send-queue-bytes", "2000", "--relay-messages-per-minute", "100000"];
+        let stage = Stage::open(&flags).await;
+        let (mut editor, cut, mut task) = stage.another().await;
+        let closes = || stage.shared.metrics.closes.get_or_create(&[("code", "4001".to_owned())]).get();
+        while closes() == 0 {
+            editor.send(Message::text(r#"{"type":"x"}"#)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let began = Instant::now();
+        assert!(!cut.is_set());
+        if reads {
+            let mut last = None;
+            while let Some(Ok(message)) = editor.next().await {
+                last = Some(message);
+            }
+            let Some(Message::Close(Some(frame))) = last else { panic!("{last:?} instead of a close") };
+            assert_eq!(u16::from(frame.code), close::TOO_SLOW);
+        }
+        (&mut task).await.unwrap();
+        assert_eq!((cut.is_set(), began.elapsed().as_secs()), (!reads, u64::from(!reads)), "{reads}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_a_socket_counts_until_it_has_left() {
+    let stage = Stage::open(&["--relay-messages-per-minute", "100000"]).await;
+    let (mut editor, _, task) = stage.another().await;
+    let two = 2 * SOCKET_BYTES;
+    stage.until_kept(|kept| kept == two).await;
+    // A message of 5000 bytes, without its end.
+    let mut frame = [&[0x81, 0xFE, 0x13, 0x88, 0, 0, 0, 0][..], &[b' '; 5000]].concat();
+    let end = frame.split_off(4000);
+    editor.get_mut().write_all(&frame).await.unwrap();
+    stage.until_kept(|kept| kept == two + 4000).await;
+    editor.get_mut().write_all(&end).await.unwrap();
+    // It is no frame, so the socket is closed, and then all of it is free.
+    let reading = async { while let Some(Ok(_)) = editor.next().await {} };
+    tokio::join!(reading, async { task.await.unwrap() });
+    stage.until_kept(|kept| kept == SOCKET_BYTES).await;
+
+    let (mut editor, _, _task) = stage.another().await;
+    for _ in 0..40 {
+        editor.send(Message::text(r#"{"type":"x"}"#)).await.unwrap();
+    }
+    stage.until_kept(|kept| kept > two + 1000).await;
+    for _ in 0..41 {
+        editor.next().await.unwrap().unwrap();
+    }
+    stage.until_kept(|kept| kept == two).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_without_memory_takes_nobody_new_and_keeps_whom_it_has() {
+    let mut stage = Stage::open(&["--relay-max-memory", "20000"]).await;
+    assert_eq!(stage.upgrade("/ws", None).await, 503);
+    assert_eq!(stage.told("VVS_RELAY_MAX_MEMORY"), 1);
+    stage.say(json!({"type": "ping"})).await;
+    assert_eq!(stage.frame().await["type"], "pong");
+}
