@@ -63,7 +63,8 @@ fn attribute(span: &Span, key: &str) -> Option<String> {
 fn is_whole(spans: &[Span]) -> bool {
     let Some(push) = spans.iter().find(|span| span.name == "push auth:success") else { return false };
     let mut trace = spans.iter().filter(|span| span.trace_id == push.trace_id);
-    trace.clone().any(|span| span.parent_span_id.is_empty()) && trace.any(|span| span.name.ends_with("ActivateSession"))
+    trace.clone().any(|span| span.parent_span_id.is_empty())
+        && trace.any(|span| span.name.ends_with("ActivateSessions"))
 }
 
 #[tokio::test]
@@ -94,7 +95,7 @@ async fn one_approval_is_one_trace_from_the_gateway_to_the_frame() {
         found[0]
     };
     let deliver = "vvs.relay.v1.Relay/DeliverAuth";
-    let activate = "vvs.session.v1.Sessions/ActivateSession";
+    let activate = "vvs.session.v1.Sessions/ActivateSessions";
     // From the frame upwards: each is the child of the next, and the last has no parent.
     let push = one("push auth:success", SpanKind::Producer);
     let mut chain = Vec::new();

@@ -138,6 +138,30 @@ pub struct ActivateSessionResponse {
     #[prost(message, optional, tag = "1")]
     pub activated_at: ::core::option::Option<::prost_types::Timestamp>,
 }
+/// Names the sessions whose editors acknowledged.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ActivateSessionsRequest {
+    /// At most 100.
+    #[prost(message, repeated, tag = "1")]
+    pub activations: ::prost::alloc::vec::Vec<ActivateSessionRequest>,
+}
+/// All are active, except for those that are named.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ActivateSessionsResponse {
+    /// Those that were not activated.
+    #[prost(message, repeated, tag = "1")]
+    pub not_activated: ::prost::alloc::vec::Vec<NotActivated>,
+}
+/// A session that was not activated.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotActivated {
+    /// Session id, as it was asked for.
+    #[prost(string, tag = "1")]
+    pub session_id: ::prost::alloc::string::String,
+    /// What ActivateSession would have said as the reason of its error, such as SESSION_REVOKED.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
 /// An editor's wish for a fresh token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -550,6 +574,32 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("vvs.session.v1.Sessions", "ActivateSession"));
             self.inner.unary(req, path, codec).await
         }
+        /// ActivateSessions does the same for several: a relay sends what has gathered while it waited for earlier calls.
+        /// Idempotent. One that cannot be activated keeps no other from it; an error is an error of all.
+        pub async fn activate_sessions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ActivateSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ActivateSessionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vvs.session.v1.Sessions/ActivateSessions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "ActivateSessions"));
+            self.inner.unary(req, path, codec).await
+        }
         /// RefreshToken gives an editor that proves its device key a fresh token, and activates a pending session.
         ///
         /// UNAVAILABLE with reason KEY_UNKNOWN is said of an unknown session whose token was not signed here: only another
@@ -823,6 +873,15 @@ pub mod sessions_server {
             tonic::Response<super::ActivateSessionResponse>,
             tonic::Status,
         >;
+        /// ActivateSessions does the same for several: a relay sends what has gathered while it waited for earlier calls.
+        /// Idempotent. One that cannot be activated keeps no other from it; an error is an error of all.
+        async fn activate_sessions(
+            &self,
+            request: tonic::Request<super::ActivateSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ActivateSessionsResponse>,
+            tonic::Status,
+        >;
         /// RefreshToken gives an editor that proves its device key a fresh token, and activates a pending session.
         ///
         /// UNAVAILABLE with reason KEY_UNKNOWN is said of an unknown session whose token was not signed here: only another
@@ -1069,6 +1128,51 @@ pub mod sessions_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ActivateSessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vvs.session.v1.Sessions/ActivateSessions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ActivateSessionsSvc<T: Sessions>(pub Arc<T>);
+                    impl<
+                        T: Sessions,
+                    > tonic::server::UnaryService<super::ActivateSessionsRequest>
+                    for ActivateSessionsSvc<T> {
+                        type Response = super::ActivateSessionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ActivateSessionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sessions>::activate_sessions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ActivateSessionsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -13,6 +13,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/vvs.relay.v1.Relay/DenyLogin", &[Role::Web]),
     ("/vvs.session.v1.Sessions/CreateSession", &[Role::Web]),
     ("/vvs.session.v1.Sessions/ActivateSession", &[Role::Relay]),
+    ("/vvs.session.v1.Sessions/ActivateSessions", &[Role::Relay]),
     ("/vvs.session.v1.Sessions/RefreshToken", &[Role::Relay]),
     ("/vvs.session.v1.Sessions/GetSession", &[Role::Web]),
     ("/vvs.session.v1.Sessions/ListSessions", &[Role::Web]),

@@ -18,12 +18,14 @@ use vvs_proto::Secret;
 
 use crate::attempt::{Activate, NotActivated};
 
+mod activation;
 mod client;
 #[cfg(test)]
 pub(crate) mod fake;
 mod follow;
 mod known;
 
+use activation::Activations;
 pub(crate) use client::{CALL_TIME, Channel, Client};
 pub(crate) use known::{Known, Lag, Watch};
 
@@ -149,8 +151,9 @@ pub(crate) struct Authority {
     terms: Terms,
     stop: CancellationToken,
     tasks: TaskTracker,
+    activations: Activations,
     /// Places for activations in the background, which no editor waits for: half as many as for editors.
-    activations: Arc<Semaphore>,
+    background: Arc<Semaphore>,
     /// Ends what follows sessions when the last socket is gone, and not before: a session that is revoked while this
     /// relay drains is told at once.
     _following: DropGuard,
@@ -176,9 +179,20 @@ impl Authority {
         let feed = follow::feed(known.clone(), client.clone());
         tasks.spawn(following.clone().run_until_cancelled_owned(keys));
         tasks.spawn(following.clone().run_until_cancelled_owned(feed));
-        let activations = Arc::new(Semaphore::new(terms.calls_at_once.div_ceil(2)));
+        let (activations, carrying) = Activations::new(client.clone());
+        tasks.spawn(carrying);
+        let background = Arc::new(Semaphore::new(terms.calls_at_once.div_ceil(2)));
         let tasks = tasks.clone();
-        Arc::new(Self { known, client, terms, stop, tasks, activations, _following: following.drop_guard() })
+        Arc::new(Self {
+            known,
+            client,
+            terms,
+            stop,
+            tasks,
+            activations,
+            background,
+            _following: following.drop_guard(),
+        })
     }
 
     pub(crate) fn terms(&self) -> &Terms {
@@ -273,10 +287,10 @@ impl Authority {
 
     /// How a login tells that its editor has the token.
     pub(crate) fn activator(&self) -> Activate {
-        let client = self.client.clone();
+        let activations = self.activations.clone();
         Arc::new(move |session_id, address| {
-            let client = client.clone();
-            Box::pin(async move { client.activate(session_id, address).await })
+            let activations = activations.clone();
+            Box::pin(async move { activations.activate(session_id, address).await })
         })
     }
 
@@ -289,13 +303,13 @@ impl Authority {
         if !claims.pending || !self.known.start_activation(&claims.sid, claims.iat) {
             return;
         }
-        let (client, known, stop) = (self.client.clone(), self.known.clone(), self.stop.clone());
+        let (activations, known, stop) = (self.activations.clone(), self.known.clone(), self.stop.clone());
         let (session_id, until) = (claims.sid.clone(), Instant::now() + Duration::from_secs(left));
-        let activations = self.activations.clone();
+        let background = self.background.clone();
         self.tasks.spawn(async move {
             for tried in 0.. {
-                let place = activations.acquire().await;
-                let outcome = client.activate(session_id.clone(), address).await;
+                let place = background.acquire().await;
+                let outcome = activations.activate(session_id.clone(), address).await;
                 drop(place);
                 if outcome != Err(NotActivated::NotYet) || Instant::now() >= until || !pause(&stop, tried).await {
                     break;

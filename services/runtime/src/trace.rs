@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::Status;
 use tonic::body::Body;
@@ -91,6 +92,14 @@ impl Place {
     pub fn hang(&self, span: &Span) {
         // Fails only when no tracer is installed, and then there is nothing to join.
         span.set_parent(self.0.clone()).ok();
+    }
+}
+
+/// Notes in these spans that what they wait for is done in `other`, which may be in another trace.
+pub fn link<'a>(spans: impl Iterator<Item = &'a Span>, other: &Span) {
+    let context = other.context().span().span_context().clone();
+    if context.is_valid() {
+        spans.for_each(|span| span.add_link(context.clone()));
     }
 }
 
@@ -207,5 +216,44 @@ impl tower::Service<http::Request<Body>> for TracedChannel {
             span.record("rpc.status_code", code);
             response
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Kept {
+        async fn export(&self, mut spans: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().unwrap().append(&mut spans);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_span_whose_work_another_does_says_which() {
+        let kept = Kept::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let [one, two, other] = ["one", "two", "other"].map(|name| tracing::info_span!(parent: None, "span", name));
+            link([&one, &two].into_iter(), &other);
+        });
+        let spans = kept.0.lock().unwrap();
+        let (linked, others): (Vec<_>, Vec<_>) = spans.iter().partition(|span| !span.links.is_empty());
+        let [other] = &others[..] else { panic!("{others:?}") };
+        let links: Vec<_> = linked.iter().flat_map(|span| span.links.iter()).collect();
+        assert_eq!(links.len(), 2);
+        assert!(links.iter().all(|link| link.span_context == other.span_context));
     }
 }

@@ -16,7 +16,7 @@ use vvs_auth::token;
 use vvs_proto::session as wire;
 use vvs_proto::session::sessions_server::Sessions;
 use vvs_runtime::http::Connection;
-use vvs_runtime::rpc::MethodCheck;
+use vvs_runtime::rpc::{MethodCheck, reason};
 
 use crate::Error;
 use crate::audit::{Entry, Event};
@@ -25,7 +25,7 @@ use crate::id::{SessionId, UserId};
 use crate::key::Keys;
 use crate::metric::Counts;
 use crate::session::{self, Session, Terms};
-use crate::store::{Cause, Store, Whose};
+use crate::store::{Activated, Cause, Store, Whose};
 
 mod feed;
 mod message;
@@ -36,6 +36,8 @@ mod tests;
 const CALL_LIMIT: Duration = Duration::from_secs(4);
 /// Stale users that one call hands out at most.
 const MAX_TAKEN: u32 = 100;
+/// Sessions that one call activates at most.
+const MAX_ACTIVATED: usize = 100;
 
 /// Asks the method table.
 pub(crate) fn check(peers: Arc<Peers>) -> MethodCheck {
@@ -125,6 +127,22 @@ impl Service {
         }
         let token = self.sign(&refreshed.session, now)?;
         Ok(wire::RefreshTokenResponse { token: Some(token), session: Some(message::session(refreshed.session)) })
+    }
+
+    async fn activate(
+        &self,
+        sessions: Vec<(SessionId, String)>,
+    ) -> Result<Vec<(SessionId, Result<Activated, Error>)>, Error> {
+        let outcomes = self.store.activate_all(sessions, &self.terms, clock()).await?;
+        let new = outcomes.iter().filter(|(_, outcome)| outcome.as_ref().is_ok_and(|activated| activated.new)).count();
+        self.counts.activated.inc_by(new as u64);
+        Ok(outcomes)
+    }
+
+    /// One session of several that was not activated; it counts and is logged as if it had been asked for alone.
+    fn not_activated(&self, session_id: String, error: Error) -> wire::NotActivated {
+        self.counts.failed(&error);
+        wire::NotActivated { session_id, reason: reason(&error.into()) }
     }
 
     /// What an unknown session means: with a token that was signed here, that it is over. With any other, this may be the
@@ -266,14 +284,37 @@ impl Sessions for Service {
         request: Request<wire::ActivateSessionRequest>,
     ) -> Result<Response<wire::ActivateSessionResponse>, Status> {
         self.answer(async {
-            let wire::ActivateSessionRequest { session_id, address } = request.into_inner();
-            let id: SessionId = session_id.parse()?;
-            let address = session::address(address)?;
-            let activated = self.store.activate(&id, &address, &self.terms, clock()).await?;
-            if activated.new {
-                self.counts.activated.inc();
+            let (id, address) = message::activation(request.into_inner())?;
+            let mut outcomes = self.activate(vec![(id.clone(), address)]).await?;
+            let (_, outcome) = outcomes.pop().ok_or(Error::SessionUnknown(id))?;
+            Ok(wire::ActivateSessionResponse { activated_at: message::timestamp(outcome?.at) })
+        })
+        .await
+    }
+
+    async fn activate_sessions(
+        &self,
+        request: Request<wire::ActivateSessionsRequest>,
+    ) -> Result<Response<wire::ActivateSessionsResponse>, Status> {
+        self.answer(async {
+            let asked = request.into_inner().activations;
+            if asked.len() > MAX_ACTIVATED {
+                return Err(Error::Malformed { field: "activations" });
             }
-            Ok(wire::ActivateSessionResponse { activated_at: message::timestamp(activated.at) })
+            let (mut sessions, mut not_activated) = (Vec::new(), Vec::new());
+            for one in asked {
+                let session_id = one.session_id.clone();
+                match message::activation(one) {
+                    Ok(session) => sessions.push(session),
+                    Err(error) => not_activated.push(self.not_activated(session_id, error)),
+                }
+            }
+            for (id, outcome) in self.activate(sessions).await? {
+                if let Err(error) = outcome {
+                    not_activated.push(self.not_activated(id.as_str().to_owned(), error));
+                }
+            }
+            Ok(wire::ActivateSessionsResponse { not_activated })
         })
         .await
     }

@@ -126,37 +126,48 @@ impl Store {
         Ok(Created { session, new })
     }
 
-    /// Records that the editor has its token; the first time counts.
-    pub(crate) async fn activate(
+    /// Records that editors have their tokens, each at its address; the first time counts. What becomes of each session
+    /// comes back in some order.
+    pub(crate) async fn activate_all(
         &self,
-        id: &SessionId,
-        address: &str,
+        mut sessions: Vec<(SessionId, String)>,
         terms: &Terms,
         now: Seconds,
-    ) -> Result<Activated, Error> {
+    ) -> Result<Vec<(SessionId, Result<Activated, Error>)>, Error> {
+        // Everybody takes rows in the same order, or two changes could wait for each other.
+        sessions.sort_unstable();
+        let (mut outcomes, mut entries) = (Vec::new(), Vec::new());
         let mut change = self.pool.begin().await?;
-        let updated = sqlx::query(
-            "UPDATE sessions SET activated_at = $1
-             WHERE id = $2 AND activated_at IS NULL AND revoked_at IS NULL AND created_at > $3 AND expires_at > $4",
-        )
-        .bind(now)
-        .bind(id.as_str())
-        .bind(terms.pending_since(now))
-        .bind(now)
-        .execute(&mut *change)
-        .await?;
-        let session = find(&mut change, id).await?;
-        if updated.rows_affected() == 1 {
-            let entries = [Entry::of(Event::Activated, &session).from(address)];
+        for (id, address) in sessions {
+            let updated = sqlx::query(
+                "UPDATE sessions SET activated_at = $1
+                 WHERE id = $2 AND activated_at IS NULL AND revoked_at IS NULL AND created_at > $3 AND expires_at > $4",
+            )
+            .bind(now)
+            .bind(id.as_str())
+            .bind(terms.pending_since(now))
+            .bind(now)
+            .execute(&mut *change)
+            .await?;
+            let outcome = match find(&mut change, &id).await {
+                Ok(session) if updated.rows_affected() == 1 => {
+                    entries.push(Entry::of(Event::Activated, &session).from(&address));
+                    Ok(Activated { at: now, new: true })
+                }
+                Ok(session) => terms.check_live(&session, now).and_then(|()| match session.activated_at {
+                    Some(at) => Ok(Activated { at, new: false }),
+                    None => Err(Error::SessionUnknown(id.clone())),
+                }),
+                Err(unknown @ Error::SessionUnknown(_)) => Err(unknown),
+                Err(error) => return Err(error),
+            };
+            outcomes.push((id, outcome));
+        }
+        if !entries.is_empty() {
             audit::insert(&mut change, &entries, now).await?;
             commit(change, &entries).await?;
-            return Ok(Activated { at: now, new: true });
         }
-        terms.check_live(&session, now)?;
-        match session.activated_at {
-            Some(at) => Ok(Activated { at, new: false }),
-            None => Err(Error::SessionUnknown(id.clone())),
-        }
+        Ok(outcomes)
     }
 
     /// Prolongs the session of the editor that holds this key, and activates it if it was pending.

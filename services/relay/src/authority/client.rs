@@ -11,18 +11,18 @@ use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::body::Body;
-use tonic::{Code, Response, Status, Streaming};
+use tonic::{Response, Status, Streaming};
 use tower::util::BoxCloneSyncService;
 use vvs_proto::Secret;
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_proto::session::{
-    ActivateSessionRequest, AuditEvent, GetSigningKeysRequest, RecordAuditRequest, RefreshTokenRequest,
-    RefreshTokenResponse, RevokeSessionRequest, WatchRevocationsRequest, WatchRevocationsResponse,
+    self as wire, ActivateSessionRequest, ActivateSessionsRequest, AuditEvent, GetSigningKeysRequest,
+    RecordAuditRequest, RefreshTokenRequest, RefreshTokenResponse, RevokeSessionRequest, WatchRevocationsRequest,
+    WatchRevocationsResponse,
 };
 use vvs_runtime::{rpc, trace};
 
 use super::{Failure, Fresh, Logout, Refresh, RefusedProof, Terms};
-use crate::attempt::NotActivated;
 
 /// How long a call may take.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(5);
@@ -112,15 +112,14 @@ impl Client {
         ended.map(drop).map_err(|status| failure(&status))
     }
 
-    pub(super) async fn activate(&self, session_id: String, address: IpAddr) -> Result<(), NotActivated> {
+    /// Activates all of these; those that were not, and why.
+    pub(super) async fn activate(
+        &self,
+        activations: Vec<ActivateSessionRequest>,
+    ) -> Result<Vec<wire::NotActivated>, Status> {
         let mut sessions = self.sessions.clone();
-        let request = rpc::within(ActivateSessionRequest { session_id, address: address.to_string() }, CALL_TIME);
-        within_time(sessions.activate_session(request)).await.map(drop).map_err(|status| {
-            let (code, reason) = (trace::code_name(status.code()), rpc::reason(&status));
-            tracing::warn!(code, reason, "the session was not activated");
-            let is_over = matches!(status.code(), Code::NotFound | Code::FailedPrecondition);
-            if is_over { NotActivated::Never } else { NotActivated::NotYet }
-        })
+        let request = rpc::within(ActivateSessionsRequest { activations }, CALL_TIME);
+        Ok(within_time(sessions.activate_sessions(request)).await?.not_activated)
     }
 
     /// Whether the rate still allows a row in the audit log.

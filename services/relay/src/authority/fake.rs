@@ -53,6 +53,8 @@ pub(crate) struct Script {
     pub(crate) fresh: Option<vvs_proto::Secret>,
     pub(crate) ends: Vec<wire::RevokeSessionRequest>,
     pub(crate) activations: Vec<wire::ActivateSessionRequest>,
+    /// Sessions that cannot be activated, and why.
+    pub(crate) not_activatable: BTreeMap<String, &'static str>,
     pub(crate) audits: Vec<wire::RecordAuditRequest>,
     pub(crate) feed: Vec<wire::Revocation>,
     pub(crate) database_id: String,
@@ -260,13 +262,21 @@ impl Sessions for Fake {
         Ok(Response::new(wire::RevokeSessionResponse {}))
     }
 
-    async fn activate_session(
+    async fn activate_sessions(
         &self,
-        request: Request<wire::ActivateSessionRequest>,
-    ) -> Result<Response<wire::ActivateSessionResponse>, Status> {
-        let _in_flight = self.call("ActivateSession").await?;
-        self.script().activations.push(request.into_inner());
-        Ok(Response::new(wire::ActivateSessionResponse { activated_at: None }))
+        request: Request<wire::ActivateSessionsRequest>,
+    ) -> Result<Response<wire::ActivateSessionsResponse>, Status> {
+        let _in_flight = self.call("ActivateSessions").await?;
+        let mut script = self.script();
+        let (mut not_activated, Script { not_activatable, activations, .. }) = (Vec::new(), &mut *script);
+        for asked in request.into_inner().activations {
+            match not_activatable.get(&asked.session_id) {
+                None => activations.push(asked),
+                Some(reason) => not_activated
+                    .push(wire::NotActivated { session_id: asked.session_id, reason: (*reason).to_owned() }),
+            }
+        }
+        Ok(Response::new(wire::ActivateSessionsResponse { not_activated }))
     }
 
     async fn record_audit(
@@ -315,6 +325,13 @@ impl Sessions for Fake {
         &self,
         _request: Request<wire::CreateSessionRequest>,
     ) -> Result<Response<wire::CreateSessionResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn activate_session(
+        &self,
+        _request: Request<wire::ActivateSessionRequest>,
+    ) -> Result<Response<wire::ActivateSessionResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

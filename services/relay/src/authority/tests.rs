@@ -389,7 +389,7 @@ async fn a_session_that_is_about_to_be_ended_is_not_taken_here_and_not_activated
     authority.shown(&upgraded.claims, ADDRESS, now());
     sleep(Duration::from_secs(30)).await;
     assert!(authority.check_token(token.expose(), now()).is_err());
-    assert_eq!(fake.called("ActivateSession"), 0);
+    assert_eq!(fake.called("ActivateSessions"), 0);
     assert!(authority.check_token(fake.sign(&claims("ses_2", None)).expose(), now()).is_ok(), "and no other");
     fake.script().refusals.clear();
     sleep(Duration::from_secs(30)).await;
@@ -414,13 +414,13 @@ async fn no_more_sessions_are_remembered_as_about_to_be_ended_than_may() {
 async fn a_lost_acknowledgement_is_made_good_when_the_token_is_shown() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    fake.script().refusals.insert("ActivateSession", (Code::Unavailable, "DATABASE_DOWN"));
+    fake.script().refusals.insert("ActivateSessions", (Code::Unavailable, "DATABASE_DOWN"));
     let young = Claims { pending: true, ..claims("ses_1", None) };
     for _ in 0..100 {
         authority.shown(&young, ADDRESS, now());
     }
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(fake.called("ActivateSession"), 1, "however often it is shown meanwhile");
+    assert_eq!(fake.called("ActivateSessions"), 1, "however often it is shown meanwhile");
     fake.script().refusals.clear();
     sleep(Duration::from_mins(1)).await;
     assert_eq!(fake.activated(), ["ses_1"]);
@@ -430,7 +430,7 @@ async fn a_lost_acknowledgement_is_made_good_when_the_token_is_shown() {
 async fn a_crowd_of_young_tokens_is_no_crowd_of_calls() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    fake.script().delays.insert("ActivateSession", Duration::from_millis(100));
+    fake.script().delays.insert("ActivateSessions", Duration::from_millis(100));
     for number in 0..1000 {
         let young = Claims { pending: true, ..claims(&format!("ses_{number}"), None) };
         authority.shown(&young, ADDRESS, now());
@@ -438,6 +438,37 @@ async fn a_crowd_of_young_tokens_is_no_crowd_of_calls() {
     sleep(Duration::from_mins(1)).await;
     assert_eq!(fake.activated().len(), 1000, "all come to it");
     assert!(fake.script().most_at_once <= terms().calls_at_once / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn activations_that_gather_while_calls_are_under_way_go_with_one_call() {
+    let fake = Fake::default();
+    let activate = fake.ready(terms()).await.activator();
+    fake.script().delays.insert("ActivateSessions", Duration::from_millis(100));
+    let outcomes = join_all((0..250).map(|number| activate(format!("ses_{number}"), ADDRESS))).await;
+    assert_eq!(outcomes, [Ok(()); 250]);
+    assert_eq!(fake.activated().len(), 250);
+    assert_eq!((fake.called("ActivateSessions"), fake.script().most_at_once), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_became_of_a_session_is_told_to_its_own_login() {
+    let fake = Fake::default();
+    let activate = fake.ready(terms()).await.activator();
+    let all = || join_all(["ses_1", "ses_2", "ses_3"].map(|id| activate(id.to_owned(), ADDRESS)));
+    for (reason, verdict) in [
+        ("SESSION_UNKNOWN", NotActivated::Never),
+        ("SESSION_EXPIRED", NotActivated::Never),
+        ("SESSION_REVOKED", NotActivated::Never),
+        ("MALFORMED", NotActivated::NotYet),
+    ] {
+        fake.script().not_activatable.insert("ses_2".to_owned(), reason);
+        assert_eq!(all().await, [Ok(()), Err(verdict), Ok(())], "{reason}");
+    }
+    for (code, reason) in [(Code::Unavailable, "DATABASE_DOWN"), (Code::NotFound, "SESSION_UNKNOWN")] {
+        fake.script().refusals.insert("ActivateSessions", (code, reason));
+        assert_eq!(all().await, [Err(NotActivated::NotYet); 3], "an error of the call is no verdict on a session");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -450,10 +481,10 @@ async fn a_token_that_is_past_its_activation_costs_no_call() {
     authority.shown(&claims(10, false), ADDRESS, now());
     authority.shown(&claims(6000, true), ADDRESS, now());
     fake.settle().await;
-    assert_eq!(fake.called("ActivateSession"), 0);
+    assert_eq!(fake.called("ActivateSessions"), 0);
     authority.shown(&claims(30, true), ADDRESS, now());
     fake.settle().await;
-    assert_eq!(fake.called("ActivateSession"), 1);
+    assert_eq!(fake.called("ActivateSessions"), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -562,7 +562,7 @@ async fn a_first_token_that_is_shown_again_makes_up_for_a_lost_acknowledgement()
     let token = stage.fake.sign(&Claims { pending: true, ..claims("ses_1", Some(&stage.key)) });
     assert_eq!(failed(&stage.socket.authenticate(&token, None)), BAD_PROOF);
     stage.fake.settle().await;
-    assert_eq!(stage.fake.called("ActivateSession"), 0, "not for whoever stole it");
+    assert_eq!(stage.fake.called("ActivateSessions"), 0, "not for whoever stole it");
     stage.authenticate(&token);
     stage.fake.settle().await;
     assert_eq!(stage.fake.activated(), ["ses_1"]);

@@ -6,6 +6,7 @@ use vvs_auth::device::DeviceKey;
 use vvs_proto::session as wire;
 
 use crate::Error;
+use crate::id::SessionId;
 use crate::session::{self, Approval, Device, Identity, Profile, Seconds, Session, SignIn};
 
 pub(super) fn approval(request: wire::CreateSessionRequest) -> Result<Approval, Error> {
@@ -16,6 +17,10 @@ pub(super) fn approval(request: wire::CreateSessionRequest) -> Result<Approval, 
         address: session::address(request.address)?,
         connection_id: session::connection_id(request.connection_id)?,
     })
+}
+
+pub(super) fn activation(request: wire::ActivateSessionRequest) -> Result<(SessionId, String), Error> {
+    Ok((request.session_id.parse()?, session::address(request.address)?))
 }
 
 pub(super) fn identity(identity: wire::Identity) -> Result<Identity, Error> {

@@ -140,6 +140,37 @@ async fn a_second_activation_changes_nothing_and_is_not_counted(place: &Place) {
     assert!(bench.metrics.scrape().contains("vvs_sessions_activated_total 1\n"));
 }
 
+async fn of_many_that_are_activated_at_once_each_has_its_own_outcome(place: &Place) {
+    let bench = bench(place).await;
+    let ids =
+        [bench.create(request(1, "ada")).await.unwrap().0.id, bench.create(request(2, "bob")).await.unwrap().0.id];
+    let asked = |id: &str| wire::ActivateSessionRequest { session_id: id.to_owned(), address: "203.0.113.5".into() };
+    let unknown = "ses_AAAAAAAAAAAAAAAAAAAAAA";
+    let elsewhere = wire::ActivateSessionRequest { address: "x".repeat(65), ..asked(&ids[1]) };
+    let activations = vec![asked(&ids[0]), asked("' OR 1=1 --"), asked(unknown), elsewhere, asked(&ids[0])];
+    let several = wire::ActivateSessionsRequest { activations };
+    let answer = bench.service.activate_sessions(Request::new(several)).await.unwrap().into_inner();
+    let mut told: Vec<_> = answer.not_activated.into_iter().map(|not| (not.session_id, not.reason)).collect();
+    told.sort_unstable();
+    let expected = [("' OR 1=1 --", "MALFORMED"), (&*ids[1], "MALFORMED"), (unknown, "SESSION_UNKNOWN")];
+    let mut expected = expected.map(|(id, reason)| (id.to_owned(), reason.to_owned()));
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+    assert!(bench.metrics.scrape().contains("vvs_sessions_activated_total 1\n"));
+
+    let many = wire::ActivateSessionsRequest { activations: vec![asked(&ids[1]); MAX_ACTIVATED + 1] };
+    let refused = bench.service.activate_sessions(Request::new(many)).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "MALFORMED"));
+    let most = wire::ActivateSessionsRequest { activations: vec![asked(&ids[1]); MAX_ACTIVATED] };
+    bench.service.activate_sessions(Request::new(most)).await.unwrap();
+    assert!(bench.metrics.scrape().contains("vvs_sessions_activated_total 2\n"));
+
+    bench.service.store.pool().close().await;
+    let down = wire::ActivateSessionsRequest { activations: vec![asked(&ids[0])] };
+    let told = bench.service.activate_sessions(Request::new(down)).await.unwrap_err();
+    assert_eq!((told.code(), reason(&told).as_str()), (Code::Unavailable, "DATABASE_DOWN"));
+}
+
 async fn a_refusal_has_its_documented_code_and_reason(place: &Place) {
     let bench = bench(place).await;
     bench.create(request(1, "ada")).await.unwrap();
@@ -679,6 +710,7 @@ on_both_databases! {
     a_token_verifies_against_the_published_keys
     a_repeat_signs_a_new_token_for_the_same_session
     a_second_activation_changes_nothing_and_is_not_counted
+    of_many_that_are_activated_at_once_each_has_its_own_outcome
     a_refusal_has_its_documented_code_and_reason
     a_malformed_field_is_named_and_nothing_is_made
     a_token_of_a_device_key_names_it_and_lives_an_hour

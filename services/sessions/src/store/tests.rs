@@ -210,6 +210,48 @@ async fn a_sweep_finds_what_is_stale_among_much_that_is_not(place: &Place) {
     assert_eq!(store.sweep(&terms(), 1000 + 5400).await.unwrap(), 1);
 }
 
+impl Store {
+    /// Activates one.
+    pub(crate) async fn activate(
+        &self,
+        id: &SessionId,
+        address: &str,
+        terms: &Terms,
+        now: Seconds,
+    ) -> Result<Activated, Error> {
+        let mut outcomes = self.activate_all(vec![(id.clone(), address.to_owned())], terms, now).await?;
+        let (of, outcome) = outcomes.pop().unwrap();
+        assert_eq!((&of, outcomes.len()), (id, 0));
+        outcome
+    }
+}
+
+async fn several_are_activated_at_once_and_those_that_are_over_keep_none_from_it(place: &Place) {
+    let store = place.open().await;
+    let mut ids = Vec::new();
+    for (number, at) in [(1, 1000), (2, 7000), (3, 7000), (4, 7000)] {
+        ids.push(store.create(&approval(number, "ada"), &terms(), at).await.unwrap().session.id);
+    }
+    assert!(store.revoke(&ids[1], &cause("logout"), 7001).await.unwrap());
+    store.activate(&ids[2], "", &terms(), 7001).await.unwrap();
+    ids.push("ses_unknown".parse().unwrap());
+    let asked = ids.iter().chain([&ids[3]]).map(|id| (id.clone(), String::new())).collect();
+    let outcomes = store.activate_all(asked, &terms(), 7002).await.unwrap();
+    let of = |id| {
+        let those = outcomes.iter().filter(move |(of, _)| of == id);
+        those.map(|(_, outcome)| outcome.as_ref().map_err(ToString::to_string)).collect::<Vec<_>>()
+    };
+    let said = |error: Error| vec![Err(error.to_string())];
+    assert_eq!(of(&ids[0]), said(Error::SessionUnknown(ids[0].clone())), "nobody came for it in time");
+    assert_eq!(of(&ids[1]), said(Error::SessionRevoked(ids[1].clone())));
+    assert_eq!(of(&ids[2]), [Ok(&Activated { at: 7001, new: false })]);
+    let twice = [Ok(&Activated { at: 7002, new: true }), Ok(&Activated { at: 7002, new: false })];
+    assert_eq!(of(&ids[3]), twice);
+    assert_eq!(of(&ids[4]), said(Error::SessionUnknown(ids[4].clone())));
+    assert_eq!(store.session(&ids[3]).await.unwrap().activated_at, Some(7002));
+    assert_eq!(events(&store).await.iter().filter(|event| *event == "activated").count(), 2);
+}
+
 async fn the_first_activation_counts(place: &Place) {
     let store = place.open().await;
     let id = store.create(&approval(1, "ada"), &terms(), 1000).await.unwrap().session.id;
@@ -616,6 +658,7 @@ on_both_databases! {
     one_sweep_is_bounded_and_the_next_goes_on
     a_sweep_finds_what_is_stale_among_much_that_is_not
     the_first_activation_counts
+    several_are_activated_at_once_and_those_that_are_over_keep_none_from_it
     a_pending_session_is_over_before_the_sweep_finds_it
     an_expired_session_is_not_activated
     what_was_answered_is_there_after_a_restart

@@ -212,6 +212,7 @@ impl sessions_server::Sessions for Fake {
 
     unused! {
         activate_session(wire::ActivateSessionRequest) -> wire::ActivateSessionResponse,
+        activate_sessions(wire::ActivateSessionsRequest) -> wire::ActivateSessionsResponse,
         refresh_token(wire::RefreshTokenRequest) -> wire::RefreshTokenResponse,
         take_stale_users(wire::TakeStaleUsersRequest) -> wire::TakeStaleUsersResponse,
         watch_revocations(wire::WatchRevocationsRequest) -> Self::WatchRevocationsStream,

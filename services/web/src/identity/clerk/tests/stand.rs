@@ -136,6 +136,7 @@ impl sessions_server::Sessions for Sessions {
     unused! {
         create_session(wire::CreateSessionRequest) -> wire::CreateSessionResponse,
         activate_session(wire::ActivateSessionRequest) -> wire::ActivateSessionResponse,
+        activate_sessions(wire::ActivateSessionsRequest) -> wire::ActivateSessionsResponse,
         refresh_token(wire::RefreshTokenRequest) -> wire::RefreshTokenResponse,
         get_session(wire::GetSessionRequest) -> wire::GetSessionResponse,
         list_sessions(wire::ListSessionsRequest) -> wire::ListSessionsResponse,

@@ -1,0 +1,86 @@
+//! Activations on their way to sessions. What gathers while calls are under way goes with the next one: with a call for each,
+//! the calls would be most of what a delivery costs when there are many.
+
+use std::net::IpAddr;
+
+use futures_channel::{mpsc, oneshot};
+use futures_util::StreamExt as _;
+use tracing::{Instrument as _, Span};
+use vvs_proto::session::ActivateSessionRequest;
+use vvs_runtime::{rpc, trace};
+
+use super::Client;
+use crate::attempt::NotActivated;
+
+/// Calls at once: while one of them waits for a member that does not answer, the other goes on.
+const CALLS: usize = 2;
+/// Sessions in one call; more than sessions takes.
+const MOST: usize = 100;
+
+/// One session that is to be activated.
+struct Wish {
+    asked: ActivateSessionRequest,
+    /// What waits for it.
+    span: Span,
+    reply: oneshot::Sender<Result<(), NotActivated>>,
+}
+
+/// Where they are left.
+#[derive(Clone)]
+pub(super) struct Activations(mpsc::UnboundedSender<Wish>);
+
+impl Activations {
+    /// With what carries them to sessions, until the last handle is gone. No more wait than there are logins, and places for
+    /// what goes on in the background.
+    pub(super) fn new(client: Client) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (sender, wishes) = mpsc::unbounded();
+        let carrying = async move {
+            let calls = wishes.ready_chunks(MOST).map(|some| carry(&client, some));
+            calls.buffer_unordered(CALLS).collect::<()>().await;
+        };
+        (Self(sender), carrying)
+    }
+
+    /// Tells sessions that the editor of this session, at this address, has its token.
+    pub(super) async fn activate(&self, session_id: String, address: IpAddr) -> Result<(), NotActivated> {
+        let (reply, answer) = oneshot::channel();
+        let asked = ActivateSessionRequest { session_id, address: address.to_string() };
+        // Nobody takes it, or it is lost with this process; the editor makes up for it when it comes back.
+        self.0.unbounded_send(Wish { asked, span: Span::current(), reply }).ok();
+        answer.await.unwrap_or(Err(NotActivated::NotYet))
+    }
+}
+
+/// One call.
+async fn carry(client: &Client, wishes: Vec<Wish>) {
+    let Some(Wish { span, .. }) = wishes.first() else { return };
+    let span = span.clone();
+    trace::link(wishes.iter().skip(1).map(|wish| &wish.span), &span);
+    let asked = wishes.iter().map(|wish| wish.asked.clone()).collect();
+    let answer = client.activate(asked).instrument(span).await;
+    if let Err(status) = &answer {
+        let (code, reason) = (trace::code_name(status.code()), rpc::reason(status));
+        tracing::warn!(code, reason, sessions = wishes.len(), "sessions were not activated");
+    }
+    for Wish { asked, reply, .. } in wishes {
+        let outcome = match &answer {
+            Err(_) => Err(NotActivated::NotYet),
+            Ok(not) => match not.iter().find(|not| not.session_id == asked.session_id) {
+                None => Ok(()),
+                Some(not) => {
+                    tracing::warn!(asked.session_id, not.reason, "the session was not activated");
+                    Err(verdict(&not.reason))
+                }
+            },
+        };
+        // Whoever does not wait any more has lost nothing.
+        reply.send(outcome).ok();
+    }
+}
+
+fn verdict(reason: &str) -> NotActivated {
+    match reason {
+        "SESSION_UNKNOWN" | "SESSION_EXPIRED" | "SESSION_REVOKED" => NotActivated::Never,
+        _ => NotActivated::NotYet,
+    }
+}
