@@ -134,7 +134,7 @@ impl Store {
         terms: &Terms,
         now: Seconds,
     ) -> Result<Vec<(SessionId, Result<Activated, Error>)>, Error> {
-        // Everybody takes rows in the same order, or two changes could wait for each other.
+        // In the order in which they are ended, or either could wait for the other.
         sessions.sort_unstable();
         let (mut outcomes, mut entries) = (Vec::new(), Vec::new());
         let mut change = self.pool.begin().await?;

@@ -128,10 +128,12 @@ impl Store {
         &self,
         mut change: Change,
         newest: i64,
-        ids: Vec<String>,
+        mut ids: Vec<String>,
         end: &End<'_>,
         now: Seconds,
     ) -> Result<u32, Error> {
+        // In the order in which they are activated, or either could wait for the other.
+        ids.sort_unstable();
         let (mut ended, mut entries) = (0, Vec::new());
         for id in ids.into_iter().map(SessionId::known) {
             if !mark(&mut change, &id, end, now).await? {

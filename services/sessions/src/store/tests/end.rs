@@ -132,6 +132,51 @@ async fn all_sessions_of_a_user_end_and_nobody_elses(place: &Place) {
     assert_eq!(store.session(&other.id).await.unwrap().revoked_at, None);
 }
 
+/// Sessions of a user as they are found, which is as they were made: the first of them by its id is not the first.
+async fn in_disorder(store: &Store, subject: &str, numbers: std::ops::Range<u32>) -> (UserId, Vec<SessionId>) {
+    let (mut ids, mut user) = (Vec::new(), None);
+    for number in numbers {
+        let made = store.create(&approval(number, subject), &terms(), 1000).await.unwrap().session;
+        ids.push(made.id);
+        user = Some(made.user);
+        if ids.len() > 7 && ids.iter().min() != ids.first() {
+            break;
+        }
+    }
+    (user.unwrap(), ids)
+}
+
+/// Does something that finds the first of these held.
+async fn holds_none_meanwhile<T>(place: &Place, ids: &[SessionId], work: impl Future<Output = T>) -> T {
+    let (other, watcher) = (place.open().await, place.open().await);
+    let mut held = other.pool.begin().await.unwrap();
+    let first =
+        sqlx::query("SELECT id FROM sessions WHERE id = $1 FOR UPDATE").bind(ids.iter().min().unwrap().as_str());
+    first.execute(&mut *held).await.unwrap();
+    let taking_the_others = async {
+        somebody_waits(place, &watcher).await;
+        sqlx::query("SELECT id FROM sessions FOR UPDATE NOWAIT").execute(&mut *held).await.unwrap();
+        held.commit().await.unwrap();
+    };
+    tokio::join!(work, taking_the_others).0
+}
+
+#[tokio::test]
+async fn whoever_changes_several_sessions_holds_none_while_waiting_for_the_first() {
+    let cluster = Postgres::start().await;
+    let place = Place::Server(cluster.database().await);
+    let store = place.open().await;
+    let (user, ids) = in_disorder(&store, "ada", 0..100).await;
+    let (whose, cause) = (Whose::User(user), cause("user"));
+    let revoking = store.revoke_all(&whose, &cause, 1001);
+    assert_eq!(holds_none_meanwhile(&place, &ids, revoking).await.unwrap() as usize, ids.len());
+
+    let (_, ids) = in_disorder(&store, "bob", 100..200).await;
+    let (sessions, terms) = (ids.iter().map(|id| (id.clone(), String::new())).collect(), terms());
+    let activating = store.activate_all(sessions, &terms, 1001);
+    assert_eq!(holds_none_meanwhile(&place, &ids, activating).await.unwrap().len(), ids.len());
+}
+
 on_both_databases! {
     a_revocation_in_between_leaves_no_token_to_a_repeat
     an_activation_in_between_keeps_a_session_that_only_ends_while_pending
