@@ -14,7 +14,7 @@ use crate::attempt::NotActivated;
 
 /// Calls at once: while one of them waits for a member that does not answer, the other goes on.
 const CALLS: usize = 2;
-/// Sessions in one call; more than sessions takes.
+/// Sessions in one call: as many as it takes.
 const MOST: usize = 100;
 
 /// One session that is to be activated.
