@@ -30,8 +30,8 @@ struct Wish {
 pub(super) struct Activations(mpsc::UnboundedSender<Wish>);
 
 impl Activations {
-    /// With what carries them to sessions, until the last handle is gone. No more wait than there are logins, and places for
-    /// what goes on in the background.
+    /// With what carries them to sessions, until the last handle is gone. Each login has one that waits at most; what nobody
+    /// waits for any more is carried all the same, for its editor has its token.
     pub(super) fn new(client: Client) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, wishes) = mpsc::unbounded();
         let carrying = async move {
