@@ -1,9 +1,10 @@
 //! Every byte that crosses a process boundary: the protobuf contracts between the roles, and the JSON frames of the
-//! editor's WebSocket. Knows nothing of what they are used for.
+//! editor's WebSocket; and what of a stranger's text may be shown. Knows nothing of what they are used for.
 
 pub mod frame;
 mod return_uri;
 mod secret;
+pub mod text;
 
 pub use return_uri::{ReturnUri, Unsafe};
 pub use secret::Secret;

@@ -24,12 +24,12 @@ pub struct Credential {
 impl Credential {
     /// The user's name and email address, or id, safe to print.
     pub fn who(&self) -> String {
-        let who = match (&self.user.name, &self.user.email) {
+        let said = |text: &Option<String>| text.as_deref().map(|text| plain(text, 200)).filter(|text| !text.is_empty());
+        match (said(&self.user.name), said(&self.user.email)) {
             (Some(name), Some(email)) => format!("{name} <{email}>"),
-            (Some(one), None) | (None, Some(one)) => one.clone(),
-            (None, None) => self.user.id.clone(),
-        };
-        plain(&who, 200)
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => plain(&self.user.id, 200),
+        }
     }
 }
 
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn who_is_safe_to_print_and_debug_hides_the_secrets() {
-        let credential = Credential {
+        let mut credential = Credential {
             server: "https://vvs.example.org".to_owned(),
             user: User { id: "usr_1".to_owned(), email: None, name: Some("Ada\u{1b}[2J".to_owned()), avatar_url: None },
             session_id: "ses_1".to_owned(),
@@ -49,6 +49,8 @@ mod tests {
             device_key: DeviceKey::generate().unwrap(),
         };
         assert_eq!(credential.who(), "Ada[2J");
+        credential.user.name = Some("\u{3164}".to_owned());
+        assert_eq!(credential.who(), "usr_1", "a blank name says nothing");
         let shown = format!("{credential:?}");
         assert!(!shown.contains("fake-token") && !shown.contains(Secret::from(credential.device_key).expose()));
     }

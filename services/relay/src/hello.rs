@@ -6,6 +6,7 @@ use url::Url;
 use vvs_auth::device::DeviceKey;
 use vvs_proto::ReturnUri;
 use vvs_proto::frame::{App, AuthErrorCode, Binding, Device};
+use vvs_proto::text::plain;
 
 /// Characters of a name that are kept.
 const NAME: usize = 64;
@@ -49,14 +50,9 @@ impl Hello {
     }
 }
 
-/// A text that shows as what it is: without control characters and without those that reorder others (UAX #9).
+/// A text that shows as what it is; empty when the editor did not say.
 fn clean(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}')
-            || matches!(c, '\u{2066}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().filter(|c| !hidden(*c)).take(NAME).collect::<String>().trim().to_owned()
+    plain(text, NAME).unwrap_or_default()
 }
 
 /// Where a browser may take the code: a known address, or a listener on the browser's own machine, in its parsed form, so
@@ -76,6 +72,7 @@ mod tests {
     #[test]
     fn a_name_loses_what_does_not_show_or_reorders_what_does() {
         assert_eq!(clean("Ada\u{202e}s\u{0} \u{200b}Mac\n"), "Adas Mac");
+        assert_eq!(clean("\u{3164}\u{2800} \u{e0041}"), "", "a blank name says nothing");
         assert_eq!(clean(&"x".repeat(100)).len(), 64);
         assert_eq!(clean("Größe 東京"), "Größe 東京");
     }

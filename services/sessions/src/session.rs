@@ -3,6 +3,7 @@
 
 use vvs_auth::device::DeviceKey;
 use vvs_auth::token::{Claims, Confirmation, random_id};
+use vvs_proto::text::plain;
 
 use crate::Error;
 use crate::id::{RequestId, SessionId, UserId};
@@ -30,8 +31,10 @@ pub(crate) struct Profile {
 impl Profile {
     pub(crate) fn new(email: Option<String>, name: Option<String>, avatar_url: Option<String>) -> Result<Self, Error> {
         Ok(Self {
-            email: optional("identity.email", email, EMAIL)?,
-            name: optional("identity.name", name, SHORT)?,
+            // Less of an address would be another one.
+            email: optional("identity.email", email, EMAIL)?
+                .filter(|email| plain(email, EMAIL).as_ref() == Some(email)),
+            name: optional("identity.name", name, SHORT)?.and_then(|name| plain(&name, SHORT)),
             avatar_url: optional("identity.avatar_url", avatar_url, URL)?,
         })
     }
@@ -96,9 +99,9 @@ impl Device {
     pub(crate) fn new(name: String, os: String, app: String, jwk: &str) -> Result<Self, Error> {
         let key = Some(jwk).filter(|jwk| !jwk.is_empty()).map(DeviceKey::from_json).transpose();
         Ok(Self {
-            name: text("device.name", name, SHORT)?,
-            os: text("device.os", os, SHORT)?,
-            app: text("device.app", app, SHORT)?,
+            name: words("device.name", name)?,
+            os: words("device.os", os)?,
+            app: words("device.app", app)?,
             key: key.map_err(|_cause| Error::Malformed { field: "device.jwk" })?,
         })
     }
@@ -242,6 +245,11 @@ pub(crate) fn required(field: &'static str, value: String) -> Result<String, Err
     if value.is_empty() { Err(Error::Malformed { field }) } else { text(field, value, SHORT) }
 }
 
+/// What an editor calls itself, as a person may read it.
+fn words(field: &'static str, value: String) -> Result<String, Error> {
+    text(field, value, SHORT).map(|value| plain(&value, SHORT).unwrap_or_default())
+}
+
 /// Empty means unknown.
 fn optional(field: &'static str, value: Option<String>, max: usize) -> Result<Option<String>, Error> {
     value.filter(|value| !value.is_empty()).map(|value| text(field, value, max)).transpose()
@@ -320,6 +328,19 @@ mod tests {
         assert!(matches!(terms().check_live(&active, 1100), Err(Error::SessionExpired(_))));
         let revoked = Session { revoked_at: Some(1002), ..active };
         assert!(matches!(terms().check_live(&revoked, 1100), Err(Error::SessionRevoked(_))));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_name_can_be_shown_and_of_an_address_all_or_nothing() {
+        let profile = |email: &str, name: &str| Profile::new(Some(email.into()), Some(name.into()), None).unwrap();
+        let kept = profile("ada@example.com", "A\u{202e}da\u{3164}");
+        assert_eq!((kept.email.as_deref(), kept.name.as_deref()), (Some("ada@example.com"), Some("Ada")));
+        let blank = profile("ada\u{200b}@example.com", "\u{2800}");
+        assert_eq!((blank.email, blank.name), (None, None));
+
+        let device = |name: &str| Device::new(name.into(), "\u{e0041}".into(), "VVS\n1".into(), "").unwrap().describe();
+        assert_eq!(device("A\u{200d}da"), "Ada, VVS 1");
+        assert_eq!(device("\u{3164}"), "VVS 1");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 use vvs_proto::session::{self, Session, Token};
+use vvs_proto::text::plain;
 use vvs_runtime::rpc::reason;
 use vvs_runtime::trace::code_name;
 
@@ -20,6 +21,9 @@ pub(crate) use sessions::{Sessions, Whose};
 
 /// For a call that is answered at once.
 const CALL_TIME: Duration = Duration::from_secs(5);
+
+/// Characters of what an editor calls itself.
+const MAX_WORDS: usize = 255;
 
 /// Where a person approves from.
 pub(crate) struct Place {
@@ -103,6 +107,12 @@ fn refusal(role: &'static str, status: &Status) -> Refusal {
         _ if status.code() == Code::Unavailable => Refusal::Unavailable { role, code, reason },
         _ => Refusal::Unexpected { role, code, reason },
     }
+}
+
+/// Words of an editor as a page shows them; empty when it did not say. They may come from a relay or a database that is
+/// older than today's rule.
+fn shown(text: &str) -> String {
+    plain(text, MAX_WORDS).unwrap_or_default()
 }
 
 /// A time on the wire, to the second.

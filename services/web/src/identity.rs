@@ -68,7 +68,8 @@ impl SignIn {
 
     pub(crate) fn account(&self) -> Account {
         let Self { name, email, email_verified, .. } = self.clone();
-        Account { name, email, email_verified }
+        // A cookie may be older than today's rule for names.
+        Account { name: name.as_deref().and_then(name::clean), email, email_verified }
     }
 }
 

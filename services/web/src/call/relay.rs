@@ -12,7 +12,7 @@ use vvs_proto::session;
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
 
-use super::{CALL_TIME, Delivered, Granted, Place, moment, refusal};
+use super::{CALL_TIME, Delivered, Granted, Place, moment, refusal, shown};
 use crate::error::Refusal;
 use crate::handback::Handback;
 use crate::login::{ConnectionId, State, View};
@@ -86,16 +86,14 @@ fn delivered(answer: DeliverAuthResponse) -> Result<Delivered, Refusal> {
 
 fn view(answer: GetLoginResponse) -> Result<View, Refusal> {
     let missing = |field| Refusal::Incomplete { role: RELAY, field };
-    let app = answer.app.filter(|app| !app.name.is_empty());
+    let app = answer.app.map(|app| page::App { name: shown(&app.name), version: shown(&app.version) });
     let wire::Device { name, os, jwk } = answer.device.unwrap_or_default();
-    let is_named = !name.is_empty() || !os.is_empty();
+    let device = page::Device { name: shown(&name), os: shown(&os) };
+    let is_named = !device.name.is_empty() || !device.os.is_empty();
     Ok(View {
         state: state(answer.state).ok_or(missing("state"))?,
         user_code: answer.user_code,
-        editor: page::Editor {
-            app: app.map(|app| page::App { name: app.name, version: app.version }),
-            device: is_named.then_some(page::Device { name, os }),
-        },
+        editor: page::Editor { app: app.filter(|app| !app.name.is_empty()), device: is_named.then_some(device) },
         device_key: jwk,
         address: answer.client_address.parse().map_err(|_cause| missing("client_address"))?,
         created_at: answer.created_at.and_then(|at| moment(at.seconds)).ok_or(missing("created_at"))?,
@@ -150,6 +148,25 @@ mod tests {
             Err(Refusal::UnsafeReturn) => Err("unsafe"),
             Err(_) => Err("another refusal"),
         }
+    }
+
+    #[test]
+    fn an_editor_whose_words_do_not_show_did_not_say() {
+        let editor = |app: &str, device: &str| {
+            let seen = view(GetLoginResponse {
+                state: LoginState::Waiting.into(),
+                client_address: "127.0.0.1".to_owned(),
+                created_at: Some(prost_types::Timestamp::default()),
+                expires_at: Some(prost_types::Timestamp::default()),
+                app: Some(wire::App { name: app.to_owned(), version: "\u{2800}1".to_owned() }),
+                device: Some(wire::Device { name: device.to_owned(), os: "\u{3164}".to_owned(), jwk: String::new() }),
+                ..GetLoginResponse::default()
+            });
+            let editor = seen.ok().unwrap().editor;
+            (editor.app.map(|app| format!("{}/{}", app.name, app.version)), editor.device.map(|device| device.name))
+        };
+        assert_eq!(editor("V\u{202e}VS", "A\u{ad}da"), (Some("VVS/1".to_owned()), Some("Ada".to_owned())));
+        assert_eq!(editor("\u{3164}", "\u{e0041}"), (None, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use vvs_proto::session::{
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
 
-use super::{CALL_TIME, Granted, Place, moment, refusal};
+use super::{CALL_TIME, Granted, Place, moment, refusal, shown};
 use crate::account::Install;
 use crate::error::Refusal;
 use crate::identity::SignIn;
@@ -195,8 +195,8 @@ fn install(session: wire::Session) -> Result<Install, Refusal> {
     Ok(Install {
         id: session.id,
         user_id: session.user.ok_or(missing("user"))?.id,
-        device: page::Device { name, os },
-        app,
+        device: page::Device { name: shown(&name), os: shown(&os) },
+        app: shown(&app),
         is_confirmed: session.activated_at.is_some(),
         approved_at: session.created_at.and_then(|at| moment(at.seconds)).ok_or(missing("created_at"))?,
         seen_at: seen_at.ok_or(missing("refreshed_at"))?,
@@ -221,6 +221,21 @@ mod tests {
             created_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: OffsetDateTime::UNIX_EPOCH,
         }
+    }
+
+    #[test]
+    fn what_an_older_database_keeps_of_an_editor_is_shown_without_what_deceives() {
+        let at = Some(prost_types::Timestamp::default());
+        let device = |name: &str, os: &str, app: &str| {
+            let device = Device { name: name.to_owned(), os: os.to_owned(), app: app.to_owned(), jwk: String::new() };
+            let user = Some(wire::User { id: "usr_1".to_owned(), ..wire::User::default() });
+            let found =
+                install(wire::Session { user, device: Some(device), created_at: at, ..wire::Session::default() });
+            found.ok().map(|found| (found.device.name, found.device.os, found.app)).unwrap()
+        };
+        let texts = |texts: [&str; 3]| texts.map(str::to_owned).into();
+        assert_eq!(device("Ada\u{202e}s Mac", "\u{3164}", "VVS\u{e0041} 1"), texts(["Adas Mac", "", "VVS 1"]));
+        assert_eq!(device("\u{2800}", "macOS\n15", "\u{200b}"), texts(["", "macOS 15", ""]));
     }
 
     #[test]

@@ -126,7 +126,6 @@ pub(crate) fn sign_in(email: &str, name: &str, provider_session: String, at: i64
     if email.len() > MAX_EMAIL || !email.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("Enter an email address without spaces and special characters, 254 at most.");
     }
-    let name = clean(name);
     Ok(SignIn {
         provider: PROVIDER.to_owned(),
         subject: email.to_ascii_lowercase(),
@@ -134,7 +133,7 @@ pub(crate) fn sign_in(email: &str, name: &str, provider_session: String, at: i64
         email: Some(email.to_owned()),
         // As true as everything else here.
         email_verified: true,
-        name: Some(name).filter(|name| !name.is_empty()),
+        name: clean(name),
         avatar_url: None,
         at,
     })

@@ -68,11 +68,9 @@ impl User {
 
     /// What to call the user.
     pub(super) fn name(&self) -> Option<String> {
-        let parts = [&self.first_name, &self.last_name].into_iter().flatten().map(|part| clean(part));
-        let full = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-        let named =
-            if full.is_empty() { self.username.as_deref().map(clean).unwrap_or_default() } else { clean(&full) };
-        Some(named).filter(|name| !name.is_empty())
+        let parts = [&self.first_name, &self.last_name].into_iter().flatten().map(String::as_str);
+        let full = parts.collect::<Vec<_>>().join(" ");
+        clean(&full).or_else(|| self.username.as_deref().and_then(clean))
     }
 
     pub(super) fn picture(&self) -> Option<String> {

@@ -36,7 +36,7 @@ impl Profile {
         Self {
             email_verified: email.is_some() && claims.get("email_verified") == Some(&Value::Bool(true)),
             email,
-            name: text("name").map(clean).filter(|name| !name.is_empty()),
+            name: text("name").and_then(clean),
             picture: text("picture").filter(|picture| is_picture(picture)).map(str::to_owned),
             groups: claims.get(groups_claim).and_then(groups),
         }
