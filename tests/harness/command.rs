@@ -40,9 +40,14 @@ pub fn binary(package: &str, name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// A program that runs with no settings of ours in its environment.
+/// A program of this project that runs with no settings of ours in its environment.
 pub fn command(package: &str, name: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary(package, name));
+    program(&binary(package, name), arguments)
+}
+
+/// The same, for a program that was built before.
+pub fn program(path: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("VVS_") || variable.to_string_lossy().starts_with("OTEL_") {

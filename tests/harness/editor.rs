@@ -45,6 +45,12 @@ impl Editor {
         Self::open(address, url.to_owned(), LOGIN, &[], secrets.clone()).await.unwrap()
     }
 
+    /// The same, to authenticate.
+    pub async fn at_session(url: &str, secrets: &Secrets) -> Self {
+        let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+        Self::open(address, url.to_owned(), SESSION, &[], secrets.clone()).await.unwrap()
+    }
+
     /// Connects with extra headers; the error is what the server answered instead of a WebSocket.
     pub async fn try_connect(stack: &Stack, headers: &[(&'static str, &str)]) -> Result<Self, Box<Error>> {
         let (addresses, secrets) = (stack.addresses(), stack.secrets().clone());

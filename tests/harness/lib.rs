@@ -24,6 +24,7 @@ pub mod postgres;
 mod secrets;
 pub mod split;
 pub mod stack;
+pub mod terminal;
 mod wire;
 
 pub use browser::{Browser, Page, tls_client};

@@ -9,7 +9,7 @@ use vvs_tests::command::{Running, command_at, shift_of};
 use vvs_tests::database::Database;
 use vvs_tests::{Secrets, Stack, on_both};
 
-use crate::command::{approve, link_of, type_code};
+use vvs_tests::terminal::{approve, link_of, type_code};
 
 on_both!(an_editor_whose_clock_is_two_days_off_signs_in_and_stays_so_until_it_signs_out);
 

@@ -6,7 +6,8 @@ use std::process::Stdio;
 
 use http::StatusCode;
 use vvs_tests::command::{Running, command, run};
-use vvs_tests::{Browser, Editor, Page, Secrets, Stack};
+use vvs_tests::terminal::{approve, follow, link_of, type_code};
+use vvs_tests::{Browser, Editor, Secrets, Stack};
 
 const MESH: (&str, &str) = ("vvs-mesh", "vvs-mesh");
 const FREE_PORTS: [&str; 8] = [
@@ -101,33 +102,6 @@ async fn a_taken_port_is_named() {
     let (code, _, errors) = mesh(&[&arguments, &FREE_PORTS[2..]].concat()).await;
     assert_eq!(code, 1);
     assert!(errors.contains(&address), "{errors}");
-}
-
-/// Follows a link as a person would, and goes as far as the decision.
-async fn follow(url: &str, secrets: &Secrets) -> (Browser, Page) {
-    let (server, id) = url.split_once("/login?connection_id=").unwrap();
-    // What is behind the hash stays in a browser.
-    let id = id.split('#').next().unwrap();
-    let mut browser = Browser::at(server, secrets);
-    let approval = browser.sign_in_at(&format!("/login?connection_id={id}"), "ada").await;
-    (browser, approval)
-}
-
-/// Follows a link and approves; the page that comes then.
-pub(crate) async fn approve(url: &str, secrets: &Secrets) -> Page {
-    let (mut browser, approval) = follow(url, secrets).await;
-    browser.approve(&approval).await
-}
-
-/// Types into a program the code that the page shows.
-pub(crate) async fn type_code(program: &mut Running, page: &Page) {
-    assert_eq!(page.status, StatusCode::OK, "{}", page.body);
-    program.error_line("Approved.").await;
-    program.type_line(&page.code().unwrap().to_lowercase().replace('-', " ")).await;
-}
-
-pub(crate) async fn link_of(program: &mut Running) -> String {
-    program.error_line("/login?connection_id=").await.trim().to_owned()
 }
 
 #[tokio::test]

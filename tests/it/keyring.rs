@@ -7,7 +7,7 @@ use tokio::process::Command;
 use vvs_tests::Stack;
 use vvs_tests::command::{Running, command};
 
-use crate::command::{approve, link_of, type_code};
+use vvs_tests::terminal::{approve, link_of, type_code};
 
 /// Says where the bus is, and ends with the next line that it is given.
 const SESSION: &str = "printf password | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1
