@@ -12,7 +12,7 @@ use vvs_runtime::forwarded::{CLIENT_ADDRESS, REQUEST_ID, SCHEME};
 use vvs_runtime::origin::Origin;
 
 /// Meant for one connection only (RFC 9110, section 7.6.1). `Expect` has been met when the body is here.
-const HOP_BY_HOP: [HeaderName; 10] = [
+const HOP_BY_HOP: [HeaderName; 11] = [
     CONNECTION,
     UPGRADE,
     TE,
@@ -21,6 +21,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     EXPECT,
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
@@ -73,18 +74,22 @@ pub(crate) fn outbound(headers: &mut HeaderMap) {
     }
 }
 
-/// What every answer carries, ours and theirs.
+/// What every answer carries, ours and theirs. Other sites may embed none, unless whoever made it says that they may.
 pub(crate) fn sign(headers: &mut HeaderMap, request_id: &str, public: &Origin) {
     set(headers, REQUEST_ID, request_id);
+    for name in ["cross-origin-opener-policy", "cross-origin-resource-policy"] {
+        headers.entry(name).or_insert(HeaderValue::from_static("same-origin"));
+    }
     if public.is_secure() {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
 }
 
+/// Takes out what is for one connection, by its name alone: what `Connection` lists besides is not heeded. It may list no
+/// header that is for the end, and whoever could have any removed could remove the `Origin` that a browser has put there.
 fn strip(headers: &mut HeaderMap) {
-    let named = list(headers, &CONNECTION).filter_map(|name| name.parse().ok());
     let forwarded = headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned();
-    let gone: Vec<HeaderName> = named.chain(forwarded).chain(HOP_BY_HOP).collect();
+    let gone: Vec<HeaderName> = forwarded.chain(HOP_BY_HOP).collect();
     for name in gone {
         headers.remove(name);
     }
@@ -170,11 +175,10 @@ mod tests {
     #[test]
     fn what_is_for_one_connection_goes_no_further() {
         let hops = passed(&[
-            ("connection", "keep-alive, X-Secret"),
-            ("connection", "x-forwarded-for, x-other"),
-            ("x-secret", "1"),
-            ("x-other", "1"),
+            ("connection", "keep-alive, HTTP2-Settings, close"),
+            ("http2-settings", "AAMAAABk"),
             ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
             ("te", "trailers"),
             ("trailer", "x"),
             ("transfer-encoding", "chunked"),
@@ -184,6 +188,30 @@ mod tests {
             ("expect", "100-continue"),
         ]);
         assert_eq!(hops, OURS);
+    }
+
+    #[test]
+    fn a_client_has_nothing_taken_out_that_is_for_the_end() {
+        let others = ["authorization", "content-type", "cookie", "origin", "referer", "sec-fetch-site"];
+        let more = ["sec-websocket-key", "sec-websocket-protocol", "svix-signature", "user-agent", "via", "x-anything"];
+        for options in [
+            "close",
+            "origin",
+            "Upgrade, ORIGIN",
+            ", ,\torigin\t,",
+            "host, content-length, content-type, authorization, cookie, referer, user-agent, via",
+            "sec-fetch-site, sec-websocket-key, sec-websocket-protocol, svix-signature, x-anything",
+            "x-forwarded-for, x-forwarded-host, x-forwarded-proto, x-request-id",
+            "\"origin\", origin;q=1, ori gin",
+        ] {
+            let fields = others.into_iter().chain(more).map(|name| (name, "1"));
+            let kept = passed(&fields.chain([("connection", options), ("connection", "cookie")]).collect::<Vec<_>>());
+
+            let whole = |name| kept.contains(&format!("{name}: 1"));
+            assert!(others.into_iter().chain(more).all(whole), "{options}: {kept:?}");
+            assert!(OURS.iter().all(|line| kept.iter().any(|kept| kept == line)), "{options}: {kept:?}");
+            assert_eq!(kept.len(), others.len() + more.len() + OURS.len(), "{options}: {kept:?}");
+        }
     }
 
     #[test]
@@ -211,15 +239,24 @@ mod tests {
             ("x-powered-by", "x"),
             ("x-forwarded-for", "10.0.0.1"),
             ("traceparent", "x"),
-            ("connection", "close, x-inner"),
-            ("x-inner", "1"),
+            ("connection", "close, set-cookie"),
+            ("keep-alive", "timeout=5"),
             ("set-cookie", "a=1"),
             ("set-cookie", "b=2"),
+            ("cross-origin-resource-policy", "cross-origin"),
             ("content-length", "5"),
         ]);
         outbound(&mut answer);
         sign(&mut answer, "id", &"http://auth.test".parse().unwrap());
-        assert_eq!(lines(&answer), ["content-length: 5", "set-cookie: a=1", "set-cookie: b=2", "x-request-id: id"]);
+        let kept = [
+            "content-length: 5",
+            "cross-origin-opener-policy: same-origin",
+            "cross-origin-resource-policy: cross-origin",
+            "set-cookie: a=1",
+            "set-cookie: b=2",
+            "x-request-id: id",
+        ];
+        assert_eq!(lines(&answer), kept);
         sign(&mut answer, "id", &"https://auth.test".parse().unwrap());
         assert!(answer.contains_key(STRICT_TRANSPORT_SECURITY));
     }

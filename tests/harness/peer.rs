@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
 use vvs_proto::relay::relay_client::RelayClient;
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_runtime::http::Connector;
@@ -81,8 +83,20 @@ impl Authority {
 
     /// Writes a certificate with these URI names into `folder`, trusting `trusted`'s CA (its own when `None`).
     pub fn certify(&self, folder: &Path, uris: &[&str], trusted: Option<&Path>) -> Files {
+        self.certify_for(folder, uris, &[], trusted)
+    }
+
+    /// One whose key is for these uses.
+    pub fn certify_for(
+        &self,
+        folder: &Path,
+        uris: &[&str],
+        usages: &[KeyUsagePurpose],
+        trusted: Option<&Path>,
+    ) -> Files {
         let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
+        params.key_usages = usages.to_vec();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();

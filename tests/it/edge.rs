@@ -97,6 +97,22 @@ async fn only_the_public_host_and_three_methods_are_served() {
     assert_eq!((head.status, &*head.body), (StatusCode::OK, ""));
 }
 
+#[tokio::test]
+async fn the_admin_port_answers_to_no_name_that_it_was_not_told() {
+    let stack = Stack::start_with(&["--admin-hosts", "probe.example,relay-0.vvs.svc"]).await;
+    let admin = stack.addresses().admin;
+    let status = async |host: &str| {
+        let request = Request::get("/metrics").header(HOST, host).body(Full::default()).unwrap();
+        stack.browser().send(admin, request).await.status
+    };
+    for host in [&*admin.to_string(), "localhost:9090", "10.1.2.3:9090", "probe.example", "relay-0.vvs.svc:9090"] {
+        assert_eq!(status(host).await, StatusCode::OK, "{host}");
+    }
+    for host in ["rebound.example", "rebound.example:9090", "vvs.svc", "localhost.rebound.example"] {
+        assert_eq!(status(host).await, StatusCode::MISDIRECTED_REQUEST, "{host}");
+    }
+}
+
 async fn client_address(stack: &Stack, editor: &Editor) -> String {
     let look = GetLoginRequest { connection_id: editor.id().to_owned(), known_state: 0 };
     let mut relay = stack.caller(Role::Web).relay(stack.addresses().relay_rpc);

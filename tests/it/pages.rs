@@ -392,6 +392,18 @@ async fn every_page_says_what_browsers_may_do_with_it() {
         assert_eq!((directive(policy, "default-src"), directive(policy, "frame-ancestors")), ("'none'", "'none'"));
     }
     let asset = browser.get("/assets/style.css").await;
+    let of_the_edge = [
+        browser.request(Method::GET, "/login", &[("host", "evil.example")]).await,
+        browser.request(Method::PUT, "/login", &[]).await,
+        browser.get("/ws").await,
+    ];
+    for answer in pages.iter().chain([&redirect, &status, &asset]).chain(&of_the_edge) {
+        for header in ["cross-origin-opener-policy", "cross-origin-resource-policy"] {
+            assert_eq!(answer.headers[header], "same-origin", "{header} of {} {}", answer.status, answer.body);
+        }
+    }
+    let keys = browser.get("/.well-known/jwks.json").await;
+    assert_eq!(keys.headers["cross-origin-resource-policy"], "cross-origin");
     assert_eq!(
         (asset.status, &asset.headers["cache-control"]),
         (StatusCode::OK, &"public, max-age=300".parse().unwrap())

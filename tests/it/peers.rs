@@ -1,5 +1,6 @@
 //! Who may call whom: mutual TLS, SPIFFE names, the method table, and certificates that change.
 
+use rcgen::KeyUsagePurpose;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 use vvs_auth::peer::Role;
@@ -92,6 +93,42 @@ async fn a_certificate_must_name_exactly_one_known_peer() {
         let refused = relay.get_login(look("6f1f2f4e-3c62-4d1a-8f5b-0d9c5a1b2c3d")).await.unwrap_err();
         let expected = if allowed { "LOGIN_UNKNOWN" } else { "PEER_NOT_ALLOWED" };
         assert_eq!(reason(&refused), expected, "{uris:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_leaf_that_may_sign_certificates_or_revocation_lists_is_no_peer_on_either_side() {
+    let stack = Stack::start().await;
+    let data = stack.data();
+    let authority = Authority::of(data.path());
+    let id = "6f1f2f4e-3c62-4d1a-8f5b-0d9c5a1b2c3d";
+    let peers = std::sync::Arc::new(vvs_auth::peer::Peers::new(Vec::new(), "vvs.internal").unwrap());
+    for (usages, allowed) in [
+        (&[][..], true),
+        (&[KeyUsagePurpose::DigitalSignature], true),
+        (&[KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign], false),
+        (&[KeyUsagePurpose::CrlSign], false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let files = |uri: &str| authority.certify_for(&folder.path().join(&uri[22..]), &[uri], usages, None);
+
+        let mut relay = Caller::new(files("spiffe://vvs.internal/web")).relay(stack.addresses().relay_rpc);
+        let refused = relay.get_login(look(id)).await.unwrap_err();
+        let expected = if allowed { "LOGIN_UNKNOWN" } else { "PEER_NOT_ALLOWED" };
+        assert_eq!(reason(&refused), expected, "as a client: {usages:?}");
+
+        let server = vvs_runtime::tls::Identity::load(files("spiffe://vvs.internal/relay")).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let connector = vvs_runtime::http::Connector {
+            identity: vvs_runtime::tls::Identity::load(vvs_mesh::pki::files(data.path(), Role::Web)).unwrap(),
+            check: vvs_auth::peer::check(&peers, Role::Relay),
+            alpn: b"h2",
+            timeout: std::time::Duration::from_secs(5),
+        };
+        let accept = async { vvs_runtime::tls::stream::accept(server.server(), listener.accept().await?.0).await };
+        let (connected, _accepted) = tokio::join!(connector.connect(&address), accept);
+        assert_eq!(connected.is_ok(), allowed, "as a server: {usages:?}");
     }
 }
 

@@ -40,10 +40,16 @@ async fn a_foreign_page_gets_no_socket() {
         let refused = Editor::try_connect(&stack, &[("origin", origin)]).await.unwrap_err();
         assert_eq!(status(&refused), StatusCode::FORBIDDEN, "{origin}");
     }
+    // Whoever lists it as for the first hop alone has it looked at all the same.
+    for options in ["Upgrade, Origin", "origin, upgrade"] {
+        let headers = [("origin", "https://evil.example"), ("connection", options)];
+        let refused = Editor::try_connect(&stack, &headers).await.unwrap_err();
+        assert_eq!(status(&refused), StatusCode::FORBIDDEN, "{options}");
+    }
     for origin in ["vscode-file://vscode-app", "https://ide.example"] {
         Editor::try_connect(&stack, &[("origin", origin)]).await.unwrap();
     }
-    assert_eq!(stack.metric("vvs_handshakes_refused_total{reason=\"origin\"}").await.to_bits(), 3.0_f64.to_bits());
+    assert_eq!(stack.metric("vvs_handshakes_refused_total{reason=\"origin\"}").await.to_bits(), 5.0_f64.to_bits());
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), Failure> {
             let (launch, process) = process(&data_dir, Role::Sessions)?;
             let (rpc, admin) = (port().await?, port().await?);
             let addresses = [rpc.local_addr()?, admin.local_addr()?];
-            launch.admin(admin, Vec::new());
+            launch.admin(admin, Vec::new(), Vec::new());
             settings.database_url = Some(format!("sqlite:{}", data_dir.join("load.db").display()).into());
             let keys = Keyring::parse(&Keyring::generate()?)?;
             let (peers, url, stop) = (launch.peers.clone(), launch.public_url.clone(), process.stop.clone());

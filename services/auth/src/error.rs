@@ -16,6 +16,9 @@ pub enum Error {
     /// The certificate may sign others; a caller's must not.
     #[error("the peer's certificate belongs to a certificate authority")]
     CertificateAuthority,
+    /// The certificate's key is for signing certificates or revocation lists (X.509-SVID, section 4.3).
+    #[error("the key usage of the peer's certificate has {0}, which is for certificate authorities")]
+    KeyUsage(&'static str),
     /// The certificate names nobody, or more than one.
     #[error("the peer's certificate has {0} URI names instead of one")]
     UriNames(usize),

@@ -57,9 +57,7 @@ impl SpiffeId {
     /// The one URI name of a leaf certificate in DER (X.509-SVID, section 2). Two names would let a peer choose who it is.
     pub fn from_certificate(der: &[u8]) -> Result<Self, Error> {
         let (_rest, certificate) = X509Certificate::from_der(der).map_err(|_cause| Error::Certificate)?;
-        if certificate.is_ca() {
-            return Err(Error::CertificateAuthority);
-        }
+        refuse_authority(&certificate)?;
         let names = certificate.subject_alternative_name().map_err(|_cause| Error::Certificate)?;
         let uris: Vec<&str> = names
             .iter()
@@ -74,6 +72,23 @@ impl SpiffeId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Refuses a certificate that could sign others (X.509-SVID, sections 4.1 and 4.3). One that says nothing about its use is
+/// taken: many tools leave that out.
+fn refuse_authority(certificate: &X509Certificate<'_>) -> Result<(), Error> {
+    // An extension that is there twice, or cannot be read, says nothing that can be relied on.
+    let constraints = certificate.basic_constraints().map_err(|_cause| Error::Certificate)?;
+    let usage = certificate.key_usage().map_err(|_cause| Error::Certificate)?;
+
+    if constraints.is_some_and(|constraints| constraints.value.ca) {
+        return Err(Error::CertificateAuthority);
+    }
+    match usage.map(|usage| usage.value) {
+        Some(usage) if usage.key_cert_sign() => Err(Error::KeyUsage("keyCertSign")),
+        Some(usage) if usage.crl_sign() => Err(Error::KeyUsage("cRLSign")),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -185,7 +200,65 @@ pub struct Peer {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::KeyUsagePurpose::{
+        CrlSign, DataEncipherment, DigitalSignature, KeyAgreement, KeyCertSign, KeyEncipherment,
+    };
+    use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, KeyUsagePurpose, SanType};
+
     use super::*;
+
+    const WEB: &str = "spiffe://vvs.internal/web";
+
+    fn certificate(usages: &[KeyUsagePurpose], is_ca: IsCa, extensions: Vec<CustomExtension>) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(WEB.try_into().unwrap())];
+        params.key_usages = usages.to_vec();
+        params.is_ca = is_ca;
+        params.custom_extensions = extensions;
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn a_certificate_whose_key_may_sign_others_is_no_peers() {
+        let leaf = |usages: &[KeyUsagePurpose]| {
+            let read = SpiffeId::from_certificate(&certificate(usages, IsCa::ExplicitNoCa, Vec::new()));
+            read.map(|id| id.to_string()).map_err(|refusal| refusal.to_string())
+        };
+        let for_authorities = |usage| {
+            Err(format!("the key usage of the peer's certificate has {usage}, which is for certificate authorities"))
+        };
+
+        // None at all, ours, and what SPIRE makes.
+        for good in
+            [&[][..], &[DigitalSignature], &[DigitalSignature, KeyEncipherment, KeyAgreement], &[DataEncipherment]]
+        {
+            assert_eq!(leaf(good), Ok(WEB.to_owned()), "{good:?}");
+        }
+        for signs in [&[KeyCertSign][..], &[DigitalSignature, KeyCertSign], &[KeyCertSign, CrlSign]] {
+            assert_eq!(leaf(signs), for_authorities("keyCertSign"), "{signs:?}");
+        }
+        for signs in [&[CrlSign][..], &[DigitalSignature, CrlSign]] {
+            assert_eq!(leaf(signs), for_authorities("cRLSign"), "{signs:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_certificate_says_twice_or_unreadably_of_its_use_is_not_believed() {
+        let (constraints, usage): (&[u64], &[u64]) = (&[2, 5, 29, 19], &[2, 5, 29, 15]);
+        let extension = |oid, der: &[u8]| CustomExtension::from_oid_content(oid, der.to_vec());
+        let read = |usages: &[KeyUsagePurpose], is_ca, extension| {
+            SpiffeId::from_certificate(&certificate(usages, is_ca, vec![extension]))
+        };
+        let no = || IsCa::ExplicitNoCa;
+
+        let authority = IsCa::Ca(BasicConstraints::Unconstrained);
+        assert!(matches!(read(&[], authority, extension(&[1, 2, 3], &[5, 0])), Err(Error::CertificateAuthority)));
+        // A second `CA:TRUE`, a second digitalSignature, and an octet string where bits should be.
+        assert!(matches!(read(&[], no(), extension(constraints, &[0x30, 3, 1, 1, 0xff])), Err(Error::Certificate)));
+        assert!(matches!(read(&[DigitalSignature], no(), extension(usage, &[3, 2, 7, 0x80])), Err(Error::Certificate)));
+        assert!(matches!(read(&[], no(), extension(usage, &[4, 1, 4])), Err(Error::Certificate)));
+        assert!(read(&[], no(), extension(usage, &[3, 2, 7, 0x80])).is_ok());
+    }
 
     #[test]
     fn an_id_has_one_spelling() {

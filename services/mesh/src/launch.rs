@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vvs_auth::key::Keyring;
 use vvs_auth::peer::{Peers, Role};
-use vvs_runtime::admin::{self, Readiness};
+use vvs_runtime::admin::{self, HostName, Readiness};
 use vvs_runtime::http::{Limits, Listener};
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::origin::Origin;
@@ -87,11 +87,11 @@ impl Launch {
     }
 
     /// Serves the administration port, to the end: what drains is watched most of all.
-    pub fn admin(&self, tcp: TcpListener, parts: Vec<(&'static str, Readiness)>) {
+    pub fn admin(&self, tcp: TcpListener, names: Vec<HostName>, parts: Vec<(&'static str, Readiness)>) {
         let limits = Limits { max_connections: 100, ..Limits::default() };
         let (stop, tasks) = self.last.clone();
         let server = http::Server::new(limits, self.metrics.clone(), stop, tasks.clone());
-        tasks.spawn(server.serve(Listener { tcp, tls: None }, admin::router(parts, self.metrics.clone())));
+        tasks.spawn(server.serve(Listener { tcp, tls: None }, admin::router(parts, self.metrics.clone(), names)));
     }
 
     /// Waits until told to stop, then until all is drained or the time is over.

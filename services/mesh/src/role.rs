@@ -34,7 +34,7 @@ async fn prepare<R: clap::Args + Choices>(
     let process = launch.process(role, files)?;
     let admin = bind("administration", single.common.admin_addr).await?;
     let addresses = vec![("admin", admin.local_addr()?)];
-    launch.admin(admin, vec![(role.as_str(), process.readiness.clone())]);
+    launch.admin(admin, single.common.admin_hosts.clone(), vec![(role.as_str(), process.readiness.clone())]);
     Ok((Running { launch, addresses, readiness: process.readiness.clone() }, process))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vvs_auth::peer::{Entry, Peers};
+use vvs_runtime::admin::HostName;
 use vvs_runtime::origin::Origin;
 use vvs_runtime::telemetry;
 use vvs_runtime::tls::Files;
@@ -86,6 +87,10 @@ pub struct Common {
     /// Where /livez, /readyz and /metrics are served, in plain HTTP
     #[arg(long, env = "VVS_ADMIN_ADDR", default_value = "127.0.0.1:9090")]
     pub admin_addr: SocketAddr,
+    /// Names by which that port may be asked beside addresses and `localhost`, without a port and with commas between
+    /// them; under any other name it answers 421
+    #[arg(long, env = "VVS_ADMIN_HOSTS", value_delimiter = ',')]
+    pub admin_hosts: Vec<HostName>,
     #[command(flatten)]
     pub telemetry: telemetry::Settings,
 }

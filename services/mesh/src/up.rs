@@ -189,7 +189,7 @@ fn run_roles(running: &mut Running, up: Up, ports: Ports, keys: Keys) -> Result<
     let public = Listener { tcp: ports.public, tls };
     launch.run(Role::Gateway, stop, vvs_gateway::serve(up.gateway, public, peers(), url(), gateway));
 
-    launch.admin(ports.admin, running.parts.clone());
+    launch.admin(ports.admin, up.common.admin_hosts, running.parts.clone());
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use http::header::{
 };
 
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+pub(crate) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
 /// Allows one response's own script tags; fresh for each response.
@@ -57,7 +58,6 @@ pub(crate) fn page(kind: Kind, nonce: &Nonce, sources: &Sources) -> HeaderMap {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(CONTENT_SECURITY_POLICY, policy(nonce, sources));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static(referrer));
-    headers.insert(CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(PERMISSIONS_POLICY, HeaderValue::from_static("camera=(), geolocation=(), microphone=()"));
     headers
 }
@@ -70,6 +70,14 @@ pub(crate) fn common() -> HeaderMap {
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
     ])
+}
+
+/// Keeps every answer to itself: no other site's page may embed it, or hold on to the window that shows it. Redirects too,
+/// because a browser that goes back over one without this policy changes processes twice.
+pub(crate) fn isolate(headers: &mut HeaderMap) {
+    for name in [CROSS_ORIGIN_OPENER_POLICY, CROSS_ORIGIN_RESOURCE_POLICY] {
+        headers.entry(name).or_insert(HeaderValue::from_static("same-origin"));
+    }
 }
 
 fn policy(nonce: &Nonce, sources: &Sources) -> HeaderValue {

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use vvs_runtime::forwarded::REQUEST_ID;
 
+use crate::header::CROSS_ORIGIN_RESOURCE_POLICY;
 use crate::{Web, header};
 
 /// How long a set is not asked for again.
@@ -69,6 +70,8 @@ fn answer(set: String) -> Response {
         (CONTENT_TYPE, "application/json"),
         (CACHE_CONTROL, "public, max-age=300"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // Public keys are for everybody.
+        (CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin"),
     ];
     (headers, set).into_response()
 }

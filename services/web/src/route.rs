@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
@@ -53,7 +53,13 @@ pub(crate) fn router(web: Arc<Web>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_FORM))
         .layer(from_fn(trace::http_server))
         .layer(from_fn_with_state(web.clone(), hop))
+        .layer(map_response(isolate))
         .with_state(web)
+}
+
+async fn isolate(mut answer: Response) -> Response {
+    header::isolate(answer.headers_mut());
+    answer
 }
 
 async fn not_found(visit: Visit) -> Response {

@@ -380,6 +380,8 @@ impl Browser {
             cut: Cut::default(),
         });
         let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        assert_eq!(parts.headers["cross-origin-opener-policy"], "same-origin");
+        assert!(parts.headers.contains_key("cross-origin-resource-policy"));
         for line in parts.headers.get_all(SET_COOKIE) {
             let (pair, attributes) = line.to_str().unwrap().split_once(';').unwrap();
             let (name, value) = pair.split_once('=').unwrap();
