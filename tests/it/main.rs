@@ -24,6 +24,7 @@ mod overload;
 mod pages;
 mod peers;
 mod polyglot;
+mod quota;
 mod server;
 mod session;
 mod sessions;

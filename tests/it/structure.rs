@@ -84,18 +84,25 @@ fn domain_files_name_no_transport() {
 #[test]
 fn every_method_of_the_contracts_has_a_row_and_every_row_a_method() {
     let files = prost_types::FileDescriptorSet::decode(vvs_proto::DESCRIPTORS).unwrap();
-    let mut methods = BTreeSet::new();
+    let (mut methods, mut streams) = (BTreeSet::new(), BTreeSet::new());
     for file in &files.file {
         for service in &file.service {
             for rpc in &service.method {
-                methods.insert(format!("/{}.{}/{}", file.package(), service.name(), rpc.name()));
+                let path = format!("/{}.{}/{}", file.package(), service.name(), rpc.name());
+                if rpc.client_streaming() || rpc.server_streaming() {
+                    streams.insert(path.clone());
+                }
+                methods.insert(path);
             }
         }
     }
     let rows: BTreeSet<_> = method::TABLE.iter().map(|(path, _)| (*path).to_owned()).collect();
     assert_eq!(rows.len(), method::TABLE.len(), "a method has two rows");
-    let ours: BTreeSet<_> = rows.into_iter().filter(|path| path.starts_with("/vvs.")).collect();
-    assert_eq!(ours, methods);
+    let ours = |path: &String| path.starts_with("/vvs.");
+    let listed: BTreeSet<_> = method::STREAMS.iter().map(|path| (*path).to_owned()).collect();
+    assert!(listed.is_subset(&rows), "{listed:?}");
+    assert_eq!(listed.into_iter().filter(ours).collect::<BTreeSet<_>>(), streams);
+    assert_eq!(rows.into_iter().filter(ours).collect::<BTreeSet<_>>(), methods);
 }
 
 /// Settings of the server, by the heading that `--help` puts them under.

@@ -738,7 +738,8 @@ pub mod sessions_client {
         /// expired yet, then `caught_up`, then new entries in commit order, with a heartbeat every 5 seconds.
         ///
         /// With `after_sequence` the snapshot holds later entries only. OUT_OF_RANGE says that this number is gone, or is one of
-        /// another database: start again from nothing.
+        /// another database: start again from nothing. RESOURCE_EXHAUSTED says that the caller has too many streams, or has read
+        /// this one too slowly: watch again from the last number.
         pub async fn watch_revocations(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRevocationsRequest>,
@@ -942,7 +943,8 @@ pub mod sessions_server {
         /// expired yet, then `caught_up`, then new entries in commit order, with a heartbeat every 5 seconds.
         ///
         /// With `after_sequence` the snapshot holds later entries only. OUT_OF_RANGE says that this number is gone, or is one of
-        /// another database: start again from nothing.
+        /// another database: start again from nothing. RESOURCE_EXHAUSTED says that the caller has too many streams, or has read
+        /// this one too slowly: watch again from the last number.
         async fn watch_revocations(
             &self,
             request: tonic::Request<super::WatchRevocationsRequest>,

@@ -28,6 +28,9 @@ pub enum Error {
     /// A known peer that is not the one we called, or may not do what it asked for.
     #[error("{peer} may not {action}")]
     NotAllowed { peer: String, action: String },
+    /// A known peer that has as much under way as it may.
+    #[error("{peer} has as much under way as {setting} allows")]
+    PeerBusy { peer: String, setting: &'static str },
     /// The key file does not hold base64 of 32 bytes a line.
     #[error("a key file holds one or two lines, each the base64 of 32 random bytes")]
     KeyFile,

@@ -11,6 +11,7 @@ mod mutation;
 pub mod peer;
 pub mod proof;
 pub mod provider;
+pub mod quota;
 pub mod token;
 
 pub use error::Error;

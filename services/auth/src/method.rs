@@ -3,6 +3,7 @@
 
 use crate::Error;
 use crate::peer::{Peer, Peers, Role};
+use crate::quota::{Kind, Place, Quota};
 
 const ANYONE: &[Role] = &Role::ALL;
 
@@ -29,6 +30,13 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", ANYONE),
 ];
 
+/// Those of them that go on for as long as both sides like.
+pub const STREAMS: &[&str] = &[
+    "/vvs.session.v1.Sessions/WatchRevocations",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+];
+
 /// Who may speak HTTP to web and relay: what the gateway says about a client's address is believed, so nobody else may
 /// say it.
 pub const HTTP_HOP: Role = Role::Gateway;
@@ -50,6 +58,21 @@ pub fn authorize(peers: &Peers, certificate: Option<&[u8]>, path: &str) -> Resul
     Ok(peer)
 }
 
+/// Lets in the holder of this leaf certificate (DER), if it may call the method at this path and has not too much under way;
+/// the place is what the call holds.
+pub fn admit(peers: &Peers, quota: &Quota, certificate: Option<&[u8]>, path: &str) -> Result<Place, Error> {
+    let peer = authorize(peers, certificate, path)?;
+    let kind = if STREAMS.contains(&path) { Kind::Stream } else { Kind::Call };
+    quota.take(Some(&peer.id), kind).map_err(|setting| Error::PeerBusy { peer: peer.id.to_string(), setting })
+}
+
+/// Lets a connection in over which the holder of this leaf certificate (DER) may call; the error is the setting that allows
+/// it no more. What it calls is looked at with each call.
+pub fn admit_connection(peers: &Peers, quota: &Quota, certificate: &[u8]) -> Result<Place, &'static str> {
+    let peer = peers.identify(certificate).ok();
+    quota.take(peer.as_ref().map(|peer| &peer.id), Kind::Connection)
+}
+
 /// Whether the holder of this leaf certificate (DER) may say where a client is.
 pub fn authorize_hop(peers: &Peers, certificate: Option<&[u8]>) -> Result<Peer, Error> {
     peers.expect(certificate.ok_or(Error::Certificate)?, HTTP_HOP)
@@ -68,6 +91,22 @@ mod tests {
     fn a_method_without_a_row_is_refused() {
         assert!(check(&peer(Role::Web), "/vvs.relay.v1.Relay/Drop").is_err());
         assert!(check(&peer(Role::Web), "/vvs.relay.v1.Relay/DeliverAuth/").is_err());
+    }
+
+    /// What docs/security.md says that each stolen certificate gives.
+    #[test]
+    fn a_role_may_call_what_the_documentation_says() {
+        let callable = |role| -> Vec<&str> {
+            let rows = TABLE.iter().filter(|(method, _)| check(&peer(role), method).is_ok());
+            rows.filter_map(|(method, _)| Some(method.strip_prefix("/vvs.")?.rsplit('/').next()?)).collect()
+        };
+        assert_eq!(callable(Role::Gateway), [""; 0]);
+        assert_eq!(callable(Role::Sessions), [""; 0]);
+        assert_eq!(callable(Role::Backend), ["WatchRevocations", "GetSigningKeys"]);
+        let of_relays = callable(Role::Relay);
+        for method in ["CreateSession", "GetSession", "ListSessions", "RevokeUserSessions", "TakeStaleUsers"] {
+            assert!(!of_relays.contains(&method), "{method}");
+        }
     }
 
     #[test]

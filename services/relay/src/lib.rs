@@ -24,6 +24,7 @@ use tower::ServiceExt as _;
 use vvs_auth::key::Keyring;
 use vvs_auth::method;
 use vvs_auth::peer::{self, Peers, Role};
+use vvs_auth::quota::Quota;
 use vvs_proto::relay::relay_server::RelayServer;
 use vvs_runtime::http::{Connector, Limits as HttpLimits, Listener, Names};
 use vvs_runtime::metrics::{Counters, Metrics as Registry};
@@ -37,7 +38,6 @@ use crate::backplane::{Backplane, Line, Memory, Nats};
 use crate::drain::Drain;
 use crate::keys::Keys;
 use crate::limit::Limits;
-use crate::refusal::Refusal;
 
 mod attempt;
 mod authority;
@@ -179,11 +179,14 @@ pub async fn serve(
     });
     let sockets = Router::new().route("/ws", get(upgrade::upgrade)).with_state(shared.clone());
     let sockets = sockets.layer(from_fn(trace::http_server));
-    let (of_ws, of_rpc) = port_limits(&shared.settings);
+    let (mut of_ws, mut of_rpc) = port_limits(&shared.settings);
+    let quota = shared.settings.quota();
+    of_ws.peer_admission = Some(rpc::admission(peers.clone(), quota.clone(), Some(method::HTTP_HOP)));
+    of_rpc.peer_admission = Some(rpc::admission(peers.clone(), quota.clone(), None));
     process.tasks.spawn(process.server(of_ws).serve(ws, sockets));
     let mut calling = process.server(of_rpc);
     (calling.stop, calling.notice) = (shared.drain.over().clone(), Duration::ZERO);
-    process.tasks.spawn(calling.serve(rpc, calls(&shared, peers).await?));
+    process.tasks.spawn(calling.serve(rpc, calls(&shared, peers, quota).await?));
     let ready = async {
         // It stays so: what is known outlives an outage of sessions, and this relay's own logins one of the backplane.
         shared.authority.ready().await;
@@ -241,7 +244,7 @@ fn limits(settings: &Settings, process: &Process) -> Limits {
 }
 
 /// The gRPC port: `Relay`, health and reflection, behind the method table.
-async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>) -> Result<Calls, Error> {
+async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>, quota: Quota) -> Result<Calls, Error> {
     let (mut health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<RelayServer<rpc::Relay>>().await;
     let mut routes = Routes::new(RelayServer::new(rpc::Relay(shared.clone()))).add_service(health_service);
@@ -262,11 +265,7 @@ async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>) -> Result<Calls, Error> 
             health.clear_service_status(name).await;
         }
     });
-    let check = move |connection: &vvs_runtime::http::Connection, path: &str| {
-        let peer = method::authorize(&peers, connection.certificate.as_deref(), path);
-        peer.map(drop).map_err(|refusal| Refusal::from(refusal).into())
-    };
-    Ok(Calls::new(routes, Arc::new(check)))
+    Ok(Calls::new(routes, rpc::check(peers, quota, shared.limits.reached.clone())))
 }
 
 /// Starts to follow the sessions role.

@@ -46,6 +46,7 @@ impl Refusal {
             Self::Overloaded => (Code::Unavailable, "OVERLOADED"),
             Self::BackplaneDown => (Code::Unavailable, "BACKPLANE_DOWN"),
             Self::SessionsDown => (Code::Unavailable, "SESSIONS_DOWN"),
+            Self::NotAllowed(vvs_auth::Error::PeerBusy { .. }) => (Code::ResourceExhausted, "PEER_BUSY"),
             Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
         }
     }
@@ -60,7 +61,7 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let (code, reason) = refusal.outside();
         // The limit has been told of, and of these there may be any number.
-        if !matches!(refusal, Refusal::Overloaded) {
+        if !matches!(refusal, Refusal::Overloaded | Refusal::NotAllowed(vvs_auth::Error::PeerBusy { .. })) {
             tracing::info!(reason, detail = %refusal, "refused");
         }
         rpc::status(code, reason, refusal.field())

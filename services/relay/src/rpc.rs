@@ -9,14 +9,19 @@ use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status};
+use vvs_auth::method;
+use vvs_auth::peer::{Peers, Role};
+use vvs_auth::quota::Quota;
 use vvs_proto::Secret;
 use vvs_proto::frame;
 use vvs_proto::relay::{
     App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, Device,
     GetLoginRequest, GetLoginResponse, LoginState, relay_server,
 };
+use vvs_runtime::http::{Guard, PeerAdmission, Unadmitted};
+use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::count;
-use vvs_runtime::rpc::deadline;
+use vvs_runtime::rpc::{Held, MethodCheck, deadline};
 use vvs_runtime::trace::code_name;
 
 use crate::Shared;
@@ -35,6 +40,32 @@ const HEADROOM: Duration = Duration::from_millis(500);
 /// The longest token, id or text that is taken, in bytes.
 const MAX_TOKEN: usize = 4096;
 const MAX_TEXT: usize = 1024;
+
+/// Asks the method table, and counts what each peer has under way.
+pub(crate) fn check(peers: Arc<Peers>, quota: Quota, reached: Reached) -> MethodCheck {
+    Arc::new(move |connection, path| match method::admit(&peers, &quota, connection.certificate.as_deref(), path) {
+        Ok(place) => Ok(Box::new(place) as Held),
+        Err(refusal) => {
+            if let vvs_auth::Error::PeerBusy { peer, setting } = &refusal {
+                reached.tell_of(setting, Some(peer));
+            }
+            Err(Refusal::from(refusal).into())
+        }
+    })
+}
+
+/// Counts the connections of each peer but those that are in this role.
+pub(crate) fn admission(peers: Arc<Peers>, quota: Quota, but: Option<Role>) -> PeerAdmission {
+    Arc::new(move |certificate| {
+        if but.is_some_and(|role| peers.expect(certificate, role).is_ok()) {
+            return Ok(Arc::new(()) as Guard);
+        }
+        match method::admit_connection(&peers, &quota, certificate) {
+            Ok(place) => Ok(Arc::new(place) as Guard),
+            Err(setting) => Err(Unadmitted { reason: "connections_per_peer", setting }),
+        }
+    })
+}
 
 /// Answers for every login, wherever it is held.
 #[derive(Clone)]

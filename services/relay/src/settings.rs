@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
+use vvs_auth::quota::{self, Bound, Quota};
 use vvs_proto::ReturnUri;
 use vvs_proto::frame::Binding;
 
@@ -78,6 +79,34 @@ pub struct Settings {
     /// Calls of web under way at once, of which many wait for an editor; further ones get `OVERLOADED`
     #[arg(id = "relay-max-calls", long, env = "VVS_RELAY_MAX_CALLS", default_value_t = 10_000)]
     pub max_calls: usize,
+    /// Connections of one SPIFFE id at once to each of the two ports, which all processes with that id share; further ones
+    /// are closed at once. Gateways' WebSockets do not count: they have a bound of their own
+    #[arg(
+        id = "relay-max-connections-per-peer",
+        long,
+        env = "VVS_RELAY_MAX_CONNECTIONS_PER_PEER",
+        default_value_t = 2000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_connections_per_peer: u32,
+    /// Calls of one SPIFFE id under way at once; further ones get `PEER_BUSY`
+    #[arg(
+        id = "relay-max-calls-per-peer",
+        long,
+        env = "VVS_RELAY_MAX_CALLS_PER_PEER",
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_calls_per_peer: u32,
+    /// Streams of one SPIFFE id at once, such as those that watch the health; further ones get `PEER_BUSY`
+    #[arg(
+        id = "relay-max-streams-per-peer",
+        long,
+        env = "VVS_RELAY_MAX_STREAMS_PER_PEER",
+        default_value_t = 1500,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_streams_per_peer: u32,
     /// Questions to other relays under way at once, for logins that are not held here; further ones get `OVERLOADED`
     #[arg(id = "relay-max-asks", long, env = "VVS_RELAY_MAX_ASKS", default_value_t = 10_000)]
     pub max_asks: usize,
@@ -177,6 +206,15 @@ impl Settings {
             memory: self.max_memory,
             calls: self.max_calls,
         }
+    }
+
+    pub(crate) fn quota(&self) -> Quota {
+        let bound = |most, setting| Bound { most, setting };
+        Quota::new(quota::Bounds {
+            connections: bound(self.max_connections_per_peer, "VVS_RELAY_MAX_CONNECTIONS_PER_PEER"),
+            calls: bound(self.max_calls_per_peer, "VVS_RELAY_MAX_CALLS_PER_PEER"),
+            streams: bound(self.max_streams_per_peer, "VVS_RELAY_MAX_STREAMS_PER_PEER"),
+        })
     }
 
     pub(crate) fn terms(&self) -> Terms {

@@ -56,6 +56,9 @@ pub type Guard = Arc<dyn Any + Send + Sync>;
 /// Lets a connection in, or says why not.
 pub type Admission = Arc<dyn Fn(SocketAddr) -> Result<Guard, Unadmitted> + Send + Sync>;
 
+/// Lets in a connection whose other end has shown this leaf certificate (DER), or says why not.
+pub type PeerAdmission = Arc<dyn Fn(&[u8]) -> Result<Guard, Unadmitted> + Send + Sync>;
+
 /// Why a connection is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unadmitted {
@@ -121,6 +124,8 @@ pub struct Limits {
     /// The settings that some of these come from, as the log names them.
     pub settings: Names,
     pub admission: Option<Admission>,
+    /// Asked once more, when it is known who it is.
+    pub peer_admission: Option<PeerAdmission>,
     /// What peers hear that ask whether this process can serve. On a public port nobody may ask: `None`.
     pub readiness: Option<Readiness>,
 }
@@ -150,6 +155,7 @@ impl Default for Limits {
             write_timeout: PATIENCE,
             settings: Names::default(),
             admission: None,
+            peer_admission: None,
             readiness: None,
         }
     }
@@ -241,9 +247,8 @@ impl Server {
                 }
             };
             let guard = match self.limits.admission.as_ref().map(|admit| admit(remote)) {
-                Some(Err(Unadmitted { reason, setting })) => {
-                    count(&self.metrics.handshakes_refused, "reason", reason);
-                    self.metrics.reached.tell(setting);
+                Some(Err(unadmitted)) => {
+                    self.refuse(unadmitted);
                     continue;
                 }
                 Some(Ok(guard)) => Arc::new((place, guard)) as Guard,
@@ -272,6 +277,11 @@ impl Server {
         }
     }
 
+    fn refuse(&self, Unadmitted { reason, setting }: Unadmitted) {
+        count(&self.metrics.handshakes_refused, "reason", reason);
+        self.metrics.reached.tell(setting);
+    }
+
     fn too_slow(&self, remote: SocketAddr, what: &'static str) {
         count(&self.metrics.handshakes_refused, "reason", "slow");
         self.tell(self.limits.settings.handshake_timeout);
@@ -297,7 +307,14 @@ impl Server {
         let handshake = stream::accept(config, stream);
         match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
             Ok(Ok(stream)) => {
-                let certificate = stream.peer_certificate().map(|certificate| Arc::from(certificate.as_ref()));
+                let certificate: Option<Arc<[u8]>> =
+                    stream.peer_certificate().map(|certificate| Arc::from(certificate.as_ref()));
+                let admit = self.limits.peer_admission.as_ref().zip(certificate.as_ref());
+                let guard = match admit.map(|(admit, certificate)| admit(certificate)) {
+                    Some(Err(unadmitted)) => return self.refuse(unadmitted),
+                    Some(Ok(place)) => Arc::new((place, guard)) as Guard,
+                    None => guard,
+                };
                 // On the heap, so that what is left of the handshake does not stay for the connection's whole life.
                 Box::pin(self.http(stream, Connection { remote, certificate, guard, cut }, http, answers)).await;
             }

@@ -31,9 +31,14 @@ struct Said {
 impl Reached {
     /// Somebody was turned away or closed because of this setting.
     pub fn tell(&self, setting: &'static str) {
+        self.tell_of(setting, None);
+    }
+
+    /// The same, when it is known who that was.
+    pub fn tell_of(&self, setting: &'static str, who: Option<&str>) {
         count(&self.counters, "setting", setting);
         if let Some(times) = self.due(setting, Instant::now()) {
-            tracing::warn!(setting, times, "a limit was reached");
+            tracing::warn!(setting, times, who, "a limit was reached");
         }
     }
 

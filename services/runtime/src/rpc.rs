@@ -1,5 +1,6 @@
 //! gRPC plumbing for both ends: the guard in front of every method, errors with google.rpc details, deadlines, channels.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
@@ -7,8 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use http_body_util::BodyExt as _;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
@@ -24,7 +27,7 @@ use crate::trace::{TracedChannel, rpc_answered, rpc_span};
 /// The `domain` of every ErrorInfo.
 pub const ERROR_DOMAIN: &str = "vvs";
 
-/// How soon a caller may try again what was UNAVAILABLE, unless an error says otherwise.
+/// How soon a caller may try again what was UNAVAILABLE or too much, unless an error says otherwise.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What a caller is told: a code, a fixed reason, and nothing of what happened inside.
@@ -33,7 +36,7 @@ pub fn status(code: Code, reason: &'static str, field: Option<&'static str>) -> 
     if let Some(field) = field {
         details.add_bad_request_violation(field, "is missing or malformed");
     }
-    if code == Code::Unavailable {
+    if matches!(code, Code::Unavailable | Code::ResourceExhausted) {
         details.set_retry_info(Some(RETRY_DELAY));
     }
     Status::with_error_details(code, reason, details)
@@ -48,8 +51,11 @@ pub fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
+/// Whatever a call holds until its answer is sent whole, such as its place in a limit.
+pub type Held = Box<dyn Any + Send + Sync>;
+
 /// Decides whether whoever is at the other end may call the method at this path.
-pub type MethodCheck = Arc<dyn Fn(&Connection, &str) -> Result<(), Status> + Send + Sync>;
+pub type MethodCheck = Arc<dyn Fn(&Connection, &str) -> Result<Held, Status> + Send + Sync>;
 
 /// Services behind the guard, with a span around each call. One layer for both, because each of axum's costs every call
 /// some boxes and copies.
@@ -84,18 +90,29 @@ impl tower::Service<Request> for Calls {
         let span = rpc_span(&request);
         let answer = span.in_scope(|| {
             let connection = request.extensions().get::<Connection>().ok_or_else(|| Status::internal(""))?;
-            (self.check)(connection, request.uri().path())?;
-            Ok::<_, Status>(self.services.call(request))
+            let held = (self.check)(connection, request.uri().path())?;
+            Ok::<_, Status>((self.services.call(request), held))
         });
         Box::pin(async move {
             let answer = match answer {
-                Ok(answer) => answer.instrument(span.clone()).await?,
+                Ok((answer, held)) => {
+                    let answer = answer.instrument(span.clone()).await?;
+                    answer.map(|body| hold(body, held))
+                }
                 Err(status) => status.into_http(),
             };
             rpc_answered(&span, answer.headers());
             Ok(answer)
         })
     }
+}
+
+/// A body that holds something until it is sent or dropped.
+fn hold(body: Body, held: Held) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _held = &held;
+        frame
+    }))
 }
 
 /// The time that the caller gives this call (gRPC over HTTP/2, "Timeout"); `None` when it set none, or an unreadable one.
@@ -165,6 +182,7 @@ mod tests {
         let told = status(Code::Unavailable, "DRAINING", None);
         assert_eq!(reason(&told), "DRAINING");
         assert!(told.get_details_retry_info().is_some());
+        assert!(status(Code::ResourceExhausted, "PEER_BUSY", None).get_details_retry_info().is_some());
         assert!(status(Code::NotFound, "X", None).get_details_retry_info().is_none());
     }
 }

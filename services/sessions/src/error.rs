@@ -67,6 +67,8 @@ pub enum Error {
     BadProof(#[source] vvs_auth::Error),
     #[error("number {0} of the feed is gone, or was never there")]
     SequenceGone(u64),
+    #[error("whoever follows the feed is too far behind")]
+    FollowerSlow,
     #[error("this request id made session {0}, for somebody else")]
     RequestClaimed(SessionId),
     /// The database cannot be used now; nothing was changed. `kind` is what the metric calls it.
@@ -84,6 +86,7 @@ impl Error {
     fn outside(&self) -> (Code, &'static str) {
         match self {
             Self::Malformed { .. } => (Code::InvalidArgument, "MALFORMED"),
+            Self::NotAllowed(vvs_auth::Error::PeerBusy { .. }) => (Code::ResourceExhausted, "PEER_BUSY"),
             Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
             Self::SessionUnknown(_) => (Code::NotFound, "SESSION_UNKNOWN"),
             Self::KeyUnknown(_) => (Code::Unavailable, "KEY_UNKNOWN"),
@@ -93,6 +96,7 @@ impl Error {
             Self::KeyMismatch(_) => (Code::PermissionDenied, "KEY_MISMATCH"),
             Self::BadProof(_) => (Code::PermissionDenied, "BAD_PROOF"),
             Self::SequenceGone(_) => (Code::OutOfRange, "SEQUENCE_GONE"),
+            Self::FollowerSlow => (Code::ResourceExhausted, "FOLLOWER_SLOW"),
             Self::Database { .. } => (Code::Unavailable, "DATABASE_DOWN"),
             Self::Corrupt(_)
             | Self::Crypto(_)
@@ -118,6 +122,9 @@ impl From<Error> for Status {
             tracing::error!(reason, detail = %error, "failed");
         } else if code == Code::Unavailable {
             tracing::warn!(reason, detail = %error, "failed");
+        } else if matches!(error, Error::FollowerSlow | Error::NotAllowed(vvs_auth::Error::PeerBusy { .. })) {
+            // The limit has been told of, and of these there may be any number.
+            tracing::debug!(reason, detail = %error, "refused");
         } else {
             tracing::info!(reason, detail = %error, "refused");
         }

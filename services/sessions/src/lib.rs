@@ -14,16 +14,19 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use vvs_auth::key::Keyring;
+use vvs_auth::method;
 use vvs_auth::peer::Peers;
+use vvs_auth::quota::{Bound, Bounds, Quota};
 use vvs_proto::session::sessions_server::SessionsServer;
 use vvs_runtime::Process;
-use vvs_runtime::http::{Limits, Listener};
+use vvs_runtime::http::{Guard, Limits, Listener, PeerAdmission, Unadmitted};
 use vvs_runtime::origin::Origin;
 use vvs_runtime::rpc::Calls;
 
 use crate::key::{Keys, Rotation};
 use crate::metric::Counts;
 use crate::rpc::Service;
+use crate::rpc::feed::Feed;
 use crate::session::{Seconds, Terms};
 use crate::store::Store;
 use crate::store::database::{Place, RETRY, START_PATIENCE};
@@ -117,6 +120,43 @@ pub struct Settings {
     /// Who the tokens are for: their `aud`
     #[arg(id = "sessions-audience", long, env = "VVS_SESSIONS_AUDIENCE", default_value = "vvs")]
     pub audience: String,
+    /// Connections of one SPIFFE id at once, which all processes with that id share; further ones are closed at once
+    #[arg(
+        id = "sessions-max-connections-per-peer",
+        long,
+        env = "VVS_SESSIONS_MAX_CONNECTIONS_PER_PEER",
+        default_value_t = 2000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_connections_per_peer: u32,
+    /// Calls of one SPIFFE id under way at once; further ones get `PEER_BUSY`
+    #[arg(
+        id = "sessions-max-calls-per-peer",
+        long,
+        env = "VVS_SESSIONS_MAX_CALLS_PER_PEER",
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_calls_per_peer: u32,
+    /// Streams of one SPIFFE id at once, such as those that follow the revocations; further ones get `PEER_BUSY`
+    #[arg(
+        id = "sessions-max-streams-per-peer",
+        long,
+        env = "VVS_SESSIONS_MAX_STREAMS_PER_PEER",
+        default_value_t = 1500,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub max_streams_per_peer: u32,
+    /// Messages that a follower of the revocations may be behind, of up to 100 revocations each; a slower one gets
+    /// `FOLLOWER_SLOW`
+    #[arg(
+        id = "sessions-feed-backlog",
+        long,
+        env = "VVS_SESSIONS_FEED_BACKLOG",
+        default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(1..=65_536)
+    )]
+    pub feed_backlog: u32,
     /// Whether gRPC server reflection is served
     #[arg(
         id = "sessions-reflection",
@@ -194,6 +234,15 @@ impl Settings {
         matches!(place, Some(Ok(Place::Server(_))))
     }
 
+    fn quota(&self) -> Quota {
+        let bound = |most, setting| Bound { most, setting };
+        Quota::new(Bounds {
+            connections: bound(self.max_connections_per_peer, "VVS_SESSIONS_MAX_CONNECTIONS_PER_PEER"),
+            calls: bound(self.max_calls_per_peer, "VVS_SESSIONS_MAX_CALLS_PER_PEER"),
+            streams: bound(self.max_streams_per_peer, "VVS_SESSIONS_MAX_STREAMS_PER_PEER"),
+        })
+    }
+
     fn rotation(&self) -> Rotation {
         Rotation { interval: seconds(self.key_rotation), lead: seconds(self.key_lead) }
     }
@@ -260,8 +309,9 @@ pub async fn serve(
     });
     let (health, health_server) = health_reporter();
     health.set_serving::<SessionsServer<Service>>().await;
-    let (stop, tasks) = (process.stop.clone(), process.tasks.clone());
-    let service = Service { store: store.clone(), keys, terms, counts, peers: peers.clone(), stop, tasks };
+    let (reached, tasks) = (process.metrics.reached.clone(), process.tasks.clone());
+    let feed = Feed::start(&store, counts.clone(), reached.clone(), settings.feed_backlog, &process.stop, &tasks);
+    let service = Service { store: store.clone(), keys, terms, counts, feed, peers: peers.clone(), tasks };
     let service = SessionsServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut services = Routes::new(service).add_service(health_server);
     if settings.reflection {
@@ -274,11 +324,21 @@ pub async fn serve(
         services = services.add_service(reflection);
     }
     let listener = Listener { tcp: listener, tls: Some(process.identity.clone()) };
-    let calls = Calls::new(services, rpc::check(peers));
-    let serving = process.server(Limits::default()).serve(listener, calls);
+    let quota = settings.quota();
+    let limits = Limits { peer_admission: Some(admission(peers.clone(), quota.clone())), ..Limits::default() };
+    let calls = Calls::new(services, rpc::check(peers, quota, reached));
+    let serving = process.server(limits).serve(listener, calls);
     process.readiness.set(true);
     tokio::join!(serving, background, stopped(&process, health));
     Ok(())
+}
+
+/// Counts the connections of each peer.
+fn admission(peers: Arc<Peers>, quota: Quota) -> PeerAdmission {
+    Arc::new(move |certificate| match method::admit_connection(&peers, &quota, certificate) {
+        Ok(place) => Ok(Arc::new(place) as Guard),
+        Err(setting) => Err(Unadmitted { reason: "connections_per_peer", setting }),
+    })
 }
 
 /// Tells everybody who asks that this process takes no more calls.

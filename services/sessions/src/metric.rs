@@ -12,6 +12,7 @@ pub(crate) struct Counts {
     pub(crate) refreshed: Counter,
     pub(crate) revoked: Counter,
     pub(crate) swept: Counter,
+    pub(crate) feed_reads: Counter,
     pub(crate) database_errors: Counters,
 }
 
@@ -27,6 +28,11 @@ impl Counts {
         );
         metrics.register("vvs_sessions_revoked", "Sessions ended by somebody", counts.revoked.clone());
         metrics.register("vvs_sessions_swept", "Sessions that nobody activated in time", counts.swept.clone());
+        metrics.register(
+            "vvs_sessions_feed_reads",
+            "How often the feed of revocations was read for all who follow it",
+            counts.feed_reads.clone(),
+        );
         metrics.register(
             "vvs_database_errors",
             "What the database did not do, by kind of failure",

@@ -4,19 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::BoxStream;
 use tonic::{Extensions, Request, Response, Status};
 use vvs_auth::device::Thumbprint;
-use vvs_auth::method::authorize;
+use vvs_auth::method::admit;
 use vvs_auth::peer::{Peers, Role};
 use vvs_auth::proof::{self, Expected, Use};
+use vvs_auth::quota::Quota;
 use vvs_auth::token;
 use vvs_proto::session as wire;
 use vvs_proto::session::sessions_server::Sessions;
 use vvs_runtime::http::Connection;
-use vvs_runtime::rpc::{MethodCheck, reason};
+use vvs_runtime::limit::Reached;
+use vvs_runtime::rpc::{Held, MethodCheck, reason};
 
 use crate::Error;
 use crate::audit::{Entry, Event};
@@ -24,10 +25,11 @@ use crate::clock;
 use crate::id::{SessionId, UserId};
 use crate::key::Keys;
 use crate::metric::Counts;
+use crate::rpc::feed::Feed;
 use crate::session::{self, Session, Terms};
 use crate::store::{Activated, Cause, Store, Whose};
 
-mod feed;
+pub(crate) mod feed;
 mod message;
 #[cfg(test)]
 mod tests;
@@ -39,12 +41,16 @@ const MAX_TAKEN: u32 = 100;
 /// Sessions that one call activates at most.
 const MAX_ACTIVATED: usize = 100;
 
-/// Asks the method table.
-pub(crate) fn check(peers: Arc<Peers>) -> MethodCheck {
-    Arc::new(move |connection, path| {
-        authorize(&peers, connection.certificate.as_deref(), path)
-            .map(drop)
-            .map_err(|refusal| Error::NotAllowed(refusal).into())
+/// Asks the method table, and counts what each peer has under way.
+pub(crate) fn check(peers: Arc<Peers>, quota: Quota, reached: Reached) -> MethodCheck {
+    Arc::new(move |connection, path| match admit(&peers, &quota, connection.certificate.as_deref(), path) {
+        Ok(place) => Ok(Box::new(place) as Held),
+        Err(refusal) => {
+            if let vvs_auth::Error::PeerBusy { peer, setting } = &refusal {
+                reached.tell_of(setting, Some(peer));
+            }
+            Err(Error::NotAllowed(refusal).into())
+        }
     })
 }
 
@@ -54,8 +60,8 @@ pub(crate) struct Service {
     pub(crate) keys: Arc<Keys>,
     pub(crate) terms: Terms,
     pub(crate) counts: Counts,
+    pub(crate) feed: Feed,
     pub(crate) peers: Arc<Peers>,
-    pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -416,7 +422,7 @@ impl Sessions for Service {
         &self,
         request: Request<wire::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let from = request.into_inner();
-        self.answer(feed::watch(&self.store, self.counts.clone(), self.stop.clone(), from)).await
+        let role = self.role(request.extensions());
+        self.answer(async { self.feed.follow(role?, request.into_inner()).await }).await
     }
 }

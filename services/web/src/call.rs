@@ -85,6 +85,7 @@ fn refusal(role: &'static str, status: &Status) -> Refusal {
         // Sessions knows this request under another name or device: another approval was first.
         "LOGIN_CLAIMED" | "REQUEST_CLAIMED" => Refusal::Claimed,
         "EDITOR_AWAY" => Refusal::EditorAway,
+        "PEER_BUSY" => Refusal::Unavailable { role, code, reason },
         "" => match status.code() {
             Code::Unavailable
             | Code::DeadlineExceeded
@@ -141,6 +142,7 @@ mod tests {
             (Code::Unavailable, "EDITOR_AWAY", Reason::Unavailable),
             (Code::Unavailable, "DRAINING", Reason::Unavailable),
             (Code::Unavailable, "OVERLOADED", Reason::Unavailable),
+            (Code::ResourceExhausted, "PEER_BUSY", Reason::Unavailable),
             (Code::Unavailable, "BACKPLANE_DOWN", Reason::Unavailable),
             (Code::Unavailable, "SESSIONS_DOWN", Reason::Unavailable),
             (Code::Unavailable, "DATABASE_DOWN", Reason::Unavailable),

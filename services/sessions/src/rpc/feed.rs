@@ -1,154 +1,209 @@
-//! The stream of revocations: what is there, then what comes. It reads the table whenever something may have changed and
-//! every few seconds anyway, so that a notice that got lost costs a moment and no revocation.
+//! The stream of revocations: what is there, then what comes. One reader for the whole process reads the table whenever
+//! something may have changed and every few seconds anyway, so that a notice that got lost costs a moment and no
+//! revocation. It tells all who follow; each of them reads for itself only what was there before it came.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
-use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::codegen::BoxStream;
+use vvs_auth::peer::Role;
 use vvs_proto::session::watch_revocations_response::Event;
 use vvs_proto::session::{WatchRevocationsRequest, WatchRevocationsResponse};
+use vvs_runtime::limit::Reached;
 
+use self::reader::{Reader, Told, pending_since};
 use super::{CALL_LIMIT, message};
 use crate::metric::Counts;
 use crate::store::{Revocation, Store};
 use crate::{Error, clock};
 
-/// How often somebody who watches hears that all is well. None is sent while the database cannot be read: then nobody
-/// knows whether it is.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+mod reader;
+
 /// How soon the table is read again after it could not be.
 const RETRY: Duration = Duration::from_millis(500);
+/// Followers of each kind that read at the same time what they have missed: fewer than there are connections to the
+/// database.
+const TURNS: usize = 4;
 
-/// Seconds behind us in which a session may have been approved whose commit is still to come: longer than a call takes.
-const IN_FLIGHT: i64 = 5;
+/// Tells all who follow what this process has read.
+#[derive(Debug, Clone)]
+pub(crate) struct Feed(Arc<Shared>);
 
-struct Watch {
+#[derive(Debug)]
+struct Shared {
     store: Store,
     counts: Counts,
+    reached: Reached,
     stop: CancellationToken,
-    changed: watch::Receiver<()>,
+    told: broadcast::Sender<Told>,
+    /// Whether the reader knows where it is: from then on it skips nothing.
+    has_begun: watch::Receiver<bool>,
+    /// Of relays, and of others, which must not hold them up.
+    turns: [Semaphore; 2],
+}
+
+impl Feed {
+    /// Starts the reader. A follower that is more than `backlog` messages behind is ended.
+    pub(crate) fn start(
+        store: &Store,
+        counts: Counts,
+        reached: Reached,
+        backlog: u32,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (told, _) = broadcast::channel(usize::try_from(backlog).unwrap_or(usize::MAX));
+        let (begun, has_begun) = watch::channel(false);
+        let reader = Reader::new(store.clone(), counts.clone(), told.clone());
+        let until = stop.clone();
+        tasks.spawn(async move { until.run_until_cancelled(reader.run(begun)).await });
+        let turns = [Semaphore::new(TURNS), Semaphore::new(TURNS)];
+        Self(Arc::new(Shared { store: store.clone(), counts, reached, stop: stop.clone(), told, has_begun, turns }))
+    }
+
+    /// Starts to follow behind a number of this database; 0 is before everything.
+    pub(crate) async fn follow(
+        &self,
+        role: Role,
+        from: WatchRevocationsRequest,
+    ) -> Result<BoxStream<WatchRevocationsResponse>, Error> {
+        let feed = &self.0;
+        // Fails only when the reader has ended, because the process does.
+        feed.has_begun.clone().wait_for(|begun| *begun).await.map_err(|_ended| Error::slow())?;
+        // Before anything is read, so that what comes in between is not missed.
+        let told = feed.told.subscribe();
+
+        let _turn = feed.turn(role).await;
+        let (newest, pruned) = feed.store.feed_ends().await?;
+        let database_id = feed.store.database_id().await?;
+        let after = from.after_sequence;
+        let is_foreign = after > 0 && !from.database_id.is_empty() && from.database_id != database_id;
+        let heard_to = i64::try_from(after).map_err(|_cause| Error::SequenceGone(after))?;
+        if is_foreign || heard_to > newest || (heard_to > 0 && heard_to < pruned) {
+            return Err(Error::SequenceGone(after));
+        }
+
+        let mut follower = Follower {
+            feed: feed.clone(),
+            role,
+            told,
+            database_id,
+            heard_to,
+            is_caught_up: false,
+            is_over: false,
+            ready: VecDeque::new(),
+        };
+        follower.catch_up().await?;
+        Ok(Box::pin(stream::unfold(follower, Follower::next)))
+    }
+}
+
+impl Shared {
+    /// Waits until one more follower may read what it has missed. `None`, which never comes, would be one turn too many.
+    async fn turn(&self, role: Role) -> Option<SemaphorePermit<'_>> {
+        self.turns[usize::from(role != Role::Relay)].acquire().await.ok()
+    }
+}
+
+/// One stream.
+struct Follower {
+    feed: Arc<Shared>,
+    role: Role,
+    told: broadcast::Receiver<Told>,
     database_id: String,
-    ticks: Interval,
-    /// The number that has been read to.
-    read_to: i64,
-    /// Whether there was more than one reading returns.
-    is_behind: bool,
+    /// The number up to which it has been told, or has it in `ready`.
+    heard_to: i64,
+    /// Whether it has all that was there before it came.
     is_caught_up: bool,
-    /// Whether the last reading failed.
-    is_blind: bool,
+    is_over: bool,
     ready: VecDeque<Event>,
 }
 
-/// Starts to watch behind a number of this database; 0 is before everything.
-pub(super) async fn watch(
-    store: &Store,
-    counts: Counts,
-    stop: CancellationToken,
-    from: WatchRevocationsRequest,
-) -> Result<BoxStream<WatchRevocationsResponse>, Error> {
-    // Before anything is read, so that what comes in between is not missed.
-    let changed = store.revoked();
-    let (newest, pruned) = store.feed_ends().await?;
-    let database_id = store.database_id().await?;
-    let after = from.after_sequence;
-    let is_foreign = after > 0 && !from.database_id.is_empty() && from.database_id != database_id;
-    let read_to = i64::try_from(after).map_err(|_cause| Error::SequenceGone(after))?;
-    if is_foreign || read_to > newest || (read_to > 0 && read_to < pruned) {
-        return Err(Error::SequenceGone(after));
-    }
-    let mut ticks = interval(HEARTBEAT);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.reset();
-    let mut watch = Watch {
-        store: store.clone(),
-        counts,
-        stop,
-        changed,
-        database_id,
-        ticks,
-        read_to,
-        is_behind: true,
-        is_caught_up: false,
-        is_blind: false,
-        ready: VecDeque::new(),
-    };
-    watch.read(false).await?;
-    Ok(Box::pin(stream::unfold(watch, Watch::next)))
-}
-
-impl Watch {
+impl Follower {
     async fn next(mut self) -> Option<(Result<WatchRevocationsResponse, Status>, Self)> {
-        let stop = self.stop.clone();
         loop {
             if let Some(event) = self.ready.pop_front() {
                 let database_id = self.database_id.clone();
                 return Some((Ok(WatchRevocationsResponse { event: Some(event), database_id }), self));
             }
+            if self.is_over {
+                return None;
+            }
+            let feed = self.feed.clone();
             // A drain ends the stream; the relay goes on elsewhere, from the number it has.
-            let heartbeat = stop.run_until_cancelled(self.pause()).await?;
-            let read = tokio::time::timeout(CALL_LIMIT, self.read(heartbeat)).await;
-            let read = read.unwrap_or_else(|_elapsed| Err(Error::slow()));
-            if let Err(error) = &read {
-                self.counts.failed(error);
-                if !self.is_blind {
-                    tracing::warn!(detail = %error, "the revocation feed cannot be read");
+            if !self.is_caught_up {
+                feed.stop.run_until_cancelled(self.go_on()).await?;
+                continue;
+            }
+            match feed.stop.run_until_cancelled(self.told.recv()).await? {
+                Ok(told) => self.hear(&told),
+                Err(RecvError::Lagged(_)) => {
+                    feed.reached.tell("VVS_SESSIONS_FEED_BACKLOG");
+                    self.is_over = true;
+                    return Some((Err(Error::FollowerSlow.into()), self));
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    fn hear(&mut self, told: &Told) {
+        match told {
+            Told::Revoked(entries) => {
+                for revocation in entries.iter() {
+                    // What came while it was catching up it has read itself.
+                    if revocation.sequence > self.heard_to {
+                        self.heard_to = revocation.sequence;
+                        self.ready.push_back(entry(revocation));
+                    }
                 }
             }
-            self.is_blind = read.is_err();
+            Told::Quiet { newest, pending_since } => {
+                let newest = self.heard_to.max(*newest).unsigned_abs();
+                self.ready.extend([Event::Heartbeat(newest), Event::PendingSince(*pending_since)]);
+            }
         }
     }
 
-    /// Waits until it is time to read; whether a heartbeat is due.
-    async fn pause(&mut self) -> bool {
-        if self.is_blind {
+    /// Reads on when there was more than one reading returns.
+    async fn go_on(&mut self) {
+        let feed = self.feed.clone();
+        let read = timeout(CALL_LIMIT, async {
+            let _turn = feed.turn(self.role).await;
+            self.catch_up().await
+        });
+        if let Err(error) = read.await.unwrap_or_else(|_elapsed| Err(Error::slow())) {
+            feed.counts.failed(&error);
             sleep(RETRY).await;
-            return true;
-        }
-        if self.is_behind {
-            return false;
-        }
-        tokio::select! {
-            // Fails only without a sender, and we hold a store, which has one.
-            _ = self.changed.changed() => false,
-            _ = self.ticks.tick() => true,
         }
     }
 
-    async fn read(&mut self, heartbeat: bool) -> Result<(), Error> {
-        let page = self.store.revocations(self.read_to, clock()).await?;
-        (self.read_to, self.is_behind) = (page.read_to, !page.complete);
-        let is_quiet = page.entries.is_empty();
-        self.ready.extend(page.entries.into_iter().map(entry));
-        let newest = page.read_to.unsigned_abs();
-        if page.complete && !self.is_caught_up {
-            let since = self.pending_since().await?;
+    async fn catch_up(&mut self) -> Result<(), Error> {
+        let page = self.feed.store.revocations(self.heard_to, clock()).await?;
+        self.heard_to = page.read_to;
+        self.ready.extend(page.entries.iter().map(entry));
+        if page.complete {
+            let since = Event::PendingSince(pending_since(&self.feed.store).await?);
             self.is_caught_up = true;
-            self.ready.extend([since, Event::CaughtUp(newest)]);
-        } else if heartbeat && is_quiet {
-            let since = self.pending_since().await?;
-            self.ready.extend([Event::Heartbeat(newest), since]);
+            self.ready.extend([since, Event::CaughtUp(page.read_to.unsigned_abs())]);
         }
         Ok(())
     }
-
-    async fn pending_since(&self) -> Result<Event, Error> {
-        let settled = clock().saturating_sub(IN_FLIGHT);
-        let oldest = self.store.oldest_pending().await?.unwrap_or(settled);
-        let at = message::timestamp(oldest.min(settled)).unwrap_or_default();
-        Ok(Event::PendingSince(at))
-    }
 }
 
-fn entry(revocation: Revocation) -> Event {
+fn entry(revocation: &Revocation) -> Event {
     Event::Revocation(vvs_proto::session::Revocation {
         sequence: revocation.sequence.unsigned_abs(),
         session_id: revocation.session.as_str().to_owned(),
-        reason: revocation.reason,
+        reason: revocation.reason.clone(),
         tokens_expire_at: message::timestamp(revocation.tokens_expire_at),
     })
 }

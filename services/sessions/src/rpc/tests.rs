@@ -7,6 +7,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header};
 use prost_types::Timestamp;
 use sqlx::{ConnectOptions as _, Connection as _};
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 use vvs_auth::key::Keyring;
@@ -27,9 +28,14 @@ mod end;
 struct Bench {
     service: Service,
     metrics: Metrics,
+    stop: CancellationToken,
 }
 
 async fn bench(place: &Place) -> Bench {
+    bench_with(place, 1024).await
+}
+
+async fn bench_with(place: &Place, backlog: u32) -> Bench {
     let store = place.open().await;
     // Replicas have the same key file.
     let keyring = Keyring::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
@@ -37,16 +43,18 @@ async fn bench(place: &Place) -> Bench {
     let keys = Arc::new(Keys::load(&store, &keyring, rotation, clock()).await.unwrap());
     let metrics = Metrics::default();
     let counts = Counts::register(&metrics);
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let feed = Feed::start(&store, counts.clone(), metrics.reached.clone(), backlog, &stop, &tasks);
     let service = Service {
         store,
         keys,
         terms: terms(),
         counts,
+        feed,
         peers: Arc::new(Peers::new(Vec::new(), "vvs.internal").unwrap()),
-        stop: CancellationToken::new(),
-        tasks: TaskTracker::new(),
+        tasks,
     };
-    Bench { service, metrics }
+    Bench { service, metrics, stop }
 }
 
 fn request(number: u32, subject: &str) -> wire::CreateSessionRequest {
@@ -377,7 +385,8 @@ impl Bench {
         database_id: &str,
     ) -> Result<BoxStream<wire::WatchRevocationsResponse>, Status> {
         let request = wire::WatchRevocationsRequest { after_sequence, database_id: database_id.to_owned() };
-        Ok(self.service.watch_revocations(Request::new(request)).await?.into_inner())
+        let followed = self.service.feed.follow(Role::Relay, request).await;
+        followed.map_err(Status::from)
     }
 }
 
@@ -545,7 +554,7 @@ async fn a_watcher_hears_what_was_and_then_what_comes(place: &Place) {
     }
     let gone = bench.watch(4).await.err().unwrap();
     assert_eq!((gone.code(), reason(&gone).as_str()), (Code::OutOfRange, "SEQUENCE_GONE"));
-    bench.service.stop.cancel();
+    bench.stop.cancel();
     // What is ready is told, and then it ends.
     while let Some(event) = all.next().await {
         assert!(matches!(event.unwrap().event.unwrap(), Event::PendingSince(_)), "it goes on while the process stops");
@@ -618,6 +627,88 @@ async fn a_watcher_that_has_missed_too_much_starts_again(place: &Place) {
     bench.service.store.prune(clock()).await.unwrap();
     assert_eq!(reason(&bench.watch(1).await.err().unwrap()), "SEQUENCE_GONE");
     assert!(bench.watch(2).await.is_ok());
+}
+
+/// A thousand who follow: each comes once to what was, and one reads for all of them what comes.
+async fn however_many_follow_one_reads(place: &Place) {
+    let bench = bench(place).await;
+    let reads = || bench.service.counts.feed_reads.get();
+    let mut streams = Vec::new();
+    for _ in 0..1000 {
+        let mut stream = bench.watch(0).await.unwrap();
+        assert_eq!(next_change(&mut stream).await, Event::CaughtUp(0));
+        streams.push(stream);
+    }
+    let before = reads();
+    let id = bench.create(request(1, "ada")).await.unwrap().0.id;
+    bench.revoke(Role::Web, revocation(&id, "user")).await.unwrap();
+    for stream in &mut streams {
+        let mut heard = next_change(stream).await;
+        while matches!(heard, Event::Heartbeat(_)) {
+            heard = next_change(stream).await;
+        }
+        assert_eq!(revoked(heard).0, 1);
+    }
+    // The revocation, and a heartbeat or two of a slow machine.
+    assert!(reads() - before < 100, "{} readings for 1,000 followers", reads() - before);
+}
+
+async fn whoever_joins_while_sessions_end_misses_none_and_hears_none_twice(place: &Place) {
+    let bench = bench(place).await;
+    let mut ids = Vec::new();
+    for number in 0..60 {
+        ids.push(bench.create(request(number, "ada")).await.unwrap().0.id);
+    }
+    let ending = async {
+        for id in &ids {
+            bench.revoke(Role::Web, revocation(id, "user")).await.unwrap();
+        }
+    };
+    let joining = async {
+        let mut streams = Vec::new();
+        for _ in 0..30 {
+            streams.push(bench.watch(0).await.unwrap());
+        }
+        streams
+    };
+    let ((), streams) = tokio::join!(ending, joining);
+    for mut stream in streams {
+        let mut heard = Vec::new();
+        while heard.len() < ids.len() {
+            if let Event::Revocation(entry) = next(&mut stream).await {
+                heard.push(entry.sequence);
+            }
+        }
+        assert!(heard.iter().copied().eq(1..=60), "{heard:?}");
+        // Nothing is left over but heartbeats.
+        assert!(matches!(next_change(&mut stream).await, Event::CaughtUp(60) | Event::Heartbeat(60)));
+    }
+}
+
+async fn whoever_follows_too_slowly_is_ended_and_holds_up_nobody(place: &Place) {
+    let bench = bench_with(place, 4).await;
+    let mut slow = bench.watch(0).await.unwrap();
+    let mut quick = bench.watch(0).await.unwrap();
+    assert_eq!(next_change(&mut slow).await, Event::CaughtUp(0));
+    assert_eq!(next_change(&mut quick).await, Event::CaughtUp(0));
+    for number in 1..=8 {
+        let id = bench.create(request(number, "ada")).await.unwrap().0.id;
+        bench.revoke(Role::Web, revocation(&id, "user")).await.unwrap();
+        let mut heard = next_change(&mut quick).await;
+        while matches!(heard, Event::Heartbeat(_)) {
+            heard = next_change(&mut quick).await;
+        }
+        assert_eq!(revoked(heard).0, u64::from(number));
+    }
+
+    let told = slow.next().await.unwrap().unwrap_err();
+    assert_eq!((told.code(), reason(&told).as_str()), (Code::ResourceExhausted, "FOLLOWER_SLOW"));
+    assert!(told.get_details_retry_info().is_some());
+    assert!(slow.next().await.is_none());
+    assert_eq!(bench.metrics.reached.times("VVS_SESSIONS_FEED_BACKLOG"), 1);
+    // It goes on from where it was.
+    let mut again = bench.watch(0).await.unwrap();
+    assert_eq!(revoked(next_change(&mut again).await).0, 1);
 }
 
 async fn a_watcher_of_another_database_starts_again(place: &Place) {
@@ -723,4 +814,7 @@ on_both_databases! {
     a_watcher_that_has_missed_too_much_starts_again
     a_watcher_of_another_database_starts_again
     a_watcher_hears_since_when_no_session_is_pending
+    however_many_follow_one_reads
+    whoever_joins_while_sessions_end_misses_none_and_hears_none_twice
+    whoever_follows_too_slowly_is_ended_and_holds_up_nobody
 }
