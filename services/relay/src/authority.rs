@@ -53,6 +53,8 @@ pub(crate) struct Terms {
     pub(crate) audits_per_minute: NonZeroU32,
     /// Proofs that one socket takes.
     pub(crate) proofs_per_socket: usize,
+    /// Sockets that are signed in with one session.
+    pub(crate) sockets_per_session: usize,
 }
 
 /// Why a token is not taken.
@@ -97,6 +99,8 @@ pub(crate) enum Failure {
     BadProof,
     /// Sessions cannot read what the token says of its session.
     BadToken,
+    /// The editor asks too often; not again before this time is over.
+    TooOften(Duration),
     Unavailable,
 }
 
@@ -233,9 +237,15 @@ impl Authority {
         }
     }
 
-    /// Watches for the end of a session. One that is over already says so at once.
-    pub(crate) fn watch(&self, session_id: &str) -> Watch {
-        Known::watch(&self.known, session_id)
+    /// Watches for the end of a session. One that is over already says so at once. `None` when as many sockets do that here
+    /// as a session may have.
+    pub(crate) fn watch(&self, session_id: &str) -> Option<Watch> {
+        Known::watch(&self.known, session_id, self.terms.sockets_per_session)
+    }
+
+    /// Whether one more socket of this session may watch for its end.
+    pub(crate) fn has_room(&self, session_id: &str) -> bool {
+        self.known.has_room(session_id, self.terms.sockets_per_session)
     }
 
     /// Asks for a fresh token. The call ends with whoever waits for it.

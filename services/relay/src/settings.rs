@@ -159,6 +159,9 @@ pub struct Settings {
     /// Proofs that one socket takes before it is closed with 4000; a new one remembers none
     #[arg(id = "relay-proofs-per-socket", long, env = "VVS_RELAY_PROOFS_PER_SOCKET", default_value_t = 128)]
     pub proofs_per_socket: usize,
+    /// Sockets at this relay that are signed in with one session; the next one gets `unavailable`, and none is closed
+    #[arg(id = "relay-max-sockets-per-session", long, env = "VVS_RELAY_MAX_SOCKETS_PER_SESSION", default_value = "64", value_parser = calls)]
+    pub max_sockets_per_session: usize,
     /// Refused proofs that go into the audit log each minute; all go into this relay's own log
     #[arg(id = "relay-audits-per-minute", long, env = "VVS_RELAY_AUDITS_PER_MINUTE", default_value = "60", value_parser = rate)]
     pub audits_per_minute: NonZeroU32,
@@ -227,6 +230,7 @@ impl Settings {
             turn_time: self.turn_time,
             audits_per_minute: self.audits_per_minute,
             proofs_per_socket: self.proofs_per_socket,
+            sockets_per_session: self.max_sockets_per_session,
         }
     }
 }
@@ -238,7 +242,7 @@ fn return_uri(text: &str) -> Result<String, String> {
     if text.parse::<ReturnUri>().is_ok() { Ok(text.to_owned()) } else { Err(refusal.to_owned()) }
 }
 
-/// Without a place no call would ever go out.
+/// Without a place no call would ever go out, and nobody signed in.
 fn calls(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=100_000).contains(count));
     count.ok_or_else(|| "must be from 1 to 100000".to_owned())

@@ -39,6 +39,8 @@ const FAR: Duration = Duration::from_hours(366 * 24);
 pub(crate) enum Effect {
     Send(RelayFrame),
     Close(u16),
+    /// It came up against this setting.
+    Reached(&'static str),
     /// From here on it counts as signed in, and gives its place back.
     Authorized,
 }
@@ -174,6 +176,9 @@ impl SignedIn {
             let soon = distrust == Distrust::UnknownKey;
             return frame::bad_token(distrust, soon.then_some(self.authority.terms().keys_pause));
         };
+        if !self.authority.has_room(&claims.sid) {
+            return frame::too_many_sockets();
+        }
         let checked = self.check_proof(proof, Use::Authenticate, Some(token), None, &claims.sid);
         match (checked, proof) {
             (Ok(checked), Some(proof)) => {
@@ -291,7 +296,8 @@ impl SignedIn {
         Err(frame::failure(Failure::BadProof))
     }
 
-    /// The session is this socket's from now on; what is to be done instead when it is over already.
+    /// The session is this socket's from now on; what is to be done instead when it is over already, or has as many sockets
+    /// here as it may.
     fn authorize(
         &mut self,
         session_id: &str,
@@ -300,7 +306,12 @@ impl SignedIn {
         (token_ends, session_ends): (OffsetDateTime, OffsetDateTime),
         now: OffsetDateTime,
     ) -> Option<Vec<Effect>> {
-        let mut watch = self.authority.watch(session_id);
+        // A socket that has its place keeps it.
+        let held = self.authorization.take().map(|authorization| authorization.watch);
+        let held = held.filter(|watch| watch.session_id() == session_id);
+        let Some(mut watch) = held.or_else(|| self.authority.watch(session_id)) else {
+            return Some(frame::too_many_sockets());
+        };
         if let Some(reason) = watch.revoked() {
             return Some(frame::revoked(&reason));
         }

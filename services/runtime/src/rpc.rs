@@ -42,6 +42,18 @@ pub fn status(code: Code, reason: &'static str, field: Option<&'static str>) -> 
     Status::with_error_details(code, reason, details)
 }
 
+/// `RESOURCE_EXHAUSTED`: the caller has had all that it may have, until this time is over.
+pub fn exhausted(reason: &'static str, retry_after: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []);
+    details.set_retry_info(Some(retry_after));
+    Status::with_error_details(Code::ResourceExhausted, reason, details)
+}
+
+/// When an error says that the caller may try again.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
+}
+
 /// The reason in an error's ErrorInfo; empty when it has none of ours.
 pub fn reason(status: &Status) -> String {
     status
@@ -184,5 +196,13 @@ mod tests {
         assert!(told.get_details_retry_info().is_some());
         assert!(status(Code::ResourceExhausted, "PEER_BUSY", None).get_details_retry_info().is_some());
         assert!(status(Code::NotFound, "X", None).get_details_retry_info().is_none());
+    }
+
+    #[test]
+    fn an_exhausted_caller_hears_when_there_is_more() {
+        let wait = Duration::from_secs(3);
+        let told = exhausted("REFRESHED_TOO_OFTEN", wait);
+        assert_eq!((told.code(), reason(&told).as_str()), (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN"));
+        assert_eq!(retry_after(&told), Some(wait));
     }
 }

@@ -3,10 +3,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use tonic::{Code, Status};
-use vvs_runtime::rpc::status;
+use vvs_runtime::rpc::{exhausted, status};
 
 use crate::id::SessionId;
 
@@ -63,6 +64,8 @@ pub enum Error {
     /// The proof holds, and is another key's, or the session has no key.
     #[error("session {0} is not bound to this key")]
     KeyMismatch(SessionId),
+    #[error("session {id} is refreshed too often; again in {retry_after:?}")]
+    RefreshedTooOften { id: SessionId, retry_after: Duration },
     #[error("the proof does not hold: {0}")]
     BadProof(#[source] vvs_auth::Error),
     #[error("number {0} of the feed is gone, or was never there")]
@@ -95,6 +98,7 @@ impl Error {
             Self::SessionRevoked(_) => (Code::FailedPrecondition, "SESSION_REVOKED"),
             Self::KeyMismatch(_) => (Code::PermissionDenied, "KEY_MISMATCH"),
             Self::BadProof(_) => (Code::PermissionDenied, "BAD_PROOF"),
+            Self::RefreshedTooOften { .. } => (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN"),
             Self::SequenceGone(_) => (Code::OutOfRange, "SEQUENCE_GONE"),
             Self::FollowerSlow => (Code::ResourceExhausted, "FOLLOWER_SLOW"),
             Self::Database { .. } => (Code::Unavailable, "DATABASE_DOWN"),
@@ -122,11 +126,14 @@ impl From<Error> for Status {
             tracing::error!(reason, detail = %error, "failed");
         } else if code == Code::Unavailable {
             tracing::warn!(reason, detail = %error, "failed");
-        } else if matches!(error, Error::FollowerSlow | Error::NotAllowed(vvs_auth::Error::PeerBusy { .. })) {
+        } else if error.is_told() {
             // The limit has been told of, and of these there may be any number.
             tracing::debug!(reason, detail = %error, "refused");
         } else {
             tracing::info!(reason, detail = %error, "refused");
+        }
+        if let Error::RefreshedTooOften { retry_after, .. } = error {
+            return exhausted(reason, retry_after);
         }
         let field = if let Error::Malformed { field } = error { Some(field) } else { None };
         status(code, reason, field)
@@ -134,6 +141,14 @@ impl From<Error> for Status {
 }
 
 impl Error {
+    /// Whether a limit says so, which has been told of.
+    fn is_told(&self) -> bool {
+        matches!(
+            self,
+            Self::FollowerSlow | Self::RefreshedTooOften { .. } | Self::NotAllowed(vvs_auth::Error::PeerBusy { .. })
+        )
+    }
+
     /// Whether the database does the same a moment later, with nobody doing anything about it.
     pub(crate) fn may_pass(&self) -> bool {
         let kind = if let Self::Database { kind, .. } = self {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use governor::clock::MonotonicClock;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
@@ -24,18 +25,20 @@ use vvs_runtime::origin::Origin;
 use vvs_runtime::rpc::Calls;
 
 use crate::key::{Keys, Rotation};
+use crate::limit::Refreshes;
 use crate::metric::Counts;
 use crate::rpc::Service;
 use crate::rpc::feed::Feed;
 use crate::session::{Seconds, Terms};
-use crate::store::Store;
 use crate::store::database::{Place, RETRY, START_PATIENCE};
+use crate::store::{Ration, Store};
 use crate::upkeep::Upkeep;
 
 mod audit;
 mod error;
 mod id;
 mod key;
+mod limit;
 mod metric;
 mod rpc;
 mod session;
@@ -166,6 +169,8 @@ pub struct Settings {
         action = clap::ArgAction::Set
     )]
     pub reflection: bool,
+    #[command(flatten)]
+    pub limits: limit::Settings,
 }
 
 fn year(text: &str) -> Result<Duration, String> {
@@ -256,6 +261,7 @@ impl Settings {
             idle_ttl: seconds(self.idle_ttl),
             max_ttl: seconds(self.max_ttl),
             pending_ttl: seconds(self.pending_ttl),
+            refresh_interval: seconds(self.limits.refresh_interval),
         }
     }
 }
@@ -294,6 +300,9 @@ pub async fn serve(
     // A server that does not come up is not waited for when nobody needs it any more.
     let Some(begun) = process.stop.run_until_cancelled(settings.begin(&keyring)).await else { return Ok(()) };
     let (store, keys) = begun?;
+    let (limits, reached) = (&settings.limits, process.metrics.reached.clone());
+    let store = store.with_ration(Ration { rows: limits.audits_per_day, reached: reached.clone() });
+    let refreshes = Arc::new(Refreshes::new(limits.refreshes_per_minute, reached.clone(), MonotonicClock));
     let keys = Arc::new(keys);
     let terms = settings.terms(&public_url);
     let counts = Counts::register(&process.metrics);
@@ -302,6 +311,7 @@ pub async fn serve(
         terms: terms.clone(),
         counts: counts.clone(),
         keys: keys.clone(),
+        refreshes: refreshes.clone(),
         audit_ttl: seconds(settings.audit_ttl),
     };
     let background = process.stop.run_until_cancelled(async {
@@ -309,9 +319,9 @@ pub async fn serve(
     });
     let (health, health_server) = health_reporter();
     health.set_serving::<SessionsServer<Service>>().await;
-    let (reached, tasks) = (process.metrics.reached.clone(), process.tasks.clone());
+    let tasks = process.tasks.clone();
     let feed = Feed::start(&store, counts.clone(), reached.clone(), settings.feed_backlog, &process.stop, &tasks);
-    let service = Service { store: store.clone(), keys, terms, counts, feed, peers: peers.clone(), tasks };
+    let service = Service { store: store.clone(), keys, terms, refreshes, counts, feed, peers: peers.clone(), tasks };
     let service = SessionsServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut services = Routes::new(service).add_service(health_server);
     if settings.reflection {

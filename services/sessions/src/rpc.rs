@@ -24,9 +24,10 @@ use crate::audit::{Entry, Event};
 use crate::clock;
 use crate::id::{SessionId, UserId};
 use crate::key::Keys;
+use crate::limit::Refreshes;
 use crate::metric::Counts;
 use crate::rpc::feed::Feed;
-use crate::session::{self, Session, Terms};
+use crate::session::{self, Seconds, Session, Terms};
 use crate::store::{Activated, Cause, Store, Whose};
 
 pub(crate) mod feed;
@@ -59,6 +60,7 @@ pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) keys: Arc<Keys>,
     pub(crate) terms: Terms,
+    pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) counts: Counts,
     pub(crate) feed: Feed,
     pub(crate) peers: Arc<Peers>,
@@ -82,8 +84,8 @@ impl Service {
         peer.map(|peer| peer.role).map_err(Error::NotAllowed)
     }
 
-    fn sign(&self, session: &Session, now: session::Seconds) -> Result<wire::Token, Error> {
-        let claims = self.terms.claims(session, now)?;
+    fn sign(&self, session: &Session, now: Seconds, end: Seconds) -> Result<wire::Token, Error> {
+        let claims = self.terms.claims(session, now, end)?;
         Ok(message::token(&self.keys.sign(&claims)?, claims.exp))
     }
 
@@ -115,6 +117,7 @@ impl Service {
         let expected = Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &uses, token: shown };
         let refused = Entry::proof_refused(&id, &address);
         let key = self.prove(&request.proof, &expected, &refused).await?;
+        self.refreshes.count(&id, &key)?;
         let now = clock();
         let refreshed = match self.store.refresh(&id, &key, &address, &self.terms, now).await {
             Err(mismatch @ Error::KeyMismatch(_)) => {
@@ -131,7 +134,7 @@ impl Service {
         if refreshed.activated {
             self.counts.activated.inc();
         }
-        let token = self.sign(&refreshed.session, now)?;
+        let token = self.sign(&refreshed.session, now, refreshed.token_end)?;
         Ok(wire::RefreshTokenResponse { token: Some(token), session: Some(message::session(refreshed.session)) })
     }
 
@@ -279,7 +282,8 @@ impl Sessions for Service {
             if created.new {
                 self.counts.created.inc();
             }
-            let token = self.sign(&created.session, now)?;
+            let session = &created.session;
+            let token = self.sign(session, now, self.terms.token_end(&session.device, session.expires_at, now))?;
             Ok(wire::CreateSessionResponse { session: Some(message::session(created.session)), token: Some(token) })
         })
         .await

@@ -19,6 +19,7 @@ const ADDRESS: usize = 64;
 
 /// Seconds since 1970, as in a token (RFC 7519, section 2).
 pub(crate) type Seconds = i64;
+pub(crate) const DAY: Seconds = 86_400;
 
 /// What is known of a person, all of it from the provider's last word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -170,6 +171,8 @@ pub(crate) struct Terms {
     pub(crate) max_ttl: Seconds,
     /// Of a session that nobody activates.
     pub(crate) pending_ttl: Seconds,
+    /// Within it, the refreshes behind one change nothing.
+    pub(crate) refresh_interval: Seconds,
 }
 
 impl Terms {
@@ -192,6 +195,17 @@ impl Terms {
         now.saturating_add(ttl).min(session_end)
     }
 
+    /// When the token ends that is signed now, when the session was refreshed a moment ago: as the one that was signed
+    /// then. No token is signed that the row does not know, and none that lasts too short to be of use.
+    pub(crate) fn same_token_end(&self, session: &Session, now: Seconds) -> Option<Seconds> {
+        let interval = self.refresh_interval.min(self.token_ttl / 2);
+        // Another process's clock may be ahead.
+        let is_recent = now.abs_diff(session.refreshed_at) < interval.unsigned_abs();
+        let end = self.token_end(&session.device, session.expires_at, session.refreshed_at);
+        let end = end.min(session.tokens_expire_at);
+        (is_recent && session.activated_at.is_some() && now < end).then_some(end)
+    }
+
     /// Whether nobody activated it in time, be it swept or not.
     pub(crate) fn is_stale(&self, session: &Session, now: Seconds) -> bool {
         session.activated_at.is_none() && session.created_at <= self.pending_since(now)
@@ -211,8 +225,8 @@ impl Terms {
         Ok(())
     }
 
-    /// What a token signed now says of a session.
-    pub(crate) fn claims(&self, session: &Session, now: Seconds) -> Result<Claims, Error> {
+    /// What a token says of a session that is signed now and ends then.
+    pub(crate) fn claims(&self, session: &Session, now: Seconds, end: Seconds) -> Result<Claims, Error> {
         Ok(Claims {
             iss: self.issuer.clone(),
             sub: session.user.as_str().to_owned(),
@@ -220,7 +234,7 @@ impl Terms {
             sid: session.id.as_str().to_owned(),
             jti: random_id()?,
             iat: now,
-            exp: self.token_end(&session.device, session.expires_at, now),
+            exp: end,
             sxp: session.expires_at,
             cnf: session.device.key.as_ref().map(|key| Confirmation { jkt: key.thumbprint() }),
             pending: session.activated_at.is_none(),
@@ -270,6 +284,7 @@ mod tests {
             idle_ttl: 50,
             max_ttl: 120,
             pending_ttl: 20,
+            refresh_interval: 4,
         }
     }
 
@@ -290,12 +305,16 @@ mod tests {
         }
     }
 
+    fn claims(session: &Session, now: Seconds) -> Claims {
+        terms().claims(session, now, terms().token_end(&session.device, session.expires_at, now)).unwrap()
+    }
+
     #[test]
     fn a_bearer_token_never_outlives_its_session() {
         let session = session(Device::default());
-        let first = terms().claims(&session, 1000).unwrap();
+        let first = claims(&session, 1000);
         assert_eq!((first.iat, first.exp, first.sxp, first.cnf), (1000, 1100, 1100, None));
-        let again = terms().claims(&session, 1099).unwrap();
+        let again = claims(&session, 1099);
         assert_eq!((again.iat, again.exp, again.sxp), (1099, 1100, 1100));
         assert_ne!(first.jti, again.jti);
     }
@@ -304,7 +323,7 @@ mod tests {
     fn a_token_of_a_device_key_is_short_and_names_the_key() {
         let device = Device::new(String::new(), String::new(), String::new(), KEY).unwrap();
         let thumbprint = device.key.as_ref().unwrap().thumbprint();
-        let claims = terms().claims(&session(device), 1000).unwrap();
+        let claims = claims(&session(device), 1000);
         assert_eq!((claims.exp, claims.sxp), (1010, 1050));
         assert_eq!(claims.cnf.unwrap().jkt, thumbprint);
     }
@@ -316,6 +335,26 @@ mod tests {
         assert_eq!([end(1000), end(1040), end(1070), end(1119)], [1050, 1090, 1120, 1120]);
         assert_eq!(terms().token_end(&device, 1120, 1119), 1120);
         assert_eq!(terms().session_end(&Device::default(), 1000, 1090), 1100, "a bearer session was prolonged");
+    }
+
+    #[test]
+    fn a_token_behind_a_refresh_ends_when_the_one_of_the_refresh_does() {
+        let device = Device::new(String::new(), String::new(), String::new(), KEY).unwrap();
+        let pending = Session { tokens_expire_at: 1010, ..session(device) };
+        assert_eq!(terms().same_token_end(&pending, 1001), None, "it has to be activated");
+
+        let active = Session { activated_at: Some(1000), ..pending };
+        let end = |terms: Terms, now| terms.same_token_end(&active, now);
+        assert_eq!(
+            [996, 997, 1000, 1003, 1004].map(|now| end(terms(), now)),
+            [None, Some(1010), Some(1010), Some(1010), None]
+        );
+        assert_eq!(end(Terms { refresh_interval: 0, ..terms() }, 1000), None, "it is switched off");
+        let seldom = |now| end(Terms { refresh_interval: 600, ..terms() }, now);
+        assert_eq!([1004, 1005].map(seldom), [Some(1010), None], "a token has a second half");
+        // Settings that have changed meanwhile.
+        assert_eq!(end(Terms { token_ttl: 20, ..terms() }, 1001), Some(1010), "longer than the row knows");
+        assert_eq!(end(Terms { token_ttl: 6, ..terms() }, 1001), Some(1006));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, AnyPool, Row as _, Transaction};
 use tokio::sync::watch;
-use vvs_auth::device::{DeviceKey, Thumbprint};
+use vvs_auth::device::DeviceKey;
 
 use crate::Error;
 use crate::audit::{Entry, Event};
@@ -18,10 +18,12 @@ pub(crate) mod feed;
 mod key;
 #[cfg(test)]
 mod model;
+mod refresh;
 #[cfg(test)]
 pub(crate) mod tests;
 mod user;
 
+pub(crate) use audit::Ration;
 pub(crate) use feed::{Cause, Revocation, Whose};
 
 /// Rows that one change cleans up, so that it does not keep callers waiting.
@@ -47,18 +49,11 @@ pub(crate) struct Activated {
     pub(crate) new: bool,
 }
 
-/// A session after a refresh.
-#[derive(Debug)]
-pub(crate) struct Refreshed {
-    pub(crate) session: Session,
-    /// Whether it was pending until now.
-    pub(crate) activated: bool,
-}
-
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     pool: AnyPool,
     place: database::Place,
+    ration: Ration,
     /// Marked when there may be something new in the feed.
     revoked: watch::Sender<()>,
 }
@@ -107,7 +102,7 @@ impl Store {
         }
         if new {
             let entries = [Entry::of(Event::Approved, &session), Entry::of(Event::SessionCreated, &session)];
-            audit::insert(&mut change, &entries, now).await?;
+            self.audit(&mut change, &entries, now).await?;
             commit(change, &entries).await?;
         } else {
             // A repeat gets a token of its own.
@@ -164,60 +159,10 @@ impl Store {
             outcomes.push((id, outcome));
         }
         if !entries.is_empty() {
-            audit::insert(&mut change, &entries, now).await?;
+            self.audit(&mut change, &entries, now).await?;
             commit(change, &entries).await?;
         }
         Ok(outcomes)
-    }
-
-    /// Prolongs the session of the editor that holds this key, and activates it if it was pending.
-    pub(crate) async fn refresh(
-        &self,
-        id: &SessionId,
-        key: &Thumbprint,
-        address: &str,
-        terms: &Terms,
-        now: Seconds,
-    ) -> Result<Refreshed, Error> {
-        let mut change = self.pool.begin().await?;
-        // Takes the row, so that a revocation comes either before this token or after it, and then knows its end.
-        sqlx::query("UPDATE sessions SET refreshed_at = refreshed_at WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&mut *change)
-            .await?;
-        let mut session = find(&mut change, id).await?;
-        if session.device.key.as_ref().map(DeviceKey::thumbprint).as_ref() != Some(key) {
-            return Err(Error::KeyMismatch(session.id));
-        }
-        terms.check_live(&session, now)?;
-        let activated = session.activated_at.is_none();
-        session.activated_at.get_or_insert(now);
-        session.refreshed_at = now;
-        session.expires_at = terms.session_end(&session.device, session.created_at, now);
-        let token_end = terms.token_end(&session.device, session.expires_at, now);
-        session.tokens_expire_at = session.tokens_expire_at.max(token_end);
-        if !address.is_empty() {
-            address.clone_into(&mut session.address);
-        }
-        sqlx::query(
-            "UPDATE sessions SET activated_at = $1, refreshed_at = $2, expires_at = $3, tokens_expire_at = $4, address = $5
-             WHERE id = $6",
-        )
-        .bind(session.activated_at)
-        .bind(session.refreshed_at)
-        .bind(session.expires_at)
-        .bind(session.tokens_expire_at)
-        .bind(&session.address)
-        .bind(id.as_str())
-        .execute(&mut *change)
-        .await?;
-        let mut entries = vec![Entry::of(Event::Refreshed, &session)];
-        if activated {
-            entries.insert(0, Entry::of(Event::Activated, &session));
-        }
-        audit::insert(&mut change, &entries, now).await?;
-        commit(change, &entries).await?;
-        Ok(Refreshed { session, activated })
     }
 
     /// A session, be it over or not.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::key::Keys;
+use crate::limit::Refreshes;
 use crate::metric::Counts;
 use crate::session::{Seconds, Terms};
 use crate::store::{BATCH, Store};
@@ -22,6 +23,7 @@ pub(crate) struct Upkeep {
     pub(crate) terms: Terms,
     pub(crate) counts: Counts,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) refreshes: Arc<Refreshes>,
     /// How long audit rows are kept.
     pub(crate) audit_ttl: Seconds,
 }
@@ -34,6 +36,7 @@ impl Upkeep {
         loop {
             ticks.tick().await;
             self.told(self.clean_once(clock()).await, "what is over was not cleaned up");
+            self.refreshes.forget_quiet();
         }
     }
 
@@ -80,6 +83,7 @@ mod tests {
 
     use super::*;
     use crate::key::Rotation;
+    use crate::limit::tests::refreshes;
     use crate::store::tests::{Place, approval, bound, cause, count, device_key, on_both_databases, terms};
 
     const NOW: Seconds = 10_000_000;
@@ -90,7 +94,8 @@ mod tests {
         let (store, keyring) = (place.open().await, Keyring::parse(&Keyring::generate().unwrap()).unwrap());
         let rotation = Rotation { interval: NOW, lead: 1000 };
         let keys = Arc::new(Keys::load(&store, &keyring, rotation, 1).await.unwrap());
-        Upkeep { store, terms: terms(), counts: Counts::default(), keys, audit_ttl: 1000 }
+        let refreshes = refreshes();
+        Upkeep { store, terms: terms(), counts: Counts::default(), keys, refreshes, audit_ttl: 1000 }
     }
 
     async fn what_is_over_goes_and_what_still_matters_stays(place: &Place) {

@@ -22,7 +22,7 @@ use vvs_proto::session::{
 };
 use vvs_runtime::{rpc, trace};
 
-use super::{Failure, Fresh, Logout, Refresh, RefusedProof, Terms};
+use super::{Failure, Fresh, Logout, Refresh, RefusedProof, Terms, retry_after};
 
 /// How long a call may take.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(5);
@@ -177,6 +177,7 @@ fn failure(status: &Status) -> Failure {
         "KEY_MISMATCH" => Failure::KeyMismatch,
         "BAD_PROOF" => Failure::BadProof,
         "MALFORMED" => Failure::BadToken,
+        "REFRESHED_TOO_OFTEN" => Failure::TooOften(rpc::retry_after(status).unwrap_or_else(retry_after)),
         _ => {
             tracing::warn!(code = trace::code_name(status.code()), reason, "sessions did not answer an editor's call");
             Failure::Unavailable

@@ -90,6 +90,7 @@ pub(crate) fn terms() -> Terms {
         turn_time: Duration::from_secs(30),
         audits_per_minute: NonZeroU32::MIN.saturating_add(59),
         proofs_per_socket: 128,
+        sockets_per_session: 10_000,
     }
 }
 
@@ -202,6 +203,7 @@ impl Fake {
             tokio::time::sleep(delay).await;
         }
         match refusal {
+            Some((Code::ResourceExhausted, reason)) => Err(rpc::exhausted(reason, Duration::from_secs(7))),
             Some((code, reason)) => Err(rpc::status(code, reason, None)),
             None => Ok(in_flight),
         }

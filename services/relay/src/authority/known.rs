@@ -156,9 +156,18 @@ impl Known {
         Ok(claims)
     }
 
-    pub(super) fn watch(known: &Arc<Self>, session_id: &str) -> Watch {
+    /// Whether fewer than so many watch this session.
+    pub(super) fn has_room(&self, session_id: &str, most: usize) -> bool {
+        self.feed().watchers(session_id) < most
+    }
+
+    /// `None` when so many watch the session already.
+    pub(super) fn watch(known: &Arc<Self>, session_id: &str, most: usize) -> Option<Watch> {
         let (sender, revoked) = oneshot::channel();
         let mut feed = known.feed();
+        if feed.watchers(session_id) >= most {
+            return None;
+        }
         feed.watched += 1;
         let number = feed.watched;
         let session_id: Arc<str> = session_id.into();
@@ -168,7 +177,7 @@ impl Known {
         } else {
             feed.watches.insert((session_id.clone(), number), sender);
         }
-        Watch { known: known.clone(), session_id, number, revoked }
+        Some(Watch { known: known.clone(), session_id, number, revoked })
     }
 
     /// The stream is gone; what comes next is a new one's snapshot. Its beginning, and whether to begin from nothing.
@@ -252,6 +261,11 @@ impl Known {
 }
 
 impl Feed {
+    fn watchers(&self, session_id: &str) -> usize {
+        let session_id: Arc<str> = session_id.into();
+        self.watches.range((session_id.clone(), 0)..=(session_id, u64::MAX)).count()
+    }
+
     fn revoke(&mut self, session_id: Arc<str>, reason: Arc<str>, tokens_expire_at: i64) {
         while let Some((key, _)) = self.watches.range((session_id.clone(), 0)..=(session_id.clone(), u64::MAX)).next() {
             let key = key.clone();

@@ -125,20 +125,20 @@ async fn keys_are_fetched_now_and_then_and_old_ones_are_kept_when_that_fails() {
 async fn a_revocation_reaches_every_socket_of_its_session_and_no_other() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    let mut watches: Vec<Watch> = (0..1000).map(|_| authority.watch("ses_1")).collect();
-    let mut other = authority.watch("ses_2");
+    let mut watches: Vec<Watch> = (0..1000).map(|_| authority.watch("ses_1").unwrap()).collect();
+    let mut other = authority.watch("ses_2").unwrap();
     fake.revoke("ses_1");
     let reasons = join_all(watches.iter_mut().map(reason)).await;
     assert!(reasons.iter().all(|reason| &**reason == "signed_out_by_user"));
     assert!(std::future::poll_fn(|cx| Poll::Ready(other.poll(cx))).await.is_pending());
-    assert_eq!(&*reason(&mut authority.watch("ses_1")).await, "signed_out_by_user", "and whoever comes later");
+    assert_eq!(&*reason(&mut authority.watch("ses_1").unwrap()).await, "signed_out_by_user", "and whoever comes later");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_ends_takes_away_itself_and_nothing_else() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    let (old, mut new) = (authority.watch("ses_1"), authority.watch("ses_1"));
+    let (old, mut new) = (authority.watch("ses_1").unwrap(), authority.watch("ses_1").unwrap());
     drop(old);
     assert_eq!(authority.known.watches(), 1);
     fake.revoke("ses_1");
@@ -153,7 +153,7 @@ async fn a_relay_that_was_cut_off_hears_what_it_missed_from_where_it_was() {
     let authority = fake.ready(terms()).await;
     fake.revoke("ses_1");
     fake.settle().await;
-    let mut watch = authority.watch("ses_2");
+    let mut watch = authority.watch("ses_2").unwrap();
     fake.script().down = DOWN;
     fake.cut_off();
     sleep(Duration::from_secs(30)).await;
@@ -169,7 +169,7 @@ async fn a_feed_that_has_forgotten_where_the_relay_was_is_heard_from_nothing() {
     let authority = fake.ready(terms()).await;
     fake.revoke("ses_1");
     fake.settle().await;
-    let mut watch = authority.watch("ses_3");
+    let mut watch = authority.watch("ses_3").unwrap();
     {
         let mut script = fake.script();
         script.feed.clear();
@@ -193,7 +193,7 @@ async fn a_feed_of_another_database_is_heard_from_nothing() {
     let authority = fake.ready(terms()).await;
     fake.revoke("ses_1");
     fake.settle().await;
-    let mut watch = authority.watch("ses_2");
+    let mut watch = authority.watch("ses_2").unwrap();
     {
         let mut script = fake.script();
         script.database_id = "two".to_owned();
@@ -288,6 +288,8 @@ async fn what_sessions_says_of_a_session_is_its_verdict_and_all_else_is_not() {
         (Code::PermissionDenied, "KEY_MISMATCH", Failure::KeyMismatch),
         (Code::PermissionDenied, "BAD_PROOF", Failure::BadProof),
         (Code::InvalidArgument, "MALFORMED", Failure::BadToken),
+        (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN", Failure::TooOften(Duration::from_secs(7))),
+        (Code::ResourceExhausted, "SOMETHING_NEW", Failure::Unavailable),
         (Code::PermissionDenied, "PEER_NOT_ALLOWED", Failure::Unavailable),
         (Code::Unavailable, "DATABASE_DOWN", Failure::Unavailable),
         (Code::Unavailable, "KEY_UNKNOWN", Failure::Unavailable),
@@ -510,7 +512,7 @@ async fn a_relay_that_drains_hears_the_feed_until_its_last_socket_is_gone() {
     let (fake, stop, tasks) = (Fake::default(), CancellationToken::new(), TaskTracker::new());
     let authority = fake.authority_that_stops(terms(), stop.clone(), &tasks);
     authority.ready().await;
-    let mut watch = authority.watch("ses_1");
+    let mut watch = authority.watch("ses_1").unwrap();
     stop.cancel();
     tasks.close();
     sleep(Duration::from_secs(1)).await;

@@ -7,8 +7,11 @@ use vvs_auth::token::Distrust;
 use vvs_proto::frame::{ErrorCode, FailureCode, RelayFrame, Session, UserId, close};
 
 use super::Effect;
-use crate::authority::{Failure, Fresh, retry_after};
+use crate::authority::{Failure, Fresh, moment_within, retry_after};
 use crate::wire::{millis, seconds_left, timestamp, token_expired as token_expired_frame};
+
+/// So that windows which are told the same do not come back as one.
+const SPREAD: Duration = Duration::from_secs(1);
 
 pub(super) fn ok(user_id: &str, session_id: &str, session_ends: OffsetDateTime, now: OffsetDateTime) -> RelayFrame {
     RelayFrame::AuthOk {
@@ -67,6 +70,10 @@ pub(super) fn failure(failure: Failure) -> Vec<Effect> {
                 "the proof is missing, was used before, or was not made for this with this key on this socket";
             passing(FailureCode::BadProof, message, None)
         }
+        Failure::TooOften(after) => {
+            let message = "this session was refreshed too often; the session is as it was";
+            passing(FailureCode::Unavailable, message, Some(after + moment_within(SPREAD)))
+        }
         Failure::BadToken => passing(FailureCode::BadToken, "this token names no session", None),
         Failure::Unavailable => {
             let message = "nobody can answer this at the moment; the session is as it was";
@@ -82,6 +89,13 @@ pub(super) fn bad_token(distrust: Distrust, after: Option<Duration>) -> Vec<Effe
 
 pub(super) fn bearer_is_not_refreshed() -> Vec<Effect> {
     vec![failed(FailureCode::BadToken, "a session without a device key has one token, until it ends", false, None)]
+}
+
+/// The newest is the one that does not get in.
+pub(super) fn too_many_sockets() -> Vec<Effect> {
+    let message = "this session has as many connections as it may; the session is as it was";
+    let told = failed(FailureCode::Unavailable, message, false, Some(retry_after()));
+    vec![Effect::Reached("VVS_RELAY_MAX_SOCKETS_PER_SESSION"), told]
 }
 
 pub(super) fn stale_feed(after: Duration) -> Vec<Effect> {

@@ -201,6 +201,59 @@ async fn a_socket_that_has_seen_too_many_proofs_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_too_many_sockets_of_a_session_the_newest_is_refused_and_none_is_closed() {
+    let mut stage = Stage::open_with(Terms { sockets_per_session: 2, ..terms() }).await;
+    let (token, expired) = (stage.token(), stage.expired());
+    stage.authenticate(&token);
+    let mut second = stage.new_socket();
+    let proof = stage.key.proof("authenticate", Some(&token));
+    assert!(second.authenticate(&token, Some(&proof)).contains(&Effect::Authorized));
+
+    let calls = stage.fake.script().calls.len();
+    for shown in [&token, &expired] {
+        let mut newest = stage.new_socket();
+        let effects = newest.authenticate(shown, Some(&stage.key.proof("authenticate", Some(shown))));
+        let [Effect::Reached("VVS_RELAY_MAX_SOCKETS_PER_SESSION"), told @ Effect::Send(failure)] = &effects[..] else {
+            panic!("{effects:?}")
+        };
+        let told = failed(std::slice::from_ref(told));
+        assert_eq!(told, Some((FailureCode::Unavailable, false, None)));
+        assert!(matches!(failure, RelayFrame::AuthFailure { retry_after_ms: Some(1..), .. }));
+        assert!(!newest.is_authorized() && !newest.is_busy());
+    }
+    assert_eq!(stage.fake.script().calls.len(), calls, "sessions was asked for nothing");
+
+    // Those that are in go on, with a fresh token too.
+    assert_eq!(stage.refresh(), []);
+    assert!(matches!(stage.next().await[..], [Effect::Send(RelayFrame::AuthToken { .. })]));
+    let other = stage.fake.sign(&claims("ses_2", Some(&stage.key)));
+    let mut others = stage.new_socket();
+    let proof = stage.key.proof("authenticate", Some(&other));
+    assert!(others.authenticate(&other, Some(&proof)).contains(&Effect::Authorized), "another session has its own");
+    drop(second);
+    let mut newest = stage.new_socket();
+    let proof = stage.key.proof("authenticate", Some(&token));
+    assert!(newest.authenticate(&token, Some(&proof)).contains(&Effect::Authorized), "there is room again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_editor_that_refreshes_too_often_stays_signed_in_and_hears_when_to_come_back() {
+    let mut stage = Stage::signed_in().await;
+    stage.refuse("RefreshToken", Code::ResourceExhausted, "REFRESHED_TOO_OFTEN");
+    stage.refresh();
+    let effects = stage.next().await;
+    assert_eq!(failed(&effects), Some((FailureCode::Unavailable, false, None)));
+    let [Effect::Send(RelayFrame::AuthFailure { retry_after_ms: Some(after), .. })] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert!((7000..=8000).contains(&after), "{after}");
+    assert!(stage.socket.is_authorized());
+    stage.fake.script().refusals.clear();
+    stage.refresh();
+    assert!(matches!(stage.next().await[..], [Effect::Send(RelayFrame::AuthToken { .. })]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_that_cannot_be_trusted_here_is_decided_by_sessions_when_the_key_is_proven() {
     let stage = Stage::open().await;
     let own = |change: fn(&mut Claims)| {

@@ -245,6 +245,7 @@ where
                     self.send(&frame, None);
                 }
                 Effect::Close(code) => return Some(End::Close(code)),
+                Effect::Reached(setting) => self.shared.limits.reached.tell(setting),
                 Effect::Authorized => {
                     self.drop_login();
                     self.idle = None;

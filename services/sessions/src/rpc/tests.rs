@@ -18,12 +18,14 @@ use vvs_runtime::rpc::reason;
 
 use super::*;
 use crate::key::Rotation;
+use crate::limit::tests::refreshes;
 use crate::store::feed::PAGE;
 use crate::store::tests::postgres::{PASSWORD, Postgres};
 use crate::store::tests::{Place, count, on_both_databases, terms};
 
 mod audit;
 mod end;
+mod often;
 
 struct Bench {
     service: Service,
@@ -49,6 +51,7 @@ async fn bench_with(place: &Place, backlog: u32) -> Bench {
         store,
         keys,
         terms: terms(),
+        refreshes: refreshes(),
         counts,
         feed,
         peers: Arc::new(Peers::new(Vec::new(), "vvs.internal").unwrap()),

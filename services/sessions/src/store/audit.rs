@@ -2,14 +2,67 @@
 
 use sqlx::AnyConnection;
 use vvs_auth::token::random_id;
+use vvs_runtime::limit::Reached;
 
 use super::{BATCH, Store, find};
 use crate::Error;
 use crate::audit::Entry;
 use crate::id::SessionId;
-use crate::session::Seconds;
+use crate::session::{DAY, Seconds};
+
+/// How many rows one person adds within a day.
+#[derive(Debug, Clone)]
+pub(crate) struct Ration {
+    pub(crate) rows: u32,
+    pub(crate) reached: Reached,
+}
+
+impl Default for Ration {
+    fn default() -> Self {
+        Self { rows: u32::MAX, reached: Reached::default() }
+    }
+}
 
 impl Store {
+    /// The same with a bound to what one person adds to the audit log.
+    pub(crate) fn with_ration(self, ration: Ration) -> Self {
+        Self { ration, ..self }
+    }
+
+    /// Writes rows for these, as far as the person they belong to has any left today; the log has them all.
+    pub(super) async fn audit(
+        &self,
+        connection: &mut AnyConnection,
+        entries: &[Entry],
+        now: Seconds,
+    ) -> Result<(), Error> {
+        for entry in entries {
+            let written = sqlx::query(
+                "INSERT INTO audit (id, at, event, user_id, session_id, connection_id, address, device, reason)
+                 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+                 WHERE (SELECT count(*) FROM audit WHERE user_id = $10 AND at > $11) < $12",
+            )
+            .bind(random_id()?)
+            .bind(now)
+            .bind(entry.event.as_str())
+            .bind(&entry.user_id)
+            .bind(&entry.session_id)
+            .bind(&entry.connection_id)
+            .bind(&entry.address)
+            .bind(&entry.device)
+            .bind(&entry.reason)
+            .bind(&entry.user_id)
+            .bind(now.saturating_sub(DAY))
+            .bind(i64::from(self.ration.rows))
+            .execute(&mut *connection)
+            .await?;
+            if written.rows_affected() == 0 {
+                self.ration.reached.tell("VVS_SESSIONS_AUDITS_PER_DAY");
+            }
+        }
+        Ok(())
+    }
+
     /// Writes down what happened elsewhere, or did not come to a change, with what is known of its session.
     pub(crate) async fn record(&self, mut entry: Entry, now: Seconds) -> Result<(), Error> {
         // One row, and in a transaction all the same: where a call was given up while it began one, the connection is in
@@ -22,7 +75,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        insert(&mut change, std::slice::from_ref(&entry), now).await?;
+        self.audit(&mut change, std::slice::from_ref(&entry), now).await?;
         change.commit().await?;
         entry.log();
         Ok(())
@@ -37,25 +90,4 @@ impl Store {
             .await?;
         Ok(deleted.rows_affected())
     }
-}
-
-pub(super) async fn insert(connection: &mut AnyConnection, entries: &[Entry], now: Seconds) -> Result<(), Error> {
-    for entry in entries {
-        sqlx::query(
-            "INSERT INTO audit (id, at, event, user_id, session_id, connection_id, address, device, reason)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(random_id()?)
-        .bind(now)
-        .bind(entry.event.as_str())
-        .bind(&entry.user_id)
-        .bind(&entry.session_id)
-        .bind(&entry.connection_id)
-        .bind(&entry.address)
-        .bind(&entry.device)
-        .bind(&entry.reason)
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
 }

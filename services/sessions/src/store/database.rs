@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use super::Store;
 use super::feed::{self, CHANNEL};
+use super::{Ration, Store};
 use crate::Error;
 
 /// How long a call waits for others to be done with the database: once for its turn in this process, once for other
@@ -36,6 +36,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "lasting", include_str!("../../migrations/0002_lasting.sql")),
     (3, "providers", include_str!("../../migrations/0003_providers.sql")),
     (4, "feed", include_str!("../../migrations/0004_feed.sql")),
+    (5, "limits", include_str!("../../migrations/0005_limits.sql")),
 ];
 
 /// Commits reach the disk before they are answered.
@@ -154,7 +155,7 @@ impl Store {
         feed::name(&mut first).await?;
         first.close().await?;
         let pool = pool(&place, options, connections);
-        Ok(Self { pool, place, revoked: watch::Sender::new(()) })
+        Ok(Self { pool, place, ration: Ration::default(), revoked: watch::Sender::new(()) })
     }
 
     /// Whether other processes may use the same database.

@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, Row as _};
 use tokio::sync::watch;
 use vvs_auth::token::random_id;
 
-use super::{BATCH, Change, Store, audit, commit, find};
+use super::{BATCH, Change, Store, commit, find};
 use crate::Error;
 use crate::audit::{Entry, Event};
 use crate::id::{Reason, SessionId, UserId};
@@ -152,7 +152,7 @@ impl Store {
             return Ok(ended);
         }
         sqlx::query("UPDATE feed SET newest = newest + $1").bind(i64::from(ended)).execute(&mut *change).await?;
-        audit::insert(&mut change, &entries, now).await?;
+        self.audit(&mut change, &entries, now).await?;
         if self.is_shared() {
             // Heard by the others, and by us, when it commits.
             sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *change).await?;

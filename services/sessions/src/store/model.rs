@@ -10,6 +10,7 @@ use sqlx::Row as _;
 
 use super::tests::{Place, approval, device_key, terms};
 use super::*;
+use crate::session::DAY;
 
 /// Seconds that what is due takes; so short that whole lives fit into a few steps.
 const TOKEN: Seconds = 10;
@@ -17,6 +18,8 @@ const BEARER: Seconds = 100;
 const IDLE: Seconds = 50;
 const MAX: Seconds = 70;
 const PENDING: Seconds = 20;
+/// Between two refreshes that are written down.
+const INTERVAL: Seconds = 4;
 /// How long the feed remembers what is over, for clocks that are late.
 const LATE: Seconds = 300;
 /// How long sessions are remembered here that are over.
@@ -87,6 +90,8 @@ struct Known {
     expires_at: Seconds,
     revoked_at: Option<Seconds>,
     tokens_expire_at: Seconds,
+    /// Days with a row in the audit log that says so.
+    refresh_rows: Vec<i64>,
     is_gone: bool,
 }
 
@@ -183,7 +188,8 @@ impl Model {
         Ok(Activated { at: *known.activated_at.get_or_insert(now), new })
     }
 
-    fn refresh(&mut self, session: usize, key: usize) -> Result<bool, &'static str> {
+    /// Whether that activates it, and the end of the token.
+    fn refresh(&mut self, session: usize, key: usize) -> Result<(bool, Seconds), &'static str> {
         let now = self.now;
         let known = &mut self.sessions[session];
         if !known.is_gone && known.who.key != Some(key) {
@@ -191,11 +197,18 @@ impl Model {
         }
         known.verdict(now)?;
         let activated = known.activated_at.is_none();
+        if !activated && now - known.refreshed_at < INTERVAL {
+            return Ok((false, known.expires_at.min(known.refreshed_at + TOKEN)));
+        }
         known.activated_at.get_or_insert(now);
         known.refreshed_at = now;
         known.prolong(now);
         known.token(now);
-        Ok(activated)
+        let today = now.div_euclid(DAY);
+        if known.refresh_rows.last() != Some(&today) {
+            known.refresh_rows.push(today);
+        }
+        Ok((activated, known.expires_at.min(now + TOKEN)))
     }
 }
 
@@ -223,13 +236,15 @@ struct Life {
 
 impl Life {
     async fn new(place: &Place) -> Self {
-        let model = Model { now: 1_000_000, sessions: Vec::new(), feed: BTreeMap::new(), newest: 0, pruned: 0 };
+        // Shortly before midnight.
+        let model = Model { now: 12 * DAY - 30, sessions: Vec::new(), feed: BTreeMap::new(), newest: 0, pruned: 0 };
         let terms = Terms {
             token_ttl: TOKEN,
             bearer_ttl: BEARER,
             idle_ttl: IDLE,
             max_ttl: MAX,
             pending_ttl: PENDING,
+            refresh_interval: INTERVAL,
             ..terms()
         };
         let store = place.open().await;
@@ -256,7 +271,8 @@ impl Life {
                 let Some(session) = pick(session) else { return };
                 let id = &model.sessions[session].id.clone();
                 let refreshed = store.refresh(id, &KEYS[*key].thumbprint(), "", terms, now).await;
-                assert_eq!(said(refreshed.map(|done| done.activated)), model.refresh(session, *key));
+                let refreshed = refreshed.map(|done| (done.activated, done.token_end));
+                assert_eq!(said(refreshed), model.refresh(session, *key));
             }
             Step::Revoke(index) => {
                 let Some(session) = pick(index) else { return };
@@ -288,16 +304,7 @@ impl Life {
                 assert_eq!(store.sweep(terms, now).await.unwrap() as usize, swept);
             }
             Step::Prune => self.prune().await,
-            Step::Delete => {
-                let since = now - REMEMBERED;
-                let is_dead = |known: &Known| {
-                    let is_over = known.expires_at <= since || known.revoked_at.is_some_and(|at| at <= since);
-                    !known.is_gone && is_over && known.tokens_expire_at <= since
-                };
-                let dead = model.sessions.iter_mut().filter(|known| is_dead(known));
-                let deleted = dead.map(|known| known.is_gone = true).count();
-                assert_eq!(store.delete_dead_sessions(since).await.unwrap(), deleted as u64);
-            }
+            Step::Delete => self.delete().await,
         }
     }
 
@@ -328,6 +335,7 @@ impl Life {
                     expires_at: 0,
                     revoked_at: None,
                     tokens_expire_at: 0,
+                    refresh_rows: Vec::new(),
                     is_gone: false,
                 };
                 known.prolong(now);
@@ -336,6 +344,17 @@ impl Life {
             }
             (created, expected) => assert_eq!(created.map(|made| made.new), expected.map(|known| known.is_none())),
         }
+    }
+
+    async fn delete(&mut self) {
+        let since = self.model.now - REMEMBERED;
+        let is_dead = |known: &Known| {
+            let is_over = known.expires_at <= since || known.revoked_at.is_some_and(|at| at <= since);
+            !known.is_gone && is_over && known.tokens_expire_at <= since
+        };
+        let dead = self.model.sessions.iter_mut().filter(|known| is_dead(known));
+        let deleted = dead.map(|known| known.is_gone = true).count();
+        assert_eq!(self.store.delete_dead_sessions(since).await.unwrap(), deleted as u64);
     }
 
     async fn prune(&mut self) {
@@ -357,6 +376,13 @@ impl Life {
         rows.iter().map(|row| (row.get(0), row.get(1), (row.get(2), row.get(3)))).collect()
     }
 
+    /// The days on which the audit log says that a session was refreshed.
+    async fn refresh_rows(&self, id: &SessionId) -> Vec<i64> {
+        let rows = sqlx::query_scalar("SELECT at FROM audit WHERE session_id = $1 AND event = 'refreshed' ORDER BY at");
+        let rows: Vec<Seconds> = rows.bind(id.as_str()).fetch_all(self.store.pool()).await.unwrap();
+        rows.into_iter().map(|at| at.div_euclid(DAY)).collect()
+    }
+
     /// Whether the store shows what the model knows. `newest` was the feed's newest number before the last step.
     async fn check(&self, newest: i64) {
         let Self { store, model, .. } = self;
@@ -370,6 +396,9 @@ impl Life {
             let ends = (known.expires_at, known.revoked_at, known.tokens_expire_at);
             let expected = (known.created_at, known.activated_at, known.refreshed_at, ends);
             assert_eq!(found, if known.is_gone { Err("unknown") } else { Ok(expected) });
+        }
+        for known in &model.sessions {
+            assert_eq!(self.refresh_rows(&known.id).await, known.refresh_rows);
         }
         let pending = model.sessions.iter().filter(|known| known.is_pending());
         assert_eq!(store.oldest_pending().await.unwrap(), pending.map(|known| known.created_at).min());

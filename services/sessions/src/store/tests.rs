@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 use vvs_auth::token::{Jwk, SigningKey};
+use vvs_runtime::limit::Reached;
 
 use self::postgres::Postgres;
 use super::*;
 use crate::id::RequestId;
 use crate::key::SealedKey;
-use crate::session::Identity;
+use crate::session::{DAY, Identity};
 
 pub(crate) mod end;
 
@@ -94,6 +95,8 @@ pub(crate) fn terms() -> Terms {
         idle_ttl: 2_592_000,
         max_ttl: 31_536_000,
         pending_ttl: 5400,
+        // Each refresh counts, unless a test says otherwise.
+        refresh_interval: 0,
     }
 }
 
@@ -297,7 +300,7 @@ async fn a_newer_schema_is_refused(place: &Place) {
     .await
     .unwrap();
     let refused = Store::open(&place.url(), 5).await.unwrap_err();
-    assert!(matches!(refused, Error::NewerSchema { found: 99, known: 4 }));
+    assert!(matches!(refused, Error::NewerSchema { found: 99, known: 5 }));
     assert!(refused.to_string().contains("run a newer program"));
 }
 
@@ -312,6 +315,8 @@ async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(
         "ALTER TABLE users DROP COLUMN checked_at",
         "DROP TABLE known_keys",
         "ALTER TABLE feed DROP COLUMN database_id",
+        "ALTER TABLE sessions DROP COLUMN refresh_audited_on",
+        "DROP INDEX audit_by_user",
         "DELETE FROM _sqlx_migrations WHERE version >= 3",
     ] {
         sqlx::query(undo).execute(&store.pool).await.unwrap();
@@ -421,7 +426,95 @@ async fn a_refresh_prolongs_activates_and_notes_the_address(place: &Place) {
     assert_eq!((session.expires_at, session.tokens_expire_at), (2000 + 2_592_000, 2000 + 3600));
     assert_eq!(session.address, "198.51.100.7");
     assert_eq!(store.activate(&made.id, "", &terms, 3000).await.unwrap(), Activated { at: 1010, new: false });
-    assert_eq!(events(&store).await, ["activated", "approved", "refreshed", "refreshed", "session_created"]);
+    assert_eq!(events(&store).await, ["activated", "approved", "refreshed", "session_created"]);
+}
+
+/// What a change writes of a session.
+async fn written(store: &Store, id: &SessionId) -> (Session, usize) {
+    (store.session(id).await.unwrap(), events(store).await.len())
+}
+
+async fn behind_a_refresh_each_one_has_a_token_that_ends_like_its_and_nothing_is_written(place: &Place) {
+    let (one, two) = (place.open().await, place.open().await);
+    let (key, terms) = (device_key(), Terms { refresh_interval: 30, ..terms() });
+    let id = one.create(&bound(1, "ada", &key), &terms, 1000).await.unwrap().session.id;
+    let thumbprint = key.thumbprint();
+    let refresh = async |store: &Store, now| store.refresh(&id, &thumbprint, "203.0.113.9", &terms, now).await.unwrap();
+
+    let first = refresh(&one, 1001).await;
+    assert_eq!((first.activated, first.token_end), (true, 1001 + 3600));
+    let before = written(&one, &id).await;
+    for (store, now) in [(&one, 1001), (&two, 1000), (&two, 1002), (&one, 1030)] {
+        let again = refresh(store, now).await;
+        assert_eq!((again.activated, again.token_end, &again.session), (false, 1001 + 3600, &before.0));
+    }
+    assert_eq!(written(&one, &id).await, before);
+
+    let later = refresh(&two, 1031).await;
+    assert_eq!((later.token_end, later.session.refreshed_at), (1031 + 3600, 1031));
+    let stranger = device_key().thumbprint();
+    let refused = one.refresh(&id, &stranger, "", &terms, 1032).await.unwrap_err();
+    assert!(matches!(refused, Error::KeyMismatch(_)), "{refused}");
+    one.revoke(&id, &cause("user"), 1033).await.unwrap();
+    let refused = two.refresh(&id, &thumbprint, "", &terms, 1033).await.unwrap_err();
+    assert!(matches!(refused, Error::SessionRevoked(_)), "{refused}");
+}
+
+async fn of_windows_that_refresh_at_once_one_prolongs_and_all_have_a_token(place: &Place) {
+    let stores = [place.open().await, place.open().await, place.open().await, place.open().await];
+    let (key, terms) = (device_key(), Terms { refresh_interval: 30, ..terms() });
+    let id = stores[0].create(&bound(1, "ada", &key), &terms, 1000).await.unwrap().session.id;
+    let thumbprint = key.thumbprint();
+    let windows = stores.iter().zip(2000..).map(|(store, now)| store.refresh(&id, &thumbprint, "", &terms, now));
+    let ends: Vec<_> =
+        futures_util::future::join_all(windows).await.into_iter().map(|done| done.unwrap().token_end).collect();
+    let session = stores[0].session(&id).await.unwrap();
+    assert_eq!(ends, [session.tokens_expire_at; 4], "one of them was the first");
+    assert_eq!(session.tokens_expire_at, session.refreshed_at + 3600);
+    assert_eq!(events(&stores[0]).await.iter().filter(|event| *event == "refreshed").count(), 1);
+}
+
+async fn refreshes_are_one_row_a_session_and_day(place: &Place) {
+    let store = place.open().await;
+    let (key, terms) = (device_key(), terms());
+    let make = async |number| store.create(&bound(number, "ada", &key), &terms, DAY).await.unwrap().session.id;
+    let (one, two) = (make(1).await, make(2).await);
+    for now in [DAY + 1, DAY + 40_000, 2 * DAY - 1, 2 * DAY, 2 * DAY + 1, 5 * DAY] {
+        store.refresh(&one, &key.thumbprint(), "", &terms, now).await.unwrap();
+        store.refresh(&two, &key.thumbprint(), "", &terms, now).await.unwrap();
+    }
+    let rows = "SELECT at FROM audit WHERE event = 'refreshed' ORDER BY at";
+    let rows: Vec<i64> = sqlx::query_scalar(rows).fetch_all(&store.pool).await.unwrap();
+    assert_eq!(rows, [DAY + 1, DAY + 1, 2 * DAY, 2 * DAY, 5 * DAY, 5 * DAY]);
+}
+
+async fn a_person_adds_so_many_rows_a_day_and_takes_none_from_others(place: &Place) {
+    let reached = Reached::default();
+    let store = place.open().await.with_ration(Ration { rows: 5, reached: reached.clone() });
+    let rows = async |user: &UserId| {
+        let rows = sqlx::query_scalar("SELECT count(*) FROM audit WHERE user_id = $1").bind(user.as_str());
+        rows.fetch_one(&store.pool).await.unwrap()
+    };
+    let make = async |number, subject, now| store.create(&approval(number, subject), &terms(), now).await.unwrap();
+    let ada = make(1, "ada", 1000).await.session;
+    for number in 2..5 {
+        make(number, "ada", 1000).await;
+    }
+    store.revoke(&ada.id, &cause("user"), 1001).await.unwrap();
+    let refused = Entry::proof_refused(&ada.id, "192.0.2.7");
+    store.record(refused, 1001).await.unwrap();
+    let told: i64 = rows(&ada.user).await;
+    assert_eq!((told, reached.times("VVS_SESSIONS_AUDITS_PER_DAY")), (5, 5));
+    assert!(store.session(&ada.id).await.unwrap().revoked_at.is_some(), "what happens does not depend on it");
+
+    let bob = make(6, "bob", 1001).await.session;
+    assert_eq!(rows(&bob.user).await, 2);
+    for _ in 0..7 {
+        store.record(Entry::new(Event::Denied), 1001).await.unwrap();
+    }
+    assert_eq!(rows(&UserId::known(String::new())).await, 5);
+    make(7, "ada", 1000 + DAY).await;
+    assert_eq!(rows(&ada.user).await, 7);
 }
 
 async fn two_refreshes_at_once_both_have_a_token(place: &Place) {
@@ -668,6 +761,10 @@ on_both_databases! {
     a_changed_migration_is_refused
     a_request_id_is_not_good_for_another_key
     a_refresh_prolongs_activates_and_notes_the_address
+    behind_a_refresh_each_one_has_a_token_that_ends_like_its_and_nothing_is_written
+    of_windows_that_refresh_at_once_one_prolongs_and_all_have_a_token
+    refreshes_are_one_row_a_session_and_day
+    a_person_adds_so_many_rows_a_day_and_takes_none_from_others
     two_refreshes_at_once_both_have_a_token
     a_refresh_is_for_the_key_of_the_session
     a_session_that_is_over_is_not_refreshed

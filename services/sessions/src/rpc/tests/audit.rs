@@ -82,8 +82,6 @@ async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Plac
         begun[1],
         ("activated", "", APPROVED_FROM),
         ("refreshed", "", APPROVED_FROM),
-        ("refreshed", "", REFRESHED_FROM),
-        ("refreshed", "", REFRESHED_FROM),
         ("proof_refused", "BAD_PROOF", ""),
         ("revoked", "banned", REFRESHED_FROM),
     ]);
