@@ -53,7 +53,9 @@ async fn a_backend_that_follows_two_thousand_times_is_refused_beyond_its_bound_a
     let followed = follow(&stack, ASKED).await;
     let (held, refused): (Vec<_>, Vec<_>) = followed.into_iter().partition(Result::is_ok);
     assert_eq!((held.len(), refused.len()), (BOUND, ASKED - BOUND));
-    refused.iter().for_each(|refused| assert_busy(refused.as_ref().unwrap_err()));
+    for refused in &refused {
+        assert_busy(refused.as_ref().unwrap_err());
+    }
     let setting = "vvs_limits_reached_total{setting=\"VVS_SESSIONS_MAX_STREAMS_PER_PEER\"}";
     assert!(stack.metric(setting).await >= 500.0);
 
