@@ -1,6 +1,7 @@
 //! Where a browser may take a completion code: the `returnUri` of an editor's `hello`. The relay accepts by this rule, and
 //! web checks again what a relay told it, for it hands the text to a browser.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// Schemes that a browser handles itself: as code, as a file, or as a request to somebody.
@@ -20,51 +21,122 @@ const BROWSERS_OWN: [&str; 14] = [
     "ws",
     "wss",
 ];
+/// Schemes that a website or an extension may register for itself (HTML, section 8.10.5.2).
+const WEBSITES: [&str; 2] = ["web+", "ext+"];
 /// The first port that is not the system's.
 const MIN_PORT: u16 = 1024;
+/// The longest address, in bytes.
+const MAX: usize = 512;
 
 /// Where an editor waits for its code: a listener on the browser's own machine, or a program that has registered a scheme.
 /// A browser cannot take it for anything else.
+///
+/// A listener's path is `/` or one plain name. A longer one, an encoded one or a query could make whatever program has the
+/// port send the browser on to a host of somebody's choice, and browsers keep the fragment, with the code, when they are
+/// sent on (RFC 9110, section 10.2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReturnUri(String);
+pub struct ReturnUri {
+    text: String,
+    port: Option<u16>,
+}
 
-/// The text is no such place.
+/// Why a text is no such place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unsafe;
+pub enum Unsafe {
+    /// Longer than 512 bytes.
+    TooLong,
+    /// A character that browsers drop, change or take for the end of something.
+    Character,
+    /// No scheme, one that is not in lower case, or nothing behind it.
+    NotWhole,
+    /// A scheme that a browser, a website or an extension handles.
+    Scheme,
+    /// An `http` address that is not the whole address of a listener.
+    Listener,
+}
+
+impl fmt::Display for Unsafe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "is longer than 512 bytes",
+            Self::Character => "holds a space, quote, backslash, # or another character that does not belong into a URL",
+            Self::NotWhole => "is not a whole address with a scheme in lower case, such as vvs://auth/complete",
+            Self::Scheme => "has a scheme that browsers or websites handle instead of a program on the person's computer",
+            Self::Listener => {
+                "is an http address, and of those only http://127.0.0.1:PORT/NAME and http://[::1]:PORT/NAME may be used, \
+                 with a port from 1024 and with nothing or one NAME of letters, digits, - and _ behind it"
+            }
+        })
+    }
+}
+
+impl std::error::Error for Unsafe {}
 
 impl FromStr for ReturnUri {
     type Err = Unsafe;
 
     fn from_str(text: &str) -> Result<Self, Unsafe> {
-        let (scheme, rest) = text.split_once(':').ok_or(Unsafe)?;
+        if text.len() > MAX {
+            return Err(Unsafe::TooLong);
+        }
         // Browsers drop some characters before they look for the scheme, and turn a backslash into a slash.
-        let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>\\^`{|}#".contains(&byte));
-        let is_place = if scheme == "http" { is_listener(rest) } else { is_scheme(scheme) && !rest.is_empty() };
-        if is_plain && is_place { Ok(Self(text.to_owned())) } else { Err(Unsafe) }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>\\^`{|}#".contains(&byte)) {
+            return Err(Unsafe::Character);
+        }
+
+        let (scheme, rest) = text.split_once(':').ok_or(Unsafe::NotWhole)?;
+        if !is_scheme(scheme) || rest.is_empty() {
+            return Err(Unsafe::NotWhole);
+        }
+        let is_foreign = BROWSERS_OWN.contains(&scheme) || WEBSITES.iter().any(|prefix| scheme.starts_with(prefix));
+        let port = match scheme {
+            _ if is_foreign => return Err(Unsafe::Scheme),
+            "http" => Some(listener(rest).ok_or(Unsafe::Listener)?),
+            _ => None,
+        };
+        Ok(Self { text: text.to_owned(), port })
     }
 }
 
-/// A scheme (RFC 3986, section 3.1, in lower case) that a browser hands to another program.
+/// A scheme (RFC 3986, section 3.1) in lower case.
 fn is_scheme(scheme: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_lowercase();
     scheme.bytes().next().is_some_and(is_letter)
         && scheme.bytes().all(|byte| is_letter(byte) || byte.is_ascii_digit() || b"+-.".contains(&byte))
-        && !BROWSERS_OWN.contains(&scheme)
 }
 
-fn is_listener(rest: &str) -> bool {
-    let Some(rest) = ["//127.0.0.1:", "//[::1]:"].into_iter().find_map(|host| rest.strip_prefix(host)) else {
-        return false;
-    };
-    let (port, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    port.parse::<u16>().is_ok_and(|number| number >= MIN_PORT && port == number.to_string()) && !path.contains('?')
+/// The port of a listener's address behind `http:`.
+fn listener(rest: &str) -> Option<u16> {
+    let rest = ["//127.0.0.1:", "//[::1]:"].into_iter().find_map(|host| rest.strip_prefix(host))?;
+    let (digits, name) = rest.split_once('/').unwrap_or((rest, ""));
+    let port = digits.parse().ok().filter(|port: &u16| *port >= MIN_PORT && digits == port.to_string())?;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    is_plain.then_some(port)
 }
 
 impl ReturnUri {
     /// As it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The listener's port on the browser's own machine; nothing when a scheme's program takes the code.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Whether it is a listener on this port, by whichever address.
+    #[must_use]
+    pub fn is_listener_on(&self, port: Option<u16>) -> bool {
+        self.port.is_some() && self.port == port
+    }
+
+    /// The part before the colon.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        self.text.split(':').next().unwrap_or_default()
     }
 }
 
@@ -77,7 +149,7 @@ mod tests {
         for good in [
             "http://127.0.0.1:1024",
             "http://127.0.0.1:50000/",
-            "http://[::1]:50000/auth/complete",
+            "http://[::1]:50000/auth-complete_1",
             "vvs://auth/complete",
             "com.example.vvs:/done",
             "vscode://vvs.editor/auth?window=1",
@@ -123,7 +195,82 @@ mod tests {
             "http://127.0.0.1:50000/it's",
             "vvs://auth/a|b",
         ] {
-            assert_eq!(bad.parse::<ReturnUri>(), Err(Unsafe), "{bad}");
+            assert!(bad.parse::<ReturnUri>().is_err(), "{bad}");
         }
+    }
+
+    /// Each of these has some program in the world that answers it with a redirect to a host that the path names.
+    #[test]
+    fn a_listeners_path_names_no_other_place() {
+        for port in ["http://127.0.0.1:50000", "http://[::1]:50000"] {
+            for path in [
+                "//evil.example/x",
+                "//evil.example",
+                "//",
+                "/x/",
+                "/x//evil.example",
+                "/x/y",
+                "/.",
+                "/..",
+                "/./",
+                "/.//evil.example",
+                "/..//evil.example",
+                "/evil.example",
+                "/https:evil",
+                "/https://evil.example/",
+                "/@evil.example",
+                "/%2f",
+                "/%2Fevil.example",
+                "/%2f%2fevil.example",
+                "/%5cevil.example",
+                "/%",
+                "/%00",
+                "/;x",
+                "/x;y",
+                "/x=y",
+                "/x&y",
+                "/x+y",
+                "/x~",
+                "/$x",
+                "/*",
+                "/,",
+                "/!",
+                "/(x)",
+                "/[x]",
+                "?",
+                "/?",
+                "?next=evil",
+                "/?next=https:evil",
+                "/x?next=evil",
+                "/\u{ff0f}evil",
+                "/\u{e4}",
+                "@evil.example/",
+                ":80/",
+            ] {
+                let uri = format!("{port}{path}");
+                assert!(uri.parse::<ReturnUri>().is_err(), "{uri}");
+            }
+            for path in ["/\\evil.example", "\\evil.example", "/\t/evil.example", "/\n", "/x#", "/ "] {
+                let uri = format!("{port}{path}");
+                assert_eq!(uri.parse::<ReturnUri>(), Err(Unsafe::Character), "{uri}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_says_which_program_it_is() {
+        let of = |text: &str| text.parse::<ReturnUri>().map(|uri| (uri.scheme().to_owned(), uri.port())).unwrap();
+        assert_eq!(of("http://127.0.0.1:41873/done"), ("http".to_owned(), Some(41873)));
+        assert_eq!(of("http://[::1]:41873"), ("http".to_owned(), Some(41873)));
+        assert_eq!(of("vvs://auth:41873/complete"), ("vvs".to_owned(), None));
+    }
+
+    #[test]
+    fn what_a_website_can_register_is_no_program_of_the_persons() {
+        for bad in ["web+vvs://auth/complete", "ext+vvs:auth", "https://127.0.0.1:50000/", "javascript:alert(1)"] {
+            assert_eq!(bad.parse::<ReturnUri>(), Err(Unsafe::Scheme), "{bad}");
+        }
+        assert_eq!(format!("vvs://{}", "x".repeat(507)).parse::<ReturnUri>(), Err(Unsafe::TooLong));
+        assert!(format!("vvs://{}", "x".repeat(506)).parse::<ReturnUri>().is_ok());
     }
 }

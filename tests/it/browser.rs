@@ -9,6 +9,8 @@ use vvs_tests::{Chromium, Editor, Stack};
 
 use crate::pages::{complete, hello};
 
+mod redirect;
+
 const SIGN_IN: &str = "Sign in to VVS";
 const APPROVAL: &str = "Let this editor sign in as you?";
 const SUCCESS: &str = "Your editor is signed in";

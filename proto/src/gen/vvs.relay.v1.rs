@@ -59,6 +59,10 @@ pub struct GetLoginResponse {
     /// How this login's browser is tied to its editor.
     #[prost(enumeration = "Binding", tag = "8")]
     pub binding: i32,
+    /// Where the browser will take the one-time code: a listener on the browser's own machine, or an address whose scheme
+    /// a program has registered. Empty when the editor named no place.
+    #[prost(string, tag = "9")]
+    pub return_uri: ::prost::alloc::string::String,
 }
 /// Who signed in.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

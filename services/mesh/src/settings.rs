@@ -277,7 +277,7 @@ impl Choices for vvs_web::Settings {
 }
 
 impl Choices for vvs_relay::Settings {
-    fn check(&self, problems: &mut Problems, _public_url: Option<&Origin>) {
+    fn check(&self, problems: &mut Problems, public_url: Option<&Origin>) {
         let what = "where the relay listens for the gateway, as ADDRESS:PORT";
         problems.missing(self.ws_addr.as_ref(), "VVS_RELAY_WS_ADDR", "--relay-ws-addr", what);
         let what = "how relays find each other's logins: nats://HOST:PORT; `memory` is right for exactly one relay";
@@ -287,7 +287,7 @@ impl Choices for vvs_relay::Settings {
         let what = "the key that all relays share: base64 of 32 random bytes in a file";
         problems.missing(self.key_file.as_ref(), "VVS_RELAY_KEY_FILE", "--relay-key-file", what);
         check_key(self.key_file.as_ref(), "VVS_RELAY_KEY_FILE (--relay-key-file)", problems);
-        self.problems().into_iter().for_each(|problem| problems.say(problem));
+        self.problems(public_url).into_iter().for_each(|problem| problems.say(problem));
     }
 }
 
@@ -372,7 +372,7 @@ impl Up {
         check_public_port(&self.gateway, &mut problems);
         check_key(self.web.key_file.as_ref(), "VVS_WEB_KEY_FILE (--web-key-file)", &mut problems);
         check_key(self.relay.key_file.as_ref(), "VVS_RELAY_KEY_FILE (--relay-key-file)", &mut problems);
-        self.relay.problems().into_iter().for_each(|problem| problems.say(problem));
+        self.relay.problems(self.common.public_url.as_ref()).into_iter().for_each(|problem| problems.say(problem));
         check_sessions(&self.sessions, &mut problems);
         if self.relay.audience != self.sessions.audience {
             problems.say(

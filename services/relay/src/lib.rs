@@ -36,6 +36,7 @@ use crate::attempt::{Activate, EndSession};
 use crate::authority::{Authority, CALL_TIME, Channel, Client, Known, Lag};
 use crate::backplane::{Backplane, Line, Memory, Nats};
 use crate::drain::Drain;
+use crate::hello::ReturnPlaces;
 use crate::keys::Keys;
 use crate::limit::Limits;
 
@@ -133,6 +134,14 @@ struct Shared {
     /// Of the tasks, those that hold a socket or a login.
     held: TaskTracker,
     drain: Drain,
+}
+
+impl Shared {
+    /// Where an editor may ask a browser to take its code.
+    fn return_places(&self) -> ReturnPlaces<'_> {
+        let Settings { return_uris, loopback_listeners, .. } = &self.settings;
+        ReturnPlaces { known: return_uris, listeners: *loopback_listeners, public_url: &self.public_url }
+    }
 }
 
 impl fmt::Debug for Shared {

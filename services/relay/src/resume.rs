@@ -43,6 +43,10 @@ impl Resume {
         let ticket = Ticket::open(&shared.keys.ticket, ticket).ok_or(AuthErrorCode::BadTicket)?;
         let facts = ticket.facts().ok_or(AuthErrorCode::BadTicket)?;
         let key = DeviceKey::from_json(&ticket.hello.jwk).map_err(|_cause| AuthErrorCode::BadTicket)?;
+        // Another relay may have allowed more than this one does, or this one before it was started again.
+        if ticket.hello.return_uri.as_deref().is_some_and(|uri| !shared.return_places().allow(uri)) {
+            return Err(AuthErrorCode::BadTicket.into());
+        }
         proofs.take_proof(proof, Use::Resume, None, Some(&key.thumbprint()))?;
         if facts.created_at + facts.ttl <= OffsetDateTime::now_utc() {
             return Err(AuthErrorCode::LoginOver.into());

@@ -153,6 +153,7 @@ pub(crate) fn login(view: View) -> GetLoginResponse {
     GetLoginResponse {
         state: state(view.phase).into(),
         user_code: view.user_code,
+        return_uri: view.hello.as_ref().and_then(|hello| hello.return_uri.clone()).unwrap_or_default(),
         app: view.hello.as_ref().map(|hello| App { name: hello.app.name.clone(), version: hello.app.version.clone() }),
         device: view.hello.map(|hello| Device { name: hello.device.name, os: hello.device.os, jwk: hello.jwk }),
         client_address: view.client_address.to_string(),

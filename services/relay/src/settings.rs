@@ -9,6 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use vvs_auth::quota::{self, Bound, Quota};
 use vvs_proto::ReturnUri;
 use vvs_proto::frame::Binding;
+use vvs_runtime::origin::Origin;
 
 use crate::authority::Terms;
 use crate::backplane::Dial;
@@ -49,9 +50,13 @@ pub struct Settings {
     /// How an approving browser must at least be tied to its editor; no client can lower it
     #[arg(id = "relay-min-binding", long, env = "VVS_RELAY_MIN_BINDING", value_enum, default_value = "confirm")]
     pub min_binding: MinBinding,
-    /// Where a browser may take a completion code besides an editor's loopback listener, separated by commas
+    /// Where a browser may take a completion code besides an editor's loopback listener: whole addresses, compared byte
+    /// for byte, separated by commas
     #[arg(id = "relay-return-uris", long, env = "VVS_RELAY_RETURN_URIS", value_delimiter = ',', default_value = "vvs://auth/complete", value_parser = return_uri)]
     pub return_uris: Vec<String>,
+    /// Whether a browser may take a completion code to a listener that the editor names on the browser's own machine
+    #[arg(id = "relay-loopback-listeners", long, env = "VVS_RELAY_LOOPBACK_LISTENERS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub loopback_listeners: bool,
     /// The key that all relays share, for tickets and completion codes: a file with the base64 of 32 random bytes
     #[arg(id = "relay-key-file", long, env = "VVS_RELAY_KEY_FILE")]
     pub key_file: Option<PathBuf>,
@@ -172,7 +177,7 @@ pub struct Settings {
 
 impl Settings {
     /// What is wrong with the choices that were made. A file that is missing later is waited for.
-    pub fn problems(&self) -> Vec<String> {
+    pub fn problems(&self, public_url: Option<&Origin>) -> Vec<String> {
         let files = [
             ("VVS_RELAY_NATS_CA_FILE (--relay-nats-ca-file)", &self.nats_ca_file),
             ("VVS_RELAY_NATS_NKEY_FILE (--relay-nats-nkey-file)", &self.nats_nkey_file),
@@ -184,7 +189,10 @@ impl Settings {
             let cause = std::fs::read(path).err()?;
             Some(format!("{setting}: cannot read {}: {cause}", path.display()))
         };
-        files.into_iter().filter_map(unread).collect()
+        let own = self.return_uris.iter().filter(|uri| is_own(uri, public_url)).map(|uri| {
+            format!("VVS_RELAY_RETURN_URIS (--relay-return-uris): {uri} is this server itself, as VVS_PUBLIC_URL says")
+        });
+        files.into_iter().filter_map(unread).chain(own).collect()
     }
 
     /// How other relays are reached, when there are any.
@@ -237,9 +245,16 @@ impl Settings {
 
 /// What the hand-back page would refuse must not be promised to an editor.
 fn return_uri(text: &str) -> Result<String, String> {
-    let refusal = "VVS_RELAY_RETURN_URIS takes a scheme that a browser hands to another program, or an http address of \
-                   127.0.0.1 or [::1] with a port from 1024; without spaces, quotes and other signs that are not for URLs";
-    if text.parse::<ReturnUri>().is_ok() { Ok(text.to_owned()) } else { Err(refusal.to_owned()) }
+    match text.parse::<ReturnUri>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(why) => Err(format!("VVS_RELAY_RETURN_URIS (--relay-return-uris): {text:?} {why}")),
+    }
+}
+
+/// Whether a code would be taken back to this server.
+fn is_own(uri: &str, public_url: Option<&Origin>) -> bool {
+    let port = public_url.and_then(Origin::loopback_port);
+    uri.parse::<ReturnUri>().is_ok_and(|uri| uri.is_listener_on(port))
 }
 
 /// Without a place no call would ever go out, and nobody signed in.
@@ -336,9 +351,28 @@ mod tests {
     fn an_address_that_the_hand_back_page_would_refuse_is_refused_at_start_by_its_name() {
         let parse = |uris| Command::try_parse_from(["relay", "--relay-return-uris", uris]);
         assert_eq!(parse("vvs://a,http://127.0.0.1:5000/").unwrap().settings.return_uris.len(), 2);
-        for bad in ["vvs://a,javascript:alert(1)", "vvs://it's", ""] {
+        for (bad, why) in [
+            ("vvs://a,javascript:alert(1)", "\"javascript:alert(1)\" has a scheme that browsers"),
+            ("vvs://it's", "holds a space, quote"),
+            ("vvs://a, vvs://b", "\" vvs://b\" holds a space"),
+            ("", "\"\" is not a whole address"),
+            ("VVS://a", "in lower case"),
+            ("http://127.0.0.1:5000//x", "nothing or one NAME"),
+            ("https://app.example.com/done", "has a scheme that browsers"),
+        ] {
             let refusal = parse(bad).unwrap_err().to_string();
-            assert!(refusal.contains("VVS_RELAY_RETURN_URIS"), "{refusal}");
+            assert!(refusal.contains("VVS_RELAY_RETURN_URIS") && refusal.contains(why), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_this_server_itself_is_refused_at_start() {
+        let parse = |uri| Command::try_parse_from(["relay", "--relay-return-uris", uri]).unwrap().settings;
+        for uri in ["http://127.0.0.1:8080/x", "http://[::1]:8080"] {
+            let public_url = "http://localhost:8080".parse().unwrap();
+            let problems = parse(uri).problems(Some(&public_url));
+            assert!(problems[0].contains("VVS_RELAY_RETURN_URIS") && problems[0].contains(uri), "{problems:?}");
+            assert!(parse(uri).problems(Some(&"http://localhost:8081".parse().unwrap())).is_empty());
         }
     }
 }

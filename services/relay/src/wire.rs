@@ -83,7 +83,9 @@ pub(crate) fn auth_error(code: AuthErrorCode, attempts_left: Option<u8>, retry_a
         AuthErrorCode::BadCode if attempts_left == Some(0) => "too many wrong codes; start a new sign-in",
         AuthErrorCode::BadCode => "this is not the code that the browser shows",
         AuthErrorCode::TooLate => "hello comes once, before the link is opened",
-        AuthErrorCode::BadReturnUri => "returnUri is neither known here nor a loopback address with a port",
+        AuthErrorCode::BadReturnUri => {
+            "returnUri is neither known here nor an allowed listener: http://127.0.0.1:PORT/ with one plain name at most"
+        }
         AuthErrorCode::BadDeviceKey => "deviceKey is not a public EC P-256 key as a JWK",
         AuthErrorCode::BadProof => "the proof does not hold for this server, this socket and this purpose",
         AuthErrorCode::BadTicket => "this ticket is not one of this server's; start a new sign-in",

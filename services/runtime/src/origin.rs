@@ -12,6 +12,7 @@ pub struct Origin {
     secure: bool,
     /// Host, and port unless it is the scheme's own; lower case.
     authority: String,
+    port: u16,
     loopback: bool,
 }
 
@@ -28,6 +29,11 @@ impl Origin {
     /// Whether the host is this machine itself: `localhost` or a loopback address.
     pub fn is_loopback(&self) -> bool {
         self.loopback
+    }
+
+    /// The port that browsers reach on their own machine; nothing when the host is another one.
+    pub fn loopback_port(&self) -> Option<u16> {
+        self.loopback.then_some(self.port)
     }
 
     /// What a browser sends as `Host` (RFC 9110, section 7.2).
@@ -64,13 +70,11 @@ impl FromStr for Origin {
         }
         let host = authority.host().to_ascii_lowercase();
         let default_port = if secure { 443 } else { 80 };
-        let authority = match authority.port_u16() {
-            Some(port) if port != default_port => format!("{host}:{port}"),
-            _ => host.clone(),
-        };
+        let port = authority.port_u16().unwrap_or(default_port);
+        let authority = if port == default_port { host.clone() } else { format!("{host}:{port}") };
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        Ok(Self { secure, authority, loopback })
+        Ok(Self { secure, authority, port, loopback })
     }
 }
 
@@ -97,14 +101,17 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_loopback() {
-        for (text, loopback) in [
-            ("http://127.0.0.1:1", true),
-            ("http://localhost:1", true),
-            ("http://[::1]:1", true),
-            ("http://127.0.0.1.example.com", false),
-            ("http://10.0.0.1", false),
+        for (text, port) in [
+            ("http://127.0.0.1:8080", Some(8080)),
+            ("http://localhost:8080", Some(8080)),
+            ("http://[::1]:8080", Some(8080)),
+            ("http://localhost", Some(80)),
+            ("https://[::1]", Some(443)),
+            ("http://127.0.0.1.example.com", None),
+            ("http://10.0.0.1:8080", None),
         ] {
-            assert_eq!(text.parse::<Origin>().unwrap().is_loopback(), loopback, "{text}");
+            let origin = text.parse::<Origin>().unwrap();
+            assert_eq!((origin.is_loopback(), origin.loopback_port()), (port.is_some(), port), "{text}");
         }
     }
 }

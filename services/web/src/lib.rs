@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vvs_auth::key::Keyring;
 use vvs_auth::peer::{self, Peers, Role};
-use vvs_proto::relay::relay_client::RelayClient;
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_runtime::Process;
 use vvs_runtime::http::{Connector, Limits, Listener};
@@ -178,7 +177,7 @@ impl Web {
             cookies: Cookies::new(keyring, &public_url)?,
             csrf: Csrf::new(keyring)?,
             requests: keyring.derive("vvs.web.request")?,
-            relay: Relay(RelayClient::new(calls.relay)),
+            relay: Relay::new(calls.relay, public_url.clone()),
             sessions: Sessions(SessionsClient::new(calls.sessions)),
             jwks: jwks::Cache::default(),
             approvals,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::{Builder, Uuid, Variant, Version};
 use vvs_auth::key::Keyring;
+use vvs_proto::ReturnUri;
 
 use crate::error::Refusal;
 use crate::identity::SignIn;
@@ -107,6 +108,8 @@ pub(crate) struct View {
     pub(crate) editor: Editor,
     /// The editor's public device key as JSON; empty when it has none.
     pub(crate) device_key: String,
+    /// Where the browser will take the one-time code; nothing when the person types it, or when there is none.
+    pub(crate) return_uri: Option<ReturnUri>,
     /// Where the editor connected from.
     pub(crate) address: IpAddr,
     pub(crate) created_at: OffsetDateTime,

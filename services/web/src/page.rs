@@ -6,6 +6,7 @@ use askama::Template;
 use http::{Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use vvs_proto::ReturnUri;
 
 use crate::{
     failure::Reason,
@@ -103,6 +104,8 @@ pub(crate) struct Approval {
     pub(crate) account: Account,
     pub(crate) user_code: UserCode,
     pub(crate) editor: Editor,
+    /// Where this browser will take the one-time code.
+    pub(crate) return_uri: Option<ReturnUri>,
     /// Where the editor connected from.
     pub(crate) address: IpAddr,
     pub(crate) place: Place,

@@ -112,8 +112,8 @@ where
         let key = DeviceKey::from_value(&said.device_key).map_err(|_cause| AuthErrorCode::BadDeviceKey)?;
         self.signed_in().take_proof(&said.proof, Use::Hello, None, Some(&key.thumbprint()))?;
         let attempt = self.attempt.as_mut().ok_or(AuthErrorCode::NotReady)?;
-        let return_uris = &self.shared.settings.return_uris;
-        let hello = Hello::new(&said.app, &said.device, &key, said.return_uri.as_deref(), return_uris)?;
+        let places = self.shared.return_places();
+        let hello = Hello::new(&said.app, &said.device, &key, said.return_uri.as_deref(), places)?;
         attempt.hello(hello)?;
         self.greet();
         Ok(())

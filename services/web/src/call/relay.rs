@@ -8,7 +8,8 @@ use vvs_proto::relay::{
     self as wire, Binding, Browser, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, GetLoginRequest,
     GetLoginResponse, LoginState,
 };
-use vvs_proto::session;
+use vvs_proto::{ReturnUri, session};
+use vvs_runtime::origin::Origin;
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
 
@@ -25,16 +26,23 @@ const WAIT_TIME: Duration = Duration::from_secs(22);
 /// For a delivery, the editor's acknowledgement included.
 const DELIVERY_TIME: Duration = Duration::from_secs(10);
 
-pub(crate) struct Relay(pub(crate) RelayClient<TracedChannel>);
+pub(crate) struct Relay {
+    client: RelayClient<TracedChannel>,
+    public_url: Origin,
+}
 
 impl Relay {
+    pub(crate) fn new(channel: TracedChannel, public_url: Origin) -> Self {
+        Self { client: RelayClient::new(channel), public_url }
+    }
+
     /// What is known of a login: at once, or as soon as its state is another than the known one.
     pub(crate) async fn look(&self, id: ConnectionId, known: Option<State>) -> Result<View, Refusal> {
         let time = if known.is_some() { WAIT_TIME } else { CALL_TIME };
         let known_state = known.map_or(LoginState::Unspecified, wire_state).into();
         let request = GetLoginRequest { connection_id: id.to_string(), known_state };
-        let answer = self.0.clone().get_login(within(request, time)).await;
-        view(answer.map_err(|status| refusal(RELAY, &status))?.into_inner())
+        let answer = self.client.clone().get_login(within(request, time)).await;
+        view(answer.map_err(|status| refusal(RELAY, &status))?.into_inner(), &self.public_url)
     }
 
     pub(crate) async fn deliver(
@@ -55,26 +63,34 @@ impl Relay {
             session: Some(wire::Session { id: session.id, expires_at: session.expires_at }),
             browser: Some(Browser { address: from.address.to_string(), user_agent: from.user_agent.clone() }),
         };
-        let answer = self.0.clone().deliver_auth(within(request, DELIVERY_TIME)).await;
-        delivered(answer.map_err(|status| refusal(RELAY, &status))?.into_inner())
+        let answer = self.client.clone().deliver_auth(within(request, DELIVERY_TIME)).await;
+        delivered(answer.map_err(|status| refusal(RELAY, &status))?.into_inner(), &self.public_url)
     }
 
     pub(crate) async fn deny(&self, id: ConnectionId) -> Result<(), Refusal> {
         let request = DenyLoginRequest { connection_id: id.to_string() };
-        let answer = self.0.clone().deny_login(within(request, CALL_TIME)).await;
+        let answer = self.client.clone().deny_login(within(request, CALL_TIME)).await;
         answer.map(drop).map_err(|status| refusal(RELAY, &status))
     }
 }
 
-fn delivered(answer: DeliverAuthResponse) -> Result<Delivered, Refusal> {
+/// Where the editor waits for its code, if anywhere. The relay has checked it, and a browser is led there: so again.
+fn return_uri(text: &str, public_url: &Origin) -> Result<Option<ReturnUri>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let uri: ReturnUri = text.parse().map_err(|_cause| Refusal::UnsafeReturn)?;
+    if uri.is_listener_on(public_url.loopback_port()) { Err(Refusal::UnsafeReturn) } else { Ok(Some(uri)) }
+}
+
+fn delivered(answer: DeliverAuthResponse, public_url: &Origin) -> Result<Delivered, Refusal> {
     let missing = |field| Refusal::Incomplete { role: RELAY, field };
     match state(answer.state) {
         Some(State::Sent) => Ok(Delivered::Sent),
         Some(State::Acked) => Ok(Delivered::Acked),
         Some(State::Held) => {
             let may_show = answer.min_binding() != Binding::Link;
-            let uri = Some(answer.return_uri).filter(|uri| !uri.is_empty());
-            let return_uri = uri.map(|uri| uri.parse()).transpose().map_err(|_cause| Refusal::UnsafeReturn)?;
+            let return_uri = return_uri(&answer.return_uri, public_url)?;
             let code = Some(answer.completion_code).filter(|code| !code.is_empty());
             let code = SecretString::from(code.ok_or(missing("completion_code"))?);
             Handback::new(code, return_uri, may_show).map(Delivered::Held).ok_or(missing("return_uri"))
@@ -84,7 +100,7 @@ fn delivered(answer: DeliverAuthResponse) -> Result<Delivered, Refusal> {
     }
 }
 
-fn view(answer: GetLoginResponse) -> Result<View, Refusal> {
+fn view(answer: GetLoginResponse, public_url: &Origin) -> Result<View, Refusal> {
     let missing = |field| Refusal::Incomplete { role: RELAY, field };
     let app = answer.app.map(|app| page::App { name: shown(&app.name), version: shown(&app.version) });
     let wire::Device { name, os, jwk } = answer.device.unwrap_or_default();
@@ -95,6 +111,7 @@ fn view(answer: GetLoginResponse) -> Result<View, Refusal> {
         user_code: answer.user_code,
         editor: page::Editor { app: app.filter(|app| !app.name.is_empty()), device: is_named.then_some(device) },
         device_key: jwk,
+        return_uri: return_uri(&answer.return_uri, public_url)?,
         address: answer.client_address.parse().map_err(|_cause| missing("client_address"))?,
         created_at: answer.created_at.and_then(|at| moment(at.seconds)).ok_or(missing("created_at"))?,
         expires_at: answer.expires_at.and_then(|at| moment(at.seconds)).ok_or(missing("expires_at"))?,
@@ -123,6 +140,8 @@ fn wire_state(state: State) -> LoginState {
 mod tests {
     use super::*;
 
+    const ORIGIN: &str = "http://localhost:8080";
+
     #[test]
     fn a_state_is_the_same_here_and_on_the_wire() {
         for known in State::ALL {
@@ -141,7 +160,7 @@ mod tests {
             min_binding: min_binding.into(),
             ..DeliverAuthResponse::default()
         };
-        match delivered(answer) {
+        match delivered(answer, &ORIGIN.parse().unwrap()) {
             Ok(Delivered::Held(handback)) => Ok((handback.shown_code().is_some(), handback.return_uri().is_some())),
             Ok(_) => Err("not held"),
             Err(Refusal::Incomplete { field, .. }) => Err(field),
@@ -181,7 +200,39 @@ mod tests {
     #[test]
     fn a_held_delivery_without_a_way_back_is_nothing_to_show() {
         assert_eq!(held("BCDFGHJK", "", Binding::Link), Err("return_uri"));
-        assert_eq!(held("BCDFGHJK", "javascript:alert(1)", Binding::Confirm), Err("unsafe"));
         assert_eq!(held("", "http://127.0.0.1:50000/done", Binding::Confirm), Err("completion_code"));
+    }
+
+    #[test]
+    fn no_browser_is_led_where_a_relay_should_not_have_let_an_editor_wait() {
+        for uri in [
+            "javascript:alert(1)",
+            "https://evil.example/",
+            "http://127.0.0.1:50000//evil.example/x",
+            "http://127.0.0.1:50000/%2fevil.example",
+            "http://127.0.0.1:50000/x?next=evil",
+            "http://127.0.0.1:8080/login",
+            "http://[::1]:8080/",
+        ] {
+            assert_eq!(held("BCDFGHJK", uri, Binding::Confirm), Err("unsafe"), "{uri}");
+            let login = GetLoginResponse { return_uri: uri.to_owned(), ..waiting() };
+            let seen = view(login, &ORIGIN.parse().unwrap());
+            assert!(matches!(seen, Err(Refusal::UnsafeReturn)), "{uri}");
+        }
+        for uri in ["", "vvs://auth/complete", "http://127.0.0.1:50000/done"] {
+            let login = GetLoginResponse { return_uri: uri.to_owned(), ..waiting() };
+            let seen = view(login, &ORIGIN.parse().unwrap()).ok().unwrap().return_uri;
+            assert_eq!(seen.as_ref().map_or("", ReturnUri::as_str), uri);
+        }
+    }
+
+    fn waiting() -> GetLoginResponse {
+        GetLoginResponse {
+            state: LoginState::Waiting.into(),
+            client_address: "127.0.0.1".to_owned(),
+            created_at: Some(prost_types::Timestamp::default()),
+            expires_at: Some(prost_types::Timestamp::default()),
+            ..GetLoginResponse::default()
+        }
     }
 }

@@ -217,6 +217,7 @@ mod tests {
             user_code: String::new(),
             editor,
             device_key: "the key".to_owned(),
+            return_uri: None,
             address: [127, 0, 0, 1].into(),
             created_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: OffsetDateTime::UNIX_EPOCH,

@@ -16,6 +16,7 @@ fn view(state: State) -> View {
         user_code: "WXBK-RTQH".to_owned(),
         editor: Editor { app: None, device: None },
         device_key: String::new(),
+        return_uri: None,
         address: [203, 0, 113, 7].into(),
         created_at: now(),
         expires_at: now(),

@@ -64,6 +64,7 @@ fn approval() -> Approval {
         account: ada(),
         user_code: UserCode("WXBK-RTQH".to_owned()),
         editor: laptop(),
+        return_uri: Some(LISTENER.parse().unwrap()),
         address: IpAddr::from([203, 0, 113, 7]),
         place: Place::SameNetwork,
         created_at: now - Duration::seconds(12),
@@ -163,7 +164,10 @@ fn gallery() -> Vec<(String, Response<String>)> {
         ("login-retry", answer(&Login { part: form(about_login(), "", None, true), retry: true, ..login() })),
         ("approval", answer(&approval())),
         ("approval-unconfirmed", answer(&Approval { unconfirmed: true, place: Place::OtherNetwork, ..approval() })),
-        ("approval-bare", answer(&Approval { editor: bare(), place: Place::ThisMachine, ..approval() })),
+        (
+            "approval-bare",
+            answer(&Approval { editor: bare(), place: Place::ThisMachine, return_uri: None, ..approval() }),
+        ),
         ("delivery", answer(&delivery())),
         ("delivery-unacknowledged", answer(&Delivery { trouble: Trouble::Unacknowledged, ..delivery() })),
         ("delivery-unavailable", answer(&Delivery { trouble: Trouble::Unavailable, ..delivery() })),
@@ -353,6 +357,24 @@ fn no_page_claims_to_know_that_nobody_is_signed_in_once_a_sign_in_was_under_way(
         assert_eq!(page.contains("<a href=\"/account/sessions\">Your editors</a>"), doubts, "{name}");
     }
     assert!(!answer(&Denied { shell: shell() }).into_body().contains("Nobody was signed in"));
+}
+
+#[test]
+fn an_approval_says_where_the_code_will_go() {
+    let said = |uri: Option<&str>| {
+        let return_uri = uri.map(|uri| uri.parse().unwrap());
+        answer(&Approval { return_uri, ..approval() }).into_body()
+    };
+    for (uri, place) in [
+        (LISTENER, "to a program on this computer, port 50000"),
+        ("http://[::1]:41873", "to a program on this computer, port 41873"),
+        ("vvs://auth/complete", "to VVS<br>"),
+        ("com.example.vvs:/done", "to the app that opens com.example.vvs: links on this computer"),
+    ] {
+        let html = said(Some(uri));
+        assert!(html.contains(&format!("<dt>Code goes</dt><dd>{place}")), "{uri}: {html}");
+    }
+    assert!(!said(None).contains("Code goes"));
 }
 
 #[test]

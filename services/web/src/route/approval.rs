@@ -192,6 +192,7 @@ fn question(visit: &mut Visit, id: ConnectionId, view: View, unconfirmed: bool) 
         account,
         user_code: UserCode(view.user_code),
         editor: view.editor,
+        return_uri: view.return_uri,
         address: view.address,
         place: Place::compare(view.address, visit.from.address),
         created_at: view.created_at,

@@ -50,7 +50,9 @@ pub(super) struct Script {
     pub(super) login: watch::Sender<Result<LoginState, Error>>,
     /// What a delivery comes to.
     pub(super) delivery: Mutex<Result<LoginState, Error>>,
-    /// Where the editor waits for its code, and the least binding, for a delivery that is held.
+    /// Where the editor waits for its code, as a login says it.
+    pub(super) return_uri: Mutex<&'static str>,
+    /// The same and the least binding, as a delivery says them that is held.
     pub(super) way_back: Mutex<(&'static str, Binding)>,
     /// Whether the editor has come to use its session.
     pub(super) active: Mutex<bool>,
@@ -86,6 +88,7 @@ impl relay_server::Relay for Fake {
         }
         let state = login.borrow().map_err(status)?;
         let expires_at = *self.0.expires_at.lock().unwrap();
+        let return_uri = *self.0.return_uri.lock().unwrap();
         Ok(Reply::new(GetLoginResponse {
             state: state.into(),
             user_code: "WXBK-RTQH".to_owned(),
@@ -94,6 +97,7 @@ impl relay_server::Relay for Fake {
             client_address: "127.0.0.1".to_owned(),
             created_at: Some(prost_types::Timestamp { seconds: expires_at - 600, nanos: 0 }),
             expires_at: Some(prost_types::Timestamp { seconds: expires_at, nanos: 0 }),
+            return_uri: return_uri.to_owned(),
             ..GetLoginResponse::default()
         }))
     }
@@ -257,6 +261,7 @@ impl Bench {
         let script = Arc::new(Script {
             login: watch::Sender::new(Ok(LoginState::Waiting)),
             delivery: Mutex::new(Ok(LoginState::Acked)),
+            return_uri: Mutex::default(),
             way_back: Mutex::new(("", Binding::Confirm)),
             active: Mutex::default(),
             installs: Mutex::default(),

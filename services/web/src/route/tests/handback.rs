@@ -56,7 +56,13 @@ async fn a_link_carries_the_code_and_shows_it_only_where_the_server_lets_it_be_t
 
 #[tokio::test]
 async fn a_way_back_that_no_browser_should_take_is_said_and_not_shown() {
-    for uri in ["javascript:alert(1)", "http://127.0.0.1:50000/it's", "vvs://auth/a|b"] {
+    for uri in [
+        "javascript:alert(1)",
+        "http://127.0.0.1:50000/it's",
+        "vvs://auth/a|b",
+        "http://127.0.0.1:50000//evil.example/x",
+        "http://127.0.0.1:8080/login",
+    ] {
         let (bench, mut browser, page) = held(uri, Binding::Confirm).await;
         assert_eq!((page.status, page.title()), (StatusCode::FORBIDDEN, UNSAFE), "{uri}");
         assert!(!page.text.contains(uri) && !page.text.contains("BCDF"), "{uri}");
@@ -66,6 +72,32 @@ async fn a_way_back_that_no_browser_should_take_is_said_and_not_shown() {
         assert_eq!(back.title(), "Approved. One step is left");
         assert_eq!(browser.approve(&back.csrf()).await.title(), UNSAFE);
     }
+}
+
+#[tokio::test]
+async fn a_login_that_no_browser_should_be_led_back_to_is_refused_before_anybody_signs_in() {
+    for uri in ["http://127.0.0.1:50000//evil.example/x", "http://[::1]:8080/"] {
+        let bench = Bench::new();
+        let (mut approver, approval) = bench.approver("ada@example.com").await;
+        *bench.script.return_uri.lock().unwrap() = uri;
+        for page in [
+            bench.browser().get(&path("/login")).await,
+            approver.get(&path("/api/auth/callback")).await,
+            approver.approve(&approval.csrf()).await,
+        ] {
+            assert_eq!((page.status, page.title()), (StatusCode::FORBIDDEN, UNSAFE), "{uri}");
+            assert!(!page.text.contains(uri) && !page.text.contains("/dev/sign-in"), "{uri}");
+        }
+        assert_eq!((bench.deliveries(), bench.script.created.lock().unwrap().len()), (0, 0), "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn an_approval_page_says_where_the_code_will_go() {
+    let bench = Bench::new();
+    *bench.script.return_uri.lock().unwrap() = "http://127.0.0.1:41873/";
+    let (_, page) = bench.approver("ada@example.com").await;
+    assert!(page.text.contains("to a program on this computer, port 41873"), "{}", page.text);
 }
 
 #[tokio::test]
