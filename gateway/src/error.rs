@@ -6,6 +6,9 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use vvs_runtime::pool::BadHost;
+use vvs_runtime::share::Full;
+
+use crate::limit::Pool;
 
 /// Why the edge cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +23,11 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("too many requests from one address")]
-    Rate { wait: Duration },
-    #[error("too many connections from one address")]
-    AddressFull,
+    Rate { setting: &'static str, wait: Duration },
     #[error("too many connections a minute from one address")]
     ConnectionRate,
-    #[error("too many requests under way")]
-    Busy,
+    #[error("all places are taken: {0:?}, {1:?}")]
+    Full(Pool, Full),
     #[error("no host was named")]
     NoHost,
     #[error("another host was asked for")]
@@ -58,17 +59,22 @@ impl Refusal {
             Self::Rate { .. } => {
                 ("request_rate", StatusCode::TOO_MANY_REQUESTS, "Too many requests. Wait, then try again.")
             }
-            Self::AddressFull => (
-                "connections_per_address",
-                StatusCode::TOO_MANY_REQUESTS,
-                "Too many connections from your network. Close some, then try again.",
-            ),
             // Nobody is told: the connection is closed before anything is said.
             Self::ConnectionRate => ("connection_rate", StatusCode::TOO_MANY_REQUESTS, ""),
-            Self::Busy => (
-                "requests",
+            Self::Full(pool, Full::Everyone) => (
+                pool.names().0,
                 StatusCode::SERVICE_UNAVAILABLE,
                 "This service has too much to do. Try again in a few seconds.",
+            ),
+            Self::Full(pool, Full::Address) => (
+                pool.names().1,
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too much is under way from your network. Close some pages or editors, then try again.",
+            ),
+            Self::Full(_, Full::Ipv4Net24 | Full::Ipv6Net56 | Full::Ipv6Net48) => (
+                "network",
+                StatusCode::TOO_MANY_REQUESTS,
+                "This service has much to do, and most of it from networks like yours. Try again in a few seconds.",
             ),
             Self::NoHost => ("no_host", StatusCode::BAD_REQUEST, "The request names no host. Send a Host header."),
             Self::ForeignHost => (
@@ -111,10 +117,13 @@ impl Refusal {
     /// The setting that this is the limit of.
     pub(crate) fn setting(&self) -> Option<&'static str> {
         match self {
-            Self::Rate { .. } => Some("VVS_GATEWAY_REQUESTS_PER_MINUTE"),
-            Self::AddressFull => Some("VVS_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS"),
+            Self::Rate { setting, .. } => Some(setting),
             Self::ConnectionRate => Some("VVS_GATEWAY_CONNECTIONS_PER_MINUTE"),
-            Self::Busy => Some("VVS_GATEWAY_MAX_REQUESTS"),
+            Self::Full(pool, Full::Everyone) => Some(pool.settings().0),
+            Self::Full(pool, Full::Address) => Some(pool.settings().1),
+            Self::Full(_, Full::Ipv4Net24) => Some("VVS_GATEWAY_PLACES_PER_24"),
+            Self::Full(_, Full::Ipv6Net56) => Some("VVS_GATEWAY_PLACES_PER_56"),
+            Self::Full(_, Full::Ipv6Net48) => Some("VVS_GATEWAY_PLACES_PER_48"),
             Self::BodyTooLarge => Some("VVS_GATEWAY_MAX_BODY_BYTES"),
             Self::BodySlow => Some("VVS_GATEWAY_BODY_TIMEOUT"),
             Self::NoHost
@@ -136,9 +145,9 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Rate { wait } => Some(*wait),
-            Self::AddressFull => Some(Duration::from_secs(30)),
-            Self::Busy | Self::NoneReady { .. } | Self::Unreachable { .. } | Self::BadAnswer { .. } => {
+            Self::Rate { wait, .. } => Some(*wait),
+            Self::Full(Pool::Connections, Full::Address) => Some(Duration::from_secs(30)),
+            Self::Full(..) | Self::NoneReady { .. } | Self::Unreachable { .. } | Self::BadAnswer { .. } => {
                 Some(Duration::from_secs(5))
             }
             Self::ConnectionRate
@@ -171,5 +180,29 @@ impl Refusal {
             response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
         }
         response
+    }
+}
+
+impl Pool {
+    /// Why a request is refused when all its places are taken, and when one address has its share of them.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Connections => ("connections", "connections_per_address"),
+            Self::Bodies => ("bodies", "bodies_per_address"),
+            Self::Requests => ("requests", "requests_per_address"),
+            Self::Polls => ("polls", "polls_per_address"),
+            Self::Hooks => ("hooks", "hooks_per_address"),
+        }
+    }
+
+    /// The settings that say so.
+    fn settings(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Connections => ("VVS_GATEWAY_MAX_CONNECTIONS", "VVS_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS"),
+            Self::Bodies => ("VVS_GATEWAY_MAX_BODIES", "VVS_GATEWAY_MAX_BODIES_PER_ADDRESS"),
+            Self::Requests => ("VVS_GATEWAY_MAX_REQUESTS", "VVS_GATEWAY_MAX_REQUESTS_PER_ADDRESS"),
+            Self::Polls => ("VVS_GATEWAY_MAX_POLLS", "VVS_GATEWAY_MAX_POLLS_PER_ADDRESS"),
+            Self::Hooks => ("VVS_GATEWAY_MAX_HOOKS", "VVS_GATEWAY_MAX_HOOKS_PER_ADDRESS"),
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -30,12 +30,14 @@ use tower::util::MapResponse;
 use tracing::{Instrument as _, Span, field};
 use vvs_auth::peer::{self, Peers, Role};
 use vvs_runtime::http::{Connector, DRAINING};
-use vvs_runtime::pool::{Held, Member, Pool, TRIES};
+use vvs_runtime::pool::{Held, Member, Pool as Members, TRIES};
+use vvs_runtime::share::Place;
 use vvs_runtime::tls::Identity;
 use vvs_runtime::trace;
 
 use crate::error::{Error, Refusal};
 use crate::header::{self, Caller};
+use crate::limit::Pool;
 use crate::route::Edge;
 
 /// For a connection to web or the relay, handshake included.
@@ -55,7 +57,7 @@ type Dialled = <Connector as tower::Service<Uri>>::Response;
 #[derive(Debug)]
 pub(crate) struct Hop {
     pub(crate) role: Role,
-    pub(crate) pool: Pool<()>,
+    pub(crate) pool: Members<()>,
     client: Connections,
 }
 
@@ -81,7 +83,7 @@ impl Hop {
         let hosts = addr.parse().map_err(|source| Error::BadAddress { setting, source })?;
         let check = peer::check(peers, role);
         let connector = Connector { identity, check, alpn: b"http/1.1", timeout: CONNECT_TIMEOUT };
-        let pool = Pool::new(hosts, &connector);
+        let pool = Members::new(hosts, &connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -163,14 +165,21 @@ impl Hop {
     }
 }
 
-/// The request as it goes on: read whole, with our headers. A client that sends slowly keeps only us.
-async fn prepare(edge: &Edge, request: Request, caller: &Caller) -> Result<http::Request<Full<Bytes>>, Refusal> {
+/// The request as it goes on: read whole, with our headers; and its place among those that are under way. A client that
+/// sends slowly keeps only us, and no place from anybody whose request is whole.
+async fn prepare(
+    edge: &Edge,
+    request: Request,
+    caller: &Caller,
+) -> Result<(http::Request<Full<Bytes>>, Place), Refusal> {
     let (mut parts, body) = request.into_parts();
-    let body = read(body, edge.settings.max_body_bytes, edge.settings.body_timeout).await?;
+    let body = read(edge, body, caller.address).await?;
+    let place = edge.limits.under_way(Pool::of(&parts.method, parts.uri.path()), caller.address)?;
+
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     header::inbound(&mut parts.headers, caller, &edge.public_url);
-    Ok(http::Request::from_parts(parts, Full::new(body)))
+    Ok((http::Request::from_parts(parts, Full::new(body)), place))
 }
 
 /// Says which process a request is for; what it calls its host is in a header.
@@ -199,7 +208,7 @@ fn span(request: &http::Request<Full<Bytes>>, member: &Member<()>) -> Span {
 
 /// Passes a request for a page on to web.
 pub(crate) async fn page(edge: &Edge, web: &Hop, request: Request, caller: &Caller) -> Result<Response, Refusal> {
-    let request = prepare(edge, request, caller).await?;
+    let (request, _under_way) = prepare(edge, request, caller).await?;
     let (mut answer, member) = web.ask(edge, request).await?;
     if answer.status().is_informational() {
         return Err(Refusal::BadAnswer { role: web.role.as_str(), cause: answer.status().to_string() });
@@ -225,7 +234,7 @@ pub(crate) async fn websocket(
     let version = request.version();
     let wanted = request.method() == Method::GET && header::asks_for_websocket(version, request.headers());
     let editor = hyper::upgrade::on(&mut request);
-    let mut request = prepare(edge, request, caller).await?;
+    let (mut request, _under_way) = prepare(edge, request, caller).await?;
     request.headers_mut().remove(COOKIE);
     if wanted {
         header::upgrade(request.headers_mut());
@@ -252,12 +261,17 @@ pub(crate) async fn websocket(
     Ok(answer.map(Body::new))
 }
 
-/// Reads a body whole.
-async fn read(body: Body, max: usize, time: Duration) -> Result<Bytes, Refusal> {
+/// Reads a body whole. Those that take their time have places of their own.
+async fn read(edge: &Edge, body: Body, client: IpAddr) -> Result<Bytes, Refusal> {
+    let max = edge.settings.max_body_bytes;
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     if body.size_hint().lower() > u64::try_from(max).unwrap_or(u64::MAX) {
         return Err(Refusal::BodyTooLarge);
     }
-    match timeout(time, Limited::new(body, max).collect()).await {
+    let _reading = edge.limits.under_way(Pool::Bodies, client)?;
+    match timeout(edge.settings.body_timeout, Limited::new(body, max).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(cause)) if cause.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
         Ok(Err(_)) => Err(Refusal::Malformed),

@@ -7,6 +7,7 @@ mod forward;
 mod header;
 mod limit;
 mod member;
+mod rate;
 mod route;
 mod settings;
 #[cfg(test)]

@@ -1,186 +1,267 @@
-//! How much one subscriber, and everyone together, may ask of the edge. What they ask for is not its business.
+//! How much one address, its network, and everyone together may ask of the edge. What they ask for matters only as far as it
+//! takes long or comes from machines.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use vvs_runtime::forwarded::subscriber;
+use http::Method;
+use vvs_runtime::share::{Bounds as Share, Networks, Place, Places};
 
 use crate::error::Refusal;
+use crate::rate::Rate;
+
+/// Where a page waits for news of its login.
+const POLL: &str = "/login/status";
+/// Where identity providers say that somebody has signed out.
+const HOOKS: [&str; 2] = ["/webhooks/clerk", "/api/auth/oidc/logout"];
+
+/// What is counted apart: none of them can take what another one needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pool {
+    Connections,
+    /// Requests of which the body has not come whole.
+    Bodies,
+    /// Requests that are whole, and have no answer yet.
+    Requests,
+    /// Of them, those that wait for news of a login.
+    Polls,
+    /// Of them, what identity providers send.
+    Hooks,
+}
+
+impl Pool {
+    /// The pool that a request counts in once it is whole.
+    pub(crate) fn of(method: &Method, path: &str) -> Self {
+        match path {
+            POLL if *method != Method::POST => Self::Polls,
+            _ if HOOKS.contains(&path) && *method == Method::POST => Self::Hooks,
+            _ => Self::Requests,
+        }
+    }
+}
 
 /// How much there may be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Bounds {
     /// Of one address.
     pub(crate) requests_per_minute: NonZeroU32,
+    /// Of one address; requests of identity providers.
+    pub(crate) hooks_per_minute: NonZeroU32,
     /// Of one address.
     pub(crate) connections_per_minute: NonZeroU32,
-    pub(crate) requests: usize,
-    pub(crate) connections: usize,
-    pub(crate) per_address: usize,
+    pub(crate) connections: Share,
+    pub(crate) bodies: Share,
+    pub(crate) requests: Share,
+    pub(crate) polls: Share,
+    pub(crate) hooks: Share,
+    pub(crate) networks: Networks,
 }
 
 /// Who holds how much.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    requests: DefaultKeyedRateLimiter<IpAddr>,
-    handshakes: DefaultKeyedRateLimiter<IpAddr>,
-    under_way: Arc<Semaphore>,
-    connections: Arc<Semaphore>,
-    per_address: usize,
-    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-/// One of the connections that an address may hold.
-#[derive(Debug)]
-pub(crate) struct Place {
-    address: IpAddr,
-    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.address);
-            }
-        }
-    }
+    networks: Arc<Networks>,
+    request_rate: Rate,
+    hook_rate: Rate,
+    connection_rate: Rate,
+    connections: Places,
+    /// What clients of trusted proxies have under way stands for their connections.
+    behind_proxies: Places,
+    bodies: Places,
+    requests: Places,
+    polls: Places,
+    hooks: Places,
 }
 
 impl Limits {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        let places = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        let networks = Arc::new(bounds.networks);
+        let places = |share| Places::new(share, networks.clone());
         Self {
-            requests: RateLimiter::keyed(Quota::per_minute(bounds.requests_per_minute)),
-            handshakes: RateLimiter::keyed(Quota::per_minute(bounds.connections_per_minute)),
-            under_way: places(bounds.requests),
+            request_rate: Rate::new(bounds.requests_per_minute, &networks),
+            hook_rate: Rate::new(bounds.hooks_per_minute, &networks),
+            connection_rate: Rate::new(bounds.connections_per_minute, &networks),
             connections: places(bounds.connections),
-            per_address: bounds.per_address,
-            held: Arc::default(),
+            behind_proxies: places(bounds.connections),
+            bodies: places(bounds.bodies),
+            requests: places(bounds.requests),
+            polls: places(bounds.polls),
+            hooks: places(bounds.hooks),
+            networks,
         }
     }
 
-    /// Counts one connection from this address, which costs more than a request when it begins with a TLS handshake.
-    pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), Refusal> {
-        self.handshakes.check_key(&subscriber(address)).map_err(|_until| Refusal::ConnectionRate)
+    /// Counts one connection from this address, which costs more than a request when it begins with a TLS handshake, and
+    /// takes a place for it.
+    pub(crate) fn connection(&self, address: IpAddr) -> Result<Place, Refusal> {
+        self.connection_rate.check(address, &self.networks).map_err(|_wait| Refusal::ConnectionRate)?;
+        self.connections.take(address).map_err(|full| Refusal::Full(Pool::Connections, full))
     }
 
-    /// A place among the requests of everyone that are under way.
-    pub(crate) fn under_way(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.under_way.clone().try_acquire_owned().map_err(|_cause| Refusal::Busy)
+    /// Takes a place for a connection of a trusted proxy, which is nobody's own.
+    pub(crate) fn proxy(&self) -> Result<Place, Refusal> {
+        self.connections.take_for_nobody().map_err(|full| Refusal::Full(Pool::Connections, full))
+    }
+
+    /// Takes a place for what a client of a trusted proxy has under way.
+    pub(crate) fn behind_proxy(&self, address: IpAddr) -> Result<Place, Refusal> {
+        self.behind_proxies.take(address).map_err(|full| Refusal::Full(Pool::Connections, full))
     }
 
     /// Counts one request from this address.
-    pub(crate) fn request(&self, address: IpAddr) -> Result<(), Refusal> {
-        let checked = self.requests.check_key(&subscriber(address));
-        checked.map_err(|until| Refusal::Rate { wait: until.wait_time_from(DefaultClock::default().now()) })
+    pub(crate) fn request(&self, pool: Pool, address: IpAddr) -> Result<(), Refusal> {
+        let (rate, setting) = match pool {
+            Pool::Hooks => (&self.hook_rate, "VVS_GATEWAY_HOOKS_PER_MINUTE"),
+            Pool::Connections | Pool::Bodies | Pool::Requests | Pool::Polls => {
+                (&self.request_rate, "VVS_GATEWAY_REQUESTS_PER_MINUTE")
+            }
+        };
+        rate.check(address, &self.networks).map_err(|wait| Refusal::Rate { setting, wait })
     }
 
-    /// A place among the connections of everyone; `None` when all are taken.
-    pub(crate) fn connection(&self) -> Option<OwnedSemaphorePermit> {
-        self.connections.clone().try_acquire_owned().ok()
-    }
-
-    /// A place among the connections of this address.
-    pub(crate) fn place(&self, address: IpAddr) -> Result<Place, Refusal> {
-        let address = subscriber(address);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(address).or_default();
-        if *count >= self.per_address {
-            return Err(Refusal::AddressFull);
-        }
-        *count += 1;
-        Ok(Place { address, held: self.held.clone() })
+    /// Takes a place in one of the pools of requests.
+    pub(crate) fn under_way(&self, pool: Pool, address: IpAddr) -> Result<Place, Refusal> {
+        let places = match pool {
+            Pool::Connections => &self.behind_proxies,
+            Pool::Bodies => &self.bodies,
+            Pool::Requests => &self.requests,
+            Pool::Polls => &self.polls,
+            Pool::Hooks => &self.hooks,
+        };
+        places.take(address).map_err(|full| Refusal::Full(pool, full))
     }
 
     /// Forgets the counts of addresses that have been quiet.
     pub(crate) fn forget_quiet(&self) {
-        for counts in [&self.requests, &self.handshakes] {
-            counts.retain_recent();
-            counts.shrink_to_fit();
+        for rate in [&self.request_rate, &self.hook_rate, &self.connection_rate] {
+            rate.forget_quiet();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const ADA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const BOB: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const ADA: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const BOB: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+    /// Of a shared network.
+    const OFFICE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+    const REQUESTS: [Pool; 4] = [Pool::Bodies, Pool::Requests, Pool::Polls, Pool::Hooks];
 
-    fn limits(per_minute: u32, connections: usize, per_address: usize) -> Limits {
+    fn limits(per_minute: u32, total: usize, per_address: usize) -> Limits {
         let per_minute = NonZeroU32::new(per_minute).unwrap();
-        let (requests_per_minute, connections_per_minute) = (per_minute, per_minute);
-        Limits::new(Bounds { requests_per_minute, connections_per_minute, requests: 2, connections, per_address })
+        let share = Share { total, per_address };
+        let shared = vec!["203.0.113.0/24=3".parse().unwrap()];
+        Limits::new(Bounds {
+            requests_per_minute: per_minute,
+            hooks_per_minute: per_minute,
+            connections_per_minute: per_minute,
+            connections: share,
+            bodies: share,
+            requests: share,
+            polls: share,
+            hooks: share,
+            networks: Networks { ipv4_24: 8, ipv6_56: 8, ipv6_48: 16, shared },
+        })
     }
 
     #[test]
     fn a_flood_is_told_when_to_come_back_and_keeps_nobody_out() {
         let limits = limits(3, 1, 1);
         for _ in 0..3 {
-            limits.request(ADA).unwrap();
+            limits.request(Pool::Requests, ADA).unwrap();
         }
-        let refused = limits.request(ADA).unwrap_err().answer();
+        let refused = limits.request(Pool::Requests, ADA).unwrap_err().answer();
         assert_eq!(refused.status(), 429);
         let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=21).contains(&seconds), "{seconds}");
-        limits.request(BOB).unwrap();
+        limits.request(Pool::Requests, BOB).unwrap();
     }
 
     #[test]
-    fn an_address_gets_its_places_back_and_leaves_nothing_behind() {
-        let limits = limits(1, 2, 2);
-        let places = [limits.place(ADA).unwrap(), limits.place(ADA).unwrap()];
-        assert!(matches!(limits.place(ADA), Err(Refusal::AddressFull)));
-        let bob = limits.place(BOB).unwrap();
-        drop(places);
-        drop(limits.place(ADA).unwrap());
-        drop(bob);
-        assert!(limits.held.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_subscriber_is_one_address_whatever_he_calls_himself() {
+    fn what_identity_providers_send_has_a_rate_of_its_own() {
         let limits = limits(1, 1, 1);
-        let _place = limits.place("2001:db8::1".parse().unwrap()).unwrap();
-        assert!(limits.place("2001:db8::2".parse().unwrap()).is_err());
-        limits.place("2001:db8:0:1::1".parse().unwrap()).unwrap();
+        for (pool, setting) in
+            [(Pool::Requests, "VVS_GATEWAY_REQUESTS_PER_MINUTE"), (Pool::Hooks, "VVS_GATEWAY_HOOKS_PER_MINUTE")]
+        {
+            limits.request(pool, ADA).unwrap();
+            assert_eq!(limits.request(pool, ADA).unwrap_err().setting(), Some(setting));
+        }
+        assert!(limits.request(Pool::Polls, ADA).is_err(), "pages that wait count like others");
     }
 
     #[test]
-    fn everyone_together_has_so_many_connections() {
-        let limits = limits(1, 1, 1);
-        let held = limits.connection();
-        assert!(held.is_some() && limits.connection().is_none());
-        drop(held);
-        assert!(limits.connection().is_some());
+    fn a_shared_network_may_ask_and_connect_so_many_times_as_often() {
+        let limits = limits(2, 100, 100);
+        for _ in 0..6 {
+            limits.request(Pool::Requests, OFFICE).unwrap();
+            limits.connection(OFFICE).unwrap();
+        }
+        assert!(limits.request(Pool::Requests, OFFICE).is_err() && limits.connection(OFFICE).is_err());
+    }
+
+    #[test]
+    fn a_request_belongs_to_the_pool_of_its_path_spelled_exactly() {
+        for (method, path, pool) in [
+            (Method::GET, "/login/status", Pool::Polls),
+            (Method::HEAD, "/login/status", Pool::Polls),
+            (Method::POST, "/login/status", Pool::Requests),
+            (Method::GET, "/login/status/", Pool::Requests),
+            (Method::GET, "/login/statu%73", Pool::Requests),
+            (Method::POST, "/webhooks/clerk", Pool::Hooks),
+            (Method::POST, "/api/auth/oidc/logout", Pool::Hooks),
+            (Method::GET, "/api/auth/oidc/logout", Pool::Requests),
+            (Method::POST, "/Webhooks/clerk", Pool::Requests),
+            (Method::GET, "/ws", Pool::Requests),
+        ] {
+            assert_eq!(Pool::of(&method, path), pool, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn no_pool_takes_from_another_and_one_address_never_has_all() {
+        let limits = limits(1, 2, 1);
+        let mut held = Vec::new();
+        for pool in REQUESTS {
+            held.push(limits.under_way(pool, ADA).unwrap());
+            let own = limits.under_way(pool, ADA).unwrap_err();
+            assert_eq!((own.answer().status().as_u16(), own.reason().ends_with("_per_address")), (429, true), "{own}");
+            held.push(limits.under_way(pool, BOB).unwrap());
+            let all = limits.under_way(pool, OFFICE).unwrap_err();
+            assert_eq!(
+                (all.answer().status(), &all.answer().headers()["retry-after"]),
+                (503.try_into().unwrap(), &"5".parse().unwrap())
+            );
+            assert_ne!(own.setting(), all.setting(), "{pool:?}");
+        }
+        held.push(limits.connection(ADA).unwrap());
+        held.push(limits.behind_proxy(ADA).unwrap());
+        assert!(limits.behind_proxy(ADA).is_err());
+        held.push(limits.proxy().unwrap());
+        assert!(limits.proxy().is_err(), "a proxy's count among all");
+    }
+
+    #[test]
+    fn a_network_that_has_its_share_is_told_which_setting_says_so() {
+        let limits = limits(1, 10, 1);
+        let address = |net: u8, host: u8| IpAddr::V4(Ipv4Addr::new(198, 51, net, host));
+        let _held: Vec<_> = (0..8).map(|host| limits.under_way(Pool::Requests, address(100, host)).unwrap()).collect();
+        let refused = limits.under_way(Pool::Requests, address(100, 8)).unwrap_err();
+        assert_eq!((refused.reason(), refused.answer().status().as_u16()), ("network", 429));
+        assert_eq!(refused.setting(), Some("VVS_GATEWAY_PLACES_PER_24"));
+        limits.under_way(Pool::Requests, address(101, 8)).unwrap();
     }
 
     #[test]
     fn connections_are_counted_apart_from_requests_and_each_address_has_its_own() {
-        let limits = limits(1, 1, 1);
-        limits.handshake(ADA).unwrap();
-        limits.request(ADA).unwrap();
-        assert!(matches!(limits.handshake(ADA), Err(Refusal::ConnectionRate)));
-        limits.handshake(BOB).unwrap();
-    }
-
-    #[test]
-    fn everyone_together_has_so_many_requests_under_way() {
-        let limits = limits(1, 1, 1);
-        let held = [limits.under_way().unwrap(), limits.under_way().unwrap()];
-        let refused = limits.under_way().unwrap_err();
-        assert_eq!((refused.reason(), refused.answer().status().as_u16()), ("requests", 503));
-        assert_eq!(refused.answer().headers()["retry-after"], "5");
-        drop(held);
-        assert!(limits.under_way().is_ok());
+        let limits = limits(1, 10, 10);
+        limits.connection(ADA).unwrap();
+        limits.request(Pool::Requests, ADA).unwrap();
+        assert!(matches!(limits.connection(ADA), Err(Refusal::ConnectionRate)));
+        limits.connection(BOB).unwrap();
     }
 }

@@ -18,12 +18,13 @@ use vvs_runtime::http::{Admission, Connection, Guard, Unadmitted};
 use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::{Counters, count};
 use vvs_runtime::origin::Origin;
+use vvs_runtime::share::Place;
 use vvs_runtime::trace;
 
 use crate::error::{Error, Refusal};
 use crate::forward::Hop;
 use crate::header::{self, Caller};
-use crate::limit::{Bounds, Limits, Place};
+use crate::limit::{Limits, Pool};
 use crate::settings::Settings;
 use crate::{address, forward, member};
 
@@ -53,13 +54,7 @@ impl Edge {
         let hop = |role, setting, addr| Hop::new(role, setting, addr, process.identity.clone(), peers);
         let relay = hop(Role::Relay, "VVS_GATEWAY_RELAY_ADDR", settings.relay_addr.as_deref())?;
         let web = hop(Role::Web, "VVS_GATEWAY_WEB_ADDR", settings.web_addr.as_deref())?;
-        let limits = Limits::new(Bounds {
-            requests_per_minute: settings.requests_per_minute,
-            connections_per_minute: settings.connections_per_minute,
-            requests: settings.max_requests,
-            connections: settings.max_connections,
-            per_address: settings.max_connections_per_address,
-        });
+        let limits = Limits::new(settings.bounds());
         let refused: Counters = Family::default();
         process.metrics.register(
             "vvs_gateway_refused",
@@ -74,18 +69,13 @@ impl Edge {
     /// Lets a connection in. A trusted proxy's are counted together with everyone's only.
     pub(crate) fn admission(self: Arc<Self>) -> Admission {
         Arc::new(move |remote: SocketAddr| {
-            let full = Unadmitted { reason: "connections", setting: "VVS_GATEWAY_MAX_CONNECTIONS" };
-            if self.is_proxy(remote.ip()) {
-                return Ok(Arc::new(self.limits.connection().ok_or(full)?) as Guard);
-            }
-            let refused = |refusal: Refusal| Unadmitted {
+            let is_proxy = self.is_proxy(remote.ip());
+            let place = if is_proxy { self.limits.proxy() } else { self.limits.connection(remote.ip()) };
+            let place = place.map_err(|refusal| Unadmitted {
                 reason: refusal.reason(),
                 setting: refusal.setting().unwrap_or_default(),
-            };
-            self.limits.handshake(remote.ip()).map_err(refused)?;
-            let connection = self.limits.connection().ok_or(full)?;
-            let place = self.limits.place(remote.ip()).map_err(refused)?;
-            Ok(Arc::new((connection, place)) as Guard)
+            })?;
+            Ok(Arc::new(place) as Guard)
         })
     }
 
@@ -93,9 +83,9 @@ impl Edge {
         address::is_trusted(address, &self.settings.trusted_proxies)
     }
 
-    /// Decides whether a request goes on; the place is what it holds while it is under way.
+    /// Decides whether a request goes on; the place is what a trusted proxy's client holds while it is under way.
     fn check(&self, request: &Request, remote: IpAddr, client: IpAddr) -> Result<Option<Place>, Refusal> {
-        self.limits.request(client)?;
+        self.limits.request(Pool::of(request.method(), request.uri().path()), client)?;
         address::check_host(request.uri(), request.headers(), &self.public_url)?;
         if ![Method::GET, Method::HEAD, Method::POST].contains(request.method()) {
             return Err(Refusal::Method);
@@ -105,12 +95,11 @@ impl Edge {
         }
         // The proxy's connections are not the client's, so what the client has under way stands for them.
         let behind_proxy = self.is_proxy(remote) && !self.is_proxy(client);
-        behind_proxy.then(|| self.limits.place(client)).transpose()
+        behind_proxy.then(|| self.limits.behind_proxy(client)).transpose()
     }
 
     async fn pass(&self, request: Request, caller: &Caller, connection: Connection) -> Result<Response, Refusal> {
         let place = self.check(&request, connection.remote.ip(), caller.address)?;
-        let _under_way = self.limits.under_way()?;
         if request.uri().path() == WS {
             let held = Arc::new((connection.guard, place));
             return forward::websocket(self, &self.relay, request, caller, held).await;

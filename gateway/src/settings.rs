@@ -5,7 +5,12 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use ipnet::IpNet;
+use vvs_runtime::share::{self, Networks, Shared};
+
+use crate::limit::Bounds;
+use crate::rate::MOST_PER_MINUTE;
 
 /// The public edge.
 #[derive(clap::Args, Debug, Clone)]
@@ -43,7 +48,8 @@ pub struct Settings {
         long,
         env = "VVS_GATEWAY_MAX_CONNECTIONS",
         value_name = "COUNT",
-        default_value = "20000"
+        default_value = "20000",
+        value_parser = count()
     )]
     pub max_connections: usize,
     /// Connections held at once by one IPv4 address or IPv6 /64; behind a trusted proxy, sockets and requests under way
@@ -52,7 +58,8 @@ pub struct Settings {
         long,
         env = "VVS_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS",
         value_name = "COUNT",
-        default_value = "500"
+        default_value = "500",
+        value_parser = count()
     )]
     pub max_connections_per_address: usize,
     /// Connections a minute from one IPv4 address or IPv6 /64, of which each may begin with a TLS handshake; as many may come
@@ -62,18 +69,93 @@ pub struct Settings {
         long,
         env = "VVS_GATEWAY_CONNECTIONS_PER_MINUTE",
         value_name = "COUNT",
-        default_value = "1200"
+        default_value = "1200",
+        value_parser = rate
     )]
     pub connections_per_minute: NonZeroU32,
-    /// Requests under way at once, sockets not among them; further ones get 503
+    /// Requests under way at once that have come whole, sockets, waiting pages and identity providers not among them; further
+    /// ones get 503
     #[arg(
         id = "gateway-max-requests",
         long,
         env = "VVS_GATEWAY_MAX_REQUESTS",
         value_name = "COUNT",
-        default_value = "5000"
+        default_value = "5000",
+        value_parser = count()
     )]
     pub max_requests: usize,
+    /// Requests under way at once from one IPv4 address or IPv6 /64; further ones get 429
+    #[arg(
+        id = "gateway-max-requests-per-address",
+        long,
+        env = "VVS_GATEWAY_MAX_REQUESTS_PER_ADDRESS",
+        value_name = "COUNT",
+        default_value = "100",
+        value_parser = count()
+    )]
+    pub max_requests_per_address: usize,
+    /// Pages at once that wait for news of a login; further ones get 503, and ask again by themselves
+    #[arg(
+        id = "gateway-max-polls",
+        long,
+        env = "VVS_GATEWAY_MAX_POLLS",
+        value_name = "COUNT",
+        default_value = "5000",
+        value_parser = count()
+    )]
+    pub max_polls: usize,
+    /// Pages at once from one IPv4 address or IPv6 /64 that wait for news of a login; further ones get 429
+    #[arg(
+        id = "gateway-max-polls-per-address",
+        long,
+        env = "VVS_GATEWAY_MAX_POLLS_PER_ADDRESS",
+        value_name = "COUNT",
+        default_value = "100",
+        value_parser = count()
+    )]
+    pub max_polls_per_address: usize,
+    /// Requests of identity providers under way at once, which are Clerk's webhooks and back-channel logouts; further ones
+    /// get 503
+    #[arg(
+        id = "gateway-max-hooks",
+        long,
+        env = "VVS_GATEWAY_MAX_HOOKS",
+        value_name = "COUNT",
+        default_value = "1000",
+        value_parser = count()
+    )]
+    pub max_hooks: usize,
+    /// Requests of identity providers under way at once from one IPv4 address or IPv6 /64; further ones get 429
+    #[arg(
+        id = "gateway-max-hooks-per-address",
+        long,
+        env = "VVS_GATEWAY_MAX_HOOKS_PER_ADDRESS",
+        value_name = "COUNT",
+        default_value = "100",
+        value_parser = count()
+    )]
+    pub max_hooks_per_address: usize,
+    /// Requests under way at once of which the body has not come whole; further ones get 503
+    #[arg(
+        id = "gateway-max-bodies",
+        long,
+        env = "VVS_GATEWAY_MAX_BODIES",
+        value_name = "COUNT",
+        default_value = "2000",
+        value_parser = count()
+    )]
+    pub max_bodies: usize,
+    /// Requests under way at once from one IPv4 address or IPv6 /64 of which the body has not come whole; further ones get
+    /// 429
+    #[arg(
+        id = "gateway-max-bodies-per-address",
+        long,
+        env = "VVS_GATEWAY_MAX_BODIES_PER_ADDRESS",
+        value_name = "COUNT",
+        default_value = "50",
+        value_parser = count()
+    )]
+    pub max_bodies_per_address: usize,
     /// Requests under way at once over one connection (HTTP/2)
     #[arg(
         id = "gateway-max-streams",
@@ -89,9 +171,62 @@ pub struct Settings {
         long,
         env = "VVS_GATEWAY_REQUESTS_PER_MINUTE",
         value_name = "COUNT",
-        default_value = "600"
+        default_value = "600",
+        value_parser = rate
     )]
     pub requests_per_minute: NonZeroU32,
+    /// Requests of identity providers a minute from one IPv4 address or IPv6 /64, apart from its others; as many may come at
+    /// once
+    #[arg(
+        id = "gateway-hooks-per-minute",
+        long,
+        env = "VVS_GATEWAY_HOOKS_PER_MINUTE",
+        value_name = "COUNT",
+        default_value = "6000",
+        value_parser = rate
+    )]
+    pub hooks_per_minute: NonZeroU32,
+    /// How many times an address's places an IPv4 /24 holds in each pool (connections, requests, waiting pages, identity
+    /// providers, bodies) while more than half of the pool is taken: 0 for any number, or from 8 to 10000
+    #[arg(
+        id = "gateway-places-per-24",
+        long,
+        env = "VVS_GATEWAY_PLACES_PER_24",
+        value_name = "TIMES",
+        default_value = "8",
+        value_parser = times::<8>
+    )]
+    pub places_per_24: u32,
+    /// How many times an address's places an IPv6 /56 holds: 0, or from 8 to 10000
+    #[arg(
+        id = "gateway-places-per-56",
+        long,
+        env = "VVS_GATEWAY_PLACES_PER_56",
+        value_name = "TIMES",
+        default_value = "8",
+        value_parser = times::<8>
+    )]
+    pub places_per_56: u32,
+    /// How many times an address's places an IPv6 /48 holds: 0, or from 16 to 10000
+    #[arg(
+        id = "gateway-places-per-48",
+        long,
+        env = "VVS_GATEWAY_PLACES_PER_48",
+        value_name = "TIMES",
+        default_value = "16",
+        value_parser = times::<16>
+    )]
+    pub places_per_48: u32,
+    /// Networks whose addresses each stand for many people, such as offices and mobile carriers, and how many times the
+    /// bounds and rates of an ordinary address each has: `203.0.113.0/24=20`. The narrowest that an address is in counts
+    #[arg(
+        id = "gateway-shared-networks",
+        long,
+        env = "VVS_GATEWAY_SHARED_NETWORKS",
+        value_name = "CIDR=TIMES,…",
+        value_delimiter = ','
+    )]
+    pub shared_networks: Vec<Shared>,
     /// Bytes of a request's body
     #[arg(
         id = "gateway-max-body-bytes",
@@ -152,4 +287,40 @@ pub struct Settings {
         value_parser = humantime::parse_duration
     )]
     pub response_timeout: Duration,
+}
+
+impl Settings {
+    pub(crate) fn bounds(&self) -> Bounds {
+        let share = |total, per_address| share::Bounds { total, per_address };
+        Bounds {
+            requests_per_minute: self.requests_per_minute,
+            hooks_per_minute: self.hooks_per_minute,
+            connections_per_minute: self.connections_per_minute,
+            connections: share(self.max_connections, self.max_connections_per_address),
+            bodies: share(self.max_bodies, self.max_bodies_per_address),
+            requests: share(self.max_requests, self.max_requests_per_address),
+            polls: share(self.max_polls, self.max_polls_per_address),
+            hooks: share(self.max_hooks, self.max_hooks_per_address),
+            networks: Networks {
+                ipv4_24: self.places_per_24,
+                ipv6_56: self.places_per_56,
+                ipv6_48: self.places_per_48,
+                shared: self.shared_networks.clone(),
+            },
+        }
+    }
+}
+
+/// Without a single place nothing would ever be served.
+fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1_000_000)
+}
+
+fn rate(text: &str) -> Result<NonZeroU32, String> {
+    let count = text.parse().ok().filter(|count| (1..=MOST_PER_MINUTE).contains(count));
+    count.and_then(NonZeroU32::new).ok_or_else(|| format!("must be from 1 to {MOST_PER_MINUTE}"))
+}
+
+fn times<const LEAST: u32>(text: &str) -> Result<u32, String> {
+    share::times(text, LEAST)
 }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use vvs_auth::peer::Role;
 use vvs_runtime::http::DRAINING;
 
-use bench::{Bench, Peer, dead_port, until};
+use bench::{Bench, Peer, dead_port, settings, until};
 
 mod bench;
 
@@ -34,7 +34,10 @@ fn relay(bench: &Bench, name: &'static str) -> Peer {
     bench.peer(Role::Relay, Router::new().route("/ws", get(ws)))
 }
 
-/// A web that says its name on every page but `/slow`, which never comes; and how often that was asked for.
+/// Pages that never come: one of each pool.
+const SLOW: [&str; 3] = ["/slow", "/login/status", "/api/auth/oidc/logout"];
+
+/// A web that says its name on every page but those that never come; and how often one of these was asked for.
 fn web(bench: &Bench, name: &'static str) -> (Peer, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let slow = {
@@ -44,7 +47,11 @@ fn web(bench: &Bench, name: &'static str) -> (Peer, Arc<AtomicUsize>) {
             std::future::pending::<()>().await;
         }
     };
-    let router = Router::new().route("/slow", any(slow)).fallback(async move || name);
+    let mut router = Router::new();
+    for path in SLOW {
+        router = router.route(path, any(slow.clone()));
+    }
+    let router = router.fallback(async move || name);
     (bench.peer(Role::Web, router), count)
 }
 
@@ -167,5 +174,74 @@ async fn an_address_that_cannot_be_read_names_its_setting() {
     for (relays, shown) in [("relay", "\"relay\""), ("relay:1,b", "\"b\""), ("relay:1,", "\"\"")] {
         let refused = bench.refused(relays).await.to_string();
         assert_eq!(refused, format!("VVS_GATEWAY_RELAY_ADDR: {shown} is not HOST:PORT"));
+    }
+}
+
+#[tokio::test]
+async fn one_address_has_its_share_of_each_pool_and_others_and_other_requests_their_own() {
+    let bench = Bench::new();
+    let (web, asked) = web(&bench, "web");
+    let flags = [
+        "--gateway-max-requests-per-address",
+        "1",
+        "--gateway-max-polls-per-address",
+        "1",
+        "--gateway-max-hooks-per-address",
+        "1",
+        "--gateway-max-polls",
+        "2",
+    ];
+    let edge = bench.edge_with(&[dead_port()], &[web.address], &flags).await;
+    let (ada, bob, cleo) = ([127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 3]);
+    let waiting = async {
+        let [page, poll, hook] = SLOW;
+        tokio::join!(edge.send("GET", page), edge.send("GET", poll), edge.send("POST", hook));
+    };
+    let others = async {
+        until(|| asked.load(Ordering::SeqCst) == 3).await;
+        for (method, path, reason) in [
+            ("GET", "/", "requests_per_address"),
+            ("GET", "/login/status", "polls_per_address"),
+            ("POST", "/webhooks/clerk", "hooks_per_address"),
+        ] {
+            assert_eq!(edge.send_from(ada, method, path).await.status, 429, "{path}");
+            let refused = format!("vvs_gateway_refused_total{{reason=\"{reason}\"}}");
+            assert_eq!(edge.metric(&refused).as_deref(), Some("1"));
+        }
+        assert_eq!(edge.send_from(bob, "GET", "/").await.status, 200);
+        assert_eq!(edge.send_from(bob, "POST", "/webhooks/clerk").await.status, 200);
+        // All polls are taken by two; pages are there for everybody.
+        let beside = async {
+            until(|| asked.load(Ordering::SeqCst) == 4).await;
+            assert_eq!(edge.send_from(cleo, "GET", "/login/status").await.status, 503);
+            assert_eq!(edge.send_from(cleo, "GET", "/").await.status, 200);
+        };
+        tokio::select! {
+            answer = edge.send_from(bob, "GET", "/login/status") => panic!("{answer:?}"),
+            () = beside => {}
+        }
+    };
+    tokio::select! {
+        () = waiting => panic!("what never comes came"),
+        () = others => {}
+    }
+}
+
+#[test]
+fn a_bound_that_is_out_of_its_range_is_refused_and_says_the_range() {
+    for (flag, bad, said) in [
+        ("--gateway-max-requests-per-address", "0", "1..=1000000"),
+        ("--gateway-max-bodies", "1000001", "1..=1000000"),
+        ("--gateway-hooks-per-minute", "0", "must be from 1 to 1000000"),
+        ("--gateway-requests-per-minute", "0", "must be from 1 to 1000000"),
+        ("--gateway-places-per-24", "7", "must be 0, or from 8 to 10000"),
+        ("--gateway-places-per-48", "8", "must be 0, or from 16 to 10000"),
+        ("--gateway-shared-networks", "203.0.113.0/24", "203.0.113.0/24=20"),
+    ] {
+        let refused = settings("relay:1", "web:1", &[flag, bad]).unwrap_err();
+        assert!(refused.contains(flag) && refused.contains(said), "{refused}");
+    }
+    for good in [["--gateway-places-per-24", "0"], ["--gateway-shared-networks", "203.0.113.0/24=20,2001:db8::/32=2"]] {
+        settings("relay:1", "web:1", &good).unwrap();
     }
 }

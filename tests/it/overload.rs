@@ -37,6 +37,7 @@ use vvs_tests::{Editor, Stack};
 use hoard::{Hoard, Outcome, connect_from, handshake, read_head};
 
 mod hoard;
+mod share;
 
 /// How many sockets the hoarder of the tests wants.
 const ATTEMPTS: usize = 10_000;
@@ -332,7 +333,8 @@ const UNFINISHED: [(&str, &str); 4] = [
 
 #[tokio::test]
 async fn hundreds_of_slow_clients_are_closed_and_others_sign_in_meanwhile() {
-    let flags = ["--gateway-header-timeout", "3s", "--gateway-body-timeout", "3s"];
+    let slow = ["--gateway-header-timeout", "3s", "--gateway-body-timeout", "3s"];
+    let flags = [&slow[..], &["--gateway-max-bodies-per-address", "200"]].concat();
     let stack = Stack::start_with(&flags).await;
     let (address, host) = (stack.addresses().public, host(&stack));
     let mut slow = JoinSet::new();
@@ -403,28 +405,23 @@ async fn over_one_http2_connection_bodies_that_never_end_are_refused_and_others_
 }
 
 #[tokio::test]
-async fn the_edge_has_so_many_requests_under_way_and_sockets_are_none() {
+async fn a_body_that_does_not_come_takes_a_place_from_other_bodies_and_from_nothing_else() {
     let often = ["--gateway-connections-per-minute", "1000000", "--gateway-requests-per-minute", "1000000"];
-    let flags = [&often[..], &["--gateway-max-requests", "1", "--gateway-body-timeout", "30s"]].concat();
-    let stack = Stack::start_with(&flags).await;
+    let flags = ["--gateway-max-bodies", "1", "--gateway-max-requests", "1", "--gateway-body-timeout", "30s"];
+    let stack = Stack::start_with(&[&often[..], &flags].concat()).await;
     let mut editor = stack.editor().await;
-    assert_eq!(stack.browser().get(KEYS).await.status, StatusCode::OK);
     let request = format!("POST /login/approve HTTP/1.1\r\nhost: {}\r\ncontent-length: 10\r\n\r\na", host(&stack));
-    let held = Mutex::new(None);
-    // It has the place unless the request before is not quite over; then it is refused itself.
-    until("another is refused", async || {
-        let mut slow = connect_from(HOARDER, stack.addresses().public).await.unwrap();
-        slow.write_all(request.as_bytes()).await.unwrap();
-        *held.lock().unwrap() = Some(slow);
-        stack.browser().get(KEYS).await.status == StatusCode::SERVICE_UNAVAILABLE
-    })
-    .await;
-    let page = stack.browser().get(KEYS).await;
-    assert_eq!((page.status, &page.headers["retry-after"]), (StatusCode::SERVICE_UNAVAILABLE, &"5".parse().unwrap()));
-    assert!(reached(&stack, "VVS_GATEWAY_MAX_REQUESTS").await >= 2.0);
+    let mut slow = connect_from(HOARDER, stack.addresses().public).await.unwrap();
+    slow.write_all(request.as_bytes()).await.unwrap();
+    let post = async || stack.browser().post("/login/approve", &[("a", "b")]).await;
+    until("another body is refused", async || post().await.status == StatusCode::SERVICE_UNAVAILABLE).await;
+    assert_eq!(post().await.headers["retry-after"], "5");
+    assert!(reached(&stack, "VVS_GATEWAY_MAX_BODIES").await >= 2.0);
+    // What has no body waits for nobody's.
+    assert_eq!(stack.browser().get(KEYS).await.status, StatusCode::OK);
     editor.read_on().await;
-    drop(held);
-    until("it is served", async || stack.browser().get(KEYS).await.status == StatusCode::OK).await;
+    drop(slow);
+    until("it is read", async || post().await.status != StatusCode::SERVICE_UNAVAILABLE).await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use clap::Parser as _;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -34,8 +34,9 @@ struct Flags {
     gateway: Settings,
 }
 
-pub(super) fn settings(relays: &str, webs: &str) -> Settings {
-    Flags::parse_from(["x", "--gateway-relay-addr", relays, "--gateway-web-addr", webs]).gateway
+pub(super) fn settings(relays: &str, webs: &str, flags: &[&str]) -> Result<Settings, String> {
+    let line = [&["x", "--gateway-relay-addr", relays, "--gateway-web-addr", webs], flags].concat();
+    Flags::try_parse_from(line).map(|flags| flags.gateway).map_err(|cause| cause.to_string())
 }
 
 /// One CA, and everybody that it signs.
@@ -112,10 +113,15 @@ impl Bench {
 
     /// An edge in front of these, on a plain port.
     pub(super) async fn edge(&self, relays: &[SocketAddr], webs: &[SocketAddr]) -> Edge {
+        self.edge_with(relays, webs, &[]).await
+    }
+
+    pub(super) async fn edge_with(&self, relays: &[SocketAddr], webs: &[SocketAddr], flags: &[&str]) -> Edge {
         let list = |peers: &[SocketAddr]| peers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
-        let (process, settings) = (self.process(Role::Gateway), settings(&list(relays), &list(webs)));
+        let settings = settings(&list(relays), &list(webs), flags).unwrap();
+        let process = self.process(Role::Gateway);
         let (listener, url) = (Listener { tcp, tls: None }, format!("http://{address}").parse().unwrap());
         let serving = crate::serve(settings, listener, self.peers.clone(), url, process.clone());
         process.tasks.spawn(async move { serving.await.unwrap() });
@@ -124,7 +130,7 @@ impl Bench {
 
     pub(super) async fn refused(&self, relays: &str) -> Error {
         let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (settings, url) = (settings(relays, "web:1"), "http://127.0.0.1:1".parse().unwrap());
+        let (settings, url) = (settings(relays, "web:1", &[]).unwrap(), "http://127.0.0.1:1".parse().unwrap());
         let listener = Listener { tcp, tls: None };
         crate::serve(settings, listener, self.peers.clone(), url, self.process(Role::Gateway)).await.unwrap_err()
     }
@@ -167,7 +173,14 @@ pub(super) struct Answer {
 impl Edge {
     /// Sends one request over a connection of its own.
     pub(super) async fn send(&self, method: &str, path: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        self.send_from([127, 0, 0, 1], method, path).await
+    }
+
+    /// The same, from this address.
+    pub(super) async fn send_from(&self, from: [u8; 4], method: &str, path: &str) -> Answer {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
             self.address

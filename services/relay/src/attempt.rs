@@ -155,13 +155,15 @@ impl Attempt {
         }
         let Handover { generation, state, listening, login_place } =
             handover.unwrap_or(Handover { generation: 0, state: State::Waiting, listening: None, login_place: None });
-        let login_place = match login_place {
+        let mut login_place = match login_place {
             Some(place) => place,
-            None => shared.limits.login(facts.client_address).map_err(|full| {
+            None => shared.limits.login(facts.client_address, Instant::now()).map_err(|full| {
                 count(&shared.metrics.handshakes_refused, "reason", full.reason);
                 AuthErrorCode::NotReady
             })?,
         };
+        // Its editor has said who it is.
+        login_place.keep();
         let generation = generation.max(ticket.generation) + 1;
         let listening = listening.unwrap_or_else(|| shared.backplane.register(facts.id, generation));
         listening.0.raise(generation);
@@ -208,12 +210,18 @@ impl Attempt {
 
     /// The editor introduces itself: once, and only before anybody was shown the login.
     pub(crate) fn hello(&mut self, hello: Hello) -> Result<(), AuthErrorCode> {
-        if !self.is_untouched() {
+        if !self.is_untouched() || !self.keeps_place() {
             return Err(AuthErrorCode::TooLate);
         }
         self.login.bind(hello.binding());
         self.hello = Some(Box::new(hello));
         Ok(())
+    }
+
+    /// Somebody takes an interest in the login. Returns whether it still has its place, and keeps it then; otherwise a
+    /// newcomer has it, and the login is about to be over.
+    fn keeps_place(&mut self) -> bool {
+        self.login_place.as_mut().is_none_or(LoginPlace::keep)
     }
 
     /// With which the editor can take the login to another socket.
@@ -266,6 +274,9 @@ impl Attempt {
 
     /// Resolves when something happened that concerns the socket.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Action>> {
+        if self.login_place.as_mut().is_some_and(|place| place.poll_lost(cx).is_ready()) {
+            return Poll::Ready(self.apply(Event::GaveWay));
+        }
         if let Some(activation) = &mut self.activation
             && let Poll::Ready(result) = activation.as_mut().poll(cx)
         {

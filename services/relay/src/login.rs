@@ -141,6 +141,8 @@ pub(crate) enum Event {
     /// The editor takes the login to another socket.
     TakenOver,
     TimedOut,
+    /// A newcomer has its place.
+    GaveWay,
 }
 
 /// What is to be done.
@@ -261,9 +263,9 @@ impl State {
             }
             // Nobody is told that this editor is signed in, so whatever it may have read is worth nothing.
             (Self::Sent(grant), Event::SocketGone) => (Self::Cancelled, vec![grant.end("cancelled")]),
-            (Self::Waiting, Event::TimedOut) => {
-                (Self::Expired, vec![Action::TellExpired, Action::Close(close::LOGIN_OVER)])
-            }
+            (Self::Waiting, Event::TimedOut) => Self::expired(),
+            // Nobody has said anything about it.
+            (Self::Waiting, Event::GaveWay) if binding == Binding::Confirm => Self::expired(),
             (Self::Held { grant, .. } | Self::Sent(grant), Event::TimedOut) => {
                 let end = grant.end("expired");
                 (Self::Expired, vec![end, Action::TellExpired, Action::Close(close::LOGIN_OVER)])
@@ -290,7 +292,8 @@ impl State {
                 | Event::NotActivated
                 | Event::SocketGone
                 | Event::TakenOver
-                | Event::TimedOut,
+                | Event::TimedOut
+                | Event::GaveWay,
             ) => (state, vec![]),
         }
     }
@@ -303,6 +306,10 @@ impl State {
                 (Self::Held { grant, attempts_left }, vec![Action::TellPending { attempts_left }])
             }
         }
+    }
+
+    fn expired() -> (Self, Vec<Action>) {
+        (Self::Expired, vec![Action::TellExpired, Action::Close(close::LOGIN_OVER)])
     }
 
     fn miscompleted(grant: Box<Grant>, attempts_left: u8) -> (Self, Vec<Action>) {

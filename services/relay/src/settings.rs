@@ -5,11 +5,12 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
 use vvs_auth::quota::{self, Bound, Quota};
 use vvs_proto::ReturnUri;
 use vvs_proto::frame::Binding;
 use vvs_runtime::origin::Origin;
+use vvs_runtime::share::{self, Networks, Shared};
 
 use crate::authority::Terms;
 use crate::backplane::Dial;
@@ -75,8 +76,27 @@ pub struct Settings {
     pub heartbeat_timeout: Duration,
     /// WebSockets held at once; further ones get 503. As many logins are kept whose WebSocket is gone, and a
     /// tenth as many that came to nothing
-    #[arg(id = "relay-max-connections", long, env = "VVS_RELAY_MAX_CONNECTIONS", default_value_t = 100_000)]
+    #[arg(id = "relay-max-connections", long, env = "VVS_RELAY_MAX_CONNECTIONS", default_value_t = 100_000, value_parser = count())]
     pub max_connections: usize,
+    /// WebSockets held at once by one IPv4 address or IPv6 /64; further ones get 429. As many of its logins are kept whose
+    /// WebSocket is gone, and a tenth as many that came to nothing
+    #[arg(id = "relay-max-connections-per-address", long, env = "VVS_RELAY_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 2000, value_parser = count())]
+    pub max_connections_per_address: usize,
+    /// How many times an address's places an IPv4 /24 holds, of WebSockets and of logins, while more than half of all are
+    /// taken: 0 for any number, or from 8 to 10000
+    #[arg(id = "relay-places-per-24", long, env = "VVS_RELAY_PLACES_PER_24", default_value_t = 8, value_parser = times::<8>)]
+    pub places_per_24: u32,
+    /// How many times an address's places an IPv6 /56 holds: 0, or from 8 to 10000
+    #[arg(id = "relay-places-per-56", long, env = "VVS_RELAY_PLACES_PER_56", default_value_t = 8, value_parser = times::<8>)]
+    pub places_per_56: u32,
+    /// How many times an address's places an IPv6 /48 holds: 0, or from 16 to 10000
+    #[arg(id = "relay-places-per-48", long, env = "VVS_RELAY_PLACES_PER_48", default_value_t = 16, value_parser = times::<16>)]
+    pub places_per_48: u32,
+    /// Networks whose addresses each stand for many people, such as offices and mobile carriers, and how many times the
+    /// bounds and handshakes of an ordinary address each has: `203.0.113.0/24=20`, separated by commas. The narrowest that
+    /// an address is in counts
+    #[arg(id = "relay-shared-networks", long, env = "VVS_RELAY_SHARED_NETWORKS", value_delimiter = ',')]
+    pub shared_networks: Vec<Shared>,
     /// Memory in bytes that WebSockets and logins may need before new WebSockets get 503. Counted are 16 KiB for each
     /// WebSocket, 4 KiB for each login without one, what waits to be sent, and what has come of messages that are not whole
     #[arg(id = "relay-max-memory", long, env = "VVS_RELAY_MAX_MEMORY", default_value_t = 2 * 1024 * 1024 * 1024)]
@@ -121,9 +141,14 @@ pub struct Settings {
     /// How long a peer may take for the TLS handshake, for its first request, and for the headers of each request
     #[arg(id = "relay-header-timeout", long, env = "VVS_RELAY_HEADER_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
     pub header_timeout: Duration,
-    /// Unfinished logins of one IPv4 address or IPv6 /64, with a WebSocket or without; further ones get 429
-    #[arg(id = "relay-max-logins-per-address", long, env = "VVS_RELAY_MAX_LOGINS_PER_ADDRESS", default_value_t = 20)]
+    /// Unfinished logins of one IPv4 address or IPv6 /64, with a WebSocket or without; further ones get 429, unless a silent
+    /// one gives way
+    #[arg(id = "relay-max-logins-per-address", long, env = "VVS_RELAY_MAX_LOGINS_PER_ADDRESS", default_value_t = 20, value_parser = count())]
     pub max_logins_per_address: usize,
+    /// How old a login must be, of which the editor has said nothing and which no browser has looked at, to give way to a
+    /// new one of an address that has as many as it may: from 1s to 1h. It is told `auth:expired` and closed with 4503
+    #[arg(id = "relay-silent-login-time", long, env = "VVS_RELAY_SILENT_LOGIN_TIME", default_value = "60s", value_parser = silent_time)]
+    pub silent_login_time: Duration,
     /// Handshakes that one IPv4 address or IPv6 /64 regains each minute
     #[arg(id = "relay-handshakes-per-minute", long, env = "VVS_RELAY_HANDSHAKES_PER_MINUTE", default_value = "60", value_parser = rate)]
     pub handshakes_per_minute: NonZeroU32,
@@ -213,7 +238,14 @@ impl Settings {
             handshakes_per_minute: self.handshakes_per_minute,
             handshake_burst: self.handshake_burst,
             logins_per_address: self.max_logins_per_address,
-            connections: self.max_connections,
+            silent_login_time: self.silent_login_time,
+            connections: share::Bounds { total: self.max_connections, per_address: self.max_connections_per_address },
+            networks: Networks {
+                ipv4_24: self.places_per_24,
+                ipv6_56: self.places_per_56,
+                ipv6_48: self.places_per_48,
+                shared: self.shared_networks.clone(),
+            },
             memory: self.max_memory,
             calls: self.max_calls,
         }
@@ -255,6 +287,21 @@ fn return_uri(text: &str) -> Result<String, String> {
 fn is_own(uri: &str, public_url: Option<&Origin>) -> bool {
     let port = public_url.and_then(Origin::loopback_port);
     uri.parse::<ReturnUri>().is_ok_and(|uri| uri.is_listener_on(port))
+}
+
+/// Without a single place nobody would ever be served.
+fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1_000_000)
+}
+
+fn times<const LEAST: u32>(text: &str) -> Result<u32, String> {
+    share::times(text, LEAST)
+}
+
+fn silent_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|cause| cause.to_string())?;
+    let is_sound = (Duration::from_secs(1)..=Duration::from_hours(1)).contains(&time);
+    if is_sound { Ok(time) } else { Err("must be from 1s to 1h".to_owned()) }
 }
 
 /// Without a place no call would ever go out, and nobody signed in.

@@ -154,7 +154,8 @@ async fn follow_up(mut attempt: Box<Attempt>, shared: &Shared) {
     while let Some(due) = attempt.deadline() {
         let is_over = attempt.is_over();
         if kept.as_ref().is_none_or(|(was_over, _)| *was_over != is_over) {
-            let place = if is_over { limits.over() } else { limits.detached() };
+            let address = attempt.facts.client_address;
+            let place = if is_over { limits.over(address) } else { limits.detached(address) };
             if place.is_none() && !is_over {
                 shared.metrics.logins_given_up.inc();
             }

@@ -112,12 +112,12 @@ fn accept(shared: &Arc<Shared>, purpose: &Purpose, mut request: Request) -> Resu
     };
     let bearer = bearer(request.headers(), shared)?;
     let address = client_address(request.headers()).unwrap_or_else(|| connection.remote.ip());
-    let limits = &shared.limits;
+    let (limits, now) = (&shared.limits, Instant::now());
     // First, so that nobody is charged for a relay that is full.
-    let connection_place = limits.connection()?;
+    let connection_place = limits.connection(address)?;
     // Whoever shows a token has come for a session, and is signed in already.
-    let handshake = if bearer.is_none() { Some(limits.handshake(address, Instant::now())?) } else { None };
-    let login_place = if starts_login && bearer.is_none() { Some(limits.login(address)?) } else { None };
+    let handshake = if bearer.is_none() { Some(limits.handshake(address, now)?) } else { None };
+    let login_place = if starts_login && bearer.is_none() { Some(limits.login(address, now)?) } else { None };
     let internal = |_cause| refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Try again later.\n");
     let id = ConnectionId::mint();
     let nonce = base64url(&random::<16>().map_err(internal)?);

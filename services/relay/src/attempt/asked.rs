@@ -38,6 +38,13 @@ impl Attempt {
             return Vec::new();
         }
         self.is_shown = true;
+        let mut actions = if self.keeps_place() { Vec::new() } else { self.apply(Event::GaveWay) };
+        actions.extend(self.reply(request, reply, place));
+        actions
+    }
+
+    /// Answers what web asks of a login that it may see.
+    fn reply(&mut self, request: Request, reply: oneshot::Sender<Answer>, place: Place) -> Vec<Action> {
         if self.binding() < self.shared.settings.min_binding.into() {
             reply.send(Err(Refusal::EditorCannotBind)).ok();
             return Vec::new();

@@ -26,6 +26,8 @@ enum Step {
     /// The editor shows its ticket on another socket; it may come before the old one is known to be broken.
     Resume,
     TimeOut,
+    /// Its address is full, and a newcomer gets its place.
+    GiveWay,
 }
 
 /// What is known of a login.
@@ -103,7 +105,7 @@ impl Model {
             Step::Activated | Step::NotActivated => self.is_stored(),
             // Nobody has a ticket without a hello, and there is nothing to take over when it is over.
             Step::Resume => self.binding > Binding::Confirm && self.is_open(),
-            Step::Approve(_) | Step::Deny | Step::TimeOut => true,
+            Step::Approve(_) | Step::Deny | Step::TimeOut | Step::GiveWay => true,
         }
     }
 
@@ -172,11 +174,15 @@ impl Model {
                 vec![]
             }
             Step::TimeOut if self.is_open() => self.end(Phase::Expired, "expired", vec![Action::TellExpired, over]),
+            // Whoever has said hello is not turned out, nor who has been approved.
+            Step::GiveWay if untouched && self.binding == Binding::Confirm => {
+                self.end(Phase::Expired, "expired", vec![Action::TellExpired, over])
+            }
             Step::Resume => {
                 self.is_here = true;
                 self.due()
             }
-            Step::Approve(_) | Step::Deny | Step::NotActivated | Step::TimeOut => vec![],
+            Step::Approve(_) | Step::Deny | Step::NotActivated | Step::TimeOut | Step::GiveWay => vec![],
         }
     }
 
@@ -228,6 +234,7 @@ impl Machine {
             Step::NotActivated => Event::NotActivated,
             Step::Leave => Event::SocketGone,
             Step::TimeOut => Event::TimedOut,
+            Step::GiveWay => Event::GaveWay,
             Step::Resume => {
                 let next = Login::resumed(self.now.binding(), self.now.state().clone());
                 let mut old = std::mem::replace(&mut self.now, next);
@@ -317,7 +324,7 @@ fn lives() -> impl Strategy<Value = (Binding, Vec<Step>)> {
         4 => Just(Step::WrongCode),
         3 => Just(Step::Resume),
         2 => select(vec![Step::RightCode, Step::Ack, Step::Activated, Step::Leave]),
-        1 => select(vec![Step::Deny, Step::RefuseGrant, Step::Cancel, Step::NotActivated, Step::TimeOut]),
+        1 => select(vec![Step::Deny, Step::RefuseGrant, Step::Cancel, Step::NotActivated, Step::TimeOut, Step::GiveWay]),
     ];
     (bindings(), prop::collection::vec(step, 0..24))
 }
@@ -410,6 +417,15 @@ proptest! {
         for lived in life.steps {
             prop_assert!(lived.after.phase() != Phase::Away);
             prop_assert!(lived.step != Step::Leave || !lived.after.state().is_unfinished(), "{:?}", lived);
+        }
+    }
+
+    /// Only a newcomer's need ends a login before its time, and only one that nothing was said about.
+    #[test]
+    fn a_login_that_was_bound_or_approved_gives_way_to_nobody(life in lives()) {
+        for Lived { step, before, after, .. } in Life::live(life).steps {
+            let gave_way = step == Step::GiveWay && after.state() != &before;
+            prop_assert!(!gave_way || before == State::Waiting && after.binding() == Binding::Confirm, "{:?}", before);
         }
     }
 

@@ -55,6 +55,7 @@ fn all_events() -> Vec<Event> {
         Event::SocketGone,
         Event::TakenOver,
         Event::TimedOut,
+        Event::GaveWay,
     ]
 }
 

@@ -60,7 +60,7 @@ struct Stage {
 type Answer = Result<(), NotActivated>;
 
 fn start(shared: &Shared, id: ConnectionId, attempt: Option<Box<Attempt>>) -> Start {
-    let connection_place = shared.limits.connection().unwrap();
+    let connection_place = shared.limits.connection(ADDRESS).unwrap();
     let handshake = Some(shared.limits.handshake(ADDRESS, Instant::now()).unwrap());
     let nonce = NONCE.to_owned();
     let cut = Cut::default();
@@ -125,7 +125,8 @@ impl Stage {
         });
         let (ours, theirs) = duplex(PIPE);
         let id = ConnectionId::mint();
-        let attempt = Some(Attempt::open(facts(id), shared.limits.login(ADDRESS).unwrap(), shared.clone()));
+        let attempt =
+            Some(Attempt::open(facts(id), shared.limits.login(ADDRESS, Instant::now()).unwrap(), shared.clone()));
         let start = Box::new(start(&shared, id, attempt));
         let task = shared.tasks.spawn(run(ours, start, shared.clone()));
         let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
@@ -428,7 +429,7 @@ async fn a_sign_in_gives_the_address_its_login_and_its_handshake_back() {
     let mut stage = Stage::open(&flags).await;
     let has_room = |stage: &Stage| {
         let limits = &stage.shared.limits;
-        (limits.login(ADDRESS).is_ok(), limits.handshake(ADDRESS, Instant::now()).is_ok())
+        (limits.login(ADDRESS, Instant::now()).is_ok(), limits.handshake(ADDRESS, Instant::now()).is_ok())
     };
     assert_eq!(has_room(&stage), (false, false));
     let delivered = stage.deliver(1);
@@ -477,7 +478,7 @@ async fn logins_that_are_over_take_no_place_from_those_whose_editors_may_come_ba
     stage.editor.close(None).await.unwrap();
     let view = stage.ask(Request::Look { known: Some(Phase::Waiting) }).await.unwrap().unwrap();
     assert_eq!(view.phase, Phase::Cancelled);
-    assert!(stage.shared.limits.detached().is_some());
+    assert!(stage.shared.limits.detached(ADDRESS).is_some());
     assert_eq!(stage.phase().await, Phase::Cancelled, "and it is still answered");
 }
 

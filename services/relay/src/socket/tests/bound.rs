@@ -289,7 +289,7 @@ async fn a_login_that_no_relay_holds_begins_again_from_its_ticket() {
 #[tokio::test(start_paused = true)]
 async fn a_login_counts_once_against_its_address_wherever_its_editor_is_until_it_is_over() {
     let (mut stage, key) = (Stage::open(&["--relay-max-logins-per-address", "1"]).await, Key::new());
-    let has_room = |stage: &Stage| stage.shared.limits.login(ADDRESS).is_ok();
+    let has_room = |stage: &Stage| stage.shared.limits.login(ADDRESS, Instant::now()).is_ok();
     let ticket = stage.hello(&key, None).await["ticket"].clone();
     stage.deliver(1).await.unwrap().unwrap();
     stage.editor.close(None).await.unwrap();
@@ -311,7 +311,7 @@ async fn a_socket_that_resumes_gives_up_the_login_that_it_began_with_first() {
     let flags = ["--relay-max-logins-per-address", "1"];
     let mut relay = Stage::open_as(&flags, &[Ok(())], stage.shared.keys.clone()).await;
     assert_eq!(relay.resume(&ticket, &key).await["resumed"], true);
-    assert!(relay.shared.limits.login(ADDRESS).is_err());
+    assert!(relay.shared.limits.login(ADDRESS, Instant::now()).is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,7 +323,7 @@ async fn a_socket_that_gave_up_its_login_for_one_that_it_does_not_get_waits_no_l
     let ticket = Ticket::new(&facts, hello, binding, generation).seal(&stage.shared.keys.ticket).unwrap();
     let mut relay =
         Stage::open_as(&["--relay-max-logins-per-address", "1"], &[Ok(())], stage.shared.keys.clone()).await;
-    let _full_there = relay.shared.limits.login(away).unwrap();
+    let _full_there = relay.shared.limits.login(away, Instant::now()).unwrap();
     let started = Instant::now();
     assert_eq!(relay.resume(&json!(ticket.expose()), &key).await["code"], "not_ready");
     assert_eq!(relay.close_code().await, close::RECONNECT);
@@ -362,20 +362,20 @@ async fn a_login_that_begins_again_from_its_ticket_counts_against_its_address() 
     relay.say(json!({"type": "auth:cancel"})).await;
     assert_eq!(relay.close_code().await, close::NORMAL);
     assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
-    assert!(back.shared.limits.login(ADDRESS).is_err());
+    assert!(back.shared.limits.login(ADDRESS, Instant::now()).is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_logins_are_kept_without_a_socket_than_sockets() {
     let (mut stage, key) = (Stage::open(&["--relay-max-connections", "2"]).await, Key::new());
-    let held: Vec<_> = (0..2).map(|_| stage.shared.limits.detached().unwrap()).collect();
+    let held: Vec<_> = (0..2).map(|_| stage.shared.limits.detached(ADDRESS).unwrap()).collect();
     let ticket = stage.hello(&key, None).await["ticket"].clone();
     stage.deliver(1).await.unwrap().unwrap();
     stage.editor.close(None).await.unwrap();
     (&mut stage.task).await.unwrap();
     assert_eq!(stage.shared.metrics.logins_given_up.get(), 1);
     assert_eq!(*stage.ended.lock().unwrap(), [], "its editor and the page bring it again");
-    assert!(stage.shared.limits.login(ADDRESS).is_ok());
+    assert!(stage.shared.limits.login(ADDRESS, Instant::now()).is_ok());
     drop(held);
     let mut back = stage.reconnect().await;
     assert_eq!(back.resume(&ticket, &key).await["resumed"], true);

@@ -1,6 +1,7 @@
 //! What closes a socket because there is too much of something, and what is said of it.
 
 use super::*;
+use crate::authority::fake::Key;
 use crate::limit::SOCKET_BYTES;
 
 impl Stage {
@@ -127,4 +128,47 @@ async fn a_relay_without_memory_takes_nobody_new_and_keeps_whom_it_has() {
     assert_eq!(stage.told("VVS_RELAY_MAX_MEMORY"), 1);
     stage.say(json!({"type": "ping"})).await;
     assert_eq!(stage.frame().await["type"], "pong");
+}
+
+/// Without pings: the clock is turned by more than an editor may take to answer them.
+const FULL: [&str; 4] = ["--relay-max-logins-per-address", "1", "--relay-heartbeat-interval", "1h"];
+
+/// Whether there is room for a newcomer from the editor's address, a minute later.
+async fn has_room_later(stage: &Stage) -> bool {
+    assert!(stage.shared.limits.login(ADDRESS, Instant::now()).is_err(), "the address is full");
+    tokio::time::advance(Duration::from_secs(61)).await;
+    stage.shared.limits.login(ADDRESS, Instant::now()).is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_login_gives_way_to_a_newcomer_and_hears_that_it_has_expired() {
+    let mut stage = Stage::open(&FULL).await;
+    assert!(has_room_later(&stage).await);
+    assert_eq!(stage.frame().await, json!({"type": "auth:expired"}));
+    assert_eq!(stage.close_code().await, close::LOGIN_OVER);
+    assert_eq!(stage.told("VVS_RELAY_SILENT_LOGIN_TIME"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_said_hello_or_was_looked_at_gives_way_to_nobody() {
+    let mut stage = Stage::open(&FULL).await;
+    stage.hello(&Key::new(), None).await;
+    assert!(!has_room_later(&stage).await);
+
+    let stage = Stage::open(&FULL).await;
+    assert_eq!(stage.phase().await, Phase::Waiting);
+    assert!(!has_room_later(&stage).await);
+    assert_eq!(stage.phase().await, Phase::Waiting, "and it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_who_looks_at_a_login_that_gives_way_is_told_that_it_waits() {
+    let mut stage = Stage::open(&FULL).await;
+    tokio::time::advance(Duration::from_secs(61)).await;
+    // Both before its task runs.
+    let looking = stage.ask(Request::Look { known: None });
+    let _newcomer = stage.shared.limits.login(ADDRESS, Instant::now()).unwrap();
+    let seen = looking.await.unwrap();
+    assert!(!seen.is_ok_and(|view| view.phase == Phase::Waiting));
+    assert_eq!(stage.close_code().await, close::LOGIN_OVER);
 }

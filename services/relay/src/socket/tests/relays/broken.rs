@@ -40,7 +40,7 @@ async fn while_nats_is_away_own_logins_go_on_and_those_of_others_are_not_said_to
     // One that begins without a connection is found later, too.
     let young = ConnectionId::mint();
     let (ours, _theirs) = duplex(PIPE);
-    let place = a.stage.shared.limits.login(ADDRESS).unwrap();
+    let place = a.stage.shared.limits.login(ADDRESS, Instant::now()).unwrap();
     let attempt = Attempt::open(facts(young), place, a.stage.shared.clone());
     let start = Box::new(start(&a.stage.shared, young, Some(attempt)));
     a.stage.shared.tasks.spawn(run(ours, start, a.stage.shared.clone()));
