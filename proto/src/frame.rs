@@ -207,7 +207,9 @@ pub enum AuthErrorCode {
 pub enum FailureCode {
     Revoked,
     Expired,
+    /// Also what whoever proves another key than the session's hears, so that no stranger learns which sessions there are.
     UnknownSession,
+    /// Of earlier relays; now it is [`FailureCode::UnknownSession`].
     KeyMismatch,
     Unavailable,
     BadToken,

@@ -277,7 +277,7 @@ async fn a_stolen_token_is_worth_nothing_without_its_key(database: Database) {
     // One that no relay can judge, so that sessions does.
     let answer = thief.authenticate(&stolen.with_bent_token().token, Some(&stolen.key)).await;
     let (code, terminal) = (&answer["code"], &answer["terminal"]);
-    assert_eq!((code, terminal), (&json!("key_mismatch"), &json!(true)), "{answer}");
+    assert_eq!((code, terminal), (&json!("unknown_session"), &json!(true)), "{answer}");
     assert_eq!(thief.close_code().await, 4501);
     let bearer = format!("Bearer {}", stolen.token);
     Editor::try_connect(&stack, &[("authorization", &bearer)]).await.unwrap_err();

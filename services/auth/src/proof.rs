@@ -63,16 +63,7 @@ struct Payload {
 /// [`Error::Proof`] says which check failed.
 pub fn check(compact: &str, expected: &Expected<'_>) -> Result<Proof, Error> {
     let fail = |what| Err(Error::Proof(what));
-    if compact.len() > MAX_LEN {
-        return fail("too long");
-    }
-    let header = jsonwebtoken::decode_header(compact).map_err(|_cause| Error::Proof("not a JWS"))?;
-    if header.typ.as_deref() != Some(TYPE) || header.alg != Algorithm::ES256 || header.crit.is_some() {
-        return fail("typ, alg or crit");
-    }
-    let jwk = header.jwk.and_then(|jwk| serde_json::to_value(jwk).ok()).ok_or(Error::Proof("jwk"))?;
-    let key = DeviceKey::from_value(&jwk)?;
-    let payload: Payload = verify(compact, &key)?;
+    let (key, payload) = signed(compact)?;
     if payload.aud != expected.audience {
         return fail("aud");
     }
@@ -90,6 +81,27 @@ pub fn check(compact: &str, expected: &Expected<'_>) -> Result<Proof, Error> {
         return fail("ath");
     }
     Ok(Proof { key: key.thumbprint(), jti: payload.jti, r#use: payload.r#use })
+}
+
+/// Whose signature a proof bears, whatever else is wrong with it. It shows that somebody has seen a proof of this key, and
+/// not that anybody holds the key now.
+pub fn signer(compact: &str) -> Option<Thumbprint> {
+    signed(compact).ok().map(|(key, _)| key.thumbprint())
+}
+
+fn signed(compact: &str) -> Result<(DeviceKey, Payload), Error> {
+    let fail = |what| Err(Error::Proof(what));
+    if compact.len() > MAX_LEN {
+        return fail("too long");
+    }
+    let header = jsonwebtoken::decode_header(compact).map_err(|_cause| Error::Proof("not a JWS"))?;
+    if header.typ.as_deref() != Some(TYPE) || header.alg != Algorithm::ES256 || header.crit.is_some() {
+        return fail("typ, alg or crit");
+    }
+    let jwk = header.jwk.and_then(|jwk| serde_json::to_value(jwk).ok()).ok_or(Error::Proof("jwk"))?;
+    let key = DeviceKey::from_value(&jwk)?;
+    let payload = verify(compact, &key)?;
+    Ok((key, payload))
 }
 
 fn verify(compact: &str, key: &DeviceKey) -> Result<Payload, Error> {

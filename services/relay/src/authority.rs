@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use vvs_auth::token::{self, Claims, Distrust};
 use vvs_proto::Secret;
+use vvs_runtime::metrics::count;
 
 use crate::attempt::{Activate, NotActivated};
 
@@ -94,8 +95,8 @@ pub(crate) enum Failure {
     /// The sessions role's own verdict: there is no way back.
     Revoked,
     Expired,
+    /// Or it belongs to another key than the one that was proven.
     UnknownSession,
-    KeyMismatch,
     BadProof,
     /// Sessions cannot read what the token says of its session.
     BadToken,
@@ -146,6 +147,8 @@ pub(crate) struct RefusedProof {
     pub(crate) session_id: String,
     pub(crate) address: IpAddr,
     pub(crate) why: &'static str,
+    /// Whether the session's own key has signed it. Anybody can make any other, about any session.
+    pub(crate) is_own: bool,
 }
 
 /// The relay's view of the sessions role.
@@ -285,11 +288,13 @@ impl Authority {
         });
     }
 
-    /// Notes that a proof was refused, here and in the audit log, as far as the rate allows.
+    /// Notes that a proof was refused: here, and if the session's own key has made it in the audit log too, as far as the
+    /// rate allows.
     pub(crate) fn record_proof_refused(&self, refused: RefusedProof) {
-        let RefusedProof { connection_id, session_id, address, why } = &refused;
-        tracing::info!(event = "proof_refused", connection_id, session_id, %address, why, "audit");
-        if self.client.may_record() {
+        let RefusedProof { connection_id, session_id, address, why, is_own } = &refused;
+        tracing::info!(event = "proof_refused", connection_id, session_id, %address, why, is_own, "audit");
+        count(&self.client.proofs_refused, "key", if *is_own { "own" } else { "other" });
+        if *is_own && self.client.may_record() {
             let client = self.client.clone();
             self.tasks.spawn(async move { client.record_proof_refused(refused).await });
         }

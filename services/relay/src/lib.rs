@@ -294,6 +294,8 @@ fn follow(
     let channel = runtime_rpc::channel(address, connector)?;
     let terms = settings.terms();
     let client = Client::new(Channel::new(channel.map_err(|cause| Status::from_error(cause.into()))), terms);
+    let refused = client.proofs_refused.clone();
+    process.metrics.register("vvs_proofs_refused", "Proofs that editors were refused, by whose key made them", refused);
     let known = Known::new(public_url.to_string(), settings.audience.clone(), terms.feed_silence);
     process.metrics.register(
         "vvs_revocation_lag_seconds",

@@ -192,7 +192,7 @@ pub struct Settings {
     /// Sockets at this relay that are signed in with one session; the next one gets `unavailable`, and none is closed
     #[arg(id = "relay-max-sockets-per-session", long, env = "VVS_RELAY_MAX_SOCKETS_PER_SESSION", default_value = "64", value_parser = calls)]
     pub max_sockets_per_session: usize,
-    /// Refused proofs that go into the audit log each minute; all go into this relay's own log
+    /// Refused proofs of sessions' own keys that go into the audit log each minute; all go into this relay's own log
     #[arg(id = "relay-audits-per-minute", long, env = "VVS_RELAY_AUDITS_PER_MINUTE", default_value = "60", value_parser = rate)]
     pub audits_per_minute: NonZeroU32,
     /// Whether the gRPC port describes itself (server reflection)

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use vvs_auth::device::Thumbprint;
-use vvs_auth::proof::{Expected, Proof, Use};
+use vvs_auth::proof::{Expected, Proof, Use, signer};
 use vvs_auth::token::{self, Claims, Distrust};
 use vvs_proto::Secret;
 use vvs_proto::frame::RelayFrame;
@@ -139,7 +139,7 @@ impl SignedIn {
     fn take(&mut self, claims: &Claims, token: &Secret, proof: Option<&Secret>, now: OffsetDateTime) -> Vec<Effect> {
         let Some(confirmation) = &claims.cnf else { return self.welcome(claims, None, key_id(token), now) };
         let key = Some(&confirmation.jkt);
-        match self.check_proof(proof, Use::Authenticate, Some(token), key, &claims.sid) {
+        match self.check_proof(proof, Use::Authenticate, Some(token), key, (&claims.sid, key)) {
             Ok(proof) => self.welcome(claims, Some(proof.key), key_id(token), now),
             Err(effects) => effects,
         }
@@ -176,10 +176,12 @@ impl SignedIn {
             let soon = distrust == Distrust::UnknownKey;
             return frame::bad_token(distrust, soon.then_some(self.authority.terms().keys_pause));
         };
-        if !self.authority.has_room(&claims.sid) {
+        // Only a token of ours can say whose session it is.
+        let own = claims.cnf.as_ref().filter(|_| distrust == Distrust::Expired).map(|confirmation| &confirmation.jkt);
+        if own.is_some() && !self.authority.has_room(&claims.sid) {
             return frame::too_many_sockets();
         }
-        let checked = self.check_proof(proof, Use::Authenticate, Some(token), None, &claims.sid);
+        let checked = self.check_proof(proof, Use::Authenticate, Some(token), None, (&claims.sid, own));
         match (checked, proof) {
             (Ok(checked), Some(proof)) => {
                 let call = self.refresh_call(claims.sid, proof, Some(token));
@@ -203,7 +205,7 @@ impl SignedIn {
     pub(crate) fn refresh(&mut self, proof: &Secret) -> Vec<Effect> {
         let Some((session_id, key)) = self.whose() else { return frame::not_now() };
         let Some(key) = key else { return frame::bearer_is_not_refreshed() };
-        match self.check_proof(Some(proof), Use::Refresh, None, Some(&key), &session_id) {
+        match self.check_proof(Some(proof), Use::Refresh, None, Some(&key), (&session_id, Some(&key))) {
             Ok(_) => {
                 self.call = Some(Call::Refresh(self.refresh_call(session_id, proof, None)));
                 Vec::new()
@@ -216,7 +218,7 @@ impl SignedIn {
     pub(crate) fn logout(&mut self, proof: Option<&Secret>) -> Vec<Effect> {
         let Some((session_id, key)) = self.whose() else { return frame::not_now() };
         if let Some(key) = &key
-            && let Err(effects) = self.check_proof(proof, Use::Logout, None, Some(key), &session_id)
+            && let Err(effects) = self.check_proof(proof, Use::Logout, None, Some(key), (&session_id, Some(key)))
         {
             return effects;
         }
@@ -272,14 +274,14 @@ impl SignedIn {
         Ok(proof)
     }
 
-    /// The same for what concerns a session.
+    /// The same for what concerns a session, whose own key may be known.
     fn check_proof(
         &mut self,
         proof: Option<&Secret>,
         r#use: Use,
         token: Option<&Secret>,
         key: Option<&Thumbprint>,
-        session_id: &str,
+        (session_id, own): (&str, Option<&Thumbprint>),
     ) -> Result<Proof, Vec<Effect>> {
         let why = match proof.map(|proof| self.take_proof(proof, r#use, token, key)) {
             Some(Ok(proof)) => return Ok(proof),
@@ -287,11 +289,13 @@ impl SignedIn {
             Some(Err(Unproven::Bad(why))) => why,
             None => "missing",
         };
+        let is_own = own.is_some_and(|own| proof.and_then(|proof| signer(proof.expose())).as_ref() == Some(own));
         self.authority.record_proof_refused(RefusedProof {
             connection_id: String::new(),
             session_id: session_id.to_owned(),
             address: self.address,
             why,
+            is_own,
         });
         Err(frame::failure(Failure::BadProof))
     }

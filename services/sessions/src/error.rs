@@ -61,7 +61,7 @@ pub enum Error {
     SessionExpired(SessionId),
     #[error("session {0} has been revoked")]
     SessionRevoked(SessionId),
-    /// The proof holds, and is another key's, or the session has no key.
+    /// The proof holds, and is another key's, or the session has no key. Outside it is as if there were no such session.
     #[error("session {0} is not bound to this key")]
     KeyMismatch(SessionId),
     #[error("session {id} is refreshed too often; again in {retry_after:?}")]
@@ -91,12 +91,11 @@ impl Error {
             Self::Malformed { .. } => (Code::InvalidArgument, "MALFORMED"),
             Self::NotAllowed(vvs_auth::Error::PeerBusy { .. }) => (Code::ResourceExhausted, "PEER_BUSY"),
             Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
-            Self::SessionUnknown(_) => (Code::NotFound, "SESSION_UNKNOWN"),
+            Self::SessionUnknown(_) | Self::KeyMismatch(_) => (Code::NotFound, "SESSION_UNKNOWN"),
             Self::KeyUnknown(_) => (Code::Unavailable, "KEY_UNKNOWN"),
             Self::SessionExpired(_) => (Code::FailedPrecondition, "SESSION_EXPIRED"),
             Self::RequestClaimed(_) => (Code::AlreadyExists, "REQUEST_CLAIMED"),
             Self::SessionRevoked(_) => (Code::FailedPrecondition, "SESSION_REVOKED"),
-            Self::KeyMismatch(_) => (Code::PermissionDenied, "KEY_MISMATCH"),
             Self::BadProof(_) => (Code::PermissionDenied, "BAD_PROOF"),
             Self::RefreshedTooOften { .. } => (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN"),
             Self::SequenceGone(_) => (Code::OutOfRange, "SEQUENCE_GONE"),

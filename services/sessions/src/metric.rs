@@ -13,6 +13,7 @@ pub(crate) struct Counts {
     pub(crate) revoked: Counter,
     pub(crate) swept: Counter,
     pub(crate) feed_reads: Counter,
+    pub(crate) proofs_refused: Counters,
     pub(crate) database_errors: Counters,
 }
 
@@ -28,6 +29,8 @@ impl Counts {
         );
         metrics.register("vvs_sessions_revoked", "Sessions ended by somebody", counts.revoked.clone());
         metrics.register("vvs_sessions_swept", "Sessions that nobody activated in time", counts.swept.clone());
+        let refused = counts.proofs_refused.clone();
+        metrics.register("vvs_sessions_proofs_refused", "Proofs that do not hold, by what is wrong", refused);
         metrics.register(
             "vvs_sessions_feed_reads",
             "How often the feed of revocations was read for all who follow it",

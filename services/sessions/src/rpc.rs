@@ -17,6 +17,7 @@ use vvs_proto::session as wire;
 use vvs_proto::session::sessions_server::Sessions;
 use vvs_runtime::http::Connection;
 use vvs_runtime::limit::Reached;
+use vvs_runtime::metrics::count;
 use vvs_runtime::rpc::{Held, MethodCheck, reason};
 
 use crate::Error;
@@ -89,15 +90,27 @@ impl Service {
         Ok(message::token(&self.keys.sign(&claims)?, claims.exp))
     }
 
-    /// Whose key a proof proves; what is refused is written down.
-    async fn prove(&self, compact: &str, expected: &Expected<'_>, entry: &Entry) -> Result<Thumbprint, Error> {
-        match proof::check(compact, expected) {
-            Ok(proof) => Ok(proof.key),
-            Err(cause) => {
-                self.record(entry.clone().because("BAD_PROOF")).await;
-                Err(Error::BadProof(cause))
-            }
+    /// Whose key a proof proves. One that does not hold is written down if it is of the session's own key: about any other
+    /// session and with any other key anybody can make one.
+    async fn prove(
+        &self,
+        compact: &str,
+        expected: &Expected<'_>,
+        id: &SessionId,
+        address: &str,
+    ) -> Result<Thumbprint, Error> {
+        let cause = match proof::check(compact, expected) {
+            Ok(proof) => return Ok(proof.key),
+            Err(cause) => cause,
+        };
+        count(&self.counts.proofs_refused, "reason", "BAD_PROOF");
+        if let Some(signer) = proof::signer(compact)
+            && let Ok(session) = self.store.session(id).await
+            && session.is_bound_to(&signer)
+        {
+            self.record(Entry::proof_refused(id, address).because("BAD_PROOF")).await;
         }
+        Err(Error::BadProof(cause))
     }
 
     /// Writes down what did not come to a change. The refusal stands without it.
@@ -115,18 +128,13 @@ impl Service {
         let shown = Some(request.token.as_str()).filter(|token| !token.is_empty());
         let uses = if shown.is_some() { [Use::Authenticate] } else { [Use::Refresh] };
         let expected = Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &uses, token: shown };
-        let refused = Entry::proof_refused(&id, &address);
-        let key = self.prove(&request.proof, &expected, &refused).await?;
+        let key = self.prove(&request.proof, &expected, &id, &address).await?;
         self.refreshes.count(&id, &key)?;
         let now = clock();
         let refreshed = match self.store.refresh(&id, &key, &address, &self.terms, now).await {
-            Err(mismatch @ Error::KeyMismatch(_)) => {
-                self.record(refused.because("KEY_MISMATCH")).await;
-                return Err(mismatch);
-            }
-            Err(Error::SessionUnknown(id)) => {
+            Err(unknown @ (Error::KeyMismatch(_) | Error::SessionUnknown(_))) => {
                 let kid = shown.map_or(Some(request.key_id), token::key_id).and_then(session::key_id);
-                return Err(self.unknown(id, kid).await);
+                return Err(self.unknown(unknown, id, kid).await);
             }
             done => done?,
         };
@@ -155,11 +163,15 @@ impl Service {
     }
 
     /// What an unknown session means: with a token that was signed here, that it is over. With any other, this may be the
-    /// wrong database, and nobody is signed out because of a wrong setting.
-    async fn unknown(&self, id: SessionId, kid: Option<String>) -> Error {
+    /// wrong database, and nobody is signed out because of a wrong setting. A session of another key is as unknown, step by
+    /// step: nobody learns which sessions there are.
+    async fn unknown(&self, error: Error, id: SessionId, kid: Option<String>) -> Error {
+        if matches!(error, Error::KeyMismatch(_)) {
+            count(&self.counts.proofs_refused, "reason", "KEY_MISMATCH");
+        }
         let Some(kid) = kid else { return Error::KeyUnknown(id) };
         match self.store.has_known_key(&kid).await {
-            Ok(true) => Error::SessionUnknown(id),
+            Ok(true) => error,
             Ok(false) => Error::KeyUnknown(id),
             Err(error) => error,
         }
@@ -172,8 +184,8 @@ impl Service {
         let owner = owner.map(str::parse::<UserId>).transpose()?;
         let only_pending = request.only_pending;
         let session = match self.store.session(&id).await {
-            Err(Error::SessionUnknown(id)) if !request.key_id.is_empty() => {
-                return Err(self.unknown(id, session::key_id(request.key_id)).await);
+            Err(unknown @ Error::SessionUnknown(_)) if !request.key_id.is_empty() => {
+                return Err(self.unknown(unknown, id, session::key_id(request.key_id)).await);
             }
             found => found?,
         };
@@ -183,10 +195,9 @@ impl Service {
         if let (Role::Relay, Some(key), false) = (role, &session.device.key, only_pending) {
             let expected =
                 Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &[Use::Logout], token: None };
-            let refused = Entry::proof_refused(&id, &cause.address);
-            if self.prove(&request.proof, &expected, &refused).await? != key.thumbprint() {
-                self.record(refused.because("KEY_MISMATCH")).await;
-                return Err(Error::KeyMismatch(session.id));
+            if self.prove(&request.proof, &expected, &id, &cause.address).await? != key.thumbprint() {
+                let kid = session::key_id(request.key_id);
+                return Err(self.unknown(Error::KeyMismatch(session.id), id, kid).await);
             }
         }
         let store = self.store.clone();

@@ -1,7 +1,7 @@
 //! What a user and a session are, how long they live, and what a token says about them. Knows no clock, no database and
 //! no wire.
 
-use vvs_auth::device::DeviceKey;
+use vvs_auth::device::{DeviceKey, Thumbprint};
 use vvs_auth::token::{Claims, Confirmation, random_id};
 use vvs_proto::text::plain;
 
@@ -153,6 +153,13 @@ pub(crate) struct Session {
     pub(crate) revoked_at: Option<Seconds>,
     /// The latest `exp` of any token that was signed for it.
     pub(crate) tokens_expire_at: Seconds,
+}
+
+impl Session {
+    /// Whether it belongs to the editor that holds this key.
+    pub(crate) fn is_bound_to(&self, key: &Thumbprint) -> bool {
+        self.device.key.as_ref().is_some_and(|own| own.thumbprint() == *key)
+    }
 }
 
 /// How long things live and for whom tokens are signed.

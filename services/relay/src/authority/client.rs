@@ -20,6 +20,7 @@ use vvs_proto::session::{
     RecordAuditRequest, RefreshTokenRequest, RefreshTokenResponse, RevokeSessionRequest, WatchRevocationsRequest,
     WatchRevocationsResponse,
 };
+use vvs_runtime::metrics::Counters;
 use vvs_runtime::{rpc, trace};
 
 use super::{Failure, Fresh, Logout, Refresh, RefusedProof, Terms, retry_after};
@@ -40,6 +41,8 @@ pub(crate) struct Client {
     places: Arc<Semaphore>,
     turn_time: Duration,
     audits: Arc<DefaultDirectRateLimiter>,
+    /// Proofs that this relay has refused.
+    pub(crate) proofs_refused: Counters,
 }
 
 impl fmt::Debug for Client {
@@ -55,6 +58,7 @@ impl Client {
             places: Arc::new(Semaphore::new(terms.calls_at_once)),
             turn_time: terms.turn_time,
             audits: Arc::new(RateLimiter::direct(Quota::per_minute(terms.audits_per_minute))),
+            proofs_refused: Counters::default(),
         }
     }
 
@@ -173,8 +177,8 @@ fn failure(status: &Status) -> Failure {
     match reason.as_str() {
         "SESSION_REVOKED" => Failure::Revoked,
         "SESSION_EXPIRED" => Failure::Expired,
-        "SESSION_UNKNOWN" => Failure::UnknownSession,
-        "KEY_MISMATCH" => Failure::KeyMismatch,
+        // The second is what sessions of an earlier version says.
+        "SESSION_UNKNOWN" | "KEY_MISMATCH" => Failure::UnknownSession,
         "BAD_PROOF" => Failure::BadProof,
         "MALFORMED" => Failure::BadToken,
         "REFRESHED_TOO_OFTEN" => Failure::TooOften(rpc::retry_after(status).unwrap_or_else(retry_after)),

@@ -135,10 +135,12 @@ impl Known {
         if checked == Err(Distrust::UnknownKey) {
             self.keys_wanted.notify_one();
         }
-        // What sessions has said of a session also holds for a token of it that cannot be trusted.
+        // What sessions has said of a session also holds for a token of it that has expired. Any other anybody can make, and
+        // would learn from it which sessions there were.
         let session_id = match &checked {
             Ok(claims) => Some(claims.sid.clone()),
-            Err(_) => token::unverified(token).map(|claims| claims.sid),
+            Err(Distrust::Expired) => token::unverified(token).map(|claims| claims.sid),
+            Err(_) => None,
         };
         let feed = self.feed();
         if let Some(session_id) = session_id {

@@ -285,7 +285,7 @@ async fn what_sessions_says_of_a_session_is_its_verdict_and_all_else_is_not() {
         (Code::FailedPrecondition, "SESSION_REVOKED", Failure::Revoked),
         (Code::FailedPrecondition, "SESSION_EXPIRED", Failure::Expired),
         (Code::NotFound, "SESSION_UNKNOWN", Failure::UnknownSession),
-        (Code::PermissionDenied, "KEY_MISMATCH", Failure::KeyMismatch),
+        (Code::PermissionDenied, "KEY_MISMATCH", Failure::UnknownSession),
         (Code::PermissionDenied, "BAD_PROOF", Failure::BadProof),
         (Code::InvalidArgument, "MALFORMED", Failure::BadToken),
         (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN", Failure::TooOften(Duration::from_secs(7))),
@@ -499,6 +499,7 @@ async fn refused_proofs_fill_the_audit_log_no_faster_than_they_may() {
             session_id: String::new(),
             address: ADDRESS,
             why: "nonce",
+            is_own: true,
         });
     }
     fake.settle().await;

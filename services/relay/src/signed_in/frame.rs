@@ -61,10 +61,6 @@ pub(super) fn failure(failure: Failure) -> Vec<Effect> {
         Failure::UnknownSession => {
             terminal(FailureCode::UnknownSession, "there is no such session", close::BAD_CREDENTIAL)
         }
-        Failure::KeyMismatch => {
-            let message = "this session belongs to another device key";
-            terminal(FailureCode::KeyMismatch, message, close::BAD_CREDENTIAL)
-        }
         Failure::BadProof => {
             let message =
                 "the proof is missing, was used before, or was not made for this with this key on this socket";

@@ -158,9 +158,71 @@ async fn a_stolen_token_is_nothing_without_its_key() {
     let (token, thief) = (stage.token(), Key::new());
     let proof = thief.proof("authenticate", Some(&token));
     assert_eq!(failed(&stage.socket.authenticate(&token, Some(&proof))), BAD_PROOF);
-    stage.fake.settle().await;
-    assert_eq!(stage.fake.script().audits[0].session_id, "ses_1");
     assert!(stage.authenticate(&token).contains(&Effect::Authorized), "and its owner may still");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_proof_of_the_sessions_own_key_is_written_into_its_audit_log() {
+    let mut stage = Stage::open().await;
+    let (token, expired, thief) = (stage.token(), stage.expired(), Key::new());
+    let made_up = thief_token(&thief);
+    let replayed = |key: &Key, token| Some(key.proof_over("another socket's", "authenticate", Some(token)));
+    for (token, proof) in [
+        (&token, None),
+        (&token, Some(Secret::new("no proof"))),
+        (&token, Some(thief.proof("authenticate", Some(&token)))),
+        (&token, replayed(&thief, &token)),
+        (&expired, replayed(&thief, &expired)),
+        // His own, and it says that it is of this session.
+        (&made_up, replayed(&thief, &made_up)),
+    ] {
+        assert_eq!(failed(&stage.socket.authenticate(token, proof.as_ref())), BAD_PROOF);
+    }
+    stage.fake.settle().await;
+    assert_eq!(stage.fake.script().audits, []);
+
+    for token in [&token, &expired] {
+        let proof = replayed(&stage.key, token);
+        assert_eq!(failed(&stage.socket.authenticate(token, proof.as_ref())), BAD_PROOF);
+    }
+    assert!(stage.authenticate(&token).contains(&Effect::Authorized));
+    let hello = stage.key.proof("hello", None);
+    assert_eq!(failed(&stage.socket.refresh(&hello)), BAD_PROOF);
+    assert_eq!(failed(&stage.socket.logout(Some(&hello))), BAD_PROOF);
+    assert_eq!(failed(&stage.socket.logout(Some(&thief.proof("logout", None)))), BAD_PROOF);
+    stage.fake.settle().await;
+    let sessions: Vec<_> = stage.fake.script().audits.iter().map(|audit| audit.session_id.clone()).collect();
+    assert_eq!(sessions, ["ses_1"; 4]);
+}
+
+/// A token of nobody's that names a session and the thief's own key.
+fn thief_token(thief: &Key) -> Secret {
+    let elsewhere = Fake::default();
+    elsewhere.rotate();
+    elsewhere.sign(&claims("ses_1", Some(thief)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_made_up_token_does_not_show_that_a_session_was_revoked() {
+    let mut stage = Stage::open().await;
+    stage.fake.revoke("ses_1");
+    stage.fake.settle().await;
+    stage.refuse("RefreshToken", Code::NotFound, "SESSION_UNKNOWN");
+    let thief = Key::new();
+    let made_up = thief_token(&thief);
+    let unknown = Some((FailureCode::UnknownSession, true, Some(close::BAD_CREDENTIAL)));
+
+    let proof = thief.proof("authenticate", Some(&made_up));
+    assert_eq!(stage.socket.authenticate(&made_up, Some(&proof)), []);
+    assert_eq!(failed(&stage.next().await), unknown, "sessions is asked, as about any other");
+    assert_eq!(failed(&stage.new_socket().authenticate(&made_up, None)), BAD_TOKEN);
+
+    let (token, expired) = (stage.token(), stage.expired());
+    let revoked = Some((FailureCode::Revoked, true, Some(close::REVOKED)));
+    for token in [token, expired] {
+        stage.socket = stage.new_socket();
+        assert_eq!(failed(&stage.authenticate(&token)), revoked, "its editor is told");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,7 +371,7 @@ async fn only_sessions_itself_ends_a_session_for_good() {
         (Code::FailedPrecondition, "SESSION_REVOKED", (FailureCode::Revoked, true, Some(close::REVOKED))),
         (Code::FailedPrecondition, "SESSION_EXPIRED", (FailureCode::Expired, true, Some(close::BAD_CREDENTIAL))),
         (Code::NotFound, "SESSION_UNKNOWN", (FailureCode::UnknownSession, true, Some(close::BAD_CREDENTIAL))),
-        (Code::PermissionDenied, "KEY_MISMATCH", (FailureCode::KeyMismatch, true, Some(close::BAD_CREDENTIAL))),
+        (Code::PermissionDenied, "KEY_MISMATCH", (FailureCode::UnknownSession, true, Some(close::BAD_CREDENTIAL))),
         (Code::PermissionDenied, "BAD_PROOF", (FailureCode::BadProof, false, None)),
         (Code::Unavailable, "DATABASE_DOWN", (FailureCode::Unavailable, false, None)),
         (Code::Unavailable, "KEY_UNKNOWN", (FailureCode::Unavailable, false, None)),

@@ -288,7 +288,7 @@ where
 
     fn refuse_proof(&self, why: &'static str) {
         let (connection_id, session_id) = (self.id.to_string(), String::new());
-        let refused = RefusedProof { connection_id, session_id, address: self.address, why };
+        let refused = RefusedProof { connection_id, session_id, address: self.address, why, is_own: false };
         self.shared.authority.record_proof_refused(refused);
     }
 

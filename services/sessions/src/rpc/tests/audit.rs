@@ -38,9 +38,11 @@ async fn every_row_says_whose_session_it_was_from_where_and_on_what(place: &Plac
     let session = bench.create(editor.approved(1)).await.unwrap().0;
     bench.activate(&session.id).await.unwrap();
     bench.refresh(editor.refresh(&session.id)).await.unwrap();
-    bench.refresh(wire::RefreshTokenRequest { proof: String::new(), ..editor.refresh(&session.id) }).await.unwrap_err();
+    let none = serde_json::json!({});
+    let bad = editor.prove("hello", &none);
+    bench.refresh(wire::RefreshTokenRequest { proof: bad.clone(), ..editor.refresh(&session.id) }).await.unwrap_err();
     let logout = wire::RevokeSessionRequest { address: ENDED_FROM.into(), ..revocation(&session.id, "logout") };
-    bench.revoke(Role::Relay, logout.clone()).await.unwrap_err();
+    bench.revoke(Role::Relay, wire::RevokeSessionRequest { proof: bad, ..logout.clone() }).await.unwrap_err();
     let proof = editor.prove("logout", &serde_json::json!({}));
     bench.revoke(Role::Relay, wire::RevokeSessionRequest { proof, nonce: "socket".into(), ..logout }).await.unwrap();
     let expected = sorted([
@@ -73,7 +75,8 @@ async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Plac
     bench.refresh(editor.refresh(&session.id)).await.unwrap();
     bench.refresh(silent()).await.unwrap();
     // Whoever that was, it need not have been the editor.
-    bench.refresh(wire::RefreshTokenRequest { proof: String::new(), ..silent() }).await.unwrap_err();
+    let bad = editor.prove("hello", &serde_json::json!({}));
+    bench.refresh(wire::RefreshTokenRequest { proof: bad, ..silent() }).await.unwrap_err();
     let user_id = session.user.as_ref().unwrap().id.clone();
     let all = wire::RevokeUserSessionsRequest { user_id, reason: "banned".into(), ..Default::default() };
     bench.service.revoke_user_sessions(Request::new(all)).await.unwrap();

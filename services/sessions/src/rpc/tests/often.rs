@@ -77,7 +77,7 @@ async fn a_session_that_refreshes_without_end_writes_no_more_than_one_that_does_
 async fn nobody_elses_calls_count_against_an_editor(place: &Place) {
     let (bench, editor, stranger) = (held(place, 1).await, Editor::new(), Editor::new());
     let id = bench.create(editor.approved(1)).await.unwrap().0.id;
-    assert_eq!(reason(&bench.refresh(stranger.refresh(&id)).await.unwrap_err()), "KEY_MISMATCH");
+    assert_eq!(reason(&bench.refresh(stranger.refresh(&id)).await.unwrap_err()), "KEY_UNKNOWN");
     assert_eq!(reason(&bench.refresh(stranger.refresh(&id)).await.unwrap_err()), "REFRESHED_TOO_OFTEN");
     bench.refresh(editor.refresh(&id)).await.unwrap();
 }
