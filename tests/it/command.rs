@@ -84,6 +84,143 @@ async fn check_names_what_is_insecure_or_unreadable() {
     assert_eq!(mesh(&["check"]).await.0, 0);
 }
 
+/// Where a process finds a file.
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A data directory, as `up` has it after its first start.
+async fn data_directory() -> tempfile::TempDir {
+    let data = tempfile::tempdir().unwrap();
+    assert_eq!(mesh(&["pki", "--data-dir", data.path().to_str().unwrap()]).await.0, 0);
+    let write = |name: &str, text: &str| {
+        std::fs::write(data.path().join(name), text).unwrap();
+        set_mode(&data.path().join(name), 0o600);
+    };
+    std::fs::create_dir(data.path().join("keys")).unwrap();
+    for role in ["web", "relay", "sessions"] {
+        write(&format!("keys/{role}.key"), &vvs_auth::key::Keyring::generate().unwrap());
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        write(&format!("sessions.db{suffix}"), "");
+    }
+    for name in ["nkey", "clerk", "webhook", "jwt", "secret", "public.key", "public.crt"] {
+        write(name, "some secret");
+    }
+    data
+}
+
+#[tokio::test]
+async fn a_file_that_every_user_may_change_is_refused_and_one_that_they_may_read_is_a_warning() {
+    let data = data_directory().await;
+    let at = |name: &str| data.path().join(name).to_str().unwrap().to_owned();
+    let folder = at("");
+    let check = async |more: &[&str]| mesh(&[&["check", "up", "--data-dir", &folder], more].concat()).await;
+    let (code, _, errors) = check(&[]).await;
+    assert_eq!((code, &*errors), (0, ""));
+
+    // Each file, and how `up` comes to it.
+    let files: &[(&str, &[&str])] = &[
+        ("pki/ca.key", &[]),
+        ("pki/ca.crt", &[]),
+        ("pki/relay/tls.key", &[]),
+        ("pki/web/tls.crt", &[]),
+        ("keys/web.key", &[]),
+        ("keys/relay.key", &[]),
+        ("keys/sessions.key", &[]),
+        ("sessions.db", &[]),
+        ("sessions.db-wal", &[]),
+        ("sessions.db-shm", &[]),
+        ("keys/web.key", &["--web-key-file"]),
+        ("keys/relay.key", &["--relay-key-file"]),
+        ("keys/sessions.key", &["--sessions-key-file"]),
+        ("public.key", &["--gateway-tls-key"]),
+        ("public.crt", &["--gateway-tls-cert"]),
+        ("nkey", &["--relay-nats-nkey-file"]),
+        ("public.key", &["--relay-nats-cert-file", "/dev/null", "--relay-nats-key-file"]),
+        ("public.crt", &["--relay-nats-ca-file"]),
+        ("clerk", &["--web-clerk-secret-key-file"]),
+        ("webhook", &["--web-clerk-webhook-secret-file"]),
+        ("jwt", &["--web-clerk-jwt-key-file"]),
+        ("secret", &["--web-oidc-client-secret-file"]),
+    ];
+    for (name, flag) in files {
+        let path = at(name);
+        let mut flags = flag.to_vec();
+        if !flags.is_empty() {
+            flags.push(&path);
+        }
+        let right = std::fs::metadata(&path).unwrap().permissions();
+
+        set_mode(Path::new(&path), 0o646);
+        let (code, _, errors) = check(&flags).await;
+        assert_eq!(code, 78, "{name}: {errors}");
+        let remedy = format!("o-w {path}`");
+        assert!(errors.contains(&remedy) && errors.contains("chmod"), "{name} {flag:?}: {errors}");
+        let (_, _, errors) = check(&[&flags[..], &["--file-modes", "warn"]].concat()).await;
+        assert!(!errors.contains("VVS_FILE_MODES=warn"), "{name} {flag:?}: {errors}");
+
+        set_mode(Path::new(&path), 0o660);
+        let (_, _, errors) = check(&flags).await;
+        assert!(!errors.contains("VVS_FILE_MODES"), "{name}: {errors}");
+        std::fs::set_permissions(&path, right).unwrap();
+    }
+
+    // What is readable is worth a word, and so is what its group may change.
+    set_mode(Path::new(&at("keys/web.key")), 0o664);
+    let (code, _, errors) = check(&[]).await;
+    assert_eq!(code, 0, "{errors}");
+    assert!(errors.contains("warning: ") && errors.contains("chmod g-w,o-r"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_process_starts_with_no_file_that_every_user_may_change_behind_whatever_link() {
+    let data = data_directory().await;
+    let folder = data.path().to_str().unwrap();
+    // As Kubernetes mounts a secret; what a directory's mode is does not matter.
+    let (volume, key) = (data.path().join("volume"), data.path().join("volume/web.key"));
+    for (version, mode) in [("..1", 0o640), ("..2", 0o666)] {
+        let version = volume.join(version);
+        std::fs::create_dir_all(&version).unwrap();
+        std::fs::copy(data.path().join("keys/web.key"), version.join("web.key")).unwrap();
+        set_mode(&version.join("web.key"), mode);
+        set_mode(&version, 0o777);
+    }
+    std::os::unix::fs::symlink("..data/web.key", &key).unwrap();
+    let lead_to = |version: &str| {
+        std::os::unix::fs::symlink(version, volume.join("..data_tmp")).unwrap();
+        std::fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+    };
+    std::fs::remove_file(data.path().join("sessions.db")).unwrap();
+    let arguments = [&["up", "--data-dir", folder, "--web-key-file", key.to_str().unwrap()], &FREE_PORTS[..]].concat();
+
+    lead_to("..2");
+    let (code, out, errors) = mesh(&arguments).await;
+    assert_eq!((code, &*out), (78, ""), "{errors}");
+    assert!(errors.contains("VVS_WEB_KEY_FILE"), "{errors}");
+
+    lead_to("..1");
+    let secrets = Secrets::default();
+    let mut up = Running::start(command(MESH.0, MESH.1, &arguments), &secrets);
+    up.lines_until("ready http://127.0.0.1:").await;
+    secrets.add_key_files(data.path());
+    up.signal("TERM");
+    assert_eq!(up.exit_code().await, 0);
+
+    // `keys rotate` and `pki` trust files too.
+    set_mode(&data.path().join("pki/ca.key"), 0o602);
+    assert_eq!(mesh(&["pki", "--data-dir", folder]).await.0, 78);
+    assert_eq!(mesh(&["pki", "--data-dir", folder, "--file-modes", "warn"]).await.0, 0);
+    let database = format!("sqlite:{folder}/sessions.db");
+    set_mode(&data.path().join("sessions.db"), 0o606);
+    let key = data.path().join("keys/sessions.key");
+    let rotate = ["keys", "rotate", "--sessions-database-url", &database, "--sessions-key-file", key.to_str().unwrap()];
+    let (code, _, errors) = mesh(&rotate).await;
+    assert_eq!(code, 78, "{errors}");
+    assert!(errors.contains("VVS_SESSIONS_DATABASE_URL"), "{errors}");
+}
+
 #[tokio::test]
 async fn bad_values_and_wrong_usage_are_told_apart() {
     let (code, _, errors) = mesh(&["up", "--relay-login-ttl", "soon"]).await;

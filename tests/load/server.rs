@@ -13,6 +13,7 @@ use vvs_mesh::launch::Launch;
 use vvs_mesh::{pki, up};
 use vvs_runtime::Process;
 use vvs_runtime::http::Listener;
+use vvs_runtime::secret_file::Policy;
 use vvs_runtime::telemetry;
 use vvs_runtime::tls::Identity;
 use vvs_tests::stack;
@@ -130,7 +131,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), Failure> {
 
 fn process(data_dir: &std::path::Path, role: Role) -> Result<(Launch, Process), Failure> {
     let peers = Peers::new(Vec::new(), TRUST_DOMAIN)?;
-    let launch = Launch::new(peers, URL.parse()?, Duration::from_secs(1));
+    let launch = Launch::new(peers, URL.parse()?, Duration::from_secs(1), Policy::default());
     let process = launch.process(role, pki::files(data_dir, role))?;
     Ok((launch, process))
 }

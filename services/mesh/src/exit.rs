@@ -25,6 +25,13 @@ pub fn usage(refused: &clap::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// What a person should know and nothing fails for.
+pub(crate) fn warn(lines: &[String]) {
+    for line in lines {
+        say(&format!("warning: {line}"));
+    }
+}
+
 /// Bad settings end with 78, anything else with 1.
 pub fn report(error: &Error) -> ExitCode {
     say(&format!("error: {error}"));

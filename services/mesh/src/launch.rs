@@ -15,6 +15,7 @@ use vvs_runtime::admin::{self, HostName, Readiness};
 use vvs_runtime::http::{Limits, Listener};
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::origin::Origin;
+use vvs_runtime::secret_file::Policy;
 use vvs_runtime::tls::{Files, Identity};
 use vvs_runtime::{Process, http, stop};
 
@@ -29,15 +30,18 @@ pub struct Launch {
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     pub grace: Duration,
+    /// What becomes of new certificates that others may change.
+    file_modes: Policy,
     /// The sessions role's, which serves the others until they have ended, and the administration port's.
     last: (CancellationToken, TaskTracker),
     failure: Arc<Mutex<Option<Error>>>,
 }
 
 impl Launch {
-    pub fn new(peers: Peers, public_url: Origin, grace: Duration) -> Self {
+    pub fn new(peers: Peers, public_url: Origin, grace: Duration, file_modes: Policy) -> Self {
         Self {
             peers: Arc::new(peers),
+            file_modes,
             public_url,
             metrics: Metrics::default(),
             stop: CancellationToken::new(),
@@ -60,9 +64,14 @@ impl Launch {
             tasks,
             grace: self.grace,
         };
-        let watch = process.identity.clone().watch(role.as_str(), self.metrics.clone(), process.stop.clone());
-        process.tasks.spawn(watch);
+        self.watch(role.as_str(), &process.identity, &process.stop, &process.tasks);
         Ok(process)
+    }
+
+    /// Takes up new certificates while the process runs.
+    pub fn watch(&self, name: &'static str, identity: &Arc<Identity>, stop: &CancellationToken, tasks: &TaskTracker) {
+        let watch = identity.clone().watch(name, self.file_modes, self.metrics.clone(), stop.clone());
+        tasks.spawn(watch);
     }
 
     /// Runs a role. Without one of its roles the process is no use, so a failure stops it.
@@ -103,6 +112,13 @@ impl Launch {
         stop::drained(tasks, self.grace, &cut).await;
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Says what is worth a warning at start.
+pub fn warn(lines: &[String]) {
+    for line in lines {
+        tracing::warn!("{line}");
     }
 }
 

@@ -16,6 +16,7 @@ use crate::settings::{Keys, Pki};
 mod demo;
 mod error;
 pub mod exit;
+mod guard;
 pub mod launch;
 pub mod pki;
 mod role;
@@ -29,7 +30,7 @@ pub use settings::{Cli, Command, Single, Up};
 pub fn run(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Check(check) => {
-            check.check()?;
+            exit::warn(&check.check()?);
             print(&["the settings are fine".to_owned()])?;
             Ok(ExitCode::SUCCESS)
         }
@@ -131,6 +132,7 @@ async fn until_stopped(launch: Launch, signals: Signals) -> Result<(), Error> {
 }
 
 fn make_certificates(pki: &Pki) -> Result<ExitCode, Error> {
+    exit::warn(&pki.check()?);
     let written = pki::ensure(&pki.data_dir, &pki.trust_domain, time::OffsetDateTime::now_utc())?;
     let mut lines: Vec<_> = written.iter().map(|path| path.display().to_string()).collect();
     if lines.is_empty() {
@@ -141,8 +143,9 @@ fn make_certificates(pki: &Pki) -> Result<ExitCode, Error> {
 }
 
 fn rotate_keys(keys: &Keys) -> Result<ExitCode, Error> {
-    keys.check()?;
-    let Keys::Rotate(sessions) = keys;
+    exit::warn(&keys.check()?);
+    let Keys::Rotate(rotation) = keys;
+    let sessions = &rotation.sessions;
     let keyring = read_keys(sessions.key_file.as_deref().unwrap_or("".as_ref()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let next = runtime.block_on(vvs_sessions::rotate_keys(sessions, &keyring))?;

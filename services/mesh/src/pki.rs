@@ -32,10 +32,15 @@ pub fn files(data_dir: &Path, role: Role) -> Files {
     }
 }
 
+/// Where the CA's key is below a data directory.
+pub fn ca_key(data_dir: &Path) -> PathBuf {
+    data_dir.join("pki/ca.key")
+}
+
 /// Makes what is missing and renews what ends soon; returns the files that were written.
 pub fn ensure(data_dir: &Path, trust_domain: &str, now: OffsetDateTime) -> Result<Vec<PathBuf>, Error> {
     let pki = data_dir.join("pki");
-    let (ca_cert, ca_key) = (pki.join("ca.crt"), pki.join("ca.key"));
+    let (ca_cert, ca_key) = (pki.join("ca.crt"), ca_key(data_dir));
     let mut written = Vec::new();
     make_dir(&pki)?;
     if !(ca_cert.exists() && ca_key.exists()) {

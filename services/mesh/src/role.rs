@@ -7,7 +7,7 @@ use vvs_auth::peer::Role;
 use vvs_runtime::http::Listener;
 
 use crate::Error;
-use crate::launch::{Launch, bind, read_keys};
+use crate::launch::{Launch, bind, read_keys, warn};
 use crate::settings::{Choices, Single};
 use crate::up::public_identity;
 
@@ -26,11 +26,12 @@ async fn prepare<R: clap::Args + Choices>(
     single: &Single<R>,
     role: Role,
 ) -> Result<(Running, vvs_runtime::Process), Error> {
-    single.check()?;
+    warn(&single.check()?);
     let missing = |what: &str| Error::Settings(vec![format!("{what} is not set")]);
     let public_url = single.common.public_url.clone().ok_or_else(|| missing("VVS_PUBLIC_URL"))?;
     let files = single.certificates.files().ok_or_else(|| missing("VVS_TLS_CERT_FILE"))?;
-    let launch = Launch::new(single.common.peers()?, public_url, single.common.grace.unwrap_or(GRACE));
+    let (grace, file_modes) = (single.common.grace.unwrap_or(GRACE), single.common.strictness.file_modes);
+    let launch = Launch::new(single.common.peers()?, public_url, grace, file_modes);
     let process = launch.process(role, files)?;
     let admin = bind("administration", single.common.admin_addr).await?;
     let addresses = vec![("admin", admin.local_addr()?)];

@@ -13,6 +13,7 @@ use vvs_runtime::telemetry;
 use vvs_runtime::tls::Files;
 
 use crate::Error;
+use crate::guard::{self, Judgement, Strictness, Trusts};
 use crate::launch::read_keys;
 
 /// Signs a desktop editor in through the browser
@@ -65,7 +66,15 @@ pub enum Keys {
     /// Works on the database, beside sessions processes that run: they publish the key at once and sign with it after
     /// `VVS_SESSIONS_KEY_LEAD`. Nobody is signed out: the old key verifies until its last token is over. Prints the key's id
     /// and when it begins to sign.
-    Rotate(Box<vvs_sessions::Settings>),
+    Rotate(Box<Rotation>),
+}
+
+#[derive(Args, Debug)]
+pub struct Rotation {
+    #[command(flatten)]
+    pub strictness: Strictness,
+    #[command(flatten)]
+    pub sessions: vvs_sessions::Settings,
 }
 
 /// What every process has.
@@ -91,6 +100,8 @@ pub struct Common {
     /// them; under any other name it answers 421
     #[arg(long, env = "VVS_ADMIN_HOSTS", value_delimiter = ',')]
     pub admin_hosts: Vec<HostName>,
+    #[command(flatten)]
+    pub strictness: Strictness,
     #[command(flatten)]
     pub telemetry: telemetry::Settings,
 }
@@ -168,6 +179,8 @@ pub struct Pki {
     /// The SPIFFE trust domain in the certificates
     #[arg(long, env = "VVS_TRUST_DOMAIN", default_value = "vvs.internal")]
     pub trust_domain: String,
+    #[command(flatten)]
+    pub strictness: Strictness,
 }
 
 /// Collects what is wrong, so that a person hears it all at once.
@@ -186,9 +199,10 @@ impl Problems {
         }
     }
 
-    /// Nothing wrong, or everything that is.
-    pub fn into_result(self) -> Result<(), Error> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::Settings(self.0)) }
+    /// Nothing wrong but what is worth a warning, or everything that is wrong.
+    fn into_result(mut self, files: Judgement) -> Result<Vec<String>, Error> {
+        self.0.extend(files.refused);
+        if self.0.is_empty() { Ok(files.warned) } else { Err(Error::Settings(self.0)) }
     }
 }
 
@@ -245,7 +259,7 @@ impl Certificates {
 }
 
 /// What a role must be told when it runs alone.
-pub trait Choices {
+pub trait Choices: Trusts {
     fn check(&self, problems: &mut Problems, public_url: Option<&Origin>);
 }
 
@@ -310,12 +324,19 @@ fn check_sessions(sessions: &vvs_sessions::Settings, problems: &mut Problems) {
 }
 
 impl Keys {
-    /// Everything that is wrong with the settings.
-    pub fn check(&self) -> Result<(), Error> {
-        let Self::Rotate(sessions) = self;
+    /// Everything that is wrong with the settings, or what is worth a warning.
+    pub fn check(&self) -> Result<Vec<String>, Error> {
+        let Self::Rotate(rotation) = self;
         let mut problems = Problems::default();
-        sessions.check(&mut problems, None);
-        problems.into_result()
+        rotation.sessions.check(&mut problems, None);
+        problems.into_result(Judgement::of(rotation.sessions.trusted(), rotation.strictness))
+    }
+}
+
+impl Pki {
+    /// Everything that is wrong with the files that are there, or what is worth a warning.
+    pub fn check(&self) -> Result<Vec<String>, Error> {
+        Problems::default().into_result(Judgement::of(guard::made(&self.data_dir), self.strictness))
     }
 }
 
@@ -350,23 +371,24 @@ fn check_identity(web: &vvs_web::Settings, problems: &mut Problems, public_url: 
 }
 
 impl<R: Args + Choices> Single<R> {
-    /// Everything that is wrong with one role's settings.
-    pub fn check(&self) -> Result<(), Error> {
+    /// Everything that is wrong with one role's settings, or what is worth a warning.
+    pub fn check(&self) -> Result<Vec<String>, Error> {
         check_single(&self.common, &self.certificates, &self.role)
     }
 }
 
-fn check_single(common: &Common, certificates: &Certificates, role: &impl Choices) -> Result<(), Error> {
+fn check_single(common: &Common, certificates: &Certificates, role: &impl Choices) -> Result<Vec<String>, Error> {
     let mut problems = Problems::default();
     common.check_single(&mut problems);
     certificates.check(&mut problems);
     role.check(&mut problems, common.public_url.as_ref());
-    problems.into_result()
+    let files = [certificates.trusted(), role.trusted()].concat();
+    problems.into_result(Judgement::of(files, common.strictness))
 }
 
 impl Up {
-    /// Everything that is wrong with the settings of all roles together.
-    pub fn check(&self) -> Result<(), Error> {
+    /// Everything that is wrong with the settings of all roles together, or what is worth a warning.
+    pub fn check(&self) -> Result<Vec<String>, Error> {
         let mut problems = Problems::default();
         self.common.check(&mut problems);
         check_public_port(&self.gateway, &mut problems);
@@ -393,12 +415,12 @@ impl Up {
             problems.say("VVS_WEB_IDENTITY (--web-identity) is dev: it runs only while --listen is on loopback");
         }
         check_identity(&self.web, &mut problems, self.common.public_url.as_ref());
-        problems.into_result()
+        problems.into_result(Judgement::of(self.trusted(), self.common.strictness))
     }
 }
 
 impl Check {
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<Vec<String>, Error> {
         let Up { common, gateway, web, relay, sessions, .. } = &self.all;
         match self.target {
             Target::Up => self.all.check(),

@@ -2,7 +2,7 @@
 //! mutual TLS on every hop.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -18,7 +18,7 @@ use vvs_runtime::tls::{Files, Identity};
 use vvs_web::IdentityKind;
 
 use crate::Error;
-use crate::launch::{Launch, bind, read_keys};
+use crate::launch::{Launch, bind, read_keys, warn};
 use crate::pki;
 use crate::settings::Up;
 
@@ -104,7 +104,7 @@ impl Ports {
 
 /// Starts all roles. Returns once every port is bound.
 pub async fn start(mut up: Up) -> Result<Running, Error> {
-    up.check()?;
+    warn(&up.check()?);
     let keys = embed(&mut up)?;
     let ports = Ports::bind(&up).await?;
     let addresses = ports.addresses(up.common.public_url.clone(), up.gateway.tls_cert.is_some())?;
@@ -114,7 +114,8 @@ pub async fn start(mut up: Up) -> Result<Running, Error> {
         web_http = up.gateway.web_addr.as_deref(),
         "the gateway reaches the roles here"
     );
-    let launch = Launch::new(up.common.peers()?, addresses.public_url.clone(), up.common.grace.unwrap_or(GRACE));
+    let (grace, file_modes) = (up.common.grace.unwrap_or(GRACE), up.common.strictness.file_modes);
+    let launch = Launch::new(up.common.peers()?, addresses.public_url.clone(), grace, file_modes);
     let mut running = Running { addresses, launch, stops: Vec::new(), parts: Vec::new() };
     run_roles(&mut running, up, ports, keys)?;
     Ok(running)
@@ -134,12 +135,21 @@ fn embed(up: &mut Up) -> Result<Keys, Error> {
     }
     up.web.identity.get_or_insert(IdentityKind::Dev);
     up.relay.backplane.get_or_insert(BackplaneKind::Memory);
-    let database = || format!("sqlite:{}", data.join("sessions.db").display()).into();
-    up.sessions.database_url.get_or_insert_with(database);
+    up.sessions.database_url.get_or_insert_with(|| database(&data).into());
     let web = key_file(up.web.key_file.as_deref(), &data, "web")?;
     let relay = key_file(up.relay.key_file.as_deref(), &data, "relay")?;
     let sessions = key_file(up.sessions.key_file.as_deref(), &data, "sessions")?;
     Ok(Keys { web, relay, sessions })
+}
+
+/// The database that nobody chose.
+pub fn database(data_dir: &Path) -> String {
+    format!("sqlite:{}", data_dir.join("sessions.db").display())
+}
+
+/// The key file that nobody chose.
+pub fn own_key_file(data_dir: &Path, name: &str) -> PathBuf {
+    data_dir.join("keys").join(format!("{name}.key"))
 }
 
 /// Reads the chosen key file, or one of our own that is made when it is missing.
@@ -147,7 +157,7 @@ fn key_file(chosen: Option<&Path>, data_dir: &Path, name: &str) -> Result<Keyrin
     if let Some(path) = chosen {
         return read_keys(path);
     }
-    let path = data_dir.join("keys").join(format!("{name}.key"));
+    let path = own_key_file(data_dir, name);
     if !path.exists() {
         pki::make_dir(&data_dir.join("keys"))?;
         let key = Keyring::generate().map_err(|source| Error::Key { path: path.clone(), source })?;
@@ -200,7 +210,6 @@ pub fn public_identity(
 ) -> Result<Option<std::sync::Arc<Identity>>, Error> {
     let (Some(cert), Some(key)) = (&gateway.tls_cert, &gateway.tls_key) else { return Ok(None) };
     let identity = Identity::load(Files { cert: cert.clone(), key: key.clone(), ca: None })?;
-    let watch = identity.clone().watch("public", launch.metrics.clone(), launch.stop.clone());
-    launch.tasks.spawn(watch);
+    launch.watch("public", &identity, &launch.stop, &launch.tasks);
     Ok(Some(identity))
 }

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod origin;
 pub mod pool;
 pub mod rpc;
+pub mod secret_file;
 pub mod share;
 pub mod stop;
 pub mod tcp;

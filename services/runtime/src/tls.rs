@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::metrics::Metrics;
+use crate::secret_file::{self, Exposure, Policy};
 
 pub mod stream;
 
@@ -34,6 +35,8 @@ pub enum Error {
     Pem { path: PathBuf, what: &'static str },
     #[error("{cert} and {key} do not belong together: {source}")]
     Pair { cert: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("{0}")]
+    Exposed(Exposure),
     #[error("cannot set up TLS: {0}")]
     Rustls(#[from] rustls::Error),
     #[error("cannot verify clients: {0}")]
@@ -74,20 +77,26 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads the files.
+    /// Reads the files. Who else may change them is judged with the settings.
     pub fn load(files: Files) -> Result<Arc<Self>, Error> {
-        let material = read(&files, &raw(&files)?)?;
+        let (raw, _exposures) = raw(&files)?;
+        let material = read(&files, &raw)?;
         Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(material) }))
     }
 
-    /// Reads the files again; `true` when something changed. After an error the old ones stay in use.
-    pub fn reload(&self) -> Result<bool, Error> {
-        let raw = raw(&self.files)?;
+    /// Reads the files again; when something changed, says which of the new ones others may read or change. After an error
+    /// the old ones stay in use.
+    fn reload(&self, policy: Policy) -> Result<Option<Vec<Exposure>>, Error> {
+        let (raw, mut exposures) = raw(&self.files)?;
         if raw == self.current.load().raw {
-            return Ok(false);
+            return Ok(None);
+        }
+        let grave = exposures.iter().position(Exposure::is_grave).filter(|_| policy == Policy::Refuse);
+        if let Some(grave) = grave {
+            return Err(Error::Exposed(exposures.swap_remove(grave)));
         }
         self.current.store(Arc::new(read(&self.files, &raw)?));
-        Ok(true)
+        Ok(Some(exposures))
     }
 
     /// When the certificate in use expires, in seconds since 1970.
@@ -116,18 +125,28 @@ impl Identity {
     }
 
     /// Reloads whenever the files change, until `stop`.
-    pub async fn watch(self: Arc<Self>, name: &'static str, metrics: Metrics, stop: CancellationToken) {
+    pub async fn watch(self: Arc<Self>, name: &'static str, policy: Policy, metrics: Metrics, stop: CancellationToken) {
         let expiry = metrics.certificate_expiry(name);
         expiry.set(self.not_after());
-        let mut broken = false;
+        let (mut broken, mut refused) = (false, false);
         while stop.run_until_cancelled(tokio::time::sleep(RELOAD_INTERVAL)).await.is_some() {
-            match self.reload() {
-                Ok(true) => {
+            let reloaded = self.reload(policy);
+            let was_refused = std::mem::replace(&mut refused, matches!(reloaded, Err(Error::Exposed(_))));
+            match reloaded {
+                Ok(Some(exposures)) => {
                     expiry.set(self.not_after());
                     tracing::info!(certificate = name, "certificate files reloaded");
+                    for exposure in exposures {
+                        tracing::warn!(certificate = name, %exposure, "a new file is open to others");
+                    }
                     broken = false;
                 }
-                Ok(false) => broken = false,
+                Ok(None) => broken = false,
+                // Somebody may have put it there, and a person must see to that; once is enough to say so.
+                Err(Error::Exposed(_)) if was_refused => {}
+                Err(cause @ Error::Exposed(_)) => {
+                    tracing::error!(certificate = name, %cause, "certificate files not reloaded; the old ones stay in use");
+                }
                 // Files are often replaced one after the other, so a mismatch that goes away is no news.
                 Err(_) if !broken => broken = true,
                 Err(cause) => tracing::warn!(certificate = name, %cause, "certificate files not reloaded"),
@@ -140,10 +159,17 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn raw(files: &Files) -> Result<Vec<Vec<u8>>, Error> {
-    let paths = [Some(&files.cert), Some(&files.key), files.ca.as_ref()];
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source });
-    paths.into_iter().flatten().map(read).collect()
+/// The bytes of all files, and which of them others may read or change.
+fn raw(files: &Files) -> Result<(Vec<Vec<u8>>, Vec<Exposure>), Error> {
+    let paths = [Some((&files.cert, false)), Some((&files.key, true)), files.ca.as_ref().map(|ca| (ca, false))];
+    let (mut raw, mut exposures) = (Vec::new(), Vec::new());
+    for (path, is_secret) in paths.into_iter().flatten() {
+        let read = secret_file::read(path, is_secret);
+        let (bytes, exposure) = read.map_err(|source| Error::Read { path: path.clone(), source })?;
+        raw.push(bytes);
+        exposures.extend(exposure);
+    }
+    Ok((raw, exposures))
 }
 
 fn read(files: &Files, raw: &[Vec<u8>]) -> Result<Material, Error> {
@@ -265,3 +291,6 @@ impl ServerCertVerifier for NamedPeer {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,6 +210,12 @@ impl Settings {
         problems
     }
 
+    /// The files that the database is made of, or that lead to its server, and whether each is nobody else's to read.
+    pub fn database_files(&self) -> Vec<(PathBuf, bool)> {
+        let place = self.database_url.as_ref().and_then(|url| Place::parse(url.expose_secret()).ok());
+        place.map(|place| place.files()).unwrap_or_default()
+    }
+
     async fn open(&self) -> Result<Store, Error> {
         let url = self.database_url.as_ref().ok_or(Error::NoDatabase)?;
         Store::open(url.expose_secret(), self.database_connections).await

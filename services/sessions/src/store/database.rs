@@ -1,6 +1,7 @@
 //! Opening the database that a URL names: a file of SQLite or a server of PostgreSQL. Its schema is brought up to date,
 //! what is not safe is refused, and what is not there yet is waited for.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::fs::OpenOptions;
@@ -77,6 +78,30 @@ impl Place {
             Ok(Self::Server(server(url)?))
         } else {
             Err(Error::DatabaseUrl)
+        }
+    }
+
+    /// The files that it is made of, or that lead to it, and whether each is nobody else's to read.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, bool)> {
+        match self {
+            Self::File(path) => {
+                // SQLite puts its own files beside the one behind the link.
+                let path = std::fs::canonicalize(path).unwrap_or_else(|_missing| path.clone());
+                let beside = |suffix| {
+                    let mut beside = path.clone().into_os_string();
+                    beside.push(suffix);
+                    (PathBuf::from(beside), true)
+                };
+                ["", "-wal", "-shm", "-journal"].map(beside).into()
+            }
+            Self::Server(url) => {
+                let named = |(name, value): (Cow<'_, str>, Cow<'_, str>)| match &*name {
+                    "sslkey" => Some((PathBuf::from(&*value), true)),
+                    "sslcert" | "sslrootcert" => Some((PathBuf::from(&*value), false)),
+                    _ => None,
+                };
+                url.query_pairs().filter_map(named).collect()
+            }
         }
     }
 
