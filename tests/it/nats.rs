@@ -156,3 +156,43 @@ async fn one_approval_is_one_trace_across_two_relays() {
     split.stack.secrets().assert_absent(&format!("{:?}", receiver.spans()), "a span that was sent away");
     stop.cancel();
 }
+
+#[tokio::test]
+async fn an_unknown_login_is_over_and_not_unavailable_while_a_foreign_client_listens() {
+    let server = NatsServer::start().await;
+    let stranger = async_nats::connect(server.address()).await.unwrap();
+    let _everything = stranger.subscribe(">").await.unwrap();
+    stranger.flush().await.unwrap();
+    let (split, other) = two_relays(&server).await;
+    let relay = split.relay.as_ref().unwrap();
+    // Each other, and the stack's own, to which nobody is led.
+    for relay in [&other, relay] {
+        until_metric(&split, relay, "vvs_backplane_relays", 2.0).await;
+    }
+
+    let mut browser = split.stack.browser();
+    let path = "/login?connection_id=6f1f2f4e-3c62-4d1a-8f5b-0d9c5a1b2c3d";
+    let over = async {
+        loop {
+            let page = browser.get(path).await;
+            if page.status == StatusCode::GONE {
+                break;
+            }
+            // Until the relay knows which others there are.
+            assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{}", page.body);
+        }
+    };
+    tokio::time::timeout(PATIENCE, over).await.unwrap();
+
+    // A relay that ends says so, and nobody waits for it.
+    let third = split.another_relay().await;
+    until_metric(&split, &other, "vvs_backplane_relays", 3.0).await;
+    third.process.signal("TERM");
+    until_metric(&split, &other, "vvs_backplane_relays", 2.0).await;
+    assert_eq!(browser.get(path).await.status, StatusCode::GONE);
+
+    // One that the other relay holds is found.
+    let mut held = Held::new(&split.stack).await;
+    let code = held.code();
+    assert_eq!(held.editor.complete(&code, "typed").await["type"], "auth:success");
+}

@@ -835,6 +835,45 @@ pub struct BackplaneClaim {
     #[prost(string, tag = "2")]
     pub holder: ::prost::alloc::string::String,
 }
+/// A relay says to all others that it is there: every few seconds, when it has a connection, and when it is asked to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplanePresence {
+    /// When the others drop this instead of believing it.
+    #[prost(message, optional, tag = "1")]
+    pub drop_after: ::core::option::Option<::prost_types::Timestamp>,
+    /// Names the relay.
+    #[prost(string, tag = "2")]
+    pub holder: ::prost::alloc::string::String,
+    /// Whether the others are asked to say soon that they are there.
+    #[prost(bool, tag = "3")]
+    pub asks_back: bool,
+    /// Whether it goes, and holds no login any more.
+    #[prost(bool, tag = "4")]
+    pub is_leaving: bool,
+}
+/// A relay asks all others whether one of them holds a login, because nobody has answered under the login's own subject.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneWho {
+    /// When the others drop the question instead of answering it: by then it has been given up.
+    #[prost(message, optional, tag = "1")]
+    pub drop_after: ::core::option::Option<::prost_types::Timestamp>,
+    /// The login.
+    #[prost(string, tag = "2")]
+    pub connection_id: ::prost::alloc::string::String,
+    /// Names the relay that asks.
+    #[prost(string, tag = "3")]
+    pub holder: ::prost::alloc::string::String,
+}
+/// The answer to `BackplaneWho`. Each relay gives one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackplaneHere {
+    /// Names the relay that answers.
+    #[prost(string, tag = "1")]
+    pub holder: ::prost::alloc::string::String,
+    /// Whether it holds the login.
+    #[prost(bool, tag = "2")]
+    pub is_here: bool,
+}
 /// Why a question on a login was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

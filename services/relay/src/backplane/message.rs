@@ -27,6 +27,7 @@ pub(super) enum Direction {
     Ask,
     Answer,
     Claim,
+    Presence,
 }
 
 impl Direction {
@@ -35,9 +36,13 @@ impl Direction {
             Self::Ask => "ask",
             Self::Answer => "answer",
             Self::Claim => "claim",
+            Self::Presence => "presence",
         }
     }
 }
+
+/// Where all relays listen. No login's subject is this one, and whoever may use those may use it.
+pub(super) const ROLL: &str = "vvs.relay.v1.login.relays";
 
 /// Where the holder of a login listens. The broker learns no id from it.
 pub(super) fn subject(id: ConnectionId) -> String {
@@ -303,6 +308,7 @@ mod tests {
             open(&theirs, Direction::Ask, "s", "1"),
             open(&ours, Direction::Answer, "s", "1"),
             open(&ours, Direction::Claim, "s", "1"),
+            open(&ours, Direction::Presence, "s", "1"),
             open(&ours, Direction::Ask, "t", "1"),
             open(&ours, Direction::Ask, "s", "2"),
         ] {

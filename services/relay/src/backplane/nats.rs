@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Span;
 use vvs_auth::key::Keyring;
@@ -28,6 +28,9 @@ use crate::id::ConnectionId;
 
 mod ask;
 mod hear;
+mod roll;
+
+use roll::Roll;
 
 /// Names a message and the answers to it.
 const MESSAGE_ID: &str = "Vvs-Message-Id";
@@ -84,13 +87,18 @@ impl Line {
 
 /// Logins here, and those of other relays over NATS.
 #[derive(Debug)]
-pub(crate) struct Nats(Arc<Link>);
+pub(crate) struct Nats {
+    link: Arc<Link>,
+    /// Ends what this relay says of itself to others.
+    _attending: DropGuard,
+}
 
 struct Link {
     client: Client,
     line: watch::Receiver<Line>,
     local: Memory,
     keys: Keyring,
+    roll: Roll,
     /// Names this relay, at random.
     holder: String,
     tasks: TaskTracker,
@@ -149,13 +157,17 @@ impl Nats {
             dial.servers.iter().map(|server| server.parse()).collect();
         let client = options.connect(servers.map_err(NatsError::Address)?).await?;
         let local = Memory::default();
-        let shared = Link { client, line, local, keys, holder, tasks, requests, dropped, asks, answers, reached };
-        Ok(Self(Arc::new(shared)))
+        let roll = Roll::default();
+        metrics.register("vvs_backplane_relays", "Other relays that are there", roll.size.clone());
+        let shared = Link { client, line, local, keys, roll, holder, tasks, requests, dropped, asks, answers, reached };
+        let (shared, stop) = (Arc::new(shared), CancellationToken::new());
+        shared.tasks.spawn(shared.clone().attend(stop.clone()));
+        Ok(Self { link: shared, _attending: stop.drop_guard() })
     }
 
     /// Says when the connection is there, and when it is lost.
     pub(crate) fn line(&self) -> watch::Receiver<Line> {
-        self.0.line.clone()
+        self.link.line.clone()
     }
 }
 
@@ -212,10 +224,10 @@ fn watched(options: ConnectOptions, metrics: &Metrics, dropped: Counters) -> (wa
 
 impl Backplane for Nats {
     fn register(&self, id: ConnectionId, generation: u64) -> (Registration, Mailbox) {
-        let (mut registration, mailbox) = self.0.local.register(id, generation);
+        let (mut registration, mailbox) = self.link.local.register(id, generation);
         let stop = CancellationToken::new();
-        let listening = self.0.clone().listen(id, registration.generation.clone());
-        self.0.tasks.spawn(stop.clone().run_until_cancelled_owned(listening));
+        let listening = self.link.clone().listen(id, registration.generation.clone());
+        self.link.tasks.spawn(stop.clone().run_until_cancelled_owned(listening));
         let guard = stop.drop_guard();
         let remove = registration.remove.take();
         // The subscription ends by its own number, and the local place by its own, so that neither ends its successor.
@@ -229,14 +241,14 @@ impl Backplane for Nats {
     }
 
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer> {
-        if self.0.local.holds(id) { self.0.local.ask(id, request) } else { Box::pin(self.0.ask(id, request)) }
+        if self.link.local.holds(id) { self.link.local.ask(id, request) } else { Box::pin(self.link.ask(id, request)) }
     }
 
     fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Taken> {
-        if self.0.local.holds(id) {
-            return self.0.local.take_over(id);
+        if self.link.local.holds(id) {
+            return self.link.local.take_over(id);
         }
-        let link = self.0.clone();
+        let link = self.link.clone();
         Box::pin(async move { link.take_over(id).await })
     }
 }

@@ -12,6 +12,7 @@ use vvs_proto::relay::backplane_ask::Request as WireRequest;
 use vvs_proto::relay::{BackplaneAnswer, BackplaneAsk};
 use vvs_runtime::metrics::count;
 
+use super::roll::Whereabouts;
 use super::{Link, PATIENCE, headers};
 use crate::backplane::message::{self, Direction};
 use crate::backplane::{Answer, Request, Taken};
@@ -19,7 +20,7 @@ use crate::id::ConnectionId;
 use crate::refusal::Refusal;
 
 /// How long a holder may take to accept a question; later it drops it.
-const ACCEPT_TIME: Duration = Duration::from_secs(1);
+pub(super) const ACCEPT_TIME: Duration = Duration::from_secs(1);
 /// How long the outcome of what a login does at once may take.
 const OUTCOME_TIME: Duration = Duration::from_secs(2);
 /// When it is asked again whether really nobody listens.
@@ -97,7 +98,7 @@ impl Link {
         outcome
     }
 
-    /// Silence is asked again before it is believed.
+    /// Silence is asked again before it is believed, and then all relays are.
     async fn question_again(
         &self,
         id: ConnectionId,
@@ -107,19 +108,30 @@ impl Link {
         let mut outcome = Err(Miss::Nobody);
         for pause in ASK_AGAIN {
             tokio::time::sleep(pause).await;
-            outcome = self.question_once(id, request.clone(), patience).await;
+            outcome = self.question_once(id, request.clone(), patience, true).await;
             if !matches!(outcome, Err(Miss::Nobody)) {
                 break;
             }
         }
-        outcome
+        match outcome {
+            Err(miss @ (Miss::Nobody | Miss::Silent)) => match (self.find(id).await, miss) {
+                // Somebody listens under its subject who is no relay.
+                (Whereabouts::Nowhere, _) => Err(Miss::Nobody),
+                // Somebody says that nobody listens who is no broker; or it was on its way from one relay to another.
+                (Whereabouts::Somewhere, Miss::Nobody) => self.question_once(id, request, patience, false).await,
+                (Whereabouts::Somewhere | Whereabouts::Unsaid, miss) => Err(miss),
+            },
+            outcome => outcome,
+        }
     }
 
+    /// `trusts_broker`: whether its word counts that nobody listens, which whoever knows the inbox can say too.
     async fn question_once(
         &self,
         id: ConnectionId,
         request: WireRequest,
         patience: Duration,
+        trusts_broker: bool,
     ) -> Result<(u64, Wire), Miss> {
         let mut line = self.line.clone();
         // What is published without a connection is kept, and sent when nobody waits for it any more.
@@ -129,7 +141,7 @@ impl Link {
         let subject = message::subject(id);
         let message_id = message::message_id().ok_or(Miss::Down)?;
         tokio::select! {
-            outcome = self.exchange(&subject, &message_id, request, patience) => outcome,
+            outcome = self.exchange(&subject, &message_id, request, patience, trusts_broker) => outcome,
             // The answer may be lost with the connection.
             _ = line.wait_for(|line| !line.is_up) => Err(Miss::Down),
         }
@@ -141,6 +153,7 @@ impl Link {
         message_id: &str,
         request: WireRequest,
         patience: Duration,
+        trusts_broker: bool,
     ) -> Result<(u64, Wire), Miss> {
         let drop_after = Some(message::timestamp(OffsetDateTime::now_utc() + ACCEPT_TIME));
         let ask = BackplaneAsk { drop_after, request: Some(request) };
@@ -163,7 +176,10 @@ impl Link {
                 break;
             }
             if message.status == Some(StatusCode::NO_RESPONDERS) {
-                return Err(Miss::Nobody);
+                if trusts_broker {
+                    return Err(Miss::Nobody);
+                }
+                continue;
             }
             let opened = message::open(&self.keys, Direction::Answer, subject, message_id, &message.payload);
             let Some(BackplaneAnswer { generation: answered, answer: Some(answer) }) = opened else {

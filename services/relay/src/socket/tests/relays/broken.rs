@@ -5,6 +5,7 @@ use std::sync::mpsc as blocking;
 
 use futures_channel::oneshot;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::*;
 
@@ -310,6 +311,126 @@ async fn whoever_has_not_the_relays_key_is_not_heard() {
     site.keys = ours;
     let b = site.relay().await;
     assert_eq!(b.look(&a.stage).await.unwrap().phase, Phase::Waiting);
+}
+
+/// Waits until each of them knows how many others there are.
+async fn until_known(relays: &[&Relay]) {
+    let others = format!("vvs_backplane_relays {}", relays.len() - 1);
+    until("the relays know of each other", async || relays.iter().all(|relay| relay.counts(&others))).await;
+}
+
+/// Waits until this relay says that nobody holds the login, and says that it cannot know before, if anything.
+async fn until_unknown(relay: &Relay, login: &Stage) {
+    let is_unknown = async || match relay.look(login).await {
+        Err(Refusal::Unknown) => true,
+        Err(Refusal::BackplaneDown) => false,
+        other => panic!("{other:?}"),
+    };
+    until("the login is unknown", is_unknown).await;
+}
+
+#[tokio::test]
+async fn a_login_that_nobody_holds_is_unknown_although_somebody_else_listens_to_everything() {
+    let mut site = Site::nats().await;
+    let (_client, _messages) = listen_in(site.servers()).await;
+    let (mut a, b, c) = (site.relay().await, site.relay().await, site.relay().await);
+    until_known(&[&a, &b, &c]).await;
+    let (id, held) = (a.stage.id, b.look(&a.stage).await.unwrap());
+    assert_eq!(held.phase, Phase::Waiting);
+
+    a.stage.id = ConnectionId::mint();
+    until_unknown(&b, &a.stage).await;
+    let delivered = b.ask(&a.stage, Request::Deliver(grant(1))).await;
+    assert!(matches!(delivered, Err(Refusal::Unknown)), "{delivered:?}");
+    assert!(matches!(b.ask(&a.stage, Request::Deny).await, Err(Refusal::Unknown)));
+    assert!(matches!(b.stage.shared.backplane.take_over(a.stage.id).await, Err(Refusal::Unknown)));
+
+    a.stage.id = id;
+    assert_eq!(c.look(&a.stage).await.unwrap().phase, Phase::Waiting, "and one that is held is found");
+}
+
+#[tokio::test]
+async fn a_single_relay_knows_that_nobody_holds_a_login_although_somebody_else_listens_to_everything() {
+    let mut site = Site::nats().await;
+    let (_client, _messages) = listen_in(site.servers()).await;
+    let mut a = site.relay().await;
+    a.stage.id = ConnectionId::mint();
+    until_unknown(&a, &a.stage).await;
+}
+
+/// Answers whatever is asked as somebody without the key can: with nothing, with nonsense, with the question and with what
+/// others have said. Never ends.
+async fn lie(client: async_nats::Client, mut messages: async_nats::Subscriber) {
+    let mut seen = Vec::new();
+    while let Some(message) = messages.next().await {
+        let Some(reply) = message.reply else {
+            seen.push(message.payload);
+            continue;
+        };
+        let lies = [Vec::new(), b"not here".to_vec(), message.payload.to_vec()];
+        for lie in lies.into_iter().chain(seen.last().map(|sealed| sealed.to_vec())) {
+            client.publish(reply.clone(), lie.into()).await.unwrap();
+        }
+    }
+}
+
+/// Answers whatever is asked with the broker's own word that nobody listens. Never ends.
+async fn say_that_nobody_listens(address: String) {
+    let mut broker = BufReader::new(tokio::net::TcpStream::connect(address).await.unwrap());
+    let hello = "CONNECT {\"verbose\": false, \"echo\": false, \"headers\": true}\r\nSUB > 1\r\n";
+    broker.write_all(hello.as_bytes()).await.unwrap();
+    let mut heading = String::new();
+    while broker.read_line(&mut heading).await.unwrap() > 0 {
+        let words: Vec<_> = heading.split_whitespace().map(str::to_owned).collect();
+        heading.clear();
+        let (Some(kind), Some(size)) = (words.first(), words.last().and_then(|size| size.parse::<usize>().ok())) else {
+            continue;
+        };
+        broker.read_exact(&mut vec![0; size + 2]).await.unwrap();
+        let has_reply = words.len() == if kind == "HMSG" { 6 } else { 5 };
+        if has_reply {
+            let lie = format!("HPUB {} 16 16\r\nNATS/1.0 503\r\n\r\n\r\n", words[3]);
+            broker.write_all(lie.as_bytes()).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_without_the_key_can_say_that_a_login_is_here_or_is_not() {
+    let mut site = Site::nats().await;
+    let (client, messages) = listen_in(site.servers()).await;
+    let (a, b) = (site.relay().await, site.relay().await);
+    let lying = a.stage.shared.tasks.spawn(lie(client, messages));
+    until_known(&[&a, &b]).await;
+    let mut nowhere = b.reconnect(&a.stage).await;
+    nowhere.id = ConnectionId::mint();
+    until_unknown(&b, &nowhere).await;
+
+    let denying = a.stage.shared.tasks.spawn(say_that_nobody_listens(site.servers()[0].address()));
+    for _ in 0..3 {
+        assert_eq!(b.look(&a.stage).await.unwrap().phase, Phase::Waiting);
+        until_unknown(&b, &nowhere).await;
+    }
+    assert!(!lying.is_finished() && !denying.is_finished());
+    lying.abort();
+    denying.abort();
+}
+
+#[tokio::test]
+async fn as_long_as_one_relay_stands_still_its_logins_are_not_said_to_be_unknown() {
+    let site = Arc::new(Site::nats().await);
+    let Via::Nats(servers) = &site.via else { panic!("no servers") };
+    let (_client, _messages) = listen_in(servers).await;
+    let mut b = site.relay().await;
+    let stopped = Stopped::new(&site, None, async |relay: Relay| drop(relay)).await;
+    b.stage.id = ConnectionId::mint();
+    // By then who is there is known, and two of them do not answer.
+    for _ in 0..3 {
+        assert!(!is_reached(&b, &b.stage).await);
+    }
+    b.stage.id = stopped.id;
+    assert!(!is_reached(&b, &b.stage).await);
+    stopped.go_on().await;
 }
 
 /// A certificate of this authority and its key, as files.
