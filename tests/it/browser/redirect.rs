@@ -78,13 +78,13 @@ impl Site {
 
 /// Answers one request.
 async fn serve(stream: TcpStream, heard: Arc<Mutex<Vec<String>>>, answer: fn(&str) -> String) {
-    let (mut stream, mut head) = (BufReader::new(stream), String::new());
-    while !head.ends_with("\r\n\r\n") {
-        if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
+    let (mut stream, mut request) = (BufReader::new(stream), String::new());
+    while !request.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut request).await.unwrap_or(0) == 0 {
             return;
         }
     }
-    let target = head.split(' ').nth(1).unwrap().to_owned();
+    let target = request.split(' ').nth(1).unwrap().to_owned();
     let answer = answer(&target);
     heard.lock().unwrap().push(target);
     stream.write_all(answer.as_bytes()).await.ok();
@@ -102,8 +102,7 @@ fn redirect(target: &str) -> String {
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let place = match (query.split_once("next="), path.find("http:"), path.find("//"), path.split_once('@')) {
         (Some((_, next)), ..) => next.to_owned(),
-        (_, Some(at), ..) => path[at..].to_owned(),
-        (_, _, Some(at), _) => path[at..].to_owned(),
+        (_, Some(at), ..) | (_, _, Some(at), _) => path[at..].to_owned(),
         (_, _, _, Some((_, rest))) => format!("//{rest}"),
         // The most common one of all: it wants a slash at the end.
         _ if !path.ends_with('/') => format!("{path}/"),

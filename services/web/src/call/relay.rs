@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn an_editor_whose_words_do_not_show_did_not_say() {
         let editor = |app: &str, device: &str| {
-            let seen = view(GetLoginResponse {
+            let login = GetLoginResponse {
                 state: LoginState::Waiting.into(),
                 client_address: "127.0.0.1".to_owned(),
                 created_at: Some(prost_types::Timestamp::default()),
@@ -180,8 +180,8 @@ mod tests {
                 app: Some(wire::App { name: app.to_owned(), version: "\u{2800}1".to_owned() }),
                 device: Some(wire::Device { name: device.to_owned(), os: "\u{3164}".to_owned(), jwk: String::new() }),
                 ..GetLoginResponse::default()
-            });
-            let editor = seen.ok().unwrap().editor;
+            };
+            let editor = view(login, &ORIGIN.parse().unwrap()).ok().unwrap().editor;
             (editor.app.map(|app| format!("{}/{}", app.name, app.version)), editor.device.map(|device| device.name))
         };
         assert_eq!(editor("V\u{202e}VS", "A\u{ad}da"), (Some("VVS/1".to_owned()), Some("Ada".to_owned())));
