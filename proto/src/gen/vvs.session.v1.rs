@@ -288,6 +288,64 @@ pub struct RevokeUserSessionsResponse {
     #[prost(uint32, tag = "1")]
     pub revoked: u32,
 }
+/// Asks for the watermark of a new sign-in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeginBrowserSignInRequest {
+    /// How old the proof is that the person has signed in; absent for one that was made for this call. Whatever ended since
+    /// the proof was made ends this sign-in too.
+    #[prost(message, optional, tag = "1")]
+    pub proof_age: ::core::option::Option<::prost_types::Duration>,
+}
+/// The watermark of a new sign-in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeginBrowserSignInResponse {
+    /// Where this sign-in stands among all ends. It says nothing to the caller, who hands it back with the sign-in.
+    #[prost(uint64, tag = "1")]
+    pub watermark: u64,
+}
+/// Names a sign-in of a browser.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckBrowserSignInRequest {
+    /// The caller's own random id of the sign-in.
+    #[prost(string, tag = "1")]
+    pub sign_in_id: ::prost::alloc::string::String,
+    /// Who signed in, and with which session at the provider; the rest of it is not read.
+    #[prost(message, optional, tag = "2")]
+    pub identity: ::core::option::Option<Identity>,
+    /// From BeginBrowserSignIn.
+    #[prost(uint64, tag = "3")]
+    pub watermark: u64,
+}
+/// What is known of a sign-in of a browser.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckBrowserSignInResponse {
+    /// Whether it has ended.
+    #[prost(bool, tag = "1")]
+    pub ended: bool,
+}
+/// Names the sign-ins of browsers to end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndBrowserSignInsRequest {
+    /// The one with this id, and what was made before with the `provider_session` of `identity`, if that is set.
+    #[prost(string, tag = "1")]
+    pub sign_in_id: ::prost::alloc::string::String,
+    /// Whose sign-ins. Without `sign_in_id`: those made with `provider_session`, and then `subject` may be empty; without that
+    /// too, all of the user. The rest of it is not read.
+    #[prost(message, optional, tag = "2")]
+    pub identity: ::core::option::Option<Identity>,
+    /// How long from now a sign-in that was made before can last: the end is remembered for that time, at most 31 days.
+    #[prost(message, optional, tag = "3")]
+    pub remember_for: ::core::option::Option<::prost_types::Duration>,
+    /// Why, in one word; for the audit log.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// The address of whoever asks for it; for the audit log.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+}
+/// These sign-ins have ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndBrowserSignInsResponse {}
 /// Where to start the stream.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRevocationsRequest {
@@ -440,7 +498,8 @@ pub mod sessions_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Sessions creates, renews, lists and ends the sessions of signed-in editors, and publishes the keys of their tokens.
+    /// Sessions creates, renews, lists and ends the sessions of signed-in editors, and publishes the keys of their tokens. It
+    /// also remembers which sign-ins of browsers have ended, so that every web process knows.
     #[derive(Debug, Clone)]
     pub struct SessionsClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -734,6 +793,88 @@ pub mod sessions_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// BeginBrowserSignIn returns the watermark of a sign-in that begins now: only a later end concerns it.
+        pub async fn begin_browser_sign_in(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BeginBrowserSignInRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BeginBrowserSignInResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vvs.session.v1.Sessions/BeginBrowserSignIn",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("vvs.session.v1.Sessions", "BeginBrowserSignIn"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// CheckBrowserSignIn returns whether a browser's sign-in has ended. An answer is good for one second.
+        pub async fn check_browser_sign_in(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CheckBrowserSignInRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckBrowserSignInResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vvs.session.v1.Sessions/CheckBrowserSignIn",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("vvs.session.v1.Sessions", "CheckBrowserSignIn"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// EndBrowserSignIns ends sign-ins of browsers for good: the one with an id, those that were made with one session at the
+        /// identity provider, or all of a user. Idempotent.
+        ///
+        /// What it ends is known to every later CheckBrowserSignIn, whatever the clocks of the callers say. Editors stay signed in.
+        pub async fn end_browser_sign_ins(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EndBrowserSignInsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EndBrowserSignInsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vvs.session.v1.Sessions/EndBrowserSignIns",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "EndBrowserSignIns"));
+            self.inner.unary(req, path, codec).await
+        }
         /// WatchRevocations streams what has been revoked: first a snapshot of all that is revoked and whose last token has not
         /// expired yet, then `caught_up`, then new entries in commit order, with a heartbeat every 5 seconds.
         ///
@@ -930,6 +1071,33 @@ pub mod sessions_server {
             tonic::Response<super::RevokeUserSessionsResponse>,
             tonic::Status,
         >;
+        /// BeginBrowserSignIn returns the watermark of a sign-in that begins now: only a later end concerns it.
+        async fn begin_browser_sign_in(
+            &self,
+            request: tonic::Request<super::BeginBrowserSignInRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BeginBrowserSignInResponse>,
+            tonic::Status,
+        >;
+        /// CheckBrowserSignIn returns whether a browser's sign-in has ended. An answer is good for one second.
+        async fn check_browser_sign_in(
+            &self,
+            request: tonic::Request<super::CheckBrowserSignInRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckBrowserSignInResponse>,
+            tonic::Status,
+        >;
+        /// EndBrowserSignIns ends sign-ins of browsers for good: the one with an id, those that were made with one session at the
+        /// identity provider, or all of a user. Idempotent.
+        ///
+        /// What it ends is known to every later CheckBrowserSignIn, whatever the clocks of the callers say. Editors stay signed in.
+        async fn end_browser_sign_ins(
+            &self,
+            request: tonic::Request<super::EndBrowserSignInsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EndBrowserSignInsResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the WatchRevocations method.
         type WatchRevocationsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<
@@ -978,7 +1146,8 @@ pub mod sessions_server {
             tonic::Status,
         >;
     }
-    /// Sessions creates, renews, lists and ends the sessions of signed-in editors, and publishes the keys of their tokens.
+    /// Sessions creates, renews, lists and ends the sessions of signed-in editors, and publishes the keys of their tokens. It
+    /// also remembers which sign-ins of browsers have ended, so that every web process knows.
     #[derive(Debug)]
     pub struct SessionsServer<T> {
         inner: Arc<T>,
@@ -1400,6 +1569,143 @@ pub mod sessions_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevokeUserSessionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vvs.session.v1.Sessions/BeginBrowserSignIn" => {
+                    #[allow(non_camel_case_types)]
+                    struct BeginBrowserSignInSvc<T: Sessions>(pub Arc<T>);
+                    impl<
+                        T: Sessions,
+                    > tonic::server::UnaryService<super::BeginBrowserSignInRequest>
+                    for BeginBrowserSignInSvc<T> {
+                        type Response = super::BeginBrowserSignInResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BeginBrowserSignInRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sessions>::begin_browser_sign_in(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BeginBrowserSignInSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vvs.session.v1.Sessions/CheckBrowserSignIn" => {
+                    #[allow(non_camel_case_types)]
+                    struct CheckBrowserSignInSvc<T: Sessions>(pub Arc<T>);
+                    impl<
+                        T: Sessions,
+                    > tonic::server::UnaryService<super::CheckBrowserSignInRequest>
+                    for CheckBrowserSignInSvc<T> {
+                        type Response = super::CheckBrowserSignInResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CheckBrowserSignInRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sessions>::check_browser_sign_in(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CheckBrowserSignInSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vvs.session.v1.Sessions/EndBrowserSignIns" => {
+                    #[allow(non_camel_case_types)]
+                    struct EndBrowserSignInsSvc<T: Sessions>(pub Arc<T>);
+                    impl<
+                        T: Sessions,
+                    > tonic::server::UnaryService<super::EndBrowserSignInsRequest>
+                    for EndBrowserSignInsSvc<T> {
+                        type Response = super::EndBrowserSignInsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EndBrowserSignInsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Sessions>::end_browser_sign_ins(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EndBrowserSignInsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -15,6 +15,9 @@ pub(crate) enum Event {
     Refreshed,
     Revoked,
     ProofRefused,
+    BrowserSignedOut,
+    /// All of a user's.
+    BrowsersSignedOut,
 }
 
 impl Event {
@@ -29,6 +32,8 @@ impl Event {
             Self::Refreshed => "refreshed",
             Self::Revoked => "revoked",
             Self::ProofRefused => "proof_refused",
+            Self::BrowserSignedOut => "browser_signed_out",
+            Self::BrowsersSignedOut => "browsers_signed_out",
         }
     }
 }

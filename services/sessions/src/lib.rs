@@ -24,6 +24,7 @@ use vvs_runtime::http::{Guard, Limits, Listener, PeerAdmission, Unadmitted};
 use vvs_runtime::origin::Origin;
 use vvs_runtime::rpc::Calls;
 
+use crate::browser::Millis;
 use crate::key::{Keys, Rotation};
 use crate::limit::Refreshes;
 use crate::metric::Counts;
@@ -31,10 +32,11 @@ use crate::rpc::Service;
 use crate::rpc::feed::Feed;
 use crate::session::{Seconds, Terms};
 use crate::store::database::{Place, RETRY, START_PATIENCE};
-use crate::store::{Ration, Store};
+use crate::store::{Ration, Room, Store};
 use crate::upkeep::Upkeep;
 
 mod audit;
+mod browser;
 mod error;
 mod id;
 mod key;
@@ -102,6 +104,16 @@ pub struct Settings {
     /// How long the audit log is kept
     #[arg(id = "sessions-audit-ttl", long, env = "VVS_SESSIONS_AUDIT_TTL", default_value = "90d", value_parser = decade)]
     pub audit_ttl: Duration,
+    /// How many ends of sign-ins to browsers are remembered one by one for a user; each further one ends all sign-ins of that
+    /// user to browsers
+    #[arg(
+        id = "sessions-max-ended-sign-ins",
+        long,
+        env = "VVS_SESSIONS_MAX_ENDED_SIGN_INS",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    pub max_ended_sign_ins: u32,
     /// How long a session without a device key lives, and its token
     #[arg(
         id = "sessions-bearer-ttl",
@@ -308,6 +320,7 @@ pub async fn serve(
     let (store, keys) = begun?;
     let (limits, reached) = (&settings.limits, process.metrics.reached.clone());
     let store = store.with_ration(Ration { rows: limits.audits_per_day, reached: reached.clone() });
+    let store = store.with_room(Room { ends: settings.max_ended_sign_ins, reached: reached.clone() });
     let refreshes = Arc::new(Refreshes::new(limits.refreshes_per_minute, reached.clone(), MonotonicClock));
     let keys = Arc::new(keys);
     let terms = settings.terms(&public_url);
@@ -368,9 +381,13 @@ async fn stopped(process: &Process, mut health: HealthReporter) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where this role reads the clock")]
 fn clock() -> Seconds {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+    clock_millis() / 1000
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where this role reads the clock")]
+fn clock_millis() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use crate::rpc::feed::Feed;
 use crate::session::{self, Seconds, Session, Terms};
 use crate::store::{Activated, Cause, Store, Whose};
 
+mod browser;
 pub(crate) mod feed;
 mod message;
 #[cfg(test)]
@@ -401,6 +402,27 @@ impl Sessions for Service {
             Ok(wire::RevokeUserSessionsResponse { revoked })
         })
         .await
+    }
+
+    async fn begin_browser_sign_in(
+        &self,
+        request: Request<wire::BeginBrowserSignInRequest>,
+    ) -> Result<Response<wire::BeginBrowserSignInResponse>, Status> {
+        self.answer(self.begin_sign_in(request.into_inner())).await
+    }
+
+    async fn check_browser_sign_in(
+        &self,
+        request: Request<wire::CheckBrowserSignInRequest>,
+    ) -> Result<Response<wire::CheckBrowserSignInResponse>, Status> {
+        self.answer(self.check_sign_in(request.into_inner())).await
+    }
+
+    async fn end_browser_sign_ins(
+        &self,
+        request: Request<wire::EndBrowserSignInsRequest>,
+    ) -> Result<Response<wire::EndBrowserSignInsResponse>, Status> {
+        self.answer(self.end_sign_ins(request.into_inner())).await
     }
 
     async fn take_stale_users(

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::id::{RequestId, SessionId, UserId};
 
 /// Characters of a provider's or a device's own words.
-const SHORT: usize = 255;
+pub(crate) const SHORT: usize = 255;
 /// Characters of an email address: 64, `@`, 255 (RFC 5321, section 4.5.3.1).
 const EMAIL: usize = 320;
 /// Characters of a URL.
@@ -255,7 +255,7 @@ pub(crate) fn key_id(value: String) -> Option<String> {
 }
 
 /// A text that is not too long. No NUL: PostgreSQL's TEXT cannot hold it.
-fn text(field: &'static str, value: String, max: usize) -> Result<String, Error> {
+pub(crate) fn text(field: &'static str, value: String, max: usize) -> Result<String, Error> {
     if value.chars().count() > max || value.contains('\0') {
         return Err(Error::Malformed { field });
     }

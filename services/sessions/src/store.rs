@@ -1,6 +1,6 @@
-//! The database: users, sessions, revocations, sealed signing keys, the audit log. Every change is one transaction that
-//! begins with a write, so that it waits for its turn instead of failing halfway. One set of queries is for SQLite and for
-//! PostgreSQL. Knows no key, no token and no wire.
+//! The database: users, sessions, revocations, ended sign-ins of browsers, sealed signing keys, the audit log. Every change
+//! is one transaction that begins with a write, so that it waits for its turn instead of failing halfway. One set of queries
+//! is for SQLite and for PostgreSQL. Knows no key, no token and no wire.
 
 use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, AnyPool, Row as _, Transaction};
@@ -13,6 +13,7 @@ use crate::id::{SessionId, UserId};
 use crate::session::{Approval, Device, Profile, Seconds, Session, Terms};
 
 mod audit;
+mod browser;
 pub(crate) mod database;
 pub(crate) mod feed;
 mod key;
@@ -24,6 +25,7 @@ pub(crate) mod tests;
 mod user;
 
 pub(crate) use audit::Ration;
+pub(crate) use browser::Room;
 pub(crate) use feed::{Cause, Revocation, Whose};
 
 /// Rows that one change cleans up, so that it does not keep callers waiting.
@@ -54,6 +56,7 @@ pub(crate) struct Store {
     pool: AnyPool,
     place: database::Place,
     ration: Ration,
+    room: Room,
     /// Marked when there may be something new in the feed.
     revoked: watch::Sender<()>,
 }

@@ -72,6 +72,7 @@ impl Upkeep {
         }
         while store.prune(now).await? == u64::from(BATCH) {}
         while store.delete_dead_sessions(now.saturating_sub(REMEMBERED)).await? == u64::from(BATCH) {}
+        while store.forget_ends(now).await? == u64::from(BATCH) {}
         while store.delete_old_audit(now.saturating_sub(self.audit_ttl)).await? == u64::from(BATCH) {}
         Ok(())
     }

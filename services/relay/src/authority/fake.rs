@@ -323,6 +323,27 @@ impl Sessions for Fake {
         Ok(Response::new(Box::pin(stream::iter(snapshot).chain(live))))
     }
 
+    async fn begin_browser_sign_in(
+        &self,
+        _request: Request<wire::BeginBrowserSignInRequest>,
+    ) -> Result<Response<wire::BeginBrowserSignInResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn check_browser_sign_in(
+        &self,
+        _request: Request<wire::CheckBrowserSignInRequest>,
+    ) -> Result<Response<wire::CheckBrowserSignInResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn end_browser_sign_ins(
+        &self,
+        _request: Request<wire::EndBrowserSignInsRequest>,
+    ) -> Result<Response<wire::EndBrowserSignInsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn create_session(
         &self,
         _request: Request<wire::CreateSessionRequest>,

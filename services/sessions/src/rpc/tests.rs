@@ -19,11 +19,13 @@ use vvs_runtime::rpc::reason;
 use super::*;
 use crate::key::Rotation;
 use crate::limit::tests::refreshes;
+use crate::store::Room;
 use crate::store::feed::PAGE;
 use crate::store::tests::postgres::{PASSWORD, Postgres};
 use crate::store::tests::{Place, count, on_both_databases, terms};
 
 mod audit;
+mod browser;
 mod end;
 mod often;
 
@@ -46,6 +48,7 @@ async fn bench_with(place: &Place, backlog: u32) -> Bench {
     let metrics = Metrics::default();
     let counts = Counts::register(&metrics);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let store = store.with_room(Room { ends: 3, reached: metrics.reached.clone() });
     let feed = Feed::start(&store, counts.clone(), metrics.reached.clone(), backlog, &stop, &tasks);
     let service = Service {
         store,

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::feed::{self, CHANNEL};
-use super::{Ration, Store};
+use super::{Ration, Room, Store};
 use crate::Error;
 
 /// How long a call waits for others to be done with the database: once for its turn in this process, once for other
@@ -38,6 +38,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "providers", include_str!("../../migrations/0003_providers.sql")),
     (4, "feed", include_str!("../../migrations/0004_feed.sql")),
     (5, "limits", include_str!("../../migrations/0005_limits.sql")),
+    (6, "browser_sign_ins", include_str!("../../migrations/0006_browser_sign_ins.sql")),
 ];
 
 /// Commits reach the disk before they are answered.
@@ -180,7 +181,7 @@ impl Store {
         feed::name(&mut first).await?;
         first.close().await?;
         let pool = pool(&place, options, connections);
-        Ok(Self { pool, place, ration: Ration::default(), revoked: watch::Sender::new(()) })
+        Ok(Self { pool, place, ration: Ration::default(), room: Room::default(), revoked: watch::Sender::new(()) })
     }
 
     /// Whether other processes may use the same database.

@@ -300,7 +300,7 @@ async fn a_newer_schema_is_refused(place: &Place) {
     .await
     .unwrap();
     let refused = Store::open(&place.url(), 5).await.unwrap_err();
-    assert!(matches!(refused, Error::NewerSchema { found: 99, known: 5 }));
+    assert!(matches!(refused, Error::NewerSchema { found: 99, .. }));
     assert!(refused.to_string().contains("run a newer program"));
 }
 
@@ -317,6 +317,8 @@ async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(
         "ALTER TABLE feed DROP COLUMN database_id",
         "ALTER TABLE sessions DROP COLUMN refresh_audited_on",
         "DROP INDEX audit_by_user",
+        "DROP TABLE browser_ends",
+        "DROP TABLE browser_ends_newest",
         "DELETE FROM _sqlx_migrations WHERE version >= 3",
     ] {
         sqlx::query(undo).execute(&store.pool).await.unwrap();

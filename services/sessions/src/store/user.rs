@@ -1,5 +1,7 @@
 //! People, as their identity providers name them, and when each provider was last asked about them.
 
+use sqlx::AnyConnection;
+
 use super::{Change, Store};
 use crate::Error;
 use crate::id::UserId;
@@ -11,12 +13,7 @@ const GOOD_FOR: Seconds = 86_400;
 impl Store {
     /// Our id of a person, if there is one yet.
     pub(crate) async fn user_of(&self, identity: &Identity) -> Result<Option<UserId>, Error> {
-        let id = sqlx::query_scalar("SELECT id FROM users WHERE provider = $1 AND subject = $2")
-            .bind(&identity.provider)
-            .bind(&identity.subject)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(id.map(UserId::known))
+        find(&mut *self.pool.acquire().await?, &identity.provider, &identity.subject).await
     }
 
     /// The subjects of people whom the provider is to be asked about, because that was last done a day ago, and an editor
@@ -59,6 +56,20 @@ impl Store {
         change.commit().await?;
         Ok(taken)
     }
+}
+
+/// Our id of a person whom a provider names, if there is one yet.
+pub(super) async fn find(
+    connection: &mut AnyConnection,
+    provider: &str,
+    subject: &str,
+) -> Result<Option<UserId>, Error> {
+    let id = sqlx::query_scalar("SELECT id FROM users WHERE provider = $1 AND subject = $2")
+        .bind(provider)
+        .bind(subject)
+        .fetch_optional(connection)
+        .await?;
+    Ok(id.map(UserId::known))
 }
 
 /// The id of whoever approved, and the provider's last word about him.

@@ -215,6 +215,9 @@ impl sessions_server::Sessions for Fake {
     type WatchRevocationsStream = tonic::codegen::BoxStream<wire::WatchRevocationsResponse>;
 
     unused! {
+        begin_browser_sign_in(wire::BeginBrowserSignInRequest) -> wire::BeginBrowserSignInResponse,
+        check_browser_sign_in(wire::CheckBrowserSignInRequest) -> wire::CheckBrowserSignInResponse,
+        end_browser_sign_ins(wire::EndBrowserSignInsRequest) -> wire::EndBrowserSignInsResponse,
         activate_session(wire::ActivateSessionRequest) -> wire::ActivateSessionResponse,
         activate_sessions(wire::ActivateSessionsRequest) -> wire::ActivateSessionsResponse,
         refresh_token(wire::RefreshTokenRequest) -> wire::RefreshTokenResponse,

@@ -135,6 +135,9 @@ impl sessions_server::Sessions for Sessions {
 
     unused! {
         create_session(wire::CreateSessionRequest) -> wire::CreateSessionResponse,
+        begin_browser_sign_in(wire::BeginBrowserSignInRequest) -> wire::BeginBrowserSignInResponse,
+        check_browser_sign_in(wire::CheckBrowserSignInRequest) -> wire::CheckBrowserSignInResponse,
+        end_browser_sign_ins(wire::EndBrowserSignInsRequest) -> wire::EndBrowserSignInsResponse,
         activate_session(wire::ActivateSessionRequest) -> wire::ActivateSessionResponse,
         activate_sessions(wire::ActivateSessionsRequest) -> wire::ActivateSessionsResponse,
         refresh_token(wire::RefreshTokenRequest) -> wire::RefreshTokenResponse,
