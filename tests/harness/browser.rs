@@ -105,6 +105,12 @@ impl Browser {
         self
     }
 
+    /// A copy of it, and of its cookies, that comes to the same site at another address.
+    #[must_use]
+    pub fn copy_at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
+    }
+
     pub async fn get(&mut self, path: &str) -> Page {
         let request = Request::get(path).header(HOST, &self.host);
         self.send(self.address, request.body(Full::default()).unwrap()).await

@@ -13,7 +13,7 @@ pub(crate) struct Asset {
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-pub(crate) const ASSETS: [Asset; 9] = [
+pub(crate) const ASSETS: [Asset; 10] = [
     Asset {
         path: "/assets/style.css",
         text: include_str!("../assets/style.css"),
@@ -24,6 +24,7 @@ pub(crate) const ASSETS: [Asset; 9] = [
     Asset { path: "/assets/wait.js", text: include_str!("../assets/wait.js"), content_type: SCRIPT },
     Asset { path: "/assets/hand-back.js", text: include_str!("../assets/hand-back.js"), content_type: SCRIPT },
     Asset { path: "/assets/resume.js", text: include_str!("../assets/resume.js"), content_type: SCRIPT },
+    Asset { path: "/assets/retry.js", text: include_str!("../assets/retry.js"), content_type: SCRIPT },
     Asset { path: "/assets/clerk.js", text: include_str!("../assets/clerk.js"), content_type: SCRIPT },
     Asset { path: "/assets/oidc.js", text: include_str!("../assets/oidc.js"), content_type: SCRIPT },
     Asset { path: "/assets/deliver.js", text: include_str!("../assets/deliver.js"), content_type: SCRIPT },

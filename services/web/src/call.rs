@@ -13,6 +13,7 @@ use vvs_runtime::trace::code_name;
 use crate::error::Refusal;
 use crate::handback::Handback;
 
+mod browser;
 mod relay;
 mod sessions;
 

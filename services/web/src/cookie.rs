@@ -10,7 +10,7 @@ use vvs_auth::Error;
 use vvs_auth::key::{Keyring, base64url, from_base64url, random};
 use vvs_runtime::origin::Origin;
 
-use crate::identity::SignIn;
+use crate::kept::Kept;
 use crate::login::{ConnectionId, Entry};
 
 /// Logins that one browser remembers.
@@ -61,7 +61,7 @@ impl Cookies {
         let ours: Vec<_> = pairs.filter_map(|(name, value)| Some((name.strip_prefix(&self.prefix)?, value))).collect();
         let browser = ours.iter().find_map(|(name, value)| (*name == "browser").then(|| BrowserId::parse(value))?);
         let Some(browser) = browser else { return Jar::default() };
-        let sign_in =
+        let sealed =
             ours.iter().find_map(|(name, value)| (*name == "sign-in").then(|| self.open(name, &browser, value))?);
         let seen = ours.iter().find_map(|(name, value)| (*name == "seen").then(|| self.open(name, &browser, value))?);
         let logins = ours.iter().filter_map(|(name, value)| {
@@ -70,7 +70,7 @@ impl Cookies {
         let flows = ours.iter().filter_map(|(name, value)| {
             Some((name.strip_prefix("flow-")?.to_owned(), self.open(name, &browser, value)?))
         });
-        Jar { logins: logins.collect(), flows: flows.collect(), sign_in, seen, browser: Some(browser), set: Vec::new() }
+        Jar { logins: logins.collect(), flows: flows.collect(), sealed, seen, browser: Some(browser), set: Vec::new() }
     }
 
     fn open<T: DeserializeOwned>(&self, name: &str, browser: &BrowserId, value: &str) -> Option<T> {
@@ -106,6 +106,9 @@ pub(crate) struct Flow {
     pub(crate) nonce: String,
     /// Goes with the code (RFC 7636, section 4.1).
     pub(crate) verifier: String,
+    /// Of the sign-in that comes of it: what ends after the trip has begun ends that too.
+    #[serde(default)]
+    pub(crate) watermark: u64,
     /// Seconds since 1970.
     pub(crate) expires_at: i64,
 }
@@ -114,7 +117,8 @@ pub(crate) struct Flow {
 #[derive(Default)]
 pub(crate) struct Jar {
     browser: Option<BrowserId>,
-    pub(crate) sign_in: Option<SignIn>,
+    /// Never who is signed in: that is for [`crate::visit`] to say, which asks whether it still holds.
+    sealed: Option<Kept>,
     /// When the person last looked after their editors, seconds since 1970.
     pub(crate) seen: Option<i64>,
     logins: Vec<(ConnectionId, Entry)>,
@@ -143,11 +147,24 @@ impl Jar {
     }
 
     /// Without an age: what a form was made for must be known when it is sent, be it too old by then or not.
-    pub(crate) fn sign_in(&mut self, cookies: &Cookies, sign_in: SignIn) -> Result<(), Error> {
-        let sealed = cookies.seal("sign-in", &self.browser(cookies)?, &sign_in)?;
+    pub(crate) fn keep(&mut self, cookies: &Cookies, kept: Kept) -> Result<(), Error> {
+        let sealed = cookies.seal("sign-in", &self.browser(cookies)?, &kept)?;
         self.put("sign-in", cookies.line("sign-in", &sealed, None));
-        self.sign_in = Some(sign_in);
+        self.sealed = Some(kept);
         Ok(())
+    }
+
+    /// As the version before did, whose cookies have neither an id nor an end.
+    #[cfg(test)]
+    pub(crate) fn keep_as_before(&mut self, cookies: &Cookies, who: &crate::identity::SignIn) -> Result<(), Error> {
+        let sealed = cookies.seal("sign-in", &self.browser(cookies)?, who)?;
+        self.put("sign-in", cookies.line("sign-in", &sealed, None));
+        Ok(())
+    }
+
+    /// What the cookie says of a sign-in, whether it still holds or not: what a form is made for.
+    pub(crate) fn sealed(&self) -> Option<&Kept> {
+        self.sealed.as_ref()
     }
 
     /// In a cookie of its own: a page that was asked for before somebody signed out, or in as somebody else, must not
@@ -163,7 +180,7 @@ impl Jar {
         for name in ["sign-in", "seen"] {
             self.put(name, cookies.line(name, "", Some(0)));
         }
-        (self.sign_in, self.seen) = (None, None);
+        (self.sealed, self.seen) = (None, None);
     }
 
     pub(crate) fn login(&self, id: ConnectionId) -> Option<&Entry> {

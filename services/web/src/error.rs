@@ -73,9 +73,15 @@ pub(crate) enum Refusal {
     /// The provider knows the person, and they may not sign in.
     #[error("may not sign in: {0}")]
     NotAllowed(&'static str),
-    /// The provider says that the person is signed in no more.
+    /// The provider says that the person is signed in no more, or the sign-in was ended.
     #[error("the sign-in is over: {0}")]
     SignInOver(&'static str),
+    /// Nobody can say whether the sign-in was ended.
+    #[error("the sign-in cannot be checked: {0}")]
+    Unchecked(String),
+    /// This browser has forgotten the sign-in, and sessions does not know that it has ended.
+    #[error("the sign-in has not been ended: {0}")]
+    NotEnded(String),
 }
 
 impl From<Reason> for Refusal {
@@ -111,6 +117,8 @@ impl Refusal {
             Self::NotBelieved(_) => Reason::NotBelieved,
             Self::NotAllowed(_) => Reason::NotAllowed,
             Self::SignInOver(_) => Reason::SignInOver,
+            Self::Unchecked(_) => Reason::Unchecked,
+            Self::NotEnded(_) => Reason::NotEnded,
         }
     }
 
@@ -123,7 +131,7 @@ impl Refusal {
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         match self {
             Self::EditorAway => Some(Trouble::EditorAway),
-            Self::Unavailable { .. } => Some(Trouble::Unavailable),
+            Self::Unavailable { .. } | Self::Unchecked(_) => Some(Trouble::Unavailable),
             Self::Provider(Failed::Unavailable { .. } | Failed::Unreadable { .. }) => {
                 Some(Trouble::ProviderUnavailable)
             }
@@ -131,6 +139,7 @@ impl Refusal {
             | Self::NotBelieved(_)
             | Self::NotAllowed(_)
             | Self::SignInOver(_)
+            | Self::NotEnded(_)
             | Self::Request(_)
             | Self::Unknown
             | Self::Over
@@ -157,7 +166,7 @@ impl Refusal {
             Self::UnsafeReturn => "unsafe_return",
             Self::Claimed => "claimed",
             Self::EditorAway => "editor_away",
-            Self::Unavailable { .. } => "unavailable",
+            Self::Unavailable { .. } | Self::Unchecked(_) | Self::NotEnded(_) => "unavailable",
             Self::Unexpected { .. } | Self::Incomplete { .. } | Self::Crypto(_) => "broken",
             Self::Provider(_) => "provider",
             Self::NotBelieved(_) | Self::NotAllowed(_) | Self::SignInOver(_) => "not_signed_in",
@@ -168,7 +177,9 @@ impl Refusal {
     pub(crate) fn log(&self, request_id: &str) {
         match self.reason() {
             Reason::Broken => tracing::error!(request_id, cause = %self, "failed"),
-            Reason::Unavailable | Reason::ProviderUnavailable => tracing::warn!(request_id, cause = %self, "failed"),
+            Reason::Unavailable | Reason::ProviderUnavailable | Reason::Unchecked | Reason::NotEnded => {
+                tracing::warn!(request_id, cause = %self, "failed");
+            }
             Reason::MalformedLink
             | Reason::MalformedForm
             | Reason::LoginOver

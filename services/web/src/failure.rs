@@ -36,8 +36,12 @@ pub(crate) enum Reason {
     NotBelieved,
     /// The person is known to the identity provider, and may not sign in.
     NotAllowed,
-    /// The identity provider says that the person is signed in no more.
+    /// The identity provider says that the person is signed in no more, or the sign-in was ended.
     SignInOver,
+    /// Whether the sign-in was ended cannot be asked.
+    Unchecked,
+    /// This browser has forgotten the sign-in, and its copies may be good still.
+    NotEnded,
     /// The development provider was called from another machine.
     DevelopmentOnly,
     NotFound,
@@ -55,6 +59,17 @@ pub(crate) enum Reason {
 pub(crate) enum WayOn {
     Again,
     AnotherAccount,
+    /// Go on from where a browser is that has signed out.
+    SignedOut,
+}
+
+impl WayOn {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Again | Self::AnotherAccount => "Try again",
+            Self::SignedOut => "Go on",
+        }
+    }
 }
 
 impl Reason {
@@ -64,8 +79,10 @@ impl Reason {
             | Self::ProviderUnavailable
             | Self::NotSignedIn
             | Self::SignInOver
+            | Self::Unchecked
             | Self::StaleForm
             | Self::Broken => Some(WayOn::Again),
+            Self::NotEnded => Some(WayOn::SignedOut),
             Self::NotBelieved | Self::NotAllowed => Some(WayOn::AnotherAccount),
             Self::MalformedLink
             | Self::MalformedForm
@@ -84,6 +101,16 @@ impl Reason {
             | Self::NotFound
             | Self::WrongMethod => None,
         }
+    }
+
+    /// What stands on the button.
+    pub(crate) fn label(self) -> &'static str {
+        self.way_on().map_or("", WayOn::label)
+    }
+
+    /// The page asks again by itself: nothing was done that the person would have to know of.
+    pub(crate) fn is_tried_again(self) -> bool {
+        self == Self::Unchecked
     }
 
     pub(crate) fn status(self) -> StatusCode {
@@ -105,7 +132,9 @@ impl Reason {
             Self::NotBelieved => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unavailable | Self::ProviderUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::ProviderUnavailable | Self::Unchecked | Self::NotEnded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -132,6 +161,8 @@ impl Reason {
             Self::NotBelieved => "This sign-in cannot be trusted",
             Self::NotAllowed => "This account may not sign in here",
             Self::SignInOver => "You are not signed in any more",
+            Self::Unchecked => "Your sign-in cannot be checked right now",
+            Self::NotEnded => "Signed out in this browser only",
             Self::DevelopmentOnly => "Only on the machine itself",
             Self::NotFound => "There is no such page",
             Self::WrongMethod => "This address works differently",
@@ -174,6 +205,14 @@ impl Reason {
             Self::SignInOver => {
                 "You have signed out meanwhile, or your sign-in was ended. Your editor was not signed in with it."
             }
+            Self::Unchecked => {
+                "The part of VVS that knows whether you are still signed in does not answer, so nothing of yours is shown and \
+                 nothing was done."
+            }
+            Self::NotEnded => {
+                "This browser has forgotten who you are, but a part of VVS does not answer. So a copy of its cookies, if \
+                 somebody has made one, can still be used until that sign-in has run out."
+            }
             Self::DevelopmentOnly => {
                 "This server runs with its development sign-in, which lets in anyone as anyone. It answers no other machine."
             }
@@ -211,9 +250,12 @@ impl Reason {
             Self::NotBelieved => "Sign in again. If it happens again, tell whoever runs this server.",
             Self::NotAllowed => "Use another account, or ask whoever runs this server to let yours in.",
             Self::SignInOver => "Sign in again, then approve.",
+            Self::NotEnded => {
+                "To be sure, sign in again in a moment and choose “Sign out everywhere”: that ends every copy."
+            }
             Self::DevelopmentOnly => "Open the link in a browser on the machine that VVS runs on.",
             Self::NotFound | Self::WrongMethod => "To sign in, start in VVS and open the link from there.",
-            Self::Unavailable | Self::ProviderUnavailable => "Try again in a moment.",
+            Self::Unavailable | Self::ProviderUnavailable | Self::Unchecked => "Try again in a moment.",
             Self::Broken => "Try again. If it stays broken, tell us the number of the request below.",
         }
     }

@@ -22,6 +22,7 @@ use crate::call::Sessions;
 use crate::error::Refusal;
 use crate::fetch::Fetch;
 use crate::header::{Nonce, Sources};
+use crate::kept::Proof;
 use crate::page::Account;
 use crate::route::Routes;
 use crate::visit::About;
@@ -130,7 +131,7 @@ pub(crate) fn html(template: &impl Template) -> String {
 pub(crate) enum Arrival {
     /// Nothing: the provider has told us before, and the browser's cookie says what.
     Before,
-    SignedIn(SignIn),
+    SignedIn(SignIn, Proof),
     /// Nobody is signed in, or the browser has to fetch newer proof of it.
     Stale,
 }

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vvs_auth::key::Keyring;
 use vvs_auth::peer::{self, Peers, Role};
-use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_runtime::Process;
 use vvs_runtime::http::{Connector, Limits, Listener};
 use vvs_runtime::metrics::{Counters, Metrics};
@@ -18,6 +17,7 @@ use vvs_runtime::rpc::channel;
 use vvs_runtime::trace::TracedChannel;
 
 use crate::call::{Relay, Sessions};
+use crate::check::Checks;
 use crate::cookie::Cookies;
 use crate::csrf::Csrf;
 use crate::fetch::Fetch;
@@ -29,6 +29,7 @@ use crate::identity::{Common, Provider};
 mod account;
 mod asset;
 mod call;
+mod check;
 mod cookie;
 mod csrf;
 mod error;
@@ -38,6 +39,7 @@ mod handback;
 mod header;
 mod identity;
 mod jwks;
+mod kept;
 mod login;
 mod page;
 mod route;
@@ -79,10 +81,24 @@ pub struct Settings {
     /// How long a person may leave the page of their editors alone before signing in to the browser again
     #[arg(id = "web-account-ttl", long, env = "VVS_WEB_ACCOUNT_TTL", default_value = "12h", value_parser = humantime::parse_duration)]
     pub account_ttl: Duration,
+    /// How long a sign-in to the browser lasts at most, however often it is used; 1s to 30d
+    #[arg(id = "web-sign-in-max-ttl", long, env = "VVS_WEB_SIGN_IN_MAX_TTL", default_value = "24h", value_parser = max_ttl)]
+    pub sign_in_max_ttl: Duration,
     #[command(flatten)]
     pub clerk: identity::clerk::Settings,
     #[command(flatten)]
     pub oidc: identity::oidc::Settings,
+}
+
+/// What sessions remembers an end for, less a day for clocks.
+const MAX_TTL: Duration = Duration::from_hours(30 * 24);
+
+fn max_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).map_err(|cause| cause.to_string())?;
+    if (Duration::from_secs(1)..=MAX_TTL).contains(&ttl) {
+        return Ok(ttl);
+    }
+    Err(format!("must be from 1s to {}", humantime::format_duration(MAX_TTL)))
 }
 
 impl Settings {
@@ -131,6 +147,9 @@ struct Web {
     sign_in_ttl: Duration,
     /// How long it may lie idle to look after one's editors with.
     account_ttl: Duration,
+    /// How long it lasts at most.
+    sign_in_max_ttl: Duration,
+    checks: Checks,
     cookies: Cookies,
     csrf: Csrf,
     /// Makes the names of deliveries.
@@ -151,6 +170,7 @@ struct Web {
 struct Ttls {
     sign_in: Duration,
     account: Duration,
+    max: Duration,
 }
 
 /// The other roles, as this one calls them.
@@ -168,17 +188,19 @@ impl Web {
         calls: Calls,
         metrics: &Metrics,
     ) -> Result<Self, Error> {
-        let approvals = Counters::default();
+        let (approvals, sessions) = (Counters::default(), Sessions::new(calls.sessions, ttls.max));
         metrics.register("vvs_approvals", "Decisions in browsers, by outcome", approvals.clone());
         Ok(Self {
             identity,
             sign_in_ttl: ttls.sign_in,
             account_ttl: ttls.account,
+            sign_in_max_ttl: ttls.max,
+            checks: Checks::new(sessions.clone()),
             cookies: Cookies::new(keyring, &public_url)?,
             csrf: Csrf::new(keyring)?,
             requests: keyring.derive("vvs.web.request")?,
             relay: Relay::new(calls.relay, public_url.clone()),
-            sessions: Sessions(SessionsClient::new(calls.sessions)),
+            sessions,
             jwks: jwks::Cache::default(),
             approvals,
             gateways: None,
@@ -211,7 +233,7 @@ pub async fn serve(
         public_url: public_url.clone(),
         allow: settings.allow.clone(),
         fetch: Fetch::new()?,
-        sessions: Sessions(SessionsClient::new(calls.sessions.clone())),
+        sessions: Sessions::new(calls.sessions.clone(), settings.sign_in_max_ttl),
         metrics: process.metrics.clone(),
         tasks: process.tasks.clone(),
     };
@@ -219,7 +241,7 @@ pub async fn serve(
     if identity.is_development() && !address.ip().is_loopback() {
         return Err(Error::DevelopmentOffLoopback(address.to_string()));
     }
-    let ttls = Ttls { sign_in: settings.sign_in_ttl, account: settings.account_ttl };
+    let ttls = Ttls { sign_in: settings.sign_in_ttl, account: settings.account_ttl, max: settings.sign_in_max_ttl };
     let mut web = Web::new(identity, ttls, public_url, &keyring, calls, &process.metrics)?;
     web.gateways = http.tls.is_some().then_some(peers);
     web.stop = process.stop.clone();

@@ -22,9 +22,12 @@ use crate::error::Refusal;
 use crate::failure::{Reason, WayOn};
 use crate::header::{self, Nonce};
 use crate::identity::SignIn;
+use crate::kept::Person;
 use crate::login::{ConnectionId, Entry, View};
 use crate::page::{self, Failure, Page, Shell};
 use crate::{Web, csrf};
+
+mod person;
 
 /// What a browser sends us of itself, at most, in characters.
 const MAX_USER_AGENT: usize = 256;
@@ -77,6 +80,14 @@ impl About {
         }
     }
 
+    /// Where a person goes on who has signed out of this browser.
+    pub(crate) fn signed_out(self) -> String {
+        match self {
+            Self::Login(_) => self.another(),
+            Self::Account => format!("{SIGN_IN_PATH}?done={}", Notice::SignedOut),
+        }
+    }
+
     /// Where the browser goes once the person has said so.
     pub(crate) fn callback(self, retry: bool) -> String {
         let retry = if retry { "&retry=1" } else { "" };
@@ -109,6 +120,10 @@ pub(crate) struct Visit {
     /// The gateway's name for this request.
     pub(crate) request_id: String,
     pub(crate) jar: Jar,
+    /// Who is signed in, as far as sessions stands by it.
+    person: Person,
+    /// Whom the browser's cookie named when it came: what a form that it sends was made for.
+    brought: Option<SignIn>,
     params: Params,
     /// A page of ours led here.
     is_from_here: bool,
@@ -117,18 +132,32 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    fn new(web: &Arc<Web>, parts: &Parts) -> Result<Self, Refusal> {
+    /// Reads a request, and asks whether the sign-in that it brings along still holds: whatever page comes of it, there is no
+    /// other way to who is signed in.
+    async fn new(web: &Arc<Web>, parts: &Parts) -> Result<Self, Refusal> {
+        let mut visit = Self::read(web, parts)?;
+        visit.person = visit.recognize().await;
+        if visit.person == Person::Ended {
+            visit.jar.sign_out(&web.cookies);
+        }
+        Ok(visit)
+    }
+
+    fn read(web: &Arc<Web>, parts: &Parts) -> Result<Self, Refusal> {
         let Query(params) = Query::<Params>::try_from_uri(&parts.uri).unwrap_or_default();
         let remote = parts.extensions.get::<Connection>().map(|connection| connection.remote.ip());
         let address = client_address(&parts.headers).or(remote).ok_or(Reason::Broken)?;
         let text = |name| parts.headers.get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()));
         let user_agent = text(USER_AGENT).unwrap_or_default();
         let user_agent = user_agent.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect();
+        let jar = web.cookies.read(&parts.headers);
         Ok(Self {
             now: OffsetDateTime::now_utc(),
             from: Place { address, user_agent },
             request_id: parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("unknown").to_owned(),
-            jar: web.cookies.read(&parts.headers),
+            person: Person::Nobody,
+            brought: jar.sealed().map(|kept| kept.who.clone()),
+            jar,
             about: match &params.connection_id {
                 Some(id) => id.parse().ok().map(About::Login),
                 None => params.account.as_ref().map(|_| About::Account),
@@ -171,7 +200,7 @@ impl Visit {
 
     /// Whether the person has just signed out here.
     pub(crate) fn has_signed_out(&self) -> bool {
-        self.notice() == Some(Notice::SignedOut) && self.is_from_here
+        matches!(self.notice(), Some(Notice::SignedOut | Notice::EndedAll(_))) && self.is_from_here
     }
 
     /// What the page's own scripts carry.
@@ -184,37 +213,9 @@ impl Visit {
         self.params.known.as_deref()
     }
 
-    /// Who is signed in, if that is young enough to approve with. What another provider has said does not count.
-    pub(crate) fn signed_in(&self) -> Option<&SignIn> {
-        let sign_in = self.jar.sign_in.as_ref().filter(|sign_in| sign_in.holds(self.now, self.web.sign_in_ttl));
-        sign_in.filter(|sign_in| sign_in.provider == self.web.identity.name())
-    }
-
-    /// The browser remembers who has signed in.
-    pub(crate) fn sign_in(&mut self, sign_in: SignIn) -> Result<(), Refusal> {
-        tracing::info!(provider = sign_in.provider, address = %self.from.address, "signed in");
-        Ok(self.jar.sign_in(&self.web.cookies, sign_in)?)
-    }
-
     /// What was done before this page was asked for.
     pub(crate) fn notice(&self) -> Option<Notice> {
         self.params.done.as_deref().and_then(Notice::parse)
-    }
-
-    /// Who looks after their editors, if they have done so lately and the provider stands by them; that they do so now is
-    /// remembered.
-    pub(crate) async fn account(&mut self) -> Result<Option<SignIn>, Refusal> {
-        let (seen, now, ttl) = (self.jar.seen, self.now, self.web.account_ttl);
-        let sign_in = self.jar.sign_in.clone().filter(|sign_in| sign_in.is_in_use(seen, now, ttl));
-        let sign_in = sign_in.filter(|sign_in| sign_in.provider == self.web.identity.name());
-        let Some(sign_in) = sign_in else { return Ok(None) };
-        // While the provider does not answer, people may still sign a lost editor out.
-        if self.web.clone().identity.confirm(&sign_in).await.is_err_and(|refusal| refusal.ends_sign_in()) {
-            self.jar.sign_out(&self.web.cookies);
-            return Ok(None);
-        }
-        self.jar.see(&self.web.cookies, now.unix_timestamp())?;
-        Ok(Some(sign_in))
     }
 
     /// What the relay knows of a login now. The browser remembers a login that it has seen while nobody had decided.
@@ -236,15 +237,15 @@ impl Visit {
     /// The value of a form that is made now.
     pub(crate) fn csrf(&mut self, about: About) -> Result<SecretString, Refusal> {
         let browser = self.jar.browser(&self.web.cookies)?;
-        Ok(self.web.csrf.value(&browser, &about.purpose(), self.jar.sign_in.as_ref()))
+        Ok(self.web.csrf.value(&browser, &about.purpose(), self.jar.sealed().map(|kept| &kept.who)))
     }
 
     /// Whether a form's value was made for this browser and whoever is signed in, or for nobody if that will do.
     fn made(&self, about: About, may_be_nobodys: bool, value: &str) -> bool {
         let holds = |browser, user| self.web.csrf.holds(browser, &about.purpose(), user, value);
-        self.jar.known_browser().is_some_and(|browser| {
-            holds(browser, self.jar.sign_in.as_ref()) || (may_be_nobodys && holds(browser, None))
-        })
+        self.jar
+            .known_browser()
+            .is_some_and(|browser| holds(browser, self.brought.as_ref()) || (may_be_nobodys && holds(browser, None)))
     }
 
     /// What stands on every page.
@@ -274,6 +275,7 @@ impl Visit {
         let again = self.about.and_then(|about| match reason.way_on()? {
             WayOn::Again => Some(about.path()),
             WayOn::AnotherAccount => Some(about.another()),
+            WayOn::SignedOut => Some(about.signed_out()),
         });
         page::answer(&Failure { shell: self.shell(), reason, again, request_id: self.request_id.clone() })
     }
@@ -301,7 +303,7 @@ impl FromRequestParts<Arc<Web>> for Visit {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, web: &Arc<Web>) -> Result<Self, Response> {
-        let visit = Self::new(web, parts).map_err(|refusal| {
+        let visit = Self::new(web, parts).await.map_err(|refusal| {
             refusal.log("");
             (StatusCode::INTERNAL_SERVER_ERROR, header::common()).into_response()
         })?;
@@ -361,6 +363,14 @@ impl Post {
         let is_ours = visit.about.is_some_and(|about| visit.made(about, may_be_nobodys, &fields.csrf));
         if !is_ours {
             return Err(visit.finish(Err(Reason::StaleForm.into())));
+        }
+        if visit.person == Person::Ended && !may_be_nobodys {
+            // Whoever the form was made for decides nothing any more.
+            let answer = match visit.about {
+                Some(About::Login(_)) => Err(Refusal::SignInOver("it was ended before this form was sent")),
+                Some(About::Account) | None => Ok(see(SIGN_IN_PATH)),
+            };
+            return Err(visit.finish(answer));
         }
         Ok(Self { visit, fields })
     }

@@ -1,5 +1,7 @@
 //! The calls to sessions: the session of an approval, a person's signed-in editors, the audit log and the keys.
 
+use std::time::Duration;
+
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_proto::session::{
     self as wire, AuditEvent, CreateSessionRequest, Device, GetSessionRequest, GetSigningKeysRequest, Identity,
@@ -15,10 +17,10 @@ use crate::identity::SignIn;
 use crate::login::{ConnectionId, View};
 use crate::page;
 
-const SESSIONS: &str = "sessions";
+pub(super) const SESSIONS: &str = "sessions";
 
 /// Why a session ends that its user has ended here: what the editor hears.
-const BY_USER: &str = "signed_out_by_user";
+pub(super) const BY_USER: &str = "signed_out_by_user";
 /// The same, where the identity provider does not stand by a sign-in any more.
 const BY_PROVIDER: &str = "sign_in_over";
 /// The same, where no relay has taken what was approved.
@@ -33,10 +35,29 @@ pub(crate) struct Whose<'a> {
     pub(crate) provider_session: &'a str,
 }
 
+impl Whose<'_> {
+    pub(super) fn identity(&self) -> Identity {
+        Identity {
+            provider: self.provider.to_owned(),
+            subject: self.subject.to_owned(),
+            provider_session: self.provider_session.to_owned(),
+            ..Identity::default()
+        }
+    }
+}
+
 #[derive(Clone)]
-pub(crate) struct Sessions(pub(crate) SessionsClient<TracedChannel>);
+pub(crate) struct Sessions {
+    pub(super) client: SessionsClient<TracedChannel>,
+    /// How long a sign-in to a browser lasts at most, so that its end is known for that long.
+    pub(super) max_ttl: Duration,
+}
 
 impl Sessions {
+    pub(crate) fn new(channel: TracedChannel, max_ttl: Duration) -> Self {
+        Self { client: SessionsClient::new(channel), max_ttl }
+    }
+
     /// Makes the session of an approval, or finds it and signs another token for it.
     pub(crate) async fn create(
         &self,
@@ -53,7 +74,7 @@ impl Sessions {
             address: from.address.to_string(),
             connection_id: id.to_string(),
         };
-        let answer = self.0.clone().create_session(within(request, CALL_TIME)).await;
+        let answer = self.client.clone().create_session(within(request, CALL_TIME)).await;
         let answer = answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner();
         let missing = |field| Refusal::Incomplete { role: SESSIONS, field };
         let mut session = answer.session.ok_or(missing("session"))?;
@@ -64,14 +85,14 @@ impl Sessions {
     /// Whether the editor has come to use this session. One that has ended is over.
     pub(crate) async fn is_active(&self, session_id: String) -> Result<bool, Refusal> {
         let request = within(GetSessionRequest { session_id }, CALL_TIME);
-        let answer = self.0.clone().get_session(request).await.map_err(|status| refusal(SESSIONS, &status))?;
+        let answer = self.client.clone().get_session(request).await.map_err(|status| refusal(SESSIONS, &status))?;
         Ok(answer.into_inner().session.is_some_and(|found| found.activated_at.is_some()))
     }
 
     /// The person's editors that are signed in or about to be, the most recently used first.
     pub(crate) async fn list(&self, sign_in: &SignIn) -> Result<Vec<Install>, Refusal> {
         let request = ListSessionsRequest { user_id: String::new(), identity: Some(identity(sign_in)) };
-        let answer = self.0.clone().list_sessions(within(request, CALL_TIME)).await;
+        let answer = self.client.clone().list_sessions(within(request, CALL_TIME)).await;
         let sessions = answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().sessions;
         sessions.into_iter().map(install).collect()
     }
@@ -108,7 +129,7 @@ impl Sessions {
             only_pending: reason == UNTAKEN,
             ..RevokeSessionRequest::default()
         };
-        let answer = self.0.clone().revoke_session(within(request, CALL_TIME)).await;
+        let answer = self.client.clone().revoke_session(within(request, CALL_TIME)).await;
         match answer.map(drop).map_err(|status| refusal(SESSIONS, &status)) {
             // It has ended in the meantime.
             Err(Refusal::Over) => Ok(()),
@@ -116,34 +137,32 @@ impl Sessions {
         }
     }
 
-    /// Ends all sessions of a person, listed or not, and says how many there were.
+    /// Signs a person out everywhere: ends all sign-ins to browsers, and all sessions, listed or not. Returns how many sessions
+    /// these were.
     pub(crate) async fn revoke_all(&self, sign_in: &SignIn, from: &Place) -> Result<u32, Refusal> {
         let whose = Whose { provider: &sign_in.provider, subject: &sign_in.subject, provider_session: "" };
         self.end(&whose, BY_USER, from.address.to_string()).await
     }
 
-    /// Ends what a provider's word puts an end to; how many sessions.
+    /// Ends what a provider's word puts an end to, in browsers and in editors; returns how many sessions.
     pub(crate) async fn revoke_identity(&self, whose: &Whose<'_>, reason: &'static str) -> Result<u32, Refusal> {
         self.end(whose, reason, String::new()).await
     }
 
     async fn end(&self, whose: &Whose<'_>, reason: &'static str, address: String) -> Result<u32, Refusal> {
-        let identity = Identity {
-            provider: whose.provider.to_owned(),
-            subject: whose.subject.to_owned(),
-            provider_session: whose.provider_session.to_owned(),
-            ..Identity::default()
-        };
-        let (identity, reason) = (Some(identity), reason.to_owned());
+        // First: an approval that is under way begins its session before it asks whether its sign-in has ended, so that
+        // either it hears of this, or its session is among those that end now.
+        self.end_browsers("", whose, self.max_ttl, reason, address.clone()).await?;
+        let (identity, reason) = (Some(whose.identity()), reason.to_owned());
         let request = RevokeUserSessionsRequest { user_id: String::new(), identity, reason, address };
-        let answer = self.0.clone().revoke_user_sessions(within(request, CALL_TIME)).await;
+        let answer = self.client.clone().revoke_user_sessions(within(request, CALL_TIME)).await;
         Ok(answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().revoked)
     }
 
     /// Subjects of this provider who use an editor, and whom nobody has asked the provider about for a day.
     pub(crate) async fn take_stale_users(&self, provider: &str, limit: u32) -> Result<Vec<String>, Refusal> {
         let request = TakeStaleUsersRequest { provider: provider.to_owned(), limit };
-        let answer = self.0.clone().take_stale_users(within(request, CALL_TIME)).await;
+        let answer = self.client.clone().take_stale_users(within(request, CALL_TIME)).await;
         Ok(answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().subjects)
     }
 
@@ -163,13 +182,13 @@ impl Sessions {
             address: from.address.to_string(),
             device: view.map(device),
         };
-        let answer = self.0.clone().record_audit(within(request, CALL_TIME)).await;
+        let answer = self.client.clone().record_audit(within(request, CALL_TIME)).await;
         answer.map(drop).map_err(|status| refusal(SESSIONS, &status))
     }
 
     /// The key set that verifies tokens, as JSON.
     pub(crate) async fn signing_keys(&self) -> Result<String, Refusal> {
-        let answer = self.0.clone().get_signing_keys(within(GetSigningKeysRequest {}, CALL_TIME)).await;
+        let answer = self.client.clone().get_signing_keys(within(GetSigningKeysRequest {}, CALL_TIME)).await;
         Ok(answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().jwks)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity::dev;
+use crate::kept::SignInId;
 
 const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 
@@ -34,9 +35,14 @@ fn back(lines: &[HeaderValue]) -> HeaderMap {
     HeaderMap::from_iter([(COOKIE, line.parse().unwrap())])
 }
 
+fn kept() -> Kept {
+    let who = dev::sign_in("ada@example.com", "Ada", "s".to_owned(), 7).ok().unwrap();
+    Kept { who, id: SignInId::mint().unwrap(), expires_at: 9, watermark: 3 }
+}
+
 fn signed_in(cookies: &Cookies) -> Vec<HeaderValue> {
     let mut jar = Jar::default();
-    jar.sign_in(cookies, dev::sign_in("ada@example.com", "Ada", "s".to_owned(), 7).ok().unwrap()).unwrap();
+    jar.keep(cookies, kept()).unwrap();
     jar.see(cookies, 8).unwrap();
     jar.remember(cookies, ID.parse().unwrap(), entry(600), 0).unwrap();
     jar.into_set().collect()
@@ -46,7 +52,7 @@ fn signed_in(cookies: &Cookies) -> Vec<HeaderValue> {
 fn what_a_browser_was_given_comes_back() {
     let cookies = cookies("https://auth.test");
     let jar = cookies.read(&back(&signed_in(&cookies)));
-    assert_eq!((&*jar.sign_in.as_ref().unwrap().subject, jar.seen), ("ada@example.com", Some(8)));
+    assert_eq!((&*jar.sealed().unwrap().who.subject, jar.seen), ("ada@example.com", Some(8)));
     assert_eq!(jar.login(ID.parse().unwrap()), Some(&entry(600)));
     assert!(jar.known_browser().is_some());
     assert_eq!(jar.into_set().count(), 0);
@@ -65,11 +71,11 @@ fn a_cookie_is_nothing_to_another_browser_or_under_another_name() {
     let stolen = stolen.collect::<Vec<_>>().join("; ");
     let jar = cookies.read(&HeaderMap::from_iter([(COOKIE, stolen.parse().unwrap())]));
     assert!(jar.known_browser().is_some_and(|browser| *browser == his));
-    assert!(jar.sign_in.is_none() && jar.login(ID.parse().unwrap()).is_none());
+    assert!(jar.sealed().is_none() && jar.login(ID.parse().unwrap()).is_none());
 
     let moved = hers.replace(&format!("login-{ID}"), &format!("login-{}", id(1)));
     let jar = cookies.read(&HeaderMap::from_iter([(COOKIE, moved.parse().unwrap())]));
-    assert!(jar.sign_in.is_some() && jar.login(id(1)).is_none());
+    assert!(jar.sealed().is_some() && jar.login(id(1)).is_none());
 }
 
 #[test]
@@ -114,7 +120,7 @@ fn two_tabs_that_answer_at_once_lose_nothing_of_each_other() {
     other.remember(&cookies, id(2), entry(600), 0).unwrap();
     let lines: Vec<_> = before.into_iter().chain(one.into_set()).chain(other.into_set()).collect();
     let jar = cookies.read(&back(&lines));
-    assert!(jar.sign_in.is_some() && jar.login(id(1)).is_some() && jar.login(id(2)).is_some());
+    assert!(jar.sealed().is_some() && jar.login(id(1)).is_some() && jar.login(id(2)).is_some());
 }
 
 #[test]
@@ -180,12 +186,12 @@ fn signing_out_leaves_the_browser_and_its_logins() {
     jar.sign_out(&cookies);
     let lines: Vec<_> = before.into_iter().chain(jar.into_set()).collect();
     let jar = cookies.read(&back(&lines));
-    assert!(jar.sign_in.is_none() && jar.seen.is_none());
+    assert!(jar.sealed().is_none() && jar.seen.is_none());
     assert!(jar.known_browser().is_some() && jar.login(ID.parse().unwrap()).is_some());
 }
 
 fn flow(nonce: &str, expires_at: i64) -> Flow {
-    Flow { login: Some(ID.to_owned()), nonce: nonce.to_owned(), verifier: "v".repeat(43), expires_at }
+    Flow { login: Some(ID.to_owned()), nonce: nonce.to_owned(), verifier: "v".repeat(43), watermark: 0, expires_at }
 }
 
 /// What a browser holds that has gone on trips with these names, one after the other.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use axum::Router;
@@ -29,6 +30,7 @@ use super::keys::{Keys, Source};
 use super::{Arrival, Ask, Asking, Common, Part, Provider, SignIn};
 use crate::call::{Sessions, Whose};
 use crate::error::{Error, Refusal};
+use crate::kept::Proof;
 use crate::{Web, header};
 
 mod api;
@@ -108,8 +110,8 @@ impl Clerk {
         })
     }
 
-    async fn arrived(&self, headers: &HeaderMap, now: OffsetDateTime) -> Result<Arrival, Refusal> {
-        let now = now.unix_timestamp();
+    async fn arrived(&self, headers: &HeaderMap, at: OffsetDateTime) -> Result<Arrival, Refusal> {
+        let now = at.unix_timestamp();
         let Some(token) = token(headers, &self.suffix) else { return Ok(Arrival::Stale) };
         let keys = self.keys.for_token(token).await?;
         let rules = Rules {
@@ -131,7 +133,11 @@ impl Clerk {
         if let Some(actor) = &claims.actor {
             tracing::warn!(actor, subject = claims.subject, "a member of staff signs in as the user");
         }
-        Ok(Arrival::SignedIn(self.sign_in(claims, &user, now)))
+        // In doubt it is older: what has ended since then ends this too.
+        let millis = now.saturating_mul(1000).saturating_add(at.millisecond().into());
+        let age = millis.saturating_sub(claims.issued_at.saturating_mul(1000));
+        let proof = Proof::Aged(Duration::from_millis(age.max(0).unsigned_abs()));
+        Ok(Arrival::SignedIn(self.sign_in(claims, &user, now), proof))
     }
 
     /// A user, if Clerk knows one by this id.
@@ -206,15 +212,22 @@ impl Clerk {
         if inbox.has_seen(&id) {
             return ("repeated", StatusCode::OK);
         }
-        let Some(Ended { subject, provider_session, reason }) = ended else { return ("ignored", StatusCode::OK) };
+        let Some(Ended { subject, provider_session, reason, editors }) = ended else {
+            return ("ignored", StatusCode::OK);
+        };
         // A delivery that was delayed may tell of a ban that was lifted since. What cannot be asked about is believed.
         if reason == BANNED && matches!(self.known_user(&subject).await, Ok(Some(user)) if !user.is_banned()) {
             return ("ignored", StatusCode::OK);
         }
         let whose = Whose { provider: &self.name, subject: &subject, provider_session: &provider_session };
-        match self.sessions.revoke_identity(&whose, reason).await {
+        let ended = if editors {
+            self.sessions.revoke_identity(&whose, reason).await
+        } else {
+            self.sessions.end_sign_ins(&whose, reason).await.map(|()| 0)
+        };
+        match ended {
             Ok(revoked) => {
-                tracing::info!(svix_id = id, subject, reason, revoked, "editors signed out by a webhook");
+                tracing::info!(svix_id = id, subject, reason, revoked, "signed out by a webhook");
                 inbox.remember(id);
                 ("revoked", StatusCode::OK)
             }

@@ -16,6 +16,7 @@ use super::name::clean;
 use super::{Ask, Part, Provider, SignIn};
 use crate::Web;
 use crate::error::{Error, Refusal};
+use crate::kept::Proof;
 use crate::route::sign_in::show;
 use crate::visit::{ACCOUNT_PATH, About, Answer, Opening, Post, see};
 
@@ -97,10 +98,10 @@ async fn submitted(post: &mut Post) -> Result<Answer, Refusal> {
     match sign_in(&email, &name, base64url(&random::<16>()?), visit.now.unix_timestamp()) {
         Ok(mut sign_in) => {
             // Whoever signs in again is in the same session still: a login in another tab may hang on it.
-            if let Some(before) = visit.jar.sign_in.take_if(|before| before.is_same_user(&sign_in)) {
-                sign_in.provider_session = before.provider_session;
+            if let Some(before) = visit.person()?.filter(|before| before.who.is_same_user(&sign_in)) {
+                sign_in.provider_session.clone_from(&before.who.provider_session);
             }
-            visit.sign_in(sign_in)?;
+            visit.sign_in(sign_in, Proof::Fresh).await?;
             // What the callback would find is known already.
             Ok(see(&if about == About::Account { ACCOUNT_PATH.to_owned() } else { about.callback(retry) }))
         }

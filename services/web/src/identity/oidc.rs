@@ -2,7 +2,6 @@
 //! back to `/api/auth/oidc`; what it brings is checked, and the provider's tokens are dropped. A person is issuer and
 //! subject.
 
-use std::future::ready;
 use std::sync::Arc;
 
 use askama::Template;
@@ -16,14 +15,14 @@ use vvs_runtime::origin::Origin;
 
 use self::discovery::Discovery;
 use self::http::{Http, host};
-use self::logout::Memory;
+use self::logout::Tokens;
 use self::settings::{issuer_url, read_secret};
 use super::allow::Rule;
 use super::keys::{Keys, Source, parse};
-use super::{Ask, Asking, Common, Part, Provider, SignIn};
+use super::{Ask, Asking, Common, Part, Provider};
 use crate::Web;
 use crate::call::Sessions;
-use crate::error::{Error, Refusal};
+use crate::error::Error;
 use crate::header::Nonce;
 use crate::visit::{About, SIGN_IN_PATH};
 
@@ -62,7 +61,7 @@ pub(crate) struct Oidc {
     discovery: Arc<Discovery>,
     keys: Keys,
     sessions: Sessions,
-    heard: Memory,
+    heard: Tokens,
     sign_ins: Counters,
     logouts: Counters,
 }
@@ -101,7 +100,7 @@ impl Oidc {
             http,
             discovery,
             sessions: common.sessions.clone(),
-            heard: Memory::default(),
+            heard: Tokens::default(),
             sign_ins,
             logouts,
             issuer,
@@ -160,12 +159,6 @@ impl Provider for Oidc {
             .route(BACK_PATH, get(flow::back))
             .route(LOGOUT_PATH, post(logout::logout))
             .layer(Extension(self))
-    }
-
-    fn confirm<'a>(&'a self, sign_in: &'a SignIn) -> Asking<'a, Result<(), Refusal>> {
-        let is_over = self.heard.ends(sign_in);
-        let answer = if is_over { Err(Refusal::SignInOver("the provider has ended it")) } else { Ok(()) };
-        Box::pin(ready(answer))
     }
 
     /// Says early when the provider cannot be used. It may be up later: nobody waits for it.

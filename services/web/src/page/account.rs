@@ -10,13 +10,18 @@ use crate::account::{Install, Notice};
 use crate::header::{Kind, Sources};
 use crate::identity::Part;
 
+/// What signing out everywhere has done beside that.
+const BROWSERS: &str = "Every browser is signed out, this one too.";
+
 impl Notice {
     fn text(self) -> String {
         match self {
             Self::EndedOne => "That editor is signed out.".to_owned(),
-            Self::EndedAll(0) => "Nothing was signed in as you, so there was nothing to end.".to_owned(),
-            Self::EndedAll(1) => "All your editors are signed out. That was 1 sign-in.".to_owned(),
-            Self::EndedAll(count) => format!("All your editors are signed out. Those were {count} sign-ins."),
+            Self::EndedAll(0) => format!("No editor was signed in as you. {BROWSERS}"),
+            Self::EndedAll(1) => format!("All your editors are signed out. That was 1 sign-in. {BROWSERS}"),
+            Self::EndedAll(count) => {
+                format!("All your editors are signed out. Those were {count} sign-ins. {BROWSERS}")
+            }
             Self::WasGone => "That editor was not signed in any more. There was nothing to do.".to_owned(),
             Self::SignedOut => "This browser is signed out. Your editors stay signed in.".to_owned(),
         }

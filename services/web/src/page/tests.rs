@@ -127,7 +127,7 @@ fn failure(reason: Reason) -> Failure {
     Failure { shell: shell(), reason, again, request_id: "4bf92f3577b34da6".to_owned() }
 }
 
-const REASONS: [(&str, Reason); 24] = [
+const REASONS: [(&str, Reason); 26] = [
     ("malformed-link", Reason::MalformedLink),
     ("malformed-form", Reason::MalformedForm),
     ("login-over", Reason::LoginOver),
@@ -150,6 +150,8 @@ const REASONS: [(&str, Reason); 24] = [
     ("not-believed", Reason::NotBelieved),
     ("not-allowed", Reason::NotAllowed),
     ("sign-in-over", Reason::SignInOver),
+    ("sign-in-unchecked", Reason::Unchecked),
+    ("sign-out-unfinished", Reason::NotEnded),
     ("provider-unavailable", Reason::ProviderUnavailable),
     ("broken", Reason::Broken),
 ];

@@ -57,10 +57,11 @@ pub(crate) async fn revoke_all(mut post: Post) -> Response {
 
 async fn all_revoked(visit: &mut Visit) -> Result<Answer, Refusal> {
     let Some(sign_in) = signed_in(visit).await? else { return Ok(see(SIGN_IN_PATH)) };
-    // Not by what the list shows: it may be behind, and an empty one ends what there is all the same.
+    // Of all browsers this one too. Not by what the list shows: it may be behind, and an empty one ends what there is all the same.
     let revoked = visit.web.sessions.revoke_all(&sign_in, &visit.from).await?;
     tracing::info!(revoked, address = %visit.from.address, "revoked all");
-    Ok(with_notice(ACCOUNT_PATH, Notice::EndedAll(revoked)))
+    visit.forget();
+    Ok(with_notice(SIGN_IN_PATH, Notice::EndedAll(revoked)))
 }
 
 /// Who sends a form that was made for their account.
@@ -80,10 +81,11 @@ pub(crate) fn sign_in_page(visit: &Visit, part: Part) -> Answer {
     page(&AccountSignIn { shell: visit.shell(), part, notice: visit.notice(), retry: visit.is_retry() })
 }
 
-/// `POST /account/sign-out`: this browser forgets who was signed in; no editor is touched.
+/// `POST /account/sign-out`: this browser forgets who was signed in, and every copy of its cookies is worth nothing; no editor
+/// is touched.
 pub(crate) async fn sign_out(mut post: Post) -> Response {
-    post.visit.jar.sign_out(&post.visit.web.cookies);
-    post.visit.finish(Ok(with_notice(SIGN_IN_PATH, Notice::SignedOut)))
+    let ended = post.visit.sign_out().await;
+    post.visit.finish(ended.map(|()| with_notice(SIGN_IN_PATH, Notice::SignedOut)))
 }
 
 fn with_notice(path: &str, notice: Notice) -> Answer {

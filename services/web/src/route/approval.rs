@@ -12,6 +12,7 @@ use crate::call::{self, Delivered};
 use crate::error::Refusal;
 use crate::failure::Reason;
 use crate::identity::{Arrival, SignIn};
+use crate::kept::Kept;
 use crate::login::{ConnectionId, Entry, Standing, View, may_deliver, or_away, request_id, stand};
 use crate::page::{Approval, Delivery, Denial, Denied, HandBack, Held, Place, Trouble, UserCode, Waiting};
 use crate::route::outcome;
@@ -26,12 +27,20 @@ pub(crate) async fn callback(mut visit: Visit, headers: HeaderMap) -> Response {
 async fn arrived(visit: &mut Visit, headers: &HeaderMap) -> Result<Answer, Refusal> {
     let about = visit.about()?;
     let arrival = visit.web.clone().identity.arrive(headers, visit.now).await?;
-    let is_stale = matches!(arrival, Arrival::Stale);
-    if let Arrival::SignedIn(sign_in) = arrival {
-        visit.sign_in(sign_in)?;
-    }
+    let is_stale = match arrival {
+        Arrival::Before => false,
+        Arrival::Stale => true,
+        Arrival::SignedIn(who, proof) => match visit.sign_in(who, proof).await {
+            // The proof is from before the end, and the browser may get a newer one.
+            Err(refusal) if refusal.ends_sign_in() => true,
+            signed_in => {
+                signed_in?;
+                false
+            }
+        },
+    };
     // Behind the one round, what the browser keeps of ours is good: the page may be loaded again a minute later.
-    if (is_stale && !visit.is_retry()) || visit.signed_in().is_none() {
+    if (is_stale && !visit.is_retry()) || visit.signed_in()?.is_none() {
         // Once: a browser that keeps no cookies would go in circles.
         return if visit.is_retry() { Err(Reason::NotSignedIn.into()) } else { Ok(see(&about.sign_in_again())) };
     }
@@ -56,7 +65,13 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
     if visit.jar.login(id).is_some_and(|entry| entry.acked) {
         return Ok(see(&success_path(id)));
     }
-    let Some(sign_in) = visit.signed_in().cloned() else { return Ok(see(&About::Login(id).sign_in_again())) };
+    let kept = match visit.signed_in() {
+        Ok(Some(kept)) => kept.clone(),
+        Ok(None) => return Ok(see(&About::Login(id).sign_in_again())),
+        // The page sends the same approval again until somebody can say whether it is still theirs to give.
+        Err(refusal) if fields.is_confirmed() => return unsettled(visit, id, refusal),
+        Err(refusal) => return Err(refusal),
+    };
     let found = visit.look(id).await;
     if !fields.is_confirmed() {
         return match stand(found, visit.jar.login(id), visit.now)? {
@@ -67,13 +82,13 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
         };
     }
     let outcome = match may_deliver(found, visit.jar.login(id), visit.now) {
-        Ok(view) => deliver(visit, id, &sign_in, &view).await,
+        Ok(view) => deliver(visit, id, &kept, &view).await,
         Err(refusal) => settled(visit, id, refusal).await,
     };
     let label = outcome.as_ref().map_or_else(Refusal::as_str, Delivered::as_str);
     count(&visit.web.approvals, "outcome", label);
     if outcome.as_ref().is_err_and(Refusal::ends_sign_in) {
-        visit.jar.sign_out(&visit.web.cookies);
+        visit.sign_out_by_provider().await;
     }
     match outcome {
         Ok(Delivered::Held(handback)) => Ok(page(&HandBack {
@@ -84,25 +99,26 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
         })),
         Ok(Delivered::Acked) => Ok(see(&success_path(id))),
         Ok(Delivered::Sent) => again(visit, id, Trouble::Unacknowledged),
-        Err(refusal) => match refusal.trouble() {
-            Some(trouble) => {
-                refusal.log(&visit.request_id);
-                again(visit, id, trouble)
-            }
-            None => Err(refusal),
-        },
+        Err(refusal) => unsettled(visit, id, refusal),
     }
 }
 
+/// The page that sends the same approval again, when it may still succeed.
+fn unsettled(visit: &mut Visit, id: ConnectionId, refusal: Refusal) -> Result<Answer, Refusal> {
+    let Some(trouble) = refusal.trouble() else { return Err(refusal) };
+    refusal.log(&visit.request_id);
+    again(visit, id, trouble)
+}
+
 /// Makes the session and hands it over. The same approval again makes the same session and the same delivery.
-async fn deliver(visit: &mut Visit, id: ConnectionId, sign_in: &SignIn, view: &View) -> Result<Delivered, Refusal> {
-    let web = visit.web.clone();
+async fn deliver(visit: &mut Visit, id: ConnectionId, kept: &Kept, view: &View) -> Result<Delivered, Refusal> {
+    let (web, sign_in) = (visit.web.clone(), &kept.who);
     let request_id = request_id(&web.requests, id, sign_in);
     let granted = web.sessions.create(request_id.clone(), id, sign_in, view, &visit.from).await?;
     let (user_id, session_id) = (granted.user_id().to_owned(), granted.session_id().to_owned());
-    // Behind the session's beginning: what the provider says before finds nothing to end and is heard here, and what it
-    // says later ends the session.
-    if let Err(refusal) = web.identity.confirm(sign_in).await {
+    // Behind the session's beginning: what ends the sign-in before finds no session to end and is heard here, and what ends
+    // it later ends the session.
+    if let Err(refusal) = still_holds(&web, kept).await {
         if refusal.ends_sign_in() {
             web.sessions.take_back(&session_id, &user_id, false, &visit.from).await?;
         }
@@ -136,10 +152,21 @@ async fn deliver(visit: &mut Visit, id: ConnectionId, sign_in: &SignIn, view: &V
     delivered
 }
 
+/// Refuses a sign-in that was ended, or that the provider does not stand by any more.
+async fn still_holds(web: &Web, kept: &Kept) -> Result<(), Refusal> {
+    if web.checks.has_ended_by_now(kept).await? {
+        return Err(Refusal::SignInOver("it was ended while it was used"));
+    }
+    web.identity.confirm(&kept.who).await
+}
+
 /// Whether a login that the relays cannot speak for has succeeded all the same: its relay was killed right behind the
 /// acknowledgement, or the editor has come to use its token on another one. Otherwise the refusal stands.
 async fn settled(visit: &mut Visit, id: ConnectionId, refusal: Refusal) -> Result<Delivered, Refusal> {
-    let Some(entry) = visit.jar.login(id).filter(|_| is_own(visit, id)).cloned() else { return Err(refusal) };
+    let Some(entry) = visit.jar.login(id).cloned() else { return Err(refusal) };
+    if !is_own(visit, id)? {
+        return Err(refusal);
+    }
     let Some(session_id) = entry.session.clone() else { return Err(refusal) };
     match visit.web.sessions.is_active(session_id).await {
         Ok(true) => {
@@ -168,7 +195,8 @@ async fn denied(visit: &mut Visit) -> Result<Answer, Refusal> {
     count(&visit.web.approvals, "outcome", "denied");
     tracing::info!(connection_id = %id, address = %visit.from.address, "denied");
     let place = call::Place { address: visit.from.address, user_agent: String::new() };
-    let record = record_denial(visit.web.clone(), id, visit.jar.sign_in.clone(), place);
+    let who = visit.person().ok().flatten().map(|kept| kept.who.clone());
+    let record = record_denial(visit.web.clone(), id, who, place);
     // The person need not wait for it: the editor has been told.
     visit.web.tasks.spawn(record.in_current_span());
     Ok(page(&Denied { shell: visit.shell() }))
@@ -184,7 +212,7 @@ async fn record_denial(web: Arc<Web>, id: ConnectionId, sign_in: Option<SignIn>,
 
 /// Asks for the decision.
 fn question(visit: &mut Visit, id: ConnectionId, view: View, unconfirmed: bool) -> Result<Answer, Refusal> {
-    let account = visit.signed_in().map(SignIn::account).ok_or(Reason::NotSignedIn)?;
+    let account = visit.signed_in()?.map(|kept| kept.who.account()).ok_or(Reason::NotSignedIn)?;
     Ok(page(&Approval {
         shell: visit.shell(),
         connection_id: id.to_string(),
@@ -206,7 +234,7 @@ pub(crate) async fn show(visit: &mut Visit, id: ConnectionId, standing: Standing
     match standing {
         Standing::Open(view) => question(visit, id, view, false),
         Standing::Away => Ok(page(&Waiting { shell: visit.shell(), connection_id: id.to_string() })),
-        Standing::Held | Standing::Approved(_) if !is_own(visit, id) => Err(Refusal::Claimed),
+        Standing::Held | Standing::Approved(_) if !is_own(visit, id)? => Err(Refusal::Claimed),
         Standing::Held => {
             let (connection_id, csrf) = (id.to_string(), visit.csrf(About::Login(id))?);
             Ok(page(&Held { shell: visit.shell(), connection_id, csrf }))
@@ -217,10 +245,10 @@ pub(crate) async fn show(visit: &mut Visit, id: ConnectionId, standing: Standing
 }
 
 /// Whether whoever is signed in now is the one that approved this login: the same delivery can be made again.
-pub(crate) fn is_own(visit: &Visit, id: ConnectionId) -> bool {
+pub(crate) fn is_own(visit: &Visit, id: ConnectionId) -> Result<bool, Refusal> {
     let approved = visit.jar.login(id).and_then(|entry| entry.approved.as_deref());
-    let own = visit.jar.sign_in.as_ref().map(|sign_in| request_id(&visit.web.requests, id, sign_in));
-    approved.is_some() && approved == own.as_deref()
+    let own = visit.person()?.map(|kept| request_id(&visit.web.requests, id, &kept.who));
+    Ok(approved.is_some() && approved == own.as_deref())
 }
 
 fn again(visit: &mut Visit, id: ConnectionId, trouble: Trouble) -> Result<Answer, Refusal> {

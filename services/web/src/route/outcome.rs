@@ -9,7 +9,6 @@ use time::OffsetDateTime;
 use crate::error::Refusal;
 use crate::failure::Reason;
 use crate::header;
-use crate::identity::SignIn;
 use crate::login::{ConnectionId, Entry, Standing, State, View, stand};
 use crate::page::{Editor, Success};
 use crate::route::approval;
@@ -53,7 +52,7 @@ pub(crate) async fn show(visit: &mut Visit, id: ConnectionId, view: Option<View>
         visit.remember(id, Entry { acked: true, ..entry })?;
     }
     // The account is shown to whoever approved with it, and to no one who uses the browser after them.
-    let account = visit.jar.sign_in.as_ref().filter(|_| approval::is_own(visit, id)).map(SignIn::account);
+    let account = if approval::is_own(visit, id)? { visit.person()?.map(|kept| kept.who.account()) } else { None };
     let editor = view.map_or(Editor { app: None, device: None }, |view| view.editor);
     Ok(page(&Success { shell: visit.shell(), account, editor }))
 }

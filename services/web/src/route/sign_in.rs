@@ -29,7 +29,8 @@ pub(crate) fn part(visit: &mut Visit) -> Result<Part, Refusal> {
         about,
         csrf: &csrf,
         nonce: visit.nonce(),
-        before: visit.jar.sign_in.as_ref(),
+        // Only to save typing: while nobody can say who is signed in, the form stays empty.
+        before: visit.person().ok().flatten().map(|kept| &kept.who),
         retry: visit.is_retry(),
         another: visit.is_another(),
         signed_out: visit.has_signed_out(),
@@ -56,7 +57,11 @@ pub(crate) async fn show(visit: &mut Visit, part: Part, retry: bool) -> Result<A
 
 /// `POST /login/another`: to the sign-in again, as nobody.
 pub(crate) async fn another(mut post: Post) -> Response {
-    post.visit.jar.sign_out(&post.visit.web.cookies);
-    let answer = post.visit.login().map(|id| see(&About::Login(id).another()));
+    let answer = become_nobody(&mut post.visit).await;
     post.visit.finish(answer)
+}
+
+async fn become_nobody(visit: &mut Visit) -> Result<Answer, Refusal> {
+    visit.sign_out().await?;
+    Ok(see(&About::Login(visit.login()?).another()))
 }

@@ -12,9 +12,11 @@ use self::bench::{Bench, ID, ORIGIN, OTHER_ID};
 use crate::cookie::Jar;
 use crate::identity::dev::Dev;
 use crate::identity::{SignIn, dev};
+use crate::kept::{Kept, SignInId};
 
 mod account;
 mod bench;
+mod ended;
 mod handback;
 mod oidc;
 mod outcome;
@@ -406,8 +408,9 @@ async fn what_another_provider_has_said_does_not_count() {
     let bench = Bench::with(TTL, |web| {
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let ours = dev::sign_in("ada@example.com", "", "s".to_owned(), now).unwrap();
-        let mut jar = Jar::default();
-        jar.sign_in(&web.cookies, SignIn { provider: "https://id.test".to_owned(), ..ours }).unwrap();
+        let (id, mut jar) = (SignInId::mint().unwrap(), Jar::default());
+        let who = SignIn { provider: "https://id.test".to_owned(), ..ours };
+        jar.keep(&web.cookies, Kept { who, id, expires_at: now + 3600, watermark: 0 }).unwrap();
         set.extend(jar.into_set());
     });
     let mut browser = bench.browser();

@@ -31,7 +31,7 @@ fn kind(refusal: &Refusal) -> &'static str {
 
 fn outcome(arrival: &Result<Arrival, Refusal>) -> &'static str {
     match arrival {
-        Ok(Arrival::SignedIn(_)) => "signed in",
+        Ok(Arrival::SignedIn(..)) => "signed in",
         Ok(Arrival::Stale) => "stale",
         Ok(Arrival::Before) => "before",
         Err(refusal) => kind(refusal),
@@ -330,10 +330,35 @@ async fn a_genuine_delivery_signs_out_once_and_a_forged_one_nobody() {
         .collect();
     let all = (ISSUER, "user_1", "", "user_deleted");
     assert_eq!(told, [all, (ISSUER, "user_1", "sess_1", "provider_session_revoked")]);
+    assert_eq!(stand.script.ended.lock().unwrap().len(), 2, "browsers were left out");
     let metrics = stand.metrics.scrape();
     for (outcome, count) in [("forged", 1), ("ignored", 1), ("failed", 1), ("revoked", 2), ("repeated", 1)] {
         let line = format!("vvs_clerk_webhooks_total{{outcome=\"{outcome}\"}} {count}\n");
         assert!(metrics.contains(&line), "{line} is not in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_at_clerk_ends_in_browsers_and_only_by_a_setting_in_editors() {
+    for (flags, editors) in [(&[][..], 0), (&["--web-clerk-end-with-session", "true"], 1)] {
+        let stand = Stand::with(flags, &[], false).await;
+        let ended = json!({"type": "session.ended", "data": {"id": "sess_1", "user_id": "user_1"}});
+        assert_eq!(deliver(&stand, "msg_1", &ended, &WEBHOOK_SECRET).await, StatusCode::OK);
+        let told = stand.script.ended.lock().unwrap().clone();
+        let identity = told[0].identity.as_ref().unwrap();
+        assert_eq!((&*identity.subject, &*identity.provider_session), ("user_1", "sess_1"));
+        assert_eq!((told.len(), stand.script.revoked.lock().unwrap().len()), (1, editors));
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_is_as_old_as_the_token_that_shows_it() {
+    let stand = Stand::new().await;
+    for (issued_at, age) in [(NOW, 0), (NOW - 40, 40), (NOW + 3, 0)] {
+        let token = stand::token(&json!({}), &json!({"iat": issued_at}));
+        let arrival = stand.arrive(&format!("__session={token}")).await.ok().unwrap();
+        let Arrival::SignedIn(_, proof) = arrival else { panic!("a good token is stale") };
+        assert_eq!(proof, Proof::Aged(Duration::from_secs(age)));
     }
 }
 
@@ -346,7 +371,7 @@ async fn who_is_gone_or_barred_is_signed_out_when_clerk_is_asked_again() {
     stand.script.answer("/v1/users/user_banned", 200, &banned);
     stand.script.answer("/v1/users/user_unsure", 500, &"");
     let mut waiting = std::collections::VecDeque::new();
-    assert_eq!(recheck::once(&stand.clerk, &mut waiting).await, std::time::Duration::from_secs(10));
+    assert_eq!(recheck::once(&stand.clerk, &mut waiting).await, Duration::from_secs(10));
     assert_eq!(waiting, ["user_last", "user_unsure"], "an outage is no logout, and nobody is forgotten");
     let told: Vec<_> = stand
         .script

@@ -1,4 +1,4 @@
-//! What Clerk tells us unasked, delivered by Svix: whether a delivery is genuine, and whose editors it signs out. A hint
+//! What Clerk tells us unasked, delivered by Svix: whether a delivery is genuine, and whom it signs out. A hint
 //! that may come late, twice, out of order or never; what must not be missed is asked for again in [`super::recheck`].
 
 use std::collections::VecDeque;
@@ -35,13 +35,15 @@ pub(super) struct Inbox {
     seen: Mutex<VecDeque<String>>,
 }
 
-/// Whose editors are signed out, and why.
+/// Who is signed out, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) subject: String,
     /// Empty for all of the user's.
     pub(super) provider_session: String,
     pub(super) reason: &'static str,
+    /// Whether editors are signed out too, and not browsers alone.
+    pub(super) editors: bool,
 }
 
 /// What a delivery says.
@@ -121,15 +123,16 @@ impl Inbox {
         // An empty id would stand for everybody's, or for all of a user's.
         let id = |name| data.get(name).and_then(Value::as_str).filter(|id| !id.is_empty()).ok_or(Refused::Malformed);
         let is = |name| data.get(name) == Some(&Value::Bool(true));
-        let (subject, provider_session, reason) = match kind.as_str() {
-            "user.deleted" => (id("id")?, "", DELETED),
+        let (subject, provider_session, reason, editors) = match kind.as_str() {
+            "user.deleted" => (id("id")?, "", DELETED, true),
             // Not when locked: whoever types wrong passwords can bring that about.
-            "user.updated" if is("banned") || is("deprovisioned") => (id("id")?, "", BANNED),
-            "session.revoked" => (id("user_id")?, id("id")?, REVOKED),
-            "session.ended" | "session.removed" if self.end_with_session => (id("user_id")?, id("id")?, ENDED),
+            "user.updated" if is("banned") || is("deprovisioned") => (id("id")?, "", BANNED, true),
+            "session.revoked" => (id("user_id")?, id("id")?, REVOKED, true),
+            "session.ended" | "session.removed" => (id("user_id")?, id("id")?, ENDED, self.end_with_session),
             _ => return Ok(None),
         };
-        Ok(Some(Ended { subject: subject.to_owned(), provider_session: provider_session.to_owned(), reason }))
+        let (subject, provider_session) = (subject.to_owned(), provider_session.to_owned());
+        Ok(Some(Ended { subject, provider_session, reason, editors }))
     }
 
     /// Whether a delivery is done with.

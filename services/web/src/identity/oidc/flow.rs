@@ -22,6 +22,7 @@ use crate::failure::Reason;
 use crate::fetch::Failed;
 use crate::header::Kind;
 use crate::identity::SignIn;
+use crate::kept::Proof;
 use crate::page::{Page, Shell};
 use crate::visit::{About, Answer, Visit, page, see};
 
@@ -42,12 +43,14 @@ async fn started(oidc: &Oidc, visit: &mut Visit) -> Result<Answer, Refusal> {
         About::Account => None,
     };
     let document = oidc.discovery.document().await?;
+    let watermark = visit.web.sessions.begin_sign_in(None).await?;
     let now = visit.now.unix_timestamp();
     let departure = oidc.depart(&document, visit.is_another())?;
     let flow = Flow {
         login,
         nonce: departure.nonce,
         verifier: departure.verifier,
+        watermark,
         expires_at: now.saturating_add(FLOW_TIME.as_secs().cast_signed()),
     };
     visit.jar.begin(&visit.web.cookies, &departure.state, flow, now)?;
@@ -95,7 +98,7 @@ async fn returned(oidc: &Oidc, visit: &mut Visit, answered: Answered) -> Result<
             if sign_in.provider_session.is_empty() {
                 sign_in.provider_session = session(visit, &sign_in)?;
             }
-            visit.sign_in(sign_in)?;
+            visit.sign_in(sign_in, Proof::Since(flow.watermark)).await?;
             Ok(see(&about.callback(false)))
         }
     }
@@ -168,9 +171,8 @@ fn about(flow: &Flow) -> Result<About, Refusal> {
 /// For a provider that names no session. Whoever signs in again is in the same one still: a login in another tab may
 /// hang on it.
 fn session(visit: &Visit, sign_in: &SignIn) -> Result<String, Refusal> {
-    let before = visit.jar.sign_in.as_ref().filter(|before| before.is_same_user(sign_in));
-    match before {
-        Some(before) => Ok(before.provider_session.clone()),
+    match visit.person()?.filter(|before| before.who.is_same_user(sign_in)) {
+        Some(before) => Ok(before.who.provider_session.clone()),
         None => Ok(base64url(&random::<16>()?)),
     }
 }

@@ -33,6 +33,8 @@ use vvs_runtime::rpc;
 use vvs_runtime::tcp::Cut;
 use vvs_runtime::trace::TracedChannel;
 
+use crate::cookie::Jar;
+use crate::identity::SignIn;
 use crate::identity::dev::Dev;
 use crate::{Calls, Ttls, Web};
 
@@ -60,6 +62,11 @@ pub(super) struct Script {
     pub(super) installs: Mutex<Vec<(&'static str, wire::Session)>>,
     pub(super) revocations: Mutex<Vec<wire::RevokeSessionRequest>>,
     pub(super) sign_outs: Mutex<Vec<wire::RevokeUserSessionsRequest>>,
+    /// What was ended of sign-ins of browsers; their number is the watermark.
+    pub(super) ends: Mutex<Vec<wire::EndBrowserSignInsRequest>>,
+    pub(super) checks: Mutex<Vec<wire::CheckBrowserSignInRequest>>,
+    /// What is ended as soon as the next session is made.
+    pub(super) ends_with_approval: Mutex<Option<wire::EndBrowserSignInsRequest>>,
     pub(super) audit: mpsc::UnboundedSender<wire::RecordAuditRequest>,
     pub(super) sessions: Mutex<Result<(), Error>>,
     pub(super) deliveries: Mutex<Vec<DeliverAuthRequest>>,
@@ -145,6 +152,7 @@ impl sessions_server::Sessions for Fake {
         let user = wire::User { id: "usr_1".to_owned(), ..wire::User::default() };
         let session = wire::Session { user: Some(user), ..self.session() };
         self.0.created.lock().unwrap().push(request);
+        self.0.ends.lock().unwrap().extend(self.0.ends_with_approval.lock().unwrap().take());
         let token = wire::Token { token: "the-token".to_owned(), expires_at: None };
         Ok(Reply::new(CreateSessionResponse { session: Some(session), token: Some(token) }))
     }
@@ -195,6 +203,35 @@ impl sessions_server::Sessions for Fake {
         Ok(Reply::new(wire::RevokeUserSessionsResponse { revoked }))
     }
 
+    async fn begin_browser_sign_in(
+        &self,
+        _request: Call<wire::BeginBrowserSignInRequest>,
+    ) -> Result<Reply<wire::BeginBrowserSignInResponse>, Status> {
+        self.0.sessions.lock().unwrap().map_err(status)?;
+        let watermark = self.0.ends.lock().unwrap().len().try_into().unwrap();
+        Ok(Reply::new(wire::BeginBrowserSignInResponse { watermark }))
+    }
+
+    async fn check_browser_sign_in(
+        &self,
+        request: Call<wire::CheckBrowserSignInRequest>,
+    ) -> Result<Reply<wire::CheckBrowserSignInResponse>, Status> {
+        self.0.sessions.lock().unwrap().map_err(status)?;
+        let asked = request.into_inner();
+        let ended = self.0.ends.lock().unwrap().iter().enumerate().any(|(number, end)| ends(end, number, &asked));
+        self.0.checks.lock().unwrap().push(asked);
+        Ok(Reply::new(wire::CheckBrowserSignInResponse { ended }))
+    }
+
+    async fn end_browser_sign_ins(
+        &self,
+        request: Call<wire::EndBrowserSignInsRequest>,
+    ) -> Result<Reply<wire::EndBrowserSignInsResponse>, Status> {
+        self.0.sessions.lock().unwrap().map_err(status)?;
+        self.0.ends.lock().unwrap().push(request.into_inner());
+        Ok(Reply::new(wire::EndBrowserSignInsResponse {}))
+    }
+
     async fn record_audit(
         &self,
         request: Call<wire::RecordAuditRequest>,
@@ -215,15 +252,23 @@ impl sessions_server::Sessions for Fake {
     type WatchRevocationsStream = tonic::codegen::BoxStream<wire::WatchRevocationsResponse>;
 
     unused! {
-        begin_browser_sign_in(wire::BeginBrowserSignInRequest) -> wire::BeginBrowserSignInResponse,
-        check_browser_sign_in(wire::CheckBrowserSignInRequest) -> wire::CheckBrowserSignInResponse,
-        end_browser_sign_ins(wire::EndBrowserSignInsRequest) -> wire::EndBrowserSignInsResponse,
         activate_session(wire::ActivateSessionRequest) -> wire::ActivateSessionResponse,
         activate_sessions(wire::ActivateSessionsRequest) -> wire::ActivateSessionsResponse,
         refresh_token(wire::RefreshTokenRequest) -> wire::RefreshTokenResponse,
         take_stale_users(wire::TakeStaleUsersRequest) -> wire::TakeStaleUsersResponse,
         watch_revocations(wire::WatchRevocationsRequest) -> Self::WatchRevocationsStream,
     }
+}
+
+/// Whether this end, the one with this number, is one of this sign-in.
+fn ends(end: &wire::EndBrowserSignInsRequest, number: usize, asked: &wire::CheckBrowserSignInRequest) -> bool {
+    let (whose, who) = (end.identity.as_ref().unwrap(), asked.identity.as_ref().unwrap());
+    let is_later = number >= usize::try_from(asked.watermark).unwrap();
+    let by_id = !end.sign_in_id.is_empty() && end.sign_in_id == asked.sign_in_id;
+    let by_session = !whose.provider_session.is_empty() && whose.provider_session == who.provider_session;
+    let is_of_all = end.sign_in_id.is_empty() && whose.provider_session.is_empty();
+    let by_user = is_of_all && whose.subject == who.subject;
+    whose.provider == who.provider && (by_id || (is_later && (by_session || by_user)))
 }
 
 impl Fake {
@@ -247,11 +292,32 @@ fn channel(router: Router, tasks: TaskTracker) -> TracedChannel {
     TracedChannel::new(Endpoint::from_static("http://role").connect_with_connector_lazy(connector))
 }
 
+fn web(
+    script: &Arc<Script>,
+    keys: &Keyring,
+    metrics: &Metrics,
+    sign_in: Duration,
+    change: impl FnOnce(&mut Web),
+) -> Arc<Web> {
+    let tasks = TaskTracker::new();
+    let fake = Fake(script.clone());
+    let relay = Routes::new(RelayServer::new(fake.clone())).prepare().into_axum_router();
+    let sessions = Routes::new(SessionsServer::new(fake)).prepare().into_axum_router();
+    let calls = Calls { relay: channel(relay, tasks.clone()), sessions: channel(sessions, tasks) };
+    let origin = ORIGIN.parse().unwrap();
+    let ttls = Ttls { sign_in, account: Duration::from_hours(12), max: Duration::from_hours(24) };
+    let mut web = Web::new(Arc::new(Dev::new(&origin).unwrap()), ttls, origin, keys, calls, metrics).unwrap();
+    change(&mut web);
+    Arc::new(web)
+}
+
 pub(super) struct Bench {
     pub(super) script: Arc<Script>,
     pub(super) metrics: Metrics,
     pub(super) audit: Turn<mpsc::UnboundedReceiver<wire::RecordAuditRequest>>,
     router: Router,
+    web: Arc<Web>,
+    keys: Keyring,
 }
 
 impl Bench {
@@ -270,6 +336,9 @@ impl Bench {
             installs: Mutex::default(),
             revocations: Mutex::default(),
             sign_outs: Mutex::default(),
+            ends: Mutex::default(),
+            checks: Mutex::default(),
+            ends_with_approval: Mutex::default(),
             audit,
             sessions: Mutex::new(Ok(())),
             deliveries: Mutex::default(),
@@ -278,18 +347,29 @@ impl Bench {
             waits: Notify::new(),
             expires_at: Mutex::new(time::OffsetDateTime::now_utc().unix_timestamp() + 590),
         });
-        let tasks = TaskTracker::new();
-        let fake = Fake(script.clone());
-        let relay = Routes::new(RelayServer::new(fake.clone())).prepare().into_axum_router();
-        let sessions = Routes::new(SessionsServer::new(fake)).prepare().into_axum_router();
-        let calls = Calls { relay: channel(relay, tasks.clone()), sessions: channel(sessions, tasks) };
-        let keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
-        let metrics = Metrics::default();
-        let origin = ORIGIN.parse().unwrap();
-        let ttls = Ttls { sign_in: sign_in_ttl, account: Duration::from_hours(12) };
-        let mut web = Web::new(Arc::new(Dev::new(&origin).unwrap()), ttls, origin, &keys, calls, &metrics).unwrap();
-        change(&mut web);
-        Self { script, metrics, audit: Turn::new(heard), router: crate::route::router(Arc::new(web)) }
+        let (keys, metrics) = (Keyring::parse(&Keyring::generate().unwrap()).unwrap(), Metrics::default());
+        let web = web(&script, &keys, &metrics, sign_in_ttl, change);
+        let router = crate::route::router(web.clone());
+        Self { script, metrics, audit: Turn::new(heard), router, web, keys }
+    }
+
+    /// Another process of the same role, which speaks to the same others.
+    pub(super) fn twin(&self, change: impl FnOnce(&mut Web)) -> Router {
+        let web = web(&self.script, &self.keys, &Metrics::default(), self.web.sign_in_ttl, change);
+        crate::route::router(web)
+    }
+
+    /// The cookies that a browser of the version before keeps for this person.
+    pub(super) fn cookies_before(&self, who: &SignIn) -> BTreeMap<String, String> {
+        let mut jar = Jar::default();
+        jar.keep_as_before(&self.web.cookies, who).unwrap();
+        let lines = jar.into_set().map(|line| line.to_str().unwrap().to_owned());
+        lines
+            .map(|line| {
+                let (name, rest) = line.split_once('=').unwrap();
+                (name.to_owned(), rest.split(';').next().unwrap().to_owned())
+            })
+            .collect()
     }
 
     pub(super) fn browser(&self) -> Browser {
@@ -353,7 +433,7 @@ impl Seen {
 
 #[derive(Clone)]
 pub(super) struct Browser {
-    router: Router,
+    pub(super) router: Router,
     pub(super) cookies: BTreeMap<String, String>,
     pub(super) address: &'static str,
     /// What it says about the site that caused a POST.

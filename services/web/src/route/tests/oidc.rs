@@ -475,9 +475,7 @@ async fn nothing_is_approved_with_a_sign_in_that_the_provider_has_ended() {
         assert_eq!(log_out(&bench, &fake.logout_token(claims)).await.status, StatusCode::OK);
         let refused = browser.approve(&page.csrf()).await;
         assert_eq!((refused.status, refused.title()), (StatusCode::FORBIDDEN, "You are not signed in any more"));
-        // What was begun for it is taken back.
         assert_eq!(bench.deliveries(), 0);
-        assert_eq!(bench.script.revocations.lock().unwrap().last().unwrap().reason, "sign_in_over");
         assert_eq!(browser.get("/account/sessions").await.location(), "/account/sign-in");
     }
     let (bench, fake) = bench(&["everyone"]);
@@ -485,4 +483,43 @@ async fn nothing_is_approved_with_a_sign_in_that_the_provider_has_ended() {
     let page = sign_in(&mut browser, &fake).await;
     log_out(&bench, &fake.logout_token(json!({"sid": "s-2"}))).await;
     assert_eq!(browser.approve(&page.csrf()).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_logout_that_one_process_hears_is_known_to_another() {
+    for claims in [json!({"sid": "s-1"}), json!({"sub": "ada"}), json!({"sub": "ada", "sid": "s-1"})] {
+        let (bench, fake) = bench(&["everyone"]);
+        let mut browser = bench.browser();
+        sign_in(&mut browser, &fake).await;
+        let router = bench.twin(|web| web.identity = Arc::new(fake.provider(web, &["everyone"])));
+        let mut elsewhere = Browser { router, ..browser };
+        log_out(&bench, &fake.logout_token(claims)).await;
+        assert_eq!(elsewhere.get("/account/sessions").await.location(), "/account/sign-in");
+    }
+}
+
+#[tokio::test]
+async fn a_trip_that_was_under_way_when_the_provider_ended_the_sign_in_signs_nobody_in() {
+    let (bench, fake) = bench(&["everyone"]);
+    let mut browser = bench.browser();
+    let back = trip(&mut browser, &fake, ID).await;
+    log_out(&bench, &fake.logout_token(json!({"sub": "ada"}))).await;
+    let refused = browser.get(&back).await;
+    assert_eq!((refused.status, refused.title()), (StatusCode::FORBIDDEN, "You are not signed in any more"));
+    assert!(!browser.cookies.keys().any(|name| name.ends_with("sign-in")));
+    assert!(is_approval(&sign_in(&mut browser, &fake).await), "the next one is locked out");
+}
+
+#[tokio::test]
+async fn another_user_of_the_same_session_at_the_provider_takes_the_place_of_the_first() {
+    let (bench, fake) = bench(&["everyone"]);
+    let mut browser = bench.browser();
+    sign_in(&mut browser, &fake).await;
+    let hers = browser.clone();
+    fake.change(|state| (state.claims["sub"], state.claims["email"]) = ("bob".into(), "bob@example.com".into()));
+    assert!(is_approval(&sign_in(&mut browser, &fake).await));
+    let router = bench.twin(|web| web.identity = Arc::new(fake.provider(web, &["everyone"])));
+    let mut copy = Browser { router, ..hers };
+    assert_eq!(copy.get("/account/sessions").await.location(), "/account/sign-in");
+    assert!(browser.get("/account/sessions").await.text.contains("bob@example.com"));
 }

@@ -28,7 +28,6 @@ use tonic::transport::Endpoint;
 use tonic::{Request as Call, Response as Reply, Status};
 use tower::service_fn;
 use vvs_auth::key::Keyring;
-use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_proto::session::sessions_server::{self, SessionsServer};
 use vvs_proto::session::{self as wire};
 use vvs_runtime::metrics::Metrics;
@@ -60,6 +59,7 @@ pub(super) struct Script {
     pub(super) sessions_down: Mutex<bool>,
     pub(super) stale: Mutex<Vec<String>>,
     pub(super) revoked: Mutex<Vec<wire::RevokeUserSessionsRequest>>,
+    pub(super) ended: Mutex<Vec<wire::EndBrowserSignInsRequest>>,
 }
 
 impl Script {
@@ -120,6 +120,17 @@ impl sessions_server::Sessions for Sessions {
         Ok(Reply::new(wire::RevokeUserSessionsResponse { revoked: 2 }))
     }
 
+    async fn end_browser_sign_ins(
+        &self,
+        request: Call<wire::EndBrowserSignInsRequest>,
+    ) -> Result<Reply<wire::EndBrowserSignInsResponse>, Status> {
+        if *self.0.sessions_down.lock().unwrap() {
+            return Err(Status::unavailable(""));
+        }
+        self.0.ended.lock().unwrap().push(request.into_inner());
+        Ok(Reply::new(wire::EndBrowserSignInsResponse {}))
+    }
+
     async fn take_stale_users(
         &self,
         request: Call<wire::TakeStaleUsersRequest>,
@@ -137,7 +148,6 @@ impl sessions_server::Sessions for Sessions {
         create_session(wire::CreateSessionRequest) -> wire::CreateSessionResponse,
         begin_browser_sign_in(wire::BeginBrowserSignInRequest) -> wire::BeginBrowserSignInResponse,
         check_browser_sign_in(wire::CheckBrowserSignInRequest) -> wire::CheckBrowserSignInResponse,
-        end_browser_sign_ins(wire::EndBrowserSignInsRequest) -> wire::EndBrowserSignInsResponse,
         activate_session(wire::ActivateSessionRequest) -> wire::ActivateSessionResponse,
         activate_sessions(wire::ActivateSessionsRequest) -> wire::ActivateSessionsResponse,
         refresh_token(wire::RefreshTokenRequest) -> wire::RefreshTokenResponse,
@@ -226,7 +236,7 @@ impl Stand {
             public_url: ORIGIN.parse().unwrap(),
             allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
             fetch: Fetch::new().unwrap(),
-            sessions: crate::call::Sessions(SessionsClient::new(channel.clone())),
+            sessions: crate::call::Sessions::new(channel.clone(), Duration::from_hours(24)),
             metrics: metrics.clone(),
         };
         let clerk = Arc::new(Clerk::new(&settings, &common).unwrap());
@@ -237,7 +247,8 @@ impl Stand {
     pub(super) fn router(&self) -> Router {
         let calls = Calls { relay: self.channel.clone(), sessions: self.channel.clone() };
         let keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
-        let ttls = Ttls { sign_in: Duration::from_mins(15), account: Duration::from_hours(12) };
+        let ttls =
+            Ttls { sign_in: Duration::from_mins(15), account: Duration::from_hours(12), max: Duration::from_hours(24) };
         let origin = ORIGIN.parse().unwrap();
         let web = Web::new(self.clerk.clone(), ttls, origin, &keys, calls, &Metrics::default()).unwrap();
         crate::route::router(Arc::new(web))
@@ -253,7 +264,7 @@ impl Stand {
     pub(super) async fn arrive_well(&self) -> Result<SignIn, Refusal> {
         let token = token(&json!({}), &json!({}));
         self.arrive(&format!("__session={token}")).await.map(|arrival| match arrival {
-            Arrival::SignedIn(sign_in) => sign_in,
+            Arrival::SignedIn(sign_in, _) => sign_in,
             Arrival::Stale | Arrival::Before => panic!("a good token is stale"),
         })
     }

@@ -84,9 +84,11 @@ fn a_forged_delivery_is_not_even_parsed() {
 
 #[test]
 fn each_event_ends_what_it_must_and_no_more() {
-    let ended = |subject: &str, provider_session: &str, reason| {
-        Ok(Some(Ended { subject: subject.to_owned(), provider_session: provider_session.to_owned(), reason }))
+    let told = |subject: &str, provider_session: &str, reason, editors| {
+        let (subject, provider_session) = (subject.to_owned(), provider_session.to_owned());
+        Ok(Some(Ended { subject, provider_session, reason, editors }))
     };
+    let ended = |subject: &str, provider_session: &str, reason| told(subject, provider_session, reason, true);
     let session = json!({"id": "sess_1", "user_id": "user_1", "status": "whatever"});
     let user = |banned: bool, locked: bool| json!({"id": "user_1", "banned": banned, "locked": locked});
     let cases = [
@@ -97,8 +99,8 @@ fn each_event_ends_what_it_must_and_no_more() {
         (false, "user.updated", json!({"id": "user_1"}), Ok(None)),
         (false, "user.created", user(true, true), Ok(None)),
         (false, "session.revoked", session.clone(), ended("user_1", "sess_1", REVOKED)),
-        (false, "session.ended", session.clone(), Ok(None)),
-        (false, "session.removed", session.clone(), Ok(None)),
+        (false, "session.ended", session.clone(), told("user_1", "sess_1", ENDED, false)),
+        (false, "session.removed", session.clone(), told("user_1", "sess_1", ENDED, false)),
         (true, "session.ended", session.clone(), ended("user_1", "sess_1", ENDED)),
         (true, "session.removed", session.clone(), ended("user_1", "sess_1", ENDED)),
         (true, "session.created", session.clone(), Ok(None)),

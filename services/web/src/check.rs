@@ -1,0 +1,125 @@
+//! Whether a browser's sign-in has ended: sessions is asked, and its answer kept for a second, so that what ends anywhere has
+//! ended everywhere a second later. Without an answer nobody is believed.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::call::Sessions;
+use crate::error::Refusal;
+use crate::kept::{Kept, SignInId};
+
+/// How long an answer is good, from the question on.
+const FRESH: Duration = Duration::from_secs(1);
+/// Answers that are kept. Beyond that sessions is asked each time.
+const MAX_KNOWN: usize = 10_000;
+
+/// What a question is about, as far as the answer depends on it.
+#[derive(PartialEq, Eq, Hash)]
+struct About {
+    id: SignInId,
+    provider_session: String,
+    watermark: u64,
+}
+
+impl About {
+    fn new(kept: &Kept) -> Self {
+        let (id, provider_session) = (kept.id.clone(), kept.who.provider_session.clone());
+        Self { id, provider_session, watermark: kept.watermark }
+    }
+}
+
+struct Answer {
+    asked_at: Instant,
+    has_ended: bool,
+}
+
+/// Asks, and remembers for a second.
+pub(crate) struct Checks {
+    sessions: Sessions,
+    known: Mutex<HashMap<About, Answer>>,
+}
+
+impl Checks {
+    pub(crate) fn new(sessions: Sessions) -> Self {
+        Self { sessions, known: Mutex::default() }
+    }
+
+    /// Whether a sign-in has ended, as of a second ago at most.
+    pub(crate) async fn has_ended(&self, kept: &Kept) -> Result<bool, Refusal> {
+        let asked_at = Instant::now();
+        if let Some(has_ended) = self.known(kept, asked_at) {
+            return Ok(has_ended);
+        }
+        let has_ended = self.has_ended_by_now(kept).await?;
+        self.remember(kept, Answer { asked_at, has_ended });
+        Ok(has_ended)
+    }
+
+    /// Whether a sign-in has ended, as of now.
+    pub(crate) async fn has_ended_by_now(&self, kept: &Kept) -> Result<bool, Refusal> {
+        self.sessions.has_ended(kept).await
+    }
+
+    /// Forgets what was answered, because this process has ended the sign-in itself.
+    pub(crate) fn forget(&self, kept: &Kept) {
+        self.lock().retain(|about, _| about.id != kept.id);
+    }
+
+    fn known(&self, kept: &Kept, now: Instant) -> Option<bool> {
+        let known = self.lock();
+        let answer = known.get(&About::new(kept)).filter(|answer| now.duration_since(answer.asked_at) < FRESH);
+        answer.map(|answer| answer.has_ended)
+    }
+
+    fn remember(&self, kept: &Kept, answer: Answer) {
+        let (mut known, now) = (self.lock(), answer.asked_at);
+        if known.len() >= MAX_KNOWN {
+            known.retain(|_, answer| now.duration_since(answer.asked_at) < FRESH);
+        }
+        if known.len() < MAX_KNOWN {
+            known.insert(About::new(kept), answer);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<About, Answer>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::transport::Endpoint;
+    use vvs_runtime::trace::TracedChannel;
+
+    use super::*;
+    use crate::identity::dev;
+
+    fn kept(number: usize) -> Kept {
+        let who = dev::sign_in("ada@example.com", "", "s".to_owned(), 0).unwrap();
+        Kept { who, id: SignInId::mint().unwrap(), expires_at: 1, watermark: number.try_into().unwrap() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_answers_are_kept_than_fit_and_old_ones_make_room() {
+        let channel = TracedChannel::new(Endpoint::from_static("http://role").connect_lazy());
+        let checks = Checks::new(Sessions::new(channel, FRESH));
+        let asked_at = Instant::now();
+        for number in 0..MAX_KNOWN {
+            checks.remember(&kept(number), Answer { asked_at, has_ended: false });
+        }
+        let (one, other) = (kept(MAX_KNOWN), kept(MAX_KNOWN));
+        checks.remember(&one, Answer { asked_at, has_ended: true });
+        assert_eq!(checks.known(&one, asked_at), None);
+        assert_eq!(checks.lock().len(), MAX_KNOWN);
+
+        let later = asked_at + FRESH;
+        checks.remember(&other, Answer { asked_at: later, has_ended: true });
+        assert_eq!(checks.known(&other, later), Some(true));
+        assert_eq!(checks.lock().len(), 1);
+        checks.forget(&other);
+        assert_eq!(checks.known(&other, later), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Who is signed in to the browser that asks: the one way to it, behind the question whether that has ended.
+
+use super::Visit;
+use crate::error::Refusal;
+use crate::identity::SignIn;
+use crate::kept::{Kept, Person, Proof, SignInId};
+
+impl Visit {
+    /// Asks whom the browser's cookie stands for.
+    pub(super) async fn recognize(&self) -> Person {
+        let (web, now) = (&self.web, self.now);
+        let kept = self.jar.sealed().filter(|kept| kept.is_live(now, web.sign_in_max_ttl));
+        // What another provider has said does not count.
+        let Some(kept) = kept.filter(|kept| kept.who.provider == web.identity.name()) else { return Person::Nobody };
+        match web.checks.has_ended(kept).await {
+            Ok(false) => Person::SignedIn(kept.clone()),
+            Ok(true) => Person::Ended,
+            Err(cause) => Person::Unknown(cause.to_string()),
+        }
+    }
+
+    /// Who is signed in. While sessions does not say whether they still are, nobody may be shown or act as anybody.
+    pub(crate) fn person(&self) -> Result<Option<&Kept>, Refusal> {
+        match &self.person {
+            Person::Nobody | Person::Ended => Ok(None),
+            Person::SignedIn(kept) => Ok(Some(kept)),
+            Person::Unknown(cause) => Err(Refusal::Unchecked(cause.clone())),
+        }
+    }
+
+    /// Who is signed in, if that is young enough to approve with.
+    pub(crate) fn signed_in(&self) -> Result<Option<&Kept>, Refusal> {
+        Ok(self.person()?.filter(|kept| kept.who.holds(self.now, self.web.sign_in_ttl)))
+    }
+
+    /// The browser remembers who has signed in, unless that was ended since its proof was made.
+    pub(crate) async fn sign_in(&mut self, who: SignIn, proof: Proof) -> Result<(), Refusal> {
+        let web = self.web.clone();
+        let watermark = match proof {
+            Proof::Fresh => web.sessions.begin_sign_in(None).await?,
+            Proof::Aged(age) => web.sessions.begin_sign_in(Some(age)).await?,
+            Proof::Since(watermark) => watermark,
+        };
+
+        let id = match self.person()?.cloned() {
+            Some(before) if before.who.is_same_user(&who) => before.id,
+            Some(other) => {
+                // Nobody could sign out of it here any more.
+                web.sessions.end_sign_in(&other, false, &self.from, self.now).await?;
+                SignInId::mint()?
+            }
+            None => SignInId::mint()?,
+        };
+        let expires_at = who.at.saturating_add(web.sign_in_max_ttl.as_secs().cast_signed());
+        let kept = Kept { who, id, expires_at, watermark };
+        if web.checks.has_ended_by_now(&kept).await? {
+            return Err(Refusal::SignInOver("it was ended after its proof was made"));
+        }
+
+        tracing::info!(provider = kept.who.provider, address = %self.from.address, "signed in");
+        self.jar.keep(&web.cookies, kept.clone())?;
+        self.person = Person::SignedIn(kept);
+        Ok(())
+    }
+
+    /// The browser forgets who was signed in, and no copy of its cookies is worth anything any more. If sessions cannot be told
+    /// so, the browser forgets it all the same.
+    pub(crate) async fn sign_out(&mut self) -> Result<(), Refusal> {
+        let live = self.jar.sealed().filter(|kept| kept.is_live(self.now, self.web.sign_in_max_ttl)).cloned();
+        self.forget();
+        let Some(kept) = live else { return Ok(()) };
+
+        let ended = self.web.sessions.end_sign_in(&kept, true, &self.from, self.now).await;
+        self.web.checks.forget(&kept);
+        ended.map_err(|cause| Refusal::NotEnded(cause.to_string()))
+    }
+
+    /// The browser forgets who was signed in, because that has ended already.
+    pub(crate) fn forget(&mut self) {
+        self.jar.sign_out(&self.web.cookies);
+        self.person = Person::Nobody;
+    }
+
+    /// The same where the provider does not stand by it any more.
+    pub(crate) async fn sign_out_by_provider(&mut self) {
+        if let Err(cause) = self.sign_out().await {
+            tracing::warn!(%cause, "copies of a browser's cookies are not known to be worth nothing");
+        }
+    }
+
+    /// Who looks after their editors, if they have done so lately and the provider stands by them; that they do so now is
+    /// remembered.
+    pub(crate) async fn account(&mut self) -> Result<Option<SignIn>, Refusal> {
+        let (seen, now, ttl) = (self.jar.seen, self.now, self.web.account_ttl);
+        let kept = self.person()?.filter(|kept| kept.who.is_in_use(seen, now, ttl));
+        let Some(sign_in) = kept.map(|kept| kept.who.clone()) else { return Ok(None) };
+        // While the provider does not answer, people may still sign a lost editor out.
+        if self.web.clone().identity.confirm(&sign_in).await.is_err_and(|refusal| refusal.ends_sign_in()) {
+            self.sign_out_by_provider().await;
+            return Ok(None);
+        }
+        self.jar.see(&self.web.cookies, now.unix_timestamp())?;
+        Ok(Some(sign_in))
+    }
+}
