@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use governor::clock::MonotonicClock;
+use governor::clock::DefaultClock;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
@@ -321,7 +321,7 @@ pub async fn serve(
     let (limits, reached) = (&settings.limits, process.metrics.reached.clone());
     let store = store.with_ration(Ration { rows: limits.audits_per_day, reached: reached.clone() });
     let store = store.with_room(Room { ends: settings.max_ended_sign_ins, reached: reached.clone() });
-    let refreshes = Arc::new(Refreshes::new(limits.refreshes_per_minute, reached.clone(), MonotonicClock));
+    let refreshes = Arc::new(Refreshes::new(limits.refreshes_per_minute, reached.clone(), DefaultClock::default()));
     let keys = Arc::new(keys);
     let terms = settings.terms(&public_url);
     let counts = Counts::register(&process.metrics);

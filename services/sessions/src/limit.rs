@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use governor::clock::{Clock, MonotonicClock};
+use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
@@ -68,7 +68,7 @@ type Editor = (SessionId, Thumbprint);
 
 /// How often each session is refreshed with a key, as far as this process sees it.
 #[derive(Debug)]
-pub(crate) struct Refreshes<C: Clock = MonotonicClock> {
+pub(crate) struct Refreshes<C: Clock = DefaultClock> {
     limiter: RateLimiter<Editor, DashMapStateStore<Editor>, C, NoOpMiddleware<C::Instant>>,
     reached: Reached,
 }
@@ -109,7 +109,7 @@ pub(crate) mod tests {
 
     /// More than any test makes.
     pub(crate) fn refreshes() -> Arc<Refreshes> {
-        Arc::new(Refreshes::new(NonZeroU32::new(1_000_000).unwrap(), Reached::default(), MonotonicClock))
+        Arc::new(Refreshes::new(NonZeroU32::new(1_000_000).unwrap(), Reached::default(), DefaultClock::default()))
     }
 
     fn twenty(clock: &FakeRelativeClock) -> Refreshes<FakeRelativeClock> {

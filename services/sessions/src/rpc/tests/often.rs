@@ -14,7 +14,7 @@ async fn held(place: &Place, per_minute: u32) -> Bench {
     bench.service.terms.refresh_interval = 600;
     let per_minute = NonZeroU32::new(per_minute).unwrap();
     bench.service.refreshes =
-        Arc::new(Refreshes::new(per_minute, bench.metrics.reached.clone(), governor::clock::MonotonicClock));
+        Arc::new(Refreshes::new(per_minute, bench.metrics.reached.clone(), governor::clock::DefaultClock::default()));
     bench
 }
 
