@@ -181,3 +181,13 @@ async fn without_json_a_table_is_printed_that_a_person_reads() {
     assert!(lines[1].contains("processor µs each") && !lines[1].contains("histogram"), "{out}");
     assert!(lines[2].contains("floor") && lines[3].contains("relay") && lines[4].contains("relay / floor"), "{out}");
 }
+
+#[tokio::test]
+async fn sign_ins_are_compared_under_attack_beside_one_and_undisturbed() {
+    let weak = ["neighbours", "--addresses", "1", "--streams", "4", "--rounds", "1", "--logins", "1", "--most"];
+    let rows = rows(&[&weak[..], &["1000"]].concat()).await;
+    assert_eq!(rows.len(), 3);
+    assert_numbers(&rows, &["count", "median ms", "p90 ms", "times undisturbed"]);
+    let (code, _, errors) = run(&[&weak[..], &["0.001"]].concat()).await;
+    assert!(code != 0 && errors.contains("under attack a sign-in takes"), "{errors}");
+}

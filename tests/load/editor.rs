@@ -41,6 +41,8 @@ pub(crate) struct Entrance {
     /// What they believe it to be.
     pub(crate) origin: String,
     pub(crate) tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// The address of this machine that they come from; without it, each of many has a few.
+    pub(crate) from: Option<Ipv4Addr>,
 }
 
 impl std::fmt::Debug for Entrance {
@@ -63,10 +65,17 @@ pub(crate) fn trusting(ca: &Path, authority: &str) -> Result<(TlsConnector, Serv
 }
 
 impl Entrance {
+    /// The same, for those who come from one address.
+    pub(crate) fn from(&self, address: Ipv4Addr) -> Self {
+        Self { from: Some(address), ..self.clone() }
+    }
+
     pub(crate) async fn dial(&self) -> std::io::Result<TcpStream> {
         static DIALLED: AtomicU32 = AtomicU32::new(0);
         let socket = if self.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        if self.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        if let Some(from) = self.from {
+            socket.bind((from, 0).into())?;
+        } else if self.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
             let number = DIALLED.fetch_add(1, Ordering::Relaxed) / PER_ADDRESS % (1 << 23);
             let first = u32::from(Ipv4Addr::new(127, 1, 0, 0));
             socket.bind((Ipv4Addr::from(first + number), 0).into())?;

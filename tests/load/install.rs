@@ -57,6 +57,11 @@ impl Sessions {
         Ok(Self { client: SessionsClient::new(channel), admin: Some(child.address(1)?), child: Some(child) })
     }
 
+    /// One that runs already, where nothing is counted.
+    pub(crate) fn at(client: SessionsClient<TracedChannel>) -> Self {
+        Self { client, admin: None, child: None }
+    }
+
     /// Where relays call it, when it was started for this run.
     pub(crate) fn address(&self) -> Result<String, Failure> {
         self.child.as_ref().map_or_else(|| Ok(String::new()), |child| Ok(child.address(0)?.to_string()))

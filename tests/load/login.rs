@@ -134,7 +134,7 @@ async fn bare_login(entrance: &Entrance, mut client: RelayClient<TracedChannel>)
 }
 
 /// From an editor that connects to its token and a page that says so; how long that took.
-async fn login(url: &str, number: u16) -> Duration {
+pub(crate) async fn login(url: &str, number: u16) -> Duration {
     let (start, secrets) = (Instant::now(), Secrets::default());
     let mut editor = Editor::at(url, &secrets).await;
     let mut browser = Browser::at(url, &secrets);

@@ -1,6 +1,7 @@
 //! `vvs-load`: what this system costs, measured on this machine. Numbers of different runs are not comparable; lines of
 //! one run are.
 
+mod attack;
 mod calls;
 mod child;
 mod deliver;
@@ -9,6 +10,7 @@ mod floor;
 mod idle;
 mod install;
 mod login;
+mod neighbours;
 mod plot;
 mod reconnect;
 mod report;
@@ -78,6 +80,17 @@ enum Command {
     /// "revoked" is from the revocation of all sessions to the frame that says so. The relay's limits are as they are when
     /// nobody sets them. The floor reads one frame and writes one, and believes everything.
     Reconnect(reconnect::Options),
+    /// Sign-ins of other people while somebody attacks, beside sign-ins while he attacks another installation
+    ///
+    /// Two installations, each with all four roles in one process. An attacker has addresses of one /24, one account and
+    /// a certificate for `backend`. He sends headers without a body over HTTP/2, opens sockets that say nothing, floods
+    /// pages and back-channel logouts, refreshes the token of one session as fast as it is answered, and follows the feed
+    /// of revocations many times; all at once. Other people sign in from another /24 all along: undisturbed, then while
+    /// he attacks the other installation, then while he attacks theirs, in turns. The second is what the third is
+    /// compared with, since the attack itself takes of the two processors what it takes, wherever it goes. Fails when a
+    /// sign-in fails, when its median under attack is more than --most times that beside it, or when one of the editors
+    /// that are signed in from the attacker's own /24 loses its socket.
+    Neighbours(neighbours::Options),
     /// A rolling restart under load: how many logins fail, who is signed out, and how many come back in each second
     ///
     /// Three relays, two webs, two sessions on PostgreSQL, NATS and a gateway, as processes. Reference editors hold
@@ -98,6 +111,7 @@ async fn main() -> ExitCode {
         Command::Deliver(options) => deliver::run(&options, cli.json).await,
         Command::Login(options) => login::run(&options, cli.json).await,
         Command::Reconnect(options) => reconnect::run(&options, cli.json).await,
+        Command::Neighbours(options) => neighbours::run(&options, cli.json).await,
         Command::Roll(options) => roll::run(&options, cli.json).await,
         Command::Serve(options) => server::serve(*options).await,
     };

@@ -114,7 +114,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), Failure> {
             let flags: Vec<_> = flags.iter().map(String::as_str).collect();
             let running = up::start(stack::settings(&data_dir, &flags)).await?;
             running.ready().await;
-            say(&[running.addresses.public])?;
+            say(&[running.addresses.public, running.addresses.sessions_rpc])?;
             until_told().await
         }
         Server::Floor { data_dir } => {

@@ -85,7 +85,7 @@ impl Existing {
             (Some(ca), true) => Some(trusting(ca, authority)?),
             (None, true) => return Err("an https URL needs --url-ca".into()),
         };
-        let entrance = Entrance { address, origin: url.to_string(), tls };
+        let entrance = Entrance { address, origin: url.to_string(), tls, from: None };
         Ok(System { name: "the system", entrance, calls: None, children: Vec::new(), pids: self.pid.clone() })
     }
 
@@ -126,7 +126,7 @@ impl Hop {
 pub(crate) struct System {
     pub(crate) name: &'static str,
     pub(crate) entrance: Entrance,
-    /// Where its relay is called.
+    /// Where its relay is called; where all roles are in one process, its sessions.
     pub(crate) calls: Option<String>,
     children: Vec<Child>,
     /// Where editors connect first: its memory is what counts. The processor time is that of all.
@@ -158,7 +158,7 @@ impl System {
         } else {
             None
         };
-        let entrance = Entrance { address: front, origin: URL.to_owned(), tls };
+        let entrance = Entrance { address: front, origin: URL.to_owned(), tls, from: None };
         Ok(Self { calls: Some(calls), ..Self::of(name, entrance, children)? })
     }
 
@@ -166,15 +166,16 @@ impl System {
     pub(crate) fn existing(url: &str, pids: Vec<u32>) -> Result<Self, Failure> {
         let address = url.strip_prefix("http://").and_then(|address| address.parse().ok());
         let address = address.ok_or("logins through the pages want a --url such as http://127.0.0.1:8080")?;
-        let entrance = Entrance { address, origin: url.to_owned(), tls: None };
+        let entrance = Entrance { address, origin: url.to_owned(), tls: None, from: None };
         Ok(Self { name: "the system", entrance, calls: None, children: Vec::new(), pids })
     }
 
     /// All roles in one process.
     pub(crate) async fn all(data: &Path, flags: &[&str]) -> Result<Self, Failure> {
         let child = Child::start(data, "all", &[&["--"], flags].concat()).await?;
-        let address = child.address(0)?;
-        Self::of("four roles", Entrance { address, origin: format!("http://{address}"), tls: None }, vec![child])
+        let (address, calls) = (child.address(0)?, child.address(1)?.to_string());
+        let entrance = Entrance { address, origin: format!("http://{address}"), tls: None, from: None };
+        Ok(Self { calls: Some(calls), ..Self::of("four roles", entrance, vec![child])? })
     }
 
     fn of(name: &'static str, entrance: Entrance, children: Vec<Child>) -> Result<Self, Failure> {
@@ -238,7 +239,12 @@ impl System {
 
 /// Calls a role of servers started for the run, as web does.
 pub(crate) fn channel(data: &Path, other: Role, address: &str) -> Result<TracedChannel, Failure> {
-    let identity = Identity::load(pki::files(data, Role::Web))?;
+    channel_as(data, Role::Web, other, address)
+}
+
+/// The same, as another role.
+pub(crate) fn channel_as(data: &Path, role: Role, other: Role, address: &str) -> Result<TracedChannel, Failure> {
+    let identity = Identity::load(pki::files(data, role))?;
     let check = peer::check(&peers()?, other);
     Ok(rpc::channel(address, Connector { identity, check, alpn: b"h2", timeout: CALL_TIME })?)
 }
