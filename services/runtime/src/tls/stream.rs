@@ -155,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
         }
     }
 
-    /// Lets the connection do one thing. After an error, what tells the other side of it is sent if there is room.
+    /// Lets the connection do one thing. An error is its last.
     fn turn(&mut self, cx: &mut Context<'_>, seal: Seal<'_>, into: &mut ReadBuf<'_>) -> io::Result<Turn> {
         if self.has_failed {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -164,7 +164,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
         let turn = match state {
             Ok(ConnectionState::ReadTraffic(mut records)) => {
                 while let Some(record) = records.next_record() {
-                    let record = record.map_err(invalid)?;
+                    let record = match record {
+                        Ok(record) => record,
+                        Err(cause) => return Err(self.fail(cx, cause)),
+                    };
                     discard += record.discard;
                     let fits = if self.opened.is_empty() { record.payload.len().min(into.remaining()) } else { 0 };
                     into.put_slice(&record.payload[..fits]);
@@ -198,20 +201,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
             },
             Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => Turn::Waits,
             Ok(_) => return Err(invalid("early data, which we never ask for")),
-            Err(cause) => {
-                self.has_failed = true;
-                while self.connection.common().wants_write()
-                    && let Ok(ConnectionState::EncodeTlsData(alert)) = self.connection.process(&mut []).state
-                {
-                    encode(alert, &mut self.sealed)?;
-                }
-                let _too_late_for_its_own_errors = self.poll_send(cx);
-                return Err(invalid(cause));
-            }
+            Err(cause) => return Err(self.fail(cx, cause)),
         };
         self.received.advance(discard);
         give_back(&mut self.received);
         Ok(turn)
+    }
+
+    /// Ends the connection for good, and tells the other side why if there is room.
+    fn fail(&mut self, cx: &mut Context<'_>, cause: rustls::Error) -> io::Error {
+        self.has_failed = true;
+        while self.connection.common().wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(alert)) = self.connection.process(&mut []).state
+        {
+            if let Err(cause) = encode(alert, &mut self.sealed) {
+                return cause;
+            }
+        }
+        let _too_late_for_its_own_errors = self.poll_send(cx);
+        invalid(cause)
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -373,5 +381,7 @@ fn invalid(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
     io::Error::new(io::ErrorKind::InvalidData, cause)
 }
 
+#[cfg(test)]
+mod play;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Each side against the buffered interface's other side, which is what nearly everybody else runs.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
@@ -198,4 +200,35 @@ async fn what_is_not_tls_or_has_no_end_is_refused() {
     let crumbs: Vec<_> = [&[1, 0, 0xea, 0x60][..], &bytes(50_000)].concat();
     let crumbs = crumbs.iter().flat_map(|byte| [22, 3, 3, 0, 1, *byte]).collect();
     assert_eq!(handshake(crumbs).await.kind(), io::ErrorKind::InvalidData);
+}
+
+/// From which the fuzzer starts.
+#[test]
+fn whoever_plays_with_records_as_the_seeds_do_changes_nothing_of_what_arrives() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/stream");
+    let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().map(|seed| seed.unwrap().path()).collect();
+    assert!(seeds.len() >= 40, "{seeds:?}");
+    for seed in seeds {
+        let played = std::panic::catch_unwind(|| play::play(&std::fs::read(&seed).unwrap()));
+        assert!(played.is_ok(), "{}", seed.display());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Most of what happens to a connection happens behind its handshake.
+    #[test]
+    fn whatever_is_done_to_records_nothing_false_arrives_and_nobody_waits(
+        choice in 0..4_u8,
+        shakes in any::<bool>(),
+        steps in vec((0..16_u8, any::<u8>()), 0..80),
+    ) {
+        let mut input = vec![choice];
+        if shakes {
+            input.extend([1, 255, 2, 0].repeat(4));
+        }
+        input.extend(steps.into_iter().flat_map(|(step, amount)| [step, amount]));
+        play::play(&input);
+    }
 }
