@@ -560,7 +560,9 @@ async fn a_person_sees_their_editors_and_signs_one_out_and_then_all() {
     let all = elsewhere.post("/account/sessions/revoke-all", &[("csrf", &csrf)]).await;
     assert_eq!(desk.next().await["type"], "session:revoked");
     assert_eq!(desk.close_code().await, 4500);
-    let list = elsewhere.get(&all.location()).await;
+    let signed_out = elsewhere.get(&all.location()).await;
+    assert!(signed_out.body.contains("All your editors are signed out. That was 1 sign-in."), "{}", signed_out.body);
+    let list = elsewhere.account("ada").await;
     assert!(list.body.contains("No editor is signed in with this account."), "{}", list.body);
     tablet.read_on().await;
     assert!(bob.get("/account/sessions").await.body.contains("tablet"));
