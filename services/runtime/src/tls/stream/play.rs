@@ -329,7 +329,7 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
     }
 
     fn close_one(&mut self, amount: usize) {
-        if amount % 2 == 0 {
+        if amount.is_multiple_of(2) {
             if !self.theirs.is_handshaking() {
                 self.they_closed = true;
                 self.theirs.send_close_notify();
@@ -375,7 +375,7 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
             return;
         }
         self.is_disturbed = true;
-        if amount % 2 == 0 {
+        if amount.is_multiple_of(2) {
             self.sealed.drain(..some.len());
         } else {
             some.into_iter().rev().for_each(|byte| self.sealed.push_front(byte));
