@@ -8,7 +8,7 @@ use http::header::{
     STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
-use vvs_runtime::forwarded::{CLIENT_ADDRESS, REQUEST_ID, SCHEME};
+use vvs_runtime::forwarded::{CLIENT_ADDRESS, REQUEST_ID, SCHEME, THROUGH};
 use vvs_runtime::origin::Origin;
 
 /// Meant for one connection only (RFC 9110, section 7.6.1). `Expect` has been met when the body is here.
@@ -34,6 +34,8 @@ const EDGE: [&str; 6] = ["forwarded", "x-real-ip", REQUEST_ID, "traceparent", "t
 pub(crate) struct Caller {
     pub(crate) address: IpAddr,
     pub(crate) request_id: String,
+    /// What shows that the request came through other hands than its sender's.
+    pub(crate) through: Option<String>,
 }
 
 /// Whether a client asks for a WebSocket (RFC 6455, section 4.1).
@@ -63,6 +65,9 @@ pub(crate) fn inbound(headers: &mut HeaderMap, caller: &Caller, public: &Origin)
         (REQUEST_ID, &caller.request_id),
     ] {
         set(headers, name, value);
+    }
+    if let Some(through) = &caller.through {
+        set(headers, THROUGH, through);
     }
 }
 
@@ -140,7 +145,7 @@ mod tests {
     }
 
     fn passed(pairs: &[(&'static str, &str)]) -> Vec<String> {
-        let caller = Caller { address: [192, 0, 2, 1].into(), request_id: "id".to_owned() };
+        let caller = Caller { address: [192, 0, 2, 1].into(), request_id: "id".to_owned(), through: None };
         let mut headers = headers(pairs);
         inbound(&mut headers, &caller, &"https://auth.test".parse().unwrap());
         lines(&headers)
@@ -162,6 +167,7 @@ mod tests {
             ("x-forwarded-for", "127.0.0.1"),
             ("x-forwarded-client-cert", "URI=spiffe://vvs.internal/web"),
             ("x-forwarded-anything", "x"),
+            ("x-forwarded-through", "nobody"),
             ("forwarded", "for=127.0.0.1"),
             ("x-real-ip", "127.0.0.1"),
             ("x-request-id", "theirs"),
@@ -170,6 +176,15 @@ mod tests {
             ("baggage", "a=b"),
         ]);
         assert_eq!(forged, OURS);
+    }
+
+    #[test]
+    fn those_behind_the_edge_hear_that_a_request_came_through_other_hands() {
+        let through = Some("x-real-ip".to_owned());
+        let caller = Caller { address: [127, 0, 0, 1].into(), request_id: "id".to_owned(), through };
+        let mut headers = headers(&[("x-real-ip", "127.0.0.1"), ("x-forwarded-through", "nobody")]);
+        inbound(&mut headers, &caller, &"http://127.0.0.1:8080".parse().unwrap());
+        assert_eq!(headers.get_all(THROUGH).iter().collect::<Vec<_>>(), ["x-real-ip"]);
     }
 
     #[test]

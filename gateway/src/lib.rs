@@ -12,6 +12,7 @@ mod route;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod through;
 
 use std::sync::Arc;
 use std::time::Duration;

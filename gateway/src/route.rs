@@ -26,7 +26,7 @@ use crate::forward::Hop;
 use crate::header::{self, Caller};
 use crate::limit::{Limits, Pool};
 use crate::settings::Settings;
-use crate::{address, forward, member};
+use crate::{address, forward, member, through};
 
 /// The one path that leads to the relay.
 const WS: &str = "/ws";
@@ -122,10 +122,12 @@ async fn serve(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // The root of a trace: what a stranger says about traces is not adopted.
     let span = trace::http_span(&method, if path == WS { WS } else { "" }, &path);
-    let address = address::client(connection.remote.ip(), request.headers(), &edge.settings.trusted_proxies);
+    let (remote, headers) = (connection.remote.ip(), request.headers());
+    let address = address::client(remote, headers, &edge.settings.trusted_proxies);
+    let through = through::through(request.version(), headers, edge.is_proxy(remote)).map(str::to_owned);
     let (request_id, answer) = match random::<16>() {
         Ok(id) => {
-            let caller = Caller { address, request_id: format!("{:032x}", u128::from_be_bytes(id)) };
+            let caller = Caller { address, request_id: format!("{:032x}", u128::from_be_bytes(id)), through };
             let answer = edge.pass(request, &caller, connection).instrument(span.clone()).await;
             (caller.request_id, answer)
         }

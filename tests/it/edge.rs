@@ -135,9 +135,10 @@ async fn a_client_cannot_say_who_it_is_or_what_its_request_is_called() {
     let stack = Stack::start().await;
     let editor = Editor::try_connect(&stack, &FORGED[..6]).await.unwrap();
     assert_eq!(client_address(&stack, &editor).await, "127.0.0.1");
-    // It is still a browser on this machine, so the development sign-in answers it.
+    // Whoever says such things speaks for a proxy, which the development sign-in does not answer.
     let mut browser = stack.browser();
-    assert_eq!(browser.request(Method::GET, &editor.login_path(), &FORGED).await.status, StatusCode::OK);
+    assert_eq!(browser.request(Method::GET, &editor.login_path(), &FORGED).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(browser.get(&editor.login_path()).await.status, StatusCode::OK);
 
     let mut ids = Vec::new();
     for path in ["/nowhere", "/login", KEYS, "/ws"] {

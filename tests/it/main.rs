@@ -10,6 +10,7 @@ mod browser;
 mod clock;
 mod command;
 mod delivery;
+mod development;
 mod drain;
 mod edge;
 mod faults;

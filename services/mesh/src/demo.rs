@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vvs_client::{DEFAULT, Input, Keep, Options, Profile, Terminal};
@@ -48,6 +49,9 @@ async fn sign_in(
 ) -> Result<ExitCode, Error> {
     let url = &running.addresses.public_url;
     say(&format!("Serving on {url}; an editor now signs in.\n"))?;
+    if let Some(key) = &running.dev_key {
+        say(&format!("The browser asks for this key: {}\n", key.expose_secret()))?;
+    }
     // In a file: what the demo makes is all in one folder, and goes with it.
     let profile = Profile::new(state_dir, DEFAULT, Keep::File)?;
     let options = Options::new(url.to_string().parse()?, profile);

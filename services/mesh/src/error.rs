@@ -17,6 +17,8 @@ pub enum Error {
     Tls(#[from] vvs_runtime::tls::Error),
     #[error("{}: {source}", path.display())]
     Key { path: PathBuf, source: vvs_auth::Error },
+    #[error("cannot make a key: {0}")]
+    Random(vvs_auth::Error),
     #[error("cannot make certificates: {0}")]
     Certificate(#[from] rcgen::Error),
     #[error(transparent)]

@@ -44,6 +44,7 @@ pub fn report(error: &Error) -> ExitCode {
         | Error::Bind { .. }
         | Error::Tls(_)
         | Error::Key { .. }
+        | Error::Random(_)
         | Error::Certificate(_)
         | Error::Io(_)
         | Error::Editor(_)

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use vvs_runtime::stop::Signals;
 use vvs_runtime::telemetry;
@@ -97,7 +98,8 @@ async fn serve_role(command: Command) -> Result<ExitCode, Error> {
 
 async fn serve_all(up: Up, signals: Signals) -> Result<ExitCode, Error> {
     let running = up::start(up).await?;
-    print(&listing(&running.addresses))?;
+    let key = running.dev_key.iter().map(|key| format!("dev-key {}", key.expose_secret()));
+    print(&listing(&running.addresses).into_iter().chain(key).collect::<Vec<_>>())?;
     let ready = async {
         running.ready().await;
         let url = &running.addresses.public_url;

@@ -138,6 +138,10 @@ pub struct Up {
     /// Where certificates, keys and the database are kept
     #[arg(long, env = "VVS_DATA_DIR", default_value = ".vvs")]
     pub data_dir: PathBuf,
+    /// Ask each browser once for a key that is printed at the start, before the development sign-in serves it: for a machine
+    /// whose ports others reach through a tunnel
+    #[arg(long, env = "VVS_DEV_KEY")]
+    pub dev_key: bool,
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
@@ -413,6 +417,11 @@ impl Up {
             }
         } else if self.web.identity == Some(vvs_web::IdentityKind::Dev) && !self.gateway.listen.ip().is_loopback() {
             problems.say("VVS_WEB_IDENTITY (--web-identity) is dev: it runs only while --listen is on loopback");
+        }
+        if self.dev_key && self.web.identity.is_some_and(|identity| identity != vvs_web::IdentityKind::Dev) {
+            problems.say(
+                "VVS_DEV_KEY (--dev-key) is set, but VVS_WEB_IDENTITY (--web-identity) is not the development sign-in",
+            );
         }
         check_identity(&self.web, &mut problems, self.common.public_url.as_ref());
         problems.into_result(Judgement::of(self.trusted(), self.common.strictness))

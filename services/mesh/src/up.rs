@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrecy::SecretString;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use vvs_auth::key::Keyring;
+use vvs_auth::key::{Keyring, base64url, random};
 use vvs_auth::peer::Role;
 use vvs_relay::BackplaneKind;
 use vvs_runtime::admin::Readiness;
@@ -40,6 +41,8 @@ pub struct Addresses {
 pub struct Running {
     pub addresses: Addresses,
     pub launch: Launch,
+    /// What each browser is asked for once, when that was chosen.
+    pub dev_key: Option<SecretString>,
     /// Ends one role alone.
     pub stops: Vec<(Role, CancellationToken)>,
     parts: Vec<(&'static str, Readiness)>,
@@ -116,7 +119,8 @@ pub async fn start(mut up: Up) -> Result<Running, Error> {
     );
     let (grace, file_modes) = (up.common.grace.unwrap_or(GRACE), up.common.strictness.file_modes);
     let launch = Launch::new(up.common.peers()?, addresses.public_url.clone(), grace, file_modes);
-    let mut running = Running { addresses, launch, stops: Vec::new(), parts: Vec::new() };
+    let dev_key = up.web.dev_key.clone();
+    let mut running = Running { addresses, launch, dev_key, stops: Vec::new(), parts: Vec::new() };
     run_roles(&mut running, up, ports, keys)?;
     Ok(running)
 }
@@ -134,6 +138,9 @@ fn embed(up: &mut Up) -> Result<Keys, Error> {
         tracing::info!(path = %path.display(), "made");
     }
     up.web.identity.get_or_insert(IdentityKind::Dev);
+    if up.dev_key {
+        up.web.dev_key = Some(base64url(&random::<16>().map_err(Error::Random)?).into());
+    }
     up.relay.backplane.get_or_insert(BackplaneKind::Memory);
     up.sessions.database_url.get_or_insert_with(|| database(&data).into());
     let web = key_file(up.web.key_file.as_deref(), &data, "web")?;

@@ -11,6 +11,9 @@ pub const CLIENT_ADDRESS: &str = "x-forwarded-for";
 pub const SCHEME: &str = "x-forwarded-proto";
 /// The id that the edge gave this request; in every log line about it, and on error pages.
 pub const REQUEST_ID: &str = "x-request-id";
+/// What shows that a request came through other hands than its sender's, such as `x-real-ip`; absent when nothing does. A
+/// trusted proxy that speaks for the edge's own machine is not such hands.
+pub const THROUGH: &str = "x-forwarded-through";
 
 /// The client's address as the edge saw it.
 pub fn client_address(headers: &HeaderMap) -> Option<IpAddr> {

@@ -64,13 +64,23 @@ impl Cookies {
         let sealed =
             ours.iter().find_map(|(name, value)| (*name == "sign-in").then(|| self.open(name, &browser, value))?);
         let seen = ours.iter().find_map(|(name, value)| (*name == "seen").then(|| self.open(name, &browser, value))?);
+        let key =
+            ours.iter().find_map(|(name, value)| (*name == "dev-key").then(|| self.open(name, &browser, value))?);
         let logins = ours.iter().filter_map(|(name, value)| {
             Some((name.strip_prefix("login-")?.parse().ok()?, self.open(name, &browser, value)?))
         });
         let flows = ours.iter().filter_map(|(name, value)| {
             Some((name.strip_prefix("flow-")?.to_owned(), self.open(name, &browser, value)?))
         });
-        Jar { logins: logins.collect(), flows: flows.collect(), sealed, seen, browser: Some(browser), set: Vec::new() }
+        Jar {
+            logins: logins.collect(),
+            flows: flows.collect(),
+            sealed,
+            seen,
+            key,
+            browser: Some(browser),
+            set: Vec::new(),
+        }
     }
 
     fn open<T: DeserializeOwned>(&self, name: &str, browser: &BrowserId, value: &str) -> Option<T> {
@@ -121,6 +131,8 @@ pub(crate) struct Jar {
     sealed: Option<Kept>,
     /// When the person last looked after their editors, seconds since 1970.
     pub(crate) seen: Option<i64>,
+    /// The mark of the development key that was shown here.
+    pub(crate) key: Option<String>,
     logins: Vec<(ConnectionId, Entry)>,
     /// By the `state` that the provider gives back.
     flows: Vec<(String, Flow)>,
@@ -173,6 +185,14 @@ impl Jar {
         let sealed = cookies.seal("seen", &self.browser(cookies)?, &now)?;
         self.put("seen", cookies.line("seen", &sealed, None));
         self.seen = Some(now);
+        Ok(())
+    }
+
+    /// The browser has shown the development key that has this mark.
+    pub(crate) fn show_key(&mut self, cookies: &Cookies, mark: &str) -> Result<(), Error> {
+        let sealed = cookies.seal("dev-key", &self.browser(cookies)?, &mark)?;
+        self.put("dev-key", cookies.line("dev-key", &sealed, None));
+        self.key = Some(mark.to_owned());
         Ok(())
     }
 

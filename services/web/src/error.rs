@@ -199,6 +199,8 @@ impl Refusal {
             | Reason::NotAllowed
             | Reason::SignInOver
             | Reason::DevelopmentOnly
+            | Reason::DevelopmentThrough
+            | Reason::TooManyGuesses
             | Reason::NotFound
             | Reason::WrongMethod => tracing::info!(request_id, cause = %self, "refused"),
         }

@@ -44,6 +44,10 @@ pub(crate) enum Reason {
     NotEnded,
     /// The development provider was called from another machine.
     DevelopmentOnly,
+    /// The development provider was called through a proxy or a tunnel.
+    DevelopmentThrough,
+    /// Too many wrong keys were shown to the development provider.
+    TooManyGuesses,
     NotFound,
     WrongMethod,
     /// Another role does not answer.
@@ -81,6 +85,7 @@ impl Reason {
             | Self::SignInOver
             | Self::Unchecked
             | Self::StaleForm
+            | Self::TooManyGuesses
             | Self::Broken => Some(WayOn::Again),
             Self::NotEnded => Some(WayOn::SignedOut),
             Self::NotBelieved | Self::NotAllowed => Some(WayOn::AnotherAccount),
@@ -98,6 +103,7 @@ impl Reason {
             | Self::CrossSite
             | Self::OtherBrowser
             | Self::DevelopmentOnly
+            | Self::DevelopmentThrough
             | Self::NotFound
             | Self::WrongMethod => None,
         }
@@ -128,7 +134,9 @@ impl Reason {
             | Self::NotSignedIn
             | Self::NotAllowed
             | Self::SignInOver
-            | Self::DevelopmentOnly => StatusCode::FORBIDDEN,
+            | Self::DevelopmentOnly
+            | Self::DevelopmentThrough => StatusCode::FORBIDDEN,
+            Self::TooManyGuesses => StatusCode::TOO_MANY_REQUESTS,
             Self::NotBelieved => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
@@ -164,6 +172,8 @@ impl Reason {
             Self::Unchecked => "Your sign-in cannot be checked right now",
             Self::NotEnded => "Signed out in this browser only",
             Self::DevelopmentOnly => "Only on the machine itself",
+            Self::DevelopmentThrough => "Not through a proxy or a tunnel",
+            Self::TooManyGuesses => "Too many wrong keys",
             Self::NotFound => "There is no such page",
             Self::WrongMethod => "This address works differently",
             Self::Unavailable => "A part of VVS does not answer",
@@ -216,6 +226,12 @@ impl Reason {
             Self::DevelopmentOnly => {
                 "This server runs with its development sign-in, which lets in anyone as anyone. It answers no other machine."
             }
+            Self::DevelopmentThrough => {
+                "This server runs with its development sign-in, which lets in anyone as anyone, so it answers only browsers on \
+                 its own machine. This request carries what a proxy or a tunnel adds: a header such as X-Forwarded-For or \
+                 Via, or HTTP/1.0."
+            }
+            Self::TooManyGuesses => "This server takes only a few keys each minute.",
             Self::NotFound => "The address may be misspelled or the page gone.",
             Self::WrongMethod => "It cannot be opened like a page.",
             Self::Unavailable => "Nothing was lost. It mostly takes a few seconds.",
@@ -254,6 +270,12 @@ impl Reason {
                 "To be sure, sign in again in a moment and choose “Sign out everywhere”: that ends every copy."
             }
             Self::DevelopmentOnly => "Open the link in a browser on the machine that VVS runs on.",
+            Self::DevelopmentThrough => {
+                "Open the server's own address in a browser on the machine that VVS runs on. To let others in, choose an \
+                 identity provider: VVS_WEB_IDENTITY. A proxy that is for you alone can be named in \
+                 VVS_GATEWAY_TRUSTED_PROXIES; it must say in X-Forwarded-For who called it."
+            }
+            Self::TooManyGuesses => "Wait a minute, then enter the key that was printed when the server started.",
             Self::NotFound | Self::WrongMethod => "To sign in, start in VVS and open the link from there.",
             Self::Unavailable | Self::ProviderUnavailable | Self::Unchecked => "Try again in a moment.",
             Self::Broken => "Try again. If it stays broken, tell us the number of the request below.",

@@ -17,9 +17,11 @@ use vvs_runtime::metrics::Metrics;
 use vvs_runtime::origin::Origin;
 
 use self::allow::Rule;
+use self::dev::Key;
 use crate::Web;
 use crate::call::Sessions;
 use crate::error::Refusal;
+use crate::failure::Reason;
 use crate::fetch::Fetch;
 use crate::header::{Nonce, Sources};
 use crate::kept::Proof;
@@ -162,9 +164,14 @@ pub(crate) trait Provider: Send + Sync {
         Box::pin(ready(()))
     }
 
-    /// Whether a browser at this address is served at all.
-    fn admits(&self, _client: IpAddr) -> bool {
-        true
+    /// Whether a browser at this address is served at all, when its request came straight here or through other hands.
+    fn admits(&self, _client: IpAddr, _through: Option<&str>) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    /// What each browser has to show once before it is served.
+    fn key(&self) -> Option<&Key> {
+        None
     }
 
     /// Lets in anyone as anyone, and every page has to say so.

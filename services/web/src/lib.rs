@@ -1,10 +1,12 @@
 //! The web role: pages, identity providers and the approval. Holds no socket, no signing key and no database.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vvs_auth::key::Keyring;
@@ -22,7 +24,7 @@ use crate::cookie::Cookies;
 use crate::csrf::Csrf;
 use crate::fetch::Fetch;
 use crate::identity::clerk::Clerk;
-use crate::identity::dev::Dev;
+use crate::identity::dev::{Dev, Key};
 use crate::identity::oidc::Oidc;
 use crate::identity::{Common, Provider};
 
@@ -84,6 +86,12 @@ pub struct Settings {
     /// How long a sign-in to the browser lasts at most, however often it is used; 1s to 30d
     #[arg(id = "web-sign-in-max-ttl", long, env = "VVS_WEB_SIGN_IN_MAX_TTL", default_value = "24h", value_parser = max_ttl)]
     pub sign_in_max_ttl: Duration,
+    /// Keys that the development sign-in of `up --dev-key` looks at each minute; further ones get 429
+    #[arg(id = "web-dev-key-guesses-per-minute", long, env = "VVS_WEB_DEV_KEY_GUESSES_PER_MINUTE", default_value = "10", value_parser = guesses)]
+    pub dev_key_guesses_per_minute: NonZeroU32,
+    /// What each browser has to show once before the development sign-in serves it.
+    #[arg(skip)]
+    pub dev_key: Option<SecretString>,
     #[command(flatten)]
     pub clerk: identity::clerk::Settings,
     #[command(flatten)]
@@ -126,6 +134,11 @@ impl Settings {
         problems.extend(foreign);
         problems
     }
+}
+
+fn guesses(text: &str) -> Result<NonZeroU32, String> {
+    let count = text.parse().ok().filter(|count| (1..=1000).contains(count));
+    count.and_then(NonZeroU32::new).ok_or_else(|| "must be from 1 to 1000".to_owned())
 }
 
 /// Which identity provider.
@@ -258,7 +271,11 @@ pub async fn serve(
 
 fn provider(settings: &Settings, common: &Common) -> Result<Arc<dyn Provider>, Error> {
     Ok(match settings.identity.ok_or(Error::NoIdentity)? {
-        IdentityKind::Dev => Arc::new(Dev::new(&common.public_url)?),
+        IdentityKind::Dev => {
+            let (guesses, reached) = (settings.dev_key_guesses_per_minute, common.metrics.reached.clone());
+            let key = settings.dev_key.as_ref().map(|key| Key::new(key, guesses, reached)).transpose()?;
+            Arc::new(Dev::new(&common.public_url, key)?)
+        }
         IdentityKind::Clerk => Arc::new(Clerk::new(&settings.clerk, common)?),
         IdentityKind::Oidc => Arc::new(Oidc::new(&settings.oidc, common)?),
     })

@@ -15,11 +15,13 @@ use crate::{
 };
 
 mod account;
+mod dev_key;
 mod handback;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use account::{AccountSessions, AccountSignIn};
+pub(crate) use dev_key::DevKey;
 pub(crate) use handback::{HandBack, Held};
 
 /// What stands on every page.

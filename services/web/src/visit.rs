@@ -7,12 +7,12 @@ use axum::extract::{Form, FromRequest, FromRequestParts, Query, Request};
 use axum::response::{IntoResponse as _, Response};
 use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use vvs_auth::key::random;
-use vvs_runtime::forwarded::{REQUEST_ID, client_address};
+use vvs_runtime::forwarded::{REQUEST_ID, THROUGH, client_address};
 use vvs_runtime::http::Connection;
 
 use crate::account::Notice;
@@ -22,9 +22,10 @@ use crate::error::Refusal;
 use crate::failure::{Reason, WayOn};
 use crate::header::{self, Nonce};
 use crate::identity::SignIn;
+use crate::identity::dev::KEY_PATH;
 use crate::kept::Person;
 use crate::login::{ConnectionId, Entry, View};
-use crate::page::{self, Failure, Page, Shell};
+use crate::page::{self, DevKey, Failure, Page, Shell};
 use crate::{Web, csrf};
 
 mod person;
@@ -253,10 +254,29 @@ impl Visit {
         Shell { nonce: self.nonce.clone(), development: self.web.identity.is_development() }
     }
 
-    /// What lets in anyone must not be reached from elsewhere, by whatever path.
-    fn check_address(&self) -> Result<(), Refusal> {
-        let admits = self.web.identity.admits(self.from.address);
-        if admits { Ok(()) } else { Err(Reason::DevelopmentOnly.into()) }
+    /// What lets in anyone must not be reached from elsewhere, by whatever path. The page to answer with, if it is.
+    fn check_caller(&mut self, parts: &Parts) -> Result<(), Result<Answer, Refusal>> {
+        let web = self.web.clone();
+        let through = parts.headers.get(THROUGH).map(|sign| sign.to_str().unwrap_or("unreadable"));
+        web.identity.admits(self.from.address, through).map_err(|reason| Err(reason.into()))?;
+
+        let Some(key) = web.identity.key() else { return Ok(()) };
+        if parts.uri.path() == KEY_PATH || self.jar.key.as_ref() == Some(&key.mark()) {
+            return Ok(());
+        }
+        // A form that was sent without the key is lost; the page that it stood on asks for it.
+        let is_form = parts.method == Method::POST;
+        Err(if is_form {
+            Err(Reason::StaleForm.into())
+        } else {
+            self.ask_key(self.about.unwrap_or(About::Account), false)
+        })
+    }
+
+    /// Asks for the key of this installation.
+    pub(crate) fn ask_key(&mut self, about: About, is_wrong: bool) -> Result<Answer, Refusal> {
+        let csrf = self.csrf(about)?;
+        Ok(page(&DevKey { shell: self.shell(), about, csrf, is_wrong }))
     }
 
     /// The whole answer, with the cookies that go with it.
@@ -303,13 +323,13 @@ impl FromRequestParts<Arc<Web>> for Visit {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, web: &Arc<Web>) -> Result<Self, Response> {
-        let visit = Self::new(web, parts).await.map_err(|refusal| {
+        let mut visit = Self::new(web, parts).await.map_err(|refusal| {
             refusal.log("");
             (StatusCode::INTERNAL_SERVER_ERROR, header::common()).into_response()
         })?;
-        match visit.check_address() {
+        match visit.check_caller(parts) {
             Ok(()) => Ok(visit),
-            Err(refusal) => Err(visit.finish(Err(refusal))),
+            Err(answer) => Err(visit.finish(answer)),
         }
     }
 }
@@ -325,6 +345,7 @@ pub(crate) struct Fields {
     retry: Option<String>,
     pub(crate) email: Option<String>,
     pub(crate) name: Option<String>,
+    pub(crate) key: Option<SecretString>,
 }
 
 impl Fields {

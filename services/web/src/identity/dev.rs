@@ -16,24 +16,37 @@ use super::name::clean;
 use super::{Ask, Part, Provider, SignIn};
 use crate::Web;
 use crate::error::{Error, Refusal};
+use crate::failure::Reason;
 use crate::kept::Proof;
 use crate::route::sign_in::show;
 use crate::visit::{ACCOUNT_PATH, About, Answer, Opening, Post, see};
 
+mod key;
+
+pub(crate) use key::{Guess, Key};
+
 /// Where the form goes.
 const PATH: &str = "/dev/sign-in";
+/// Where a browser shows the key of this installation.
+pub(crate) const KEY_PATH: &str = "/dev/key";
 /// As sessions keep it.
 const PROVIDER: &str = "dev";
 /// The longest email address, in bytes (RFC 5321, section 4.5.3.1.3).
 const MAX_EMAIL: usize = 254;
 
 /// The development provider.
-pub(crate) struct Dev(());
+pub(crate) struct Dev {
+    key: Option<Key>,
+}
 
 impl Dev {
     /// Refuses to be where others could reach it.
-    pub(crate) fn new(public_url: &Origin) -> Result<Self, Error> {
-        if public_url.is_loopback() { Ok(Self(())) } else { Err(Error::DevelopmentOffLoopback(public_url.to_string())) }
+    pub(crate) fn new(public_url: &Origin, key: Option<Key>) -> Result<Self, Error> {
+        if public_url.is_loopback() {
+            Ok(Self { key })
+        } else {
+            Err(Error::DevelopmentOffLoopback(public_url.to_string()))
+        }
     }
 }
 
@@ -56,11 +69,23 @@ impl Provider for Dev {
     }
 
     fn routes(self: Arc<Self>) -> Router<Arc<Web>> {
-        Router::new().route(PATH, post(submit))
+        let routes = Router::new().route(PATH, post(submit));
+        if self.key.is_some() { routes.route(KEY_PATH, post(show_key)) } else { routes }
     }
 
-    fn admits(&self, client: IpAddr) -> bool {
-        client.to_canonical().is_loopback()
+    fn admits(&self, client: IpAddr, through: Option<&str>) -> Result<(), Reason> {
+        match through {
+            _ if !client.to_canonical().is_loopback() => Err(Reason::DevelopmentOnly),
+            Some(sign) => {
+                tracing::info!(sign, "the development sign-in answers nobody through a proxy or a tunnel");
+                Err(Reason::DevelopmentThrough)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
     }
 
     fn is_development(&self) -> bool {
@@ -83,6 +108,27 @@ pub(crate) struct Form<'a> {
 
 pub(crate) fn form(form: &Form<'_>) -> Part {
     Part { html: super::html(form), is_wrong: form.problem.is_some(), ..Part::default() }
+}
+
+/// `POST /dev/key`.
+async fn show_key(Opening(mut post): Opening) -> Response {
+    let answer = shown_key(&mut post);
+    post.visit.finish(answer)
+}
+
+fn shown_key(post: &mut Post) -> Result<Answer, Refusal> {
+    let Post { visit, fields } = post;
+    let (about, web) = (visit.about()?, visit.web.clone());
+    let Some(key) = web.identity.key() else { return Err(Reason::NotFound.into()) };
+    let shown = fields.key.take().unwrap_or_default();
+    match key.guess(shown.expose_secret()) {
+        Guess::Right => {
+            visit.jar.show_key(&web.cookies, &key.mark())?;
+            Ok(see(&about.path()))
+        }
+        Guess::Wrong => visit.ask_key(about, true),
+        Guess::TooMany => Err(Reason::TooManyGuesses.into()),
+    }
 }
 
 /// `POST /dev/sign-in`.

@@ -122,12 +122,16 @@ fn account_sign_in() -> AccountSignIn {
     AccountSignIn { shell: shell(), part, notice: Some(Notice::SignedOut), retry: false }
 }
 
+fn dev_key(about: About, is_wrong: bool) -> DevKey {
+    DevKey { shell: shell(), about, csrf: csrf(), is_wrong }
+}
+
 fn failure(reason: Reason) -> Failure {
     let again = (reason == Reason::Unavailable).then(|| format!("/login?connection_id={CONNECTION}"));
     Failure { shell: shell(), reason, again, request_id: "4bf92f3577b34da6".to_owned() }
 }
 
-const REASONS: [(&str, Reason); 26] = [
+const REASONS: [(&str, Reason); 28] = [
     ("malformed-link", Reason::MalformedLink),
     ("malformed-form", Reason::MalformedForm),
     ("login-over", Reason::LoginOver),
@@ -144,6 +148,8 @@ const REASONS: [(&str, Reason); 26] = [
     ("other-browser", Reason::OtherBrowser),
     ("not-signed-in", Reason::NotSignedIn),
     ("development-only", Reason::DevelopmentOnly),
+    ("development-through", Reason::DevelopmentThrough),
+    ("too-many-guesses", Reason::TooManyGuesses),
     ("not-found", Reason::NotFound),
     ("wrong-method", Reason::WrongMethod),
     ("unavailable", Reason::Unavailable),
@@ -187,6 +193,9 @@ fn gallery() -> Vec<(String, Response<String>)> {
             "account-sign-in-problem",
             answer(&AccountSignIn { part: form(About::Account, "", Some(PROBLEM), false), ..account_sign_in() }),
         ),
+        ("dev-key", answer(&dev_key(about_login(), false))),
+        ("dev-key-problem", answer(&dev_key(about_login(), true))),
+        ("account-dev-key", answer(&dev_key(About::Account, false))),
         ("waiting", answer(&Waiting { shell: shell(), connection_id: CONNECTION.to_owned() })),
         ("denial", answer(&denial(Trouble::EditorAway))),
         ("denial-unavailable", answer(&denial(Trouble::Unavailable))),
@@ -333,6 +342,9 @@ fn a_status_says_what_the_page_says() {
         ("malformed-link", 400),
         ("cross-site", 403),
         ("unsafe-return", 403),
+        ("dev-key", 403),
+        ("development-through", 403),
+        ("too-many-guesses", 429),
         ("claimed", 409),
         ("login-over", 410),
         ("login-burned", 410),

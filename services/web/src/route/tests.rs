@@ -16,6 +16,7 @@ use crate::kept::{Kept, SignInId};
 
 mod account;
 mod bench;
+mod dev_key;
 mod ended;
 mod handback;
 mod oidc;
@@ -451,7 +452,7 @@ async fn the_development_provider_answers_no_other_machine() {
         assert_eq!(browser.post(form, &fields).await.title(), "Only on the machine itself", "{form}");
     }
     assert_eq!(bench.deliveries(), 0);
-    assert!(Dev::new(&"https://auth.test".parse().unwrap()).is_err());
+    assert!(Dev::new(&"https://auth.test".parse().unwrap(), None).is_err());
 }
 
 #[tokio::test]

@@ -306,7 +306,7 @@ fn web(
     let calls = Calls { relay: channel(relay, tasks.clone()), sessions: channel(sessions, tasks) };
     let origin = ORIGIN.parse().unwrap();
     let ttls = Ttls { sign_in, account: Duration::from_hours(12), max: Duration::from_hours(24) };
-    let mut web = Web::new(Arc::new(Dev::new(&origin).unwrap()), ttls, origin, keys, calls, metrics).unwrap();
+    let mut web = Web::new(Arc::new(Dev::new(&origin, None).unwrap()), ttls, origin, keys, calls, metrics).unwrap();
     change(&mut web);
     Arc::new(web)
 }
@@ -373,7 +373,13 @@ impl Bench {
     }
 
     pub(super) fn browser(&self) -> Browser {
-        Browser { router: self.router.clone(), cookies: BTreeMap::new(), address: "127.0.0.1", site: "same-origin" }
+        Browser {
+            router: self.router.clone(),
+            cookies: BTreeMap::new(),
+            address: "127.0.0.1",
+            through: None,
+            site: "same-origin",
+        }
     }
 
     /// A browser that is signed in and looks at the approval page.
@@ -436,6 +442,8 @@ pub(super) struct Browser {
     pub(super) router: Router,
     pub(super) cookies: BTreeMap<String, String>,
     pub(super) address: &'static str,
+    /// What shows the gateway that its requests come through other hands.
+    pub(super) through: Option<&'static str>,
     /// What it says about the site that caused a POST.
     pub(super) site: &'static str,
 }
@@ -459,6 +467,9 @@ impl Browser {
         let headers = request.headers_mut();
         headers.insert(COOKIE, cookies.join("; ").parse().unwrap());
         headers.insert("x-forwarded-for", self.address.parse().unwrap());
+        if let Some(sign) = self.through {
+            headers.insert("x-forwarded-through", sign.parse().unwrap());
+        }
         headers.insert("x-request-id", "4bf92f3577b34da6".parse().unwrap());
         let remote = ([127, 0, 0, 1], 50_000).into();
         request.extensions_mut().insert(Connection {

@@ -1,0 +1,32 @@
+//! The page of a development installation that has a key.
+
+use askama::Template;
+use http::StatusCode;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Page, Shell};
+use crate::header::Kind;
+use crate::visit::About;
+
+/// Asks for the key that was printed when the server started.
+#[derive(Template)]
+#[template(path = "dev-key.html")]
+pub(crate) struct DevKey {
+    pub(crate) shell: Shell,
+    pub(crate) about: About,
+    pub(crate) csrf: SecretString,
+    /// Another one was shown.
+    pub(crate) is_wrong: bool,
+}
+
+impl Page for DevKey {
+    const KIND: Kind = Kind::Form;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::FORBIDDEN
+    }
+}
