@@ -118,7 +118,7 @@ async fn sign_in_bare(site: &Site, url: &str) -> String {
 }
 
 #[tokio::test]
-async fn database_keys_certificates_and_editors_of_before_go_on() {
+async fn database_keys_certificates_and_editors_of_before_go_on_and_its_browsers_are_signed_out() {
     let (before, now, site) = (Version::before(), Version::now(), Site::new());
 
     let (up, url) = before.up(&site, "127.0.0.1:0").await;
@@ -132,6 +132,10 @@ async fn database_keys_certificates_and_editors_of_before_go_on() {
 
     let (up, same) = now.up(&site, url.strip_prefix("http://").unwrap()).await;
     assert_eq!(same, url);
+
+    // Its cookies name no sign-in that could be ended.
+    let page = browser.get("/account/sessions").await;
+    assert_eq!(page.status, StatusCode::SEE_OTHER, "{}", page.body);
 
     // Its editors, with its programs and with ours on what it has stored.
     assert_eq!(before.status(&site, "old").await, 0);
