@@ -24,6 +24,8 @@ on_both!(
     a_feed_that_falls_silent_keeps_bearers_waiting_and_signs_nobody_out,
 );
 
+/// Editors here ask without a pause until they are answered.
+const OFTEN: [&str; 2] = ["--sessions-refreshes-per-minute", "1000000"];
 /// How long the database is away.
 const AWAY: Duration = Duration::from_secs(30);
 
@@ -126,7 +128,7 @@ async fn until_refreshed(editor: &mut Editor, install: &Install) {
 }
 
 async fn sessions_that_are_killed_while_editors_reconnect_sign_nobody_out(database: Database) {
-    let mut split = Split::both(database, &[]).await;
+    let mut split = Split::both(database, &OFTEN).await;
     let mut installs = Vec::new();
     for _ in 0..5 {
         installs.push(Install::make(&split.stack, split.sessions_rpc.address(), "ada").await);
@@ -149,7 +151,7 @@ async fn sessions_that_are_killed_while_editors_reconnect_sign_nobody_out(databa
 }
 
 async fn a_database_that_is_away_signs_nobody_out(database: Database) {
-    let own = Own::start(database, &[]).await;
+    let own = Own::start(database, &OFTEN).await;
     let stack = &own.stack;
     let install = Install::make(stack, stack.addresses().sessions_rpc, "ada").await;
     let (mut editor, key) = (stack.editor().await, DeviceKey::generate().unwrap());
@@ -181,7 +183,7 @@ async fn a_database_that_is_away_signs_nobody_out(database: Database) {
 }
 
 async fn a_database_that_is_away_for_thirty_seconds_signs_nobody_out(database: Database) {
-    let own = Own::start(database, &["--sessions-token-ttl", "2s"]).await;
+    let own = Own::start(database, &[&OFTEN[..], &["--sessions-token-ttl", "2s"]].concat()).await;
     let stack = &own.stack;
     let installs = crowd::make(stack, 8).await;
     let (waiting, signed_in) = installs.split_at(4);
@@ -217,7 +219,7 @@ async fn a_database_that_is_away_for_thirty_seconds_signs_nobody_out(database: D
 }
 
 async fn an_empty_database_in_the_place_of_the_right_one_signs_nobody_out(database: Database) {
-    let mut split = Split::both(database, &[]).await;
+    let mut split = Split::both(database, &OFTEN).await;
     let install = Install::make(&split.stack, split.sessions_rpc.address(), "ada").await;
     let bearer = bearer_token(&split.stack).await;
     let mut signed_in = install.sign_on(&split.stack).await;
@@ -307,7 +309,7 @@ async fn a_feed_that_falls_silent_keeps_bearers_waiting_and_signs_nobody_out(dat
 
 #[tokio::test]
 async fn sessions_that_start_while_others_hold_the_database_wait_for_it() {
-    let mut split = Split::both(Database::Postgres, &[]).await;
+    let mut split = Split::both(Database::Postgres, &OFTEN).await;
     split.kill_sessions().await;
     let mut other = PgConnection::connect(split.database.as_str()).await.unwrap();
     let lock = "BEGIN; LOCK TABLE signing_keys IN ACCESS EXCLUSIVE MODE";

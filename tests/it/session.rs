@@ -119,9 +119,10 @@ async fn rotate_keys(stack: &Stack, more: &[&str]) -> String {
 async fn a_rotation_by_command_while_editors_are_connected_signs_nobody_out(database: Database) {
     // The relay has the keys from its start, and asks for no others while this test lasts.
     let terms = ["--sessions-key-lead", "4s", "--sessions-key-rotation", "1h"];
+    let often = ["--sessions-refreshes-per-minute", "1000000"];
     let relay = ["--relay-keys-interval", "1h", "--relay-keys-pause", "1h"];
     let limits = ["--relay-proofs-per-socket", "1000000", "--relay-messages-per-minute", "1000000"];
-    let flags = [&terms[..], &relay, &limits].concat();
+    let flags = [&terms[..], &often, &relay, &limits].concat();
     let stack = Stack::start_on(database, &flags).await;
     let sessions = stack.addresses().sessions_rpc;
     let (old, other) = (Install::make(&stack, sessions, "ada").await, Install::make(&stack, sessions, "bob").await);
