@@ -44,11 +44,12 @@ pub const FLAGS: [&str; 14] = [
     "1000000",
 ];
 
-/// Each an install of its own, all of one user.
+/// Each an install of its own, all of one user as far as that user may have so many.
 pub async fn make(stack: &Stack, count: usize) -> Vec<Install> {
     let mut installs = Vec::new();
-    for _ in 0..count {
-        installs.push(Install::make(stack, stack.addresses().sessions_rpc, "ada").await);
+    for number in 0..count {
+        let name = format!("ada{}", if number < 100 { String::new() } else { (number / 100).to_string() });
+        installs.push(Install::make(stack, stack.addresses().sessions_rpc, &name).await);
     }
     installs
 }

@@ -1,6 +1,7 @@
 //! What must be survived: killed relays, lost replies, wrong clocks, and everything that somebody may have stolen. Each
 //! scenario runs on SQLite and on PostgreSQL.
 
+use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
 use vvs_auth::peer::Role;
@@ -17,6 +18,7 @@ on_both!(
     a_relay_that_is_killed_behind_the_acknowledgement_costs_nobody_the_page_that_says_so,
     a_refresh_whose_reply_was_lost_is_made_again,
     two_windows_that_refresh_at_once_both_go_on,
+    four_windows_that_refresh_within_a_second_all_have_a_token_and_write_once_at_most,
     an_editor_whose_clock_is_wrong_finds_every_deadline_in_seconds,
     a_token_or_proof_from_another_socket_is_worth_nothing,
     a_stolen_token_is_worth_nothing_without_its_key,
@@ -189,6 +191,19 @@ async fn two_windows_that_refresh_at_once_both_go_on(database: Database) {
     assert_eq!((&first["type"], &second["type"]), (&json!("auth:ok"), &json!("auth:ok")), "{first} {second}");
     one.read_on().await;
     other.read_on().await;
+}
+
+async fn four_windows_that_refresh_within_a_second_all_have_a_token_and_write_once_at_most(database: Database) {
+    let stack = Stack::start_on(database, &[]).await;
+    let install = Install::make(&stack, stack.addresses().sessions_rpc, "ada").await;
+    let mut windows = join_all((0..4).map(|_| install.sign_on(&stack))).await;
+    let answers = join_all(windows.iter_mut().map(|window| window.refresh(&install.key))).await;
+    for fresh in answers {
+        assert_eq!(fresh["type"], "auth:token", "{fresh}");
+        let token = fresh["token"].as_str().unwrap().to_owned();
+        Install { token, ..install.clone() }.sign_on(&stack).await;
+    }
+    assert!(stack.database().count("SELECT count(*) FROM audit WHERE event = 'refreshed'").await <= 1);
 }
 
 async fn an_editor_whose_clock_is_wrong_finds_every_deadline_in_seconds(database: Database) {

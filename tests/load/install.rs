@@ -68,11 +68,11 @@ impl Sessions {
     }
 
     pub(crate) async fn make(&self, count: usize) -> Result<Vec<Install>, Failure> {
-        let making = (0..count).map(async |_| {
+        let making = (0..count).map(async |number| {
             let key = DeviceKey::generate()?;
             let request = CreateSessionRequest {
                 request_id: uuid()?,
-                identity: Some(who()),
+                identity: Some(who(&format!("vvs-load-{number}@example.com"))),
                 device: Some(Device { name: "vvs-load".to_owned(), jwk: key.jwk().to_string(), ..Device::default() }),
                 ..CreateSessionRequest::default()
             };
@@ -133,7 +133,7 @@ impl Sessions {
     pub(crate) async fn revoke_all(&self) -> Result<(), Failure> {
         let reason = "load_test".to_owned();
         let request =
-            RevokeUserSessionsRequest { identity: Some(who()), reason, ..RevokeUserSessionsRequest::default() };
+            RevokeUserSessionsRequest { identity: Some(who("")), reason, ..RevokeUserSessionsRequest::default() };
         self.client.clone().revoke_user_sessions(request).await?;
         Ok(())
     }
@@ -146,8 +146,9 @@ impl Sessions {
     }
 }
 
-fn who() -> Identity {
-    let [provider, subject, provider_session] = ["dev", "vvs-load@example.com", "vvs-load"].map(str::to_owned);
+/// A user; whoever it was when that is empty. Each has one session, for there is a limit to those.
+fn who(subject: &str) -> Identity {
+    let [provider, subject, provider_session] = ["dev", subject, "vvs-load"].map(str::to_owned);
     Identity { provider, subject, provider_session, ..Identity::default() }
 }
 

@@ -365,7 +365,8 @@ pub struct Revocation {
     /// Session id.
     #[prost(string, tag = "2")]
     pub session_id: ::prost::alloc::string::String,
-    /// Why, in one word.
+    /// Why, in one word: what whoever ended it said, `swept` when nobody activated it in time, `replaced` when it gave way to
+    /// a new one.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
     /// When its last token expires: the entry may be forgotten after that.
@@ -584,6 +585,10 @@ pub mod sessions_client {
         ///
         /// Idempotent by `request_id`: a repeat signs a new token for the same session. A session that nobody activates is swept
         /// after 90 minutes at most.
+        ///
+        /// RESOURCE_EXHAUSTED says that the user has as many sessions as there may be, each refreshed within the last 7 days
+        /// (SESSIONS_FULL), or that as many wait for their editors as may (PENDING_FULL). Nothing was made; the same call succeeds
+        /// when one of them has ended. A session that was not refreshed for longer gives way: it ends with the reason `replaced`.
         pub async fn create_session(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateSessionRequest>,
@@ -663,6 +668,9 @@ pub mod sessions_client {
         ///
         /// UNAVAILABLE with reason KEY_UNKNOWN is said of an unknown session whose token was not signed here: only another
         /// database knows whether it is over.
+        ///
+        /// A refresh within 30 seconds of the last one changes nothing, and its token ends when the last one's does.
+        /// RESOURCE_EXHAUSTED with reason REFRESHED_TOO_OFTEN says that the editor refreshes more than 20 times a minute.
         pub async fn refresh_token(
             &mut self,
             request: impl tonic::IntoRequest<super::RefreshTokenRequest>,
@@ -1000,6 +1008,10 @@ pub mod sessions_server {
         ///
         /// Idempotent by `request_id`: a repeat signs a new token for the same session. A session that nobody activates is swept
         /// after 90 minutes at most.
+        ///
+        /// RESOURCE_EXHAUSTED says that the user has as many sessions as there may be, each refreshed within the last 7 days
+        /// (SESSIONS_FULL), or that as many wait for their editors as may (PENDING_FULL). Nothing was made; the same call succeeds
+        /// when one of them has ended. A session that was not refreshed for longer gives way: it ends with the reason `replaced`.
         async fn create_session(
             &self,
             request: tonic::Request<super::CreateSessionRequest>,
@@ -1028,6 +1040,9 @@ pub mod sessions_server {
         ///
         /// UNAVAILABLE with reason KEY_UNKNOWN is said of an unknown session whose token was not signed here: only another
         /// database knows whether it is over.
+        ///
+        /// A refresh within 30 seconds of the last one changes nothing, and its token ends when the last one's does.
+        /// RESOURCE_EXHAUSTED with reason REFRESHED_TOO_OFTEN says that the editor refreshes more than 20 times a minute.
         async fn refresh_token(
             &self,
             request: tonic::Request<super::RefreshTokenRequest>,

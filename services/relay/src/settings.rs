@@ -395,6 +395,14 @@ mod tests {
     }
 
     #[test]
+    fn a_session_has_at_least_one_socket() {
+        let parse = |most| Command::try_parse_from(["relay", "--relay-max-sockets-per-session", most]);
+        assert_eq!(Command::try_parse_from(["relay"]).unwrap().settings.max_sockets_per_session, 64);
+        assert!(parse("1").is_ok() && parse("100000").is_ok());
+        assert!(parse("0").is_err() && parse("100001").is_err());
+    }
+
+    #[test]
     fn an_address_that_the_hand_back_page_would_refuse_is_refused_at_start_by_its_name() {
         let parse = |uris| Command::try_parse_from(["relay", "--relay-return-uris", uris]);
         assert_eq!(parse("vvs://a,http://127.0.0.1:5000/").unwrap().settings.return_uris.len(), 2);

@@ -9,7 +9,7 @@ use sqlx::migrate::MigrateError;
 use tonic::{Code, Status};
 use vvs_runtime::rpc::{exhausted, status};
 
-use crate::id::SessionId;
+use crate::id::{SessionId, UserId};
 
 /// Why sessions does not start, or does not do what a caller asked for.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,10 @@ pub enum Error {
     SequenceGone(u64),
     #[error("whoever follows the feed is too far behind")]
     FollowerSlow,
+    #[error("user {0} has as many sessions as there may be, and all are in use")]
+    SessionsFull(UserId),
+    #[error("as many sessions of user {0} wait for their editors as may")]
+    PendingFull(UserId),
     #[error("this request id made session {0}, for somebody else")]
     RequestClaimed(SessionId),
     /// The database cannot be used now; nothing was changed. `kind` is what the metric calls it.
@@ -98,6 +102,8 @@ impl Error {
             Self::SessionRevoked(_) => (Code::FailedPrecondition, "SESSION_REVOKED"),
             Self::BadProof(_) => (Code::PermissionDenied, "BAD_PROOF"),
             Self::RefreshedTooOften { .. } => (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN"),
+            Self::SessionsFull(_) => (Code::ResourceExhausted, "SESSIONS_FULL"),
+            Self::PendingFull(_) => (Code::ResourceExhausted, "PENDING_FULL"),
             Self::SequenceGone(_) => (Code::OutOfRange, "SEQUENCE_GONE"),
             Self::FollowerSlow => (Code::ResourceExhausted, "FOLLOWER_SLOW"),
             Self::Database { .. } => (Code::Unavailable, "DATABASE_DOWN"),

@@ -35,7 +35,7 @@ impl FromStr for RequestId {
 
 /// Our id of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UserId(String);
+pub struct UserId(String);
 
 impl UserId {
     pub(crate) fn mint() -> Result<Self, Error> {
@@ -49,6 +49,12 @@ impl UserId {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

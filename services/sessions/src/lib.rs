@@ -280,6 +280,9 @@ impl Settings {
             max_ttl: seconds(self.max_ttl),
             pending_ttl: seconds(self.pending_ttl),
             refresh_interval: seconds(self.limits.refresh_interval),
+            max_pending: self.limits.max_pending_per_user,
+            max_live: self.limits.max_per_user,
+            silence: limit::SILENCE,
         }
     }
 }
@@ -424,6 +427,23 @@ mod tests {
             assert!(bad == "91m" || parse(&["--sessions-bearer-ttl", bad]).is_err(), "{bad} was taken");
         }
         assert!(parse(&["--sessions-bearer-ttl", "366d"]).is_err());
+    }
+
+    #[test]
+    fn a_limit_has_a_range() {
+        let limits = parse(&[]).unwrap().limits;
+        assert_eq!((limits.refresh_interval, limits.refreshes_per_minute.get()), (Duration::from_secs(30), 20));
+        assert_eq!((limits.audits_per_day, limits.max_per_user, limits.max_pending_per_user), (1000, 100, 10));
+        for (flag, good, bad) in [
+            ("--sessions-refresh-interval", ["0s", "10m"], ["601s", "soon"]),
+            ("--sessions-refreshes-per-minute", ["1", "1000000"], ["0", "1000001"]),
+            ("--sessions-audits-per-day", ["1", "1000000"], ["0", "1000001"]),
+            ("--sessions-max-per-user", ["0", "1000"], ["-1", "1001"]),
+            ("--sessions-max-pending-per-user", ["1", "1000"], ["0", "1001"]),
+        ] {
+            assert!(good.iter().all(|good| parse(&[flag, good]).is_ok()), "{flag}");
+            assert!(bad.iter().all(|bad| parse(&[flag, bad]).is_err()), "{flag}");
+        }
     }
 
     #[test]

@@ -12,7 +12,10 @@ use vvs_runtime::limit::Reached;
 
 use crate::Error;
 use crate::id::SessionId;
+use crate::session::{DAY, Seconds};
 
+/// For how long a session was not refreshed that gives way to a new one.
+pub(crate) const SILENCE: Seconds = 7 * DAY;
 /// The longest time between two refreshes that are written down.
 const MAX_INTERVAL: Duration = Duration::from_mins(10);
 /// Editors whose refreshes are counted at once; a few bytes each.
@@ -51,6 +54,25 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub audits_per_day: u32,
+    /// Sessions of one user that are live or wait for their editor. Beyond it one that was not refreshed for 7 days gives way
+    /// to a new one; if there is none, the new one gets `SESSIONS_FULL`. 0 switches it off
+    #[arg(
+        id = "sessions-max-per-user",
+        long,
+        env = "VVS_SESSIONS_MAX_PER_USER",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(0..=1000)
+    )]
+    pub max_per_user: u32,
+    /// Sessions of one user that wait for their editor; the next one gets `PENDING_FULL`
+    #[arg(
+        id = "sessions-max-pending-per-user",
+        long,
+        env = "VVS_SESSIONS_MAX_PENDING_PER_USER",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
+    pub max_pending_per_user: u32,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -180,6 +180,12 @@ pub(crate) struct Terms {
     pub(crate) pending_ttl: Seconds,
     /// Within it, the refreshes behind one change nothing.
     pub(crate) refresh_interval: Seconds,
+    /// Sessions of one user that wait for their editors.
+    pub(crate) max_pending: u32,
+    /// Sessions of one user, those that wait among them; any number when it is 0.
+    pub(crate) max_live: u32,
+    /// For how long a session was not refreshed that gives way to a new one.
+    pub(crate) silence: Seconds,
 }
 
 impl Terms {
@@ -292,6 +298,9 @@ mod tests {
             max_ttl: 120,
             pending_ttl: 20,
             refresh_interval: 4,
+            max_pending: 10,
+            max_live: 100,
+            silence: 7 * DAY,
         }
     }
 

@@ -20,6 +20,7 @@ mod key;
 #[cfg(test)]
 mod model;
 mod refresh;
+mod room;
 #[cfg(test)]
 pub(crate) mod tests;
 mod user;
@@ -106,7 +107,12 @@ impl Store {
         if new {
             let entries = [Entry::of(Event::Approved, &session), Entry::of(Event::SessionCreated, &session)];
             self.audit(&mut change, &entries, now).await?;
+            let ended = self.make_room(&mut change, &session, terms, now).await?;
             commit(change, &entries).await?;
+            if !ended.is_empty() {
+                ended.iter().for_each(Entry::log);
+                self.wake();
+            }
         } else {
             // A repeat gets a token of its own.
             let token_end = terms.token_end(&session.device, session.expires_at, now).max(session.tokens_expire_at);

@@ -87,6 +87,8 @@ fn refusal(role: &'static str, status: &Status) -> Refusal {
         "LOGIN_CLAIMED" | "REQUEST_CLAIMED" => Refusal::Claimed,
         "EDITOR_AWAY" => Refusal::EditorAway,
         "PEER_BUSY" => Refusal::Unavailable { role, code, reason },
+        "SESSIONS_FULL" => Refusal::SessionsFull,
+        "PENDING_FULL" => Refusal::PendingFull,
         "" => match status.code() {
             Code::Unavailable
             | Code::DeadlineExceeded
@@ -140,6 +142,8 @@ mod tests {
             (Code::FailedPrecondition, "EDITOR_REFUSED", Reason::EditorRefused),
             (Code::FailedPrecondition, "EDITOR_CANNOT_BIND", Reason::EditorCannotBind),
             (Code::AlreadyExists, "LOGIN_CLAIMED", Reason::Claimed),
+            (Code::ResourceExhausted, "SESSIONS_FULL", Reason::SessionsFull),
+            (Code::ResourceExhausted, "PENDING_FULL", Reason::PendingFull),
             (Code::Unavailable, "EDITOR_AWAY", Reason::Unavailable),
             (Code::Unavailable, "DRAINING", Reason::Unavailable),
             (Code::Unavailable, "OVERLOADED", Reason::Unavailable),

@@ -54,6 +54,12 @@ pub(crate) enum Refusal {
     UnsafeReturn,
     #[error("another approval has claimed the login")]
     Claimed,
+    #[error("the person has too many sessions, and all are in use")]
+    SessionsFull,
+    #[error("too many sessions of the person wait for their editors")]
+    PendingFull,
+    #[error("the person asks too often")]
+    TooOften,
     #[error("the editor is away")]
     EditorAway,
     #[error("{role} does not answer: {code} {reason}")]
@@ -107,6 +113,9 @@ impl Refusal {
             Self::EditorCannotBind => Reason::EditorCannotBind,
             Self::UnsafeReturn => Reason::UnsafeReturn,
             Self::Claimed => Reason::Claimed,
+            Self::SessionsFull => Reason::SessionsFull,
+            Self::PendingFull => Reason::PendingFull,
+            Self::TooOften => Reason::TooOften,
             Self::EditorAway | Self::Unavailable { .. } => Reason::Unavailable,
             // A provider's refusal of a call is about our settings; anything else of its passes.
             Self::Unexpected { .. }
@@ -148,6 +157,9 @@ impl Refusal {
             | Self::EditorCannotBind
             | Self::UnsafeReturn
             | Self::Claimed
+            | Self::SessionsFull
+            | Self::PendingFull
+            | Self::TooOften
             | Self::Unexpected { .. }
             | Self::Incomplete { .. }
             | Self::Crypto(_) => None,
@@ -165,6 +177,9 @@ impl Refusal {
             Self::EditorCannotBind => "editor_cannot_bind",
             Self::UnsafeReturn => "unsafe_return",
             Self::Claimed => "claimed",
+            Self::SessionsFull => "sessions_full",
+            Self::PendingFull => "pending_full",
+            Self::TooOften => "too_often",
             Self::EditorAway => "editor_away",
             Self::Unavailable { .. } | Self::Unchecked(_) | Self::NotEnded(_) => "unavailable",
             Self::Unexpected { .. } | Self::Incomplete { .. } | Self::Crypto(_) => "broken",
@@ -198,6 +213,9 @@ impl Refusal {
             | Reason::NotBelieved
             | Reason::NotAllowed
             | Reason::SignInOver
+            | Reason::SessionsFull
+            | Reason::PendingFull
+            | Reason::TooOften
             | Reason::DevelopmentOnly
             | Reason::DevelopmentThrough
             | Reason::TooManyGuesses

@@ -42,6 +42,12 @@ pub(crate) enum Reason {
     Unchecked,
     /// This browser has forgotten the sign-in, and its copies may be good still.
     NotEnded,
+    /// The person has as many editors signed in as may be, and all are in use.
+    SessionsFull,
+    /// As many sign-ins of the person wait for their editors as may.
+    PendingFull,
+    /// The person, in whatever browser, asks for more than anybody needs.
+    TooOften,
     /// The development provider was called from another machine.
     DevelopmentOnly,
     /// The development provider was called through a proxy or a tunnel.
@@ -86,6 +92,9 @@ impl Reason {
             | Self::Unchecked
             | Self::StaleForm
             | Self::TooManyGuesses
+            | Self::SessionsFull
+            | Self::PendingFull
+            | Self::TooOften
             | Self::Broken => Some(WayOn::Again),
             Self::NotEnded => Some(WayOn::SignedOut),
             Self::NotBelieved | Self::NotAllowed => Some(WayOn::AnotherAccount),
@@ -134,9 +143,10 @@ impl Reason {
             | Self::NotSignedIn
             | Self::NotAllowed
             | Self::SignInOver
+            | Self::SessionsFull
             | Self::DevelopmentOnly
             | Self::DevelopmentThrough => StatusCode::FORBIDDEN,
-            Self::TooManyGuesses => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyGuesses | Self::PendingFull | Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
             Self::NotBelieved => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
@@ -150,6 +160,11 @@ impl Reason {
     /// A sign-in was under way, and an editor may have kept its part of it: the person had better look.
     pub(crate) fn leaves_doubt(self) -> bool {
         matches!(self.status(), StatusCode::GONE | StatusCode::CONFLICT)
+    }
+
+    /// The person has to end the session of an editor, or finish a sign-in there.
+    pub(crate) fn leads_to_editors(self) -> bool {
+        matches!(self, Self::SessionsFull | Self::PendingFull)
     }
 
     pub(crate) fn title(self) -> &'static str {
@@ -171,6 +186,9 @@ impl Reason {
             Self::SignInOver => "You are not signed in any more",
             Self::Unchecked => "Your sign-in cannot be checked right now",
             Self::NotEnded => "Signed out in this browser only",
+            Self::SessionsFull => "Too many editors are signed in",
+            Self::PendingFull => "Too many sign-ins are unfinished",
+            Self::TooOften => "That was too fast",
             Self::DevelopmentOnly => "Only on the machine itself",
             Self::DevelopmentThrough => "Not through a proxy or a tunnel",
             Self::TooManyGuesses => "Too many wrong keys",
@@ -223,6 +241,13 @@ impl Reason {
                 "This browser has forgotten who you are, but a part of VVS does not answer. So a copy of its cookies, if \
                  somebody has made one, can still be used until that sign-in has run out."
             }
+            Self::SessionsFull => {
+                "Your account has as many as this server allows, and all were used within the last week. Nothing was approved."
+            }
+            Self::PendingFull => {
+                "Several editors were approved with your account and have not confirmed it yet. Nothing was approved."
+            }
+            Self::TooOften => "Within a minute your account asked for more than this server does for one person.",
             Self::DevelopmentOnly => {
                 "This server runs with its development sign-in, which lets in anyone as anyone. It answers no other machine."
             }
@@ -277,7 +302,11 @@ impl Reason {
             }
             Self::TooManyGuesses => "Wait a minute, then enter the key that was printed when the server started.",
             Self::NotFound | Self::WrongMethod => "To sign in, start in VVS and open the link from there.",
-            Self::Unavailable | Self::ProviderUnavailable | Self::Unchecked => "Try again in a moment.",
+            Self::SessionsFull => "Sign one of them out, then try again. VVS waits meanwhile.",
+            Self::PendingFull => "Finish those in VVS or sign them out, then try again.",
+            Self::Unavailable | Self::ProviderUnavailable | Self::Unchecked | Self::TooOften => {
+                "Try again in a moment."
+            }
             Self::Broken => "Try again. If it stays broken, tell us the number of the request below.",
         }
     }

@@ -26,6 +26,7 @@ use crate::fetch::Fetch;
 use crate::header::{Nonce, Sources};
 use crate::kept::Proof;
 use crate::page::Account;
+use crate::person::People;
 use crate::route::Routes;
 use crate::visit::About;
 
@@ -83,6 +84,7 @@ fn is_within(since: i64, now: OffsetDateTime, ttl: Duration) -> bool {
 /// What every provider gets.
 #[derive(Clone)]
 pub(crate) struct Common {
+    pub(crate) people: People,
     pub(crate) public_url: Origin,
     /// Who may sign in.
     pub(crate) allow: Vec<Rule>,

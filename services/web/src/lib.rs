@@ -27,6 +27,7 @@ use crate::identity::clerk::Clerk;
 use crate::identity::dev::{Dev, Key};
 use crate::identity::oidc::Oidc;
 use crate::identity::{Common, Provider};
+use crate::person::People;
 
 mod account;
 mod asset;
@@ -44,6 +45,7 @@ mod jwks;
 mod kept;
 mod login;
 mod page;
+mod person;
 mod route;
 mod visit;
 
@@ -92,6 +94,10 @@ pub struct Settings {
     /// What each browser has to show once before the development sign-in serves it.
     #[arg(skip)]
     pub dev_key: Option<SecretString>,
+    /// Requests of one signed-in person each minute that go on to other roles or to the identity provider, for each process of
+    /// this role; further ones get 429
+    #[arg(id = "web-requests-per-person", long, env = "VVS_WEB_REQUESTS_PER_PERSON", default_value = "60", value_parser = rate)]
+    pub requests_per_person: NonZeroU32,
     #[command(flatten)]
     pub clerk: identity::clerk::Settings,
     #[command(flatten)]
@@ -107,6 +113,12 @@ fn max_ttl(text: &str) -> Result<Duration, String> {
         return Ok(ttl);
     }
     Err(format!("must be from 1s to {}", humantime::format_duration(MAX_TTL)))
+}
+
+/// Beyond a million the limiter's arithmetic ends.
+fn rate(text: &str) -> Result<NonZeroU32, String> {
+    let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+    count.and_then(NonZeroU32::new).ok_or_else(|| "must be from 1 to 1000000".to_owned())
 }
 
 impl Settings {
@@ -170,6 +182,7 @@ struct Web {
     relay: Relay,
     sessions: Sessions,
     jwks: jwks::Cache,
+    people: People,
     /// Decisions of people in browsers, by what came of them.
     approvals: Counters,
     /// Who may say where a client is; `None` on a plain port.
@@ -199,6 +212,7 @@ impl Web {
         public_url: Origin,
         keyring: &Keyring,
         calls: Calls,
+        people: People,
         metrics: &Metrics,
     ) -> Result<Self, Error> {
         let (approvals, sessions) = (Counters::default(), Sessions::new(calls.sessions, ttls.max));
@@ -215,6 +229,7 @@ impl Web {
             relay: Relay::new(calls.relay, public_url.clone()),
             sessions,
             jwks: jwks::Cache::default(),
+            people,
             approvals,
             gateways: None,
             stop: CancellationToken::new(),
@@ -242,7 +257,9 @@ pub async fn serve(
         sessions: dial(settings.sessions_addr.as_deref(), Role::Sessions, &peers, &process)
             .map_err(Error::SessionsAddr)?,
     };
+    let people = People::new(settings.requests_per_person, process.metrics.reached.clone());
     let common = Common {
+        people: people.clone(),
         public_url: public_url.clone(),
         allow: settings.allow.clone(),
         fetch: Fetch::new()?,
@@ -255,13 +272,14 @@ pub async fn serve(
         return Err(Error::DevelopmentOffLoopback(address.to_string()));
     }
     let ttls = Ttls { sign_in: settings.sign_in_ttl, account: settings.account_ttl, max: settings.sign_in_max_ttl };
-    let mut web = Web::new(identity, ttls, public_url, &keyring, calls, &process.metrics)?;
+    let mut web = Web::new(identity, ttls, public_url, &keyring, calls, people.clone(), &process.metrics)?;
     web.gateways = http.tls.is_some().then_some(peers);
     web.stop = process.stop.clone();
     web.tasks = process.tasks.clone();
     let web = Arc::new(web);
     let (watching, stop) = (web.identity.clone().watch(web.clone()), process.stop.clone());
     process.tasks.spawn(async move { stop.run_until_cancelled(watching).await });
+    process.tasks.spawn(process.stop.clone().run_until_cancelled_owned(people.tidy()));
     process.tasks.spawn(process.server(Limits::default()).serve(http, route::router(web)));
     process.readiness.set(true);
     process.stop.cancelled().await;

@@ -211,6 +211,29 @@ async fn the_token_is_refreshed_in_the_second_half_of_its_life_by_the_servers_cl
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_ends_when_the_one_before_does_is_no_reason_to_ask_at_once() {
+    let editor = Editor::new();
+    let mut server = editor.servers.next(&[&SESSION.replace("25000", "36000000"), OK]).await;
+    let script = async {
+        server.hear().await;
+        refresh(&mut server).await;
+        let mut gaps = vec![];
+        for left in ["1700", "20", "3", "0"] {
+            let answered = Instant::now();
+            server.say(&[&golden!("auth-token").replace("3600", left)]).await;
+            refresh(&mut server).await;
+            gaps.push(answered.elapsed().as_secs());
+        }
+        gaps
+    };
+    let gaps = tokio::select! {
+        ended = editor.connect() => panic!("{ended:?}"),
+        gaps = script => gaps,
+    };
+    assert!((850..=1530).contains(&gaps[0]) && gaps.iter().all(|gap| *gap >= 5), "{gaps:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refresh_that_is_not_answered_is_sent_again_with_another_proof() {
     let editor = Editor::new();
     let mut server = editor.servers.next(&[&SESSION.replace("25000", "3600000"), OK]).await;

@@ -128,38 +128,54 @@ impl Store {
         &self,
         mut change: Change,
         newest: i64,
-        mut ids: Vec<String>,
+        ids: Vec<String>,
         end: &End<'_>,
         now: Seconds,
     ) -> Result<u32, Error> {
-        // In the order in which they are activated, or either could wait for the other.
-        ids.sort_unstable();
-        let (mut ended, mut entries) = (0, Vec::new());
-        for id in ids.into_iter().map(SessionId::known) {
-            if !mark(&mut change, &id, end, now).await? {
-                continue;
-            }
-            let session = find(&mut change, &id).await?;
-            ended += 1;
-            add(&mut change, newest + i64::from(ended), &id, end.reason(), session.tokens_expire_at).await?;
-            entries.push(end.entry(&session));
-            if let End::Sweep = end {
-                // Its request id is free again.
-                sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id.as_str()).execute(&mut *change).await?;
-            }
-        }
-        if ended == 0 {
-            return Ok(ended);
-        }
-        sqlx::query("UPDATE feed SET newest = newest + $1").bind(i64::from(ended)).execute(&mut *change).await?;
-        self.audit(&mut change, &entries, now).await?;
-        if self.is_shared() {
-            // Heard by the others, and by us, when it commits.
-            sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *change).await?;
+        let entries = self.end_in(&mut change, newest, ids, end, now).await?;
+        if entries.is_empty() {
+            return Ok(0);
         }
         commit(change, &entries).await?;
         self.wake();
-        Ok(ended)
+        Ok(u32::try_from(entries.len()).unwrap_or(u32::MAX))
+    }
+
+    /// The same as part of a change, which the caller commits, and then wakes those who watch.
+    pub(super) async fn end_in(
+        &self,
+        change: &mut Change,
+        newest: i64,
+        mut ids: Vec<String>,
+        end: &End<'_>,
+        now: Seconds,
+    ) -> Result<Vec<Entry>, Error> {
+        // In the order in which they are activated, or either could wait for the other.
+        ids.sort_unstable();
+        let (mut ended, mut entries) = (0_u32, Vec::new());
+        for id in ids.into_iter().map(SessionId::known) {
+            if !mark(change, &id, end, now).await? {
+                continue;
+            }
+            let session = find(change, &id).await?;
+            ended += 1;
+            add(change, newest + i64::from(ended), &id, end.reason(), session.tokens_expire_at).await?;
+            entries.push(end.entry(&session));
+            if let End::Sweep = end {
+                // Its request id is free again.
+                sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id.as_str()).execute(&mut **change).await?;
+            }
+        }
+        if ended == 0 {
+            return Ok(entries);
+        }
+        sqlx::query("UPDATE feed SET newest = newest + $1").bind(i64::from(ended)).execute(&mut **change).await?;
+        self.audit(change, &entries, now).await?;
+        if self.is_shared() {
+            // Heard by the others, and by us, when it commits.
+            sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut **change).await?;
+        }
+        Ok(entries)
     }
 
     /// The newest number, and the highest one that is gone.
@@ -227,12 +243,16 @@ impl Store {
 }
 
 /// How sessions end.
-enum End<'a> {
+pub(super) enum End<'a> {
     Revoke(&'a Cause),
     /// Unless its editor is signed in.
     RevokePending(&'a Cause),
     /// Nobody activated it in time.
     Sweep,
+    /// It was not refreshed since then, and a new one takes its place.
+    Replace {
+        since: Seconds,
+    },
 }
 
 impl End<'_> {
@@ -240,6 +260,7 @@ impl End<'_> {
         match self {
             Self::Revoke(cause) | Self::RevokePending(cause) => cause.reason.as_str(),
             Self::Sweep => "swept",
+            Self::Replace { .. } => "replaced",
         }
     }
 
@@ -247,7 +268,7 @@ impl End<'_> {
         let event = if self.reason() == "burned" { Event::Burned } else { Event::Revoked };
         let address = match self {
             Self::Revoke(cause) | Self::RevokePending(cause) => cause.address.as_str(),
-            Self::Sweep => "",
+            Self::Sweep | Self::Replace { .. } => "",
         };
         Entry::of(event, session).from(address).because(self.reason())
     }
@@ -261,19 +282,24 @@ pub(super) async fn name(connection: &mut AnyConnection) -> Result<(), Error> {
 }
 
 /// Takes the counter; the newest number.
-async fn lock(change: &mut Change) -> Result<i64, Error> {
+pub(super) async fn lock(change: &mut Change) -> Result<i64, Error> {
     Ok(sqlx::query_scalar("UPDATE feed SET newest = newest RETURNING newest").fetch_one(&mut **change).await?)
 }
 
-/// Marks a session as over; `false` when it was already, or is active and only a pending one is to end.
+/// Marks a session as over; `false` when it was already, or is not in the state in which it is to end.
 async fn mark(change: &mut Change, id: &SessionId, end: &End<'_>, now: Seconds) -> Result<bool, Error> {
-    let sql = match end {
-        End::Revoke(_) => "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL",
-        End::RevokePending(_) | End::Sweep => {
-            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND activated_at IS NULL"
-        }
+    let marked = match end {
+        End::Revoke(_) => sqlx::query("UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL"),
+        End::RevokePending(_) | End::Sweep => sqlx::query(
+            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND activated_at IS NULL",
+        ),
+        End::Replace { .. } => sqlx::query(
+            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND refreshed_at <= $3",
+        ),
     };
-    Ok(sqlx::query(sql).bind(now).bind(id.as_str()).execute(&mut **change).await?.rows_affected() == 1)
+    let marked = marked.bind(now).bind(id.as_str());
+    let marked = if let End::Replace { since } = end { marked.bind(*since) } else { marked };
+    Ok(marked.execute(&mut **change).await?.rows_affected() == 1)
 }
 
 async fn add(change: &mut Change, sequence: i64, id: &SessionId, reason: &str, end: Seconds) -> Result<(), Error> {

@@ -20,6 +20,12 @@ const MAX: Seconds = 70;
 const PENDING: Seconds = 20;
 /// Between two refreshes that are written down.
 const INTERVAL: Seconds = 4;
+/// For how long a session was not refreshed that gives way.
+const SILENCE: Seconds = 15;
+/// Sessions of a user.
+const MOST: usize = 3;
+/// Of these, those that wait for their editors.
+const MOST_PENDING: usize = 2;
 /// How long the feed remembers what is over, for clocks that are late.
 const LATE: Seconds = 300;
 /// How long sessions are remembered here that are over.
@@ -51,7 +57,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let create = (0..4_usize, prop::bool::weighted(0.1));
+    let create = (0..8_usize, prop::bool::weighted(0.1));
     let step = prop_oneof![
         4 => prop_oneof![4 => 0..16_i64, 1 => 0..400_i64].prop_map(Step::Wait),
         6 => create.prop_map(|(request, is_foreign)| Step::Create { request, is_foreign }),
@@ -76,7 +82,7 @@ struct Who {
 
 /// The usual one of a request id.
 fn usual(request: usize) -> Who {
-    Who { user: request / 2, key: request.is_multiple_of(2).then_some(request / 2) }
+    Who { user: request / 4, key: request.is_multiple_of(2).then_some(request / 4) }
 }
 
 #[derive(Debug)]
@@ -162,6 +168,33 @@ impl Model {
 
     /// Which session the approval is for: one that there is, or a new one.
     fn create(&mut self, request: usize, who: Who) -> Result<Option<usize>, &'static str> {
+        let found = self.find(request, who)?;
+        if found.is_none() {
+            self.make_room(who.user)?;
+        }
+        Ok(found)
+    }
+
+    /// Makes room for one more session of this user.
+    fn make_room(&mut self, user: usize) -> Result<(), &'static str> {
+        let now = self.now;
+        let is_live = |known: &Known| known.who.user == user && known.verdict(now).is_ok();
+        let live: Vec<_> = (0..self.sessions.len()).filter(|at| is_live(&self.sessions[*at])).collect();
+        if live.iter().filter(|at| self.sessions[**at].is_pending()).count() >= MOST_PENDING {
+            return Err("pending");
+        }
+        if live.len() < MOST {
+            return Ok(());
+        }
+        let is_silent = |known: &Known| !known.is_pending() && now - known.refreshed_at >= SILENCE;
+        let silent = live.into_iter().filter(|at| is_silent(&self.sessions[*at]));
+        let longest = silent.min_by_key(|at| (self.sessions[*at].refreshed_at, self.sessions[*at].id.clone()));
+        self.end(longest.ok_or("full")?, "replaced");
+        Ok(())
+    }
+
+    /// The session that this request id has made.
+    fn find(&mut self, request: usize, who: Who) -> Result<Option<usize>, &'static str> {
         let now = self.now;
         let Some(at) = self.sessions.iter().position(|known| !known.is_gone && known.request == request) else {
             return Ok(None);
@@ -220,6 +253,8 @@ fn said<T>(result: Result<T, Error>) -> Result<T, &'static str> {
             (matches!(error, Error::SessionExpired(_)), "expired"),
             (matches!(error, Error::RequestClaimed(_)), "claimed"),
             (matches!(error, Error::KeyMismatch(_)), "key"),
+            (matches!(error, Error::PendingFull(_)), "pending"),
+            (matches!(error, Error::SessionsFull(_)), "full"),
         ];
         words.into_iter().find(|(fits, _)| *fits).unwrap_or_else(|| panic!("{error}")).1
     })
@@ -245,6 +280,9 @@ impl Life {
             max_ttl: MAX,
             pending_ttl: PENDING,
             refresh_interval: INTERVAL,
+            silence: SILENCE,
+            max_live: u32::try_from(MOST).unwrap(),
+            max_pending: u32::try_from(MOST_PENDING).unwrap(),
             ..terms()
         };
         let store = place.open().await;

@@ -14,6 +14,7 @@ use crate::key::SealedKey;
 use crate::session::{DAY, Identity};
 
 pub(crate) mod end;
+mod room;
 
 // The harness of the project's own tests; it has no way to name this crate's insides, so its file is part of both.
 #[path = "../../../../tests/harness/postgres.rs"]
@@ -97,6 +98,9 @@ pub(crate) fn terms() -> Terms {
         pending_ttl: 5400,
         // Each refresh counts, unless a test says otherwise.
         refresh_interval: 0,
+        max_pending: u32::MAX,
+        max_live: 0,
+        silence: 7 * DAY,
     }
 }
 

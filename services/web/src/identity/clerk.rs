@@ -31,6 +31,7 @@ use super::{Arrival, Ask, Asking, Common, Part, Provider, SignIn};
 use crate::call::{Sessions, Whose};
 use crate::error::{Error, Refusal};
 use crate::kept::Proof;
+use crate::person::People;
 use crate::{Web, header};
 
 mod api;
@@ -62,6 +63,7 @@ pub(crate) struct Clerk {
     files: Option<Files>,
     inbox: Option<Inbox>,
     sessions: Sessions,
+    people: People,
     /// Deliveries of webhooks, by what came of them.
     webhooks: Counters,
     /// Users whom Clerk was asked about again, by what came of it.
@@ -71,7 +73,7 @@ pub(crate) struct Clerk {
 impl Clerk {
     pub(crate) fn new(settings: &Settings, common: &Common) -> Result<Self, Error> {
         let config = settings.read().map_err(Error::Settings)?;
-        let Common { public_url, allow, fetch, sessions, metrics, tasks } = common.clone();
+        let Common { people, public_url, allow, fetch, sessions, metrics, tasks } = common.clone();
         let (webhooks, rechecks) = (Counters::default(), Counters::default());
         metrics.register("vvs_clerk_webhooks", "Deliveries of Clerk's webhooks, by outcome", webhooks.clone());
         metrics.register("vvs_clerk_rechecks", "Users whom Clerk was asked about again, by outcome", rechecks.clone());
@@ -105,6 +107,7 @@ impl Clerk {
             files: config.files,
             inbox: config.webhook_secret.map(|secret| Inbox::new(&secret, settings.end_with_session)),
             sessions,
+            people,
             webhooks,
             rechecks,
         })
@@ -124,6 +127,7 @@ impl Clerk {
             Err(distrust) if distrust.is_stale() => return Ok(Arrival::Stale),
             Err(distrust) => return Err(Refusal::NotBelieved(distrust.to_string())),
         };
+        self.people.count(&self.name, &claims.subject)?;
         let user = self.user(&claims.subject).await?;
         let verified_email = user.email().and_then(|(address, is_verified)| is_verified.then_some(address));
         let facts = Facts { verified_email, groups: &[], organization: claims.organization.as_deref() };

@@ -127,11 +127,12 @@ fn dev_key(about: About, is_wrong: bool) -> DevKey {
 }
 
 fn failure(reason: Reason) -> Failure {
-    let again = (reason == Reason::Unavailable).then(|| format!("/login?connection_id={CONNECTION}"));
+    let again = (reason == Reason::Unavailable || reason.leads_to_editors())
+        .then(|| format!("/login?connection_id={CONNECTION}"));
     Failure { shell: shell(), reason, again, request_id: "4bf92f3577b34da6".to_owned() }
 }
 
-const REASONS: [(&str, Reason); 28] = [
+const REASONS: [(&str, Reason); 31] = [
     ("malformed-link", Reason::MalformedLink),
     ("malformed-form", Reason::MalformedForm),
     ("login-over", Reason::LoginOver),
@@ -158,6 +159,9 @@ const REASONS: [(&str, Reason); 28] = [
     ("sign-in-over", Reason::SignInOver),
     ("sign-in-unchecked", Reason::Unchecked),
     ("sign-out-unfinished", Reason::NotEnded),
+    ("sessions-full", Reason::SessionsFull),
+    ("pending-full", Reason::PendingFull),
+    ("too-often", Reason::TooOften),
     ("provider-unavailable", Reason::ProviderUnavailable),
     ("broken", Reason::Broken),
 ];

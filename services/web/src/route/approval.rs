@@ -72,6 +72,7 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
         Err(refusal) if fields.is_confirmed() => return unsettled(visit, id, refusal),
         Err(refusal) => return Err(refusal),
     };
+    visit.count_person()?;
     let found = visit.look(id).await;
     if !fields.is_confirmed() {
         return match stand(found, visit.jar.login(id), visit.now)? {
@@ -185,6 +186,7 @@ pub(crate) async fn deny(mut post: Post) -> Response {
 
 async fn denied(visit: &mut Visit) -> Result<Answer, Refusal> {
     let id = visit.login()?;
+    visit.count_person()?;
     let told = visit.web.relay.deny(id).await;
     if let Err(refusal) = or_away(told, visit.jar.login(id), visit.now) {
         let Some(trouble) = refusal.trouble() else { return Err(refusal) };

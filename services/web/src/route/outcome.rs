@@ -24,6 +24,7 @@ async fn succeeded(visit: &mut Visit) -> Result<Answer, Refusal> {
     let id = if visit.names_login() { visit.login()? } else { visit.jar.last_acked().ok_or(Reason::OtherBrowser)? };
     let entry = visit.jar.login(id).filter(|entry| entry.approved.is_some()).cloned();
     let entry = entry.ok_or(Reason::OtherBrowser)?;
+    visit.count_person()?;
     let found = visit.look(id).await;
     if entry.acked {
         // What the relay still knows is an addition: it forgets a login when its time is over.

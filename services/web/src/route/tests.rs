@@ -21,6 +21,7 @@ mod ended;
 mod handback;
 mod oidc;
 mod outcome;
+mod quota;
 
 const TTL: Duration = Duration::from_mins(15);
 

@@ -88,12 +88,19 @@ impl Visit {
         }
     }
 
+    /// Counts a request that goes on to others, when it is known whose it is.
+    pub(crate) fn count_person(&self) -> Result<(), Refusal> {
+        let Ok(Some(kept)) = self.person() else { return Ok(()) };
+        self.web.people.count(&kept.who.provider, &kept.who.subject)
+    }
+
     /// Who looks after their editors, if they have done so lately and the provider stands by them; that they do so now is
     /// remembered.
     pub(crate) async fn account(&mut self) -> Result<Option<SignIn>, Refusal> {
         let (seen, now, ttl) = (self.jar.seen, self.now, self.web.account_ttl);
         let kept = self.person()?.filter(|kept| kept.who.is_in_use(seen, now, ttl));
         let Some(sign_in) = kept.map(|kept| kept.who.clone()) else { return Ok(None) };
+        self.count_person()?;
         // While the provider does not answer, people may still sign a lost editor out.
         if self.web.clone().identity.confirm(&sign_in).await.is_err_and(|refusal| refusal.ends_sign_in()) {
             self.sign_out_by_provider().await;

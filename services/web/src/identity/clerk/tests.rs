@@ -8,6 +8,7 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use vvs_runtime::http::Connection;
+use vvs_runtime::limit::Reached;
 use vvs_runtime::tcp::Cut;
 
 use self::stand::{ISSUER, NOW, Stand, WEBHOOK_SECRET, session, unknown, user};
@@ -54,6 +55,23 @@ async fn whoever_arrives_is_who_the_token_and_clerk_say() {
     };
     assert_eq!(sign_in, expected);
     assert_eq!(stand.clerk.name(), ISSUER);
+}
+
+#[tokio::test]
+async fn clerk_is_asked_about_one_person_as_often_as_the_setting_says() {
+    let mut stand = Stand::new().await;
+    let people = People::new(std::num::NonZeroU32::new(2).unwrap(), Reached::default());
+    Arc::get_mut(&mut stand.clerk).unwrap().people = people;
+    stand.script.answer("/v1/users/user_2", 200, &user(&json!({"id": "user_2"})));
+    for _ in 0..2 {
+        stand.arrive_well().await.unwrap();
+    }
+    for _ in 0..20 {
+        assert!(matches!(stand.arrive_well().await, Err(Refusal::TooOften)));
+    }
+    assert_eq!(stand.script.count("/v1/users/user_1"), 2);
+    let other = stand::token(&json!({}), &json!({"sub": "user_2"}));
+    assert_eq!(outcome(&stand.arrive(&format!("__session={other}")).await), "signed in");
 }
 
 #[tokio::test]

@@ -145,6 +145,7 @@ impl Fake {
         let line =
             ["web", "--web-oidc-issuer", ISSUER, "--web-oidc-client-id", CLIENT_ID, "--web-oidc-name", "Example"];
         let common = Common {
+            people: crate::person::People::default(),
             tasks: tokio_util::task::TaskTracker::new(),
             public_url: web.public_url.clone(),
             allow: allow.iter().map(|rule| rule.parse::<Rule>().unwrap()).collect(),

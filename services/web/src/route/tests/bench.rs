@@ -36,6 +36,7 @@ use vvs_runtime::trace::TracedChannel;
 use crate::cookie::Jar;
 use crate::identity::SignIn;
 use crate::identity::dev::Dev;
+use crate::person::People;
 use crate::{Calls, Ttls, Web};
 
 pub(super) const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
@@ -306,7 +307,8 @@ fn web(
     let calls = Calls { relay: channel(relay, tasks.clone()), sessions: channel(sessions, tasks) };
     let origin = ORIGIN.parse().unwrap();
     let ttls = Ttls { sign_in, account: Duration::from_hours(12), max: Duration::from_hours(24) };
-    let mut web = Web::new(Arc::new(Dev::new(&origin, None).unwrap()), ttls, origin, keys, calls, metrics).unwrap();
+    let (dev, people) = (Arc::new(Dev::new(&origin, None).unwrap()), People::default());
+    let mut web = Web::new(dev, ttls, origin, keys, calls, people, metrics).unwrap();
     change(&mut web);
     Arc::new(web)
 }

@@ -35,6 +35,7 @@ use vvs_runtime::trace::TracedChannel;
 
 use super::*;
 use crate::fetch::Fetch;
+use crate::person::People;
 use crate::{Calls, Ttls};
 
 /// Names the instance `clerk.example.com`.
@@ -232,6 +233,7 @@ impl Stand {
         let sessions = Routes::new(SessionsServer::new(Sessions(script.clone()))).prepare().into_axum_router();
         let (metrics, channel) = (Metrics::default(), channel(sessions, tasks));
         let common = Common {
+            people: People::default(),
             tasks: TaskTracker::new(),
             public_url: ORIGIN.parse().unwrap(),
             allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
@@ -250,7 +252,8 @@ impl Stand {
         let ttls =
             Ttls { sign_in: Duration::from_mins(15), account: Duration::from_hours(12), max: Duration::from_hours(24) };
         let origin = ORIGIN.parse().unwrap();
-        let web = Web::new(self.clerk.clone(), ttls, origin, &keys, calls, &Metrics::default()).unwrap();
+        let web =
+            Web::new(self.clerk.clone(), ttls, origin, &keys, calls, People::default(), &Metrics::default()).unwrap();
         crate::route::router(Arc::new(web))
     }
 

@@ -1,0 +1,87 @@
+//! Room for one more session of a user: how many may wait for their editors, how many there may be, and which one gives way.
+
+use sqlx::Row as _;
+
+use super::feed::{End, lock};
+use super::{Change, Store};
+use crate::Error;
+use crate::audit::Entry;
+use crate::session::{Seconds, Session, Terms};
+
+/// How many are tried, of which each may be refreshed at this very moment.
+const TRIES: i64 = 10;
+
+/// How many sessions there are that are not over.
+struct Held {
+    pending: i64,
+    active: i64,
+}
+
+impl Store {
+    /// Makes room for a session that this change has made, behind the row of its user: whoever else makes one for the same
+    /// user has done so, or waits. What has ended for it; those who watch the feed are for the caller to wake.
+    pub(super) async fn make_room(
+        &self,
+        change: &mut Change,
+        made: &Session,
+        terms: &Terms,
+        now: Seconds,
+    ) -> Result<Vec<Entry>, Error> {
+        let held = held(change, made, terms, now).await?;
+        if held.pending > i64::from(terms.max_pending) {
+            self.ration.reached.tell("VVS_SESSIONS_MAX_PENDING_PER_USER");
+            return Err(Error::PendingFull(made.user.clone()));
+        }
+        // One that waits for its editor may be active at any moment, so it has its place already.
+        if terms.max_live == 0 || held.pending + held.active <= i64::from(terms.max_live) {
+            return Ok(Vec::new());
+        }
+        self.ration.reached.tell("VVS_SESSIONS_MAX_PER_USER");
+        let ended = self.replace(change, made, terms, now).await?;
+        if ended.is_empty() { Err(Error::SessionsFull(made.user.clone())) } else { Ok(ended) }
+    }
+
+    /// Ends the session of this user that was silent the longest, if any was for long enough.
+    async fn replace(
+        &self,
+        change: &mut Change,
+        made: &Session,
+        terms: &Terms,
+        now: Seconds,
+    ) -> Result<Vec<Entry>, Error> {
+        let newest = lock(change).await?;
+        let since = now.saturating_sub(terms.silence);
+        let silent: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM sessions WHERE user_id = $1 AND activated_at IS NOT NULL AND revoked_at IS NULL
+             AND expires_at > $2 AND refreshed_at <= $3 ORDER BY refreshed_at, id LIMIT $4",
+        )
+        .bind(made.user.as_str())
+        .bind(now)
+        .bind(since)
+        .bind(TRIES)
+        .fetch_all(&mut **change)
+        .await?;
+        for id in silent {
+            let ended = self.end_in(change, newest, vec![id], &End::Replace { since }, now).await?;
+            if !ended.is_empty() {
+                return Ok(ended);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+async fn held(change: &mut Change, made: &Session, terms: &Terms, now: Seconds) -> Result<Held, Error> {
+    let row = sqlx::query(
+        "SELECT count(*) AS live, count(activated_at) AS active FROM sessions
+         WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2
+         AND (activated_at IS NOT NULL OR created_at > $3)",
+    )
+    .bind(made.user.as_str())
+    .bind(now)
+    .bind(terms.pending_since(now))
+    .fetch_one(&mut **change)
+    .await?;
+    let (live, active): (i64, i64) = (row.try_get("live")?, row.try_get("active")?);
+    Ok(Held { pending: live - active, active })
+}
