@@ -112,7 +112,9 @@ async fn up(flags: &[&str], secrets: &Secrets) -> (Running, tempfile::TempDir, O
     let mut up = Running::start(command("vvs-mesh", "vvs-mesh", &arguments), secrets);
     let lines = up.lines_until("ready http://127.0.0.1:").await;
     let key = lines.iter().find_map(|line| line.strip_prefix("dev-key ")).map(str::to_owned);
-    key.iter().for_each(|key| secrets.add_shown(key));
+    if let Some(key) = &key {
+        secrets.add_shown(key);
+    }
     secrets.add_key_files(data.path());
     let url = lines.last().unwrap().strip_prefix("ready ").unwrap().to_owned();
     (up, data, key, url)

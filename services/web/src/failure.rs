@@ -82,6 +82,11 @@ impl WayOn {
     }
 }
 
+/// What happened to a request that came through something to the development sign-in.
+const DEVELOPMENT_THROUGH: &str = "This server runs with its development sign-in, which lets in anyone as anyone, so it \
+                                   answers only browsers on its own machine. This request carries what a proxy or a tunnel \
+                                   adds: a header such as X-Forwarded-For or Via, or HTTP/1.0.";
+
 impl Reason {
     pub(crate) fn way_on(self) -> Option<WayOn> {
         match self {
@@ -251,11 +256,7 @@ impl Reason {
             Self::DevelopmentOnly => {
                 "This server runs with its development sign-in, which lets in anyone as anyone. It answers no other machine."
             }
-            Self::DevelopmentThrough => {
-                "This server runs with its development sign-in, which lets in anyone as anyone, so it answers only browsers on \
-                 its own machine. This request carries what a proxy or a tunnel adds: a header such as X-Forwarded-For or \
-                 Via, or HTTP/1.0."
-            }
+            Self::DevelopmentThrough => DEVELOPMENT_THROUGH,
             Self::TooManyGuesses => "This server takes only a few keys each minute.",
             Self::NotFound => "The address may be misspelled or the page gone.",
             Self::WrongMethod => "It cannot be opened like a page.",

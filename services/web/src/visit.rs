@@ -254,19 +254,22 @@ impl Visit {
         Shell { nonce: self.nonce.clone(), development: self.web.identity.is_development() }
     }
 
-    /// What lets in anyone must not be reached from elsewhere, by whatever path. The page to answer with, if it is.
-    fn check_caller(&mut self, parts: &Parts) -> Result<(), Result<Answer, Refusal>> {
+    /// Answers in place of every page where a sign-in that lets in anyone is reached from elsewhere, or without its key.
+    fn answer_instead(&mut self, parts: &Parts) -> Option<Result<Answer, Refusal>> {
         let web = self.web.clone();
         let through = parts.headers.get(THROUGH).map(|sign| sign.to_str().unwrap_or("unreadable"));
-        web.identity.admits(self.from.address, through).map_err(|reason| Err(reason.into()))?;
-
-        let Some(key) = web.identity.key() else { return Ok(()) };
-        if parts.uri.path() == KEY_PATH || self.jar.key.as_ref() == Some(&key.mark()) {
-            return Ok(());
+        if let Err(reason) = web.identity.admits(self.from.address, through) {
+            return Some(Err(reason.into()));
         }
+
+        let key = web.identity.key()?;
+        if parts.uri.path() == KEY_PATH || self.jar.key.as_ref() == Some(&key.mark()) {
+            return None;
+        }
+
         // A form that was sent without the key is lost; the page that it stood on asks for it.
         let is_form = parts.method == Method::POST;
-        Err(if is_form {
+        Some(if is_form {
             Err(Reason::StaleForm.into())
         } else {
             self.ask_key(self.about.unwrap_or(About::Account), false)
@@ -327,9 +330,9 @@ impl FromRequestParts<Arc<Web>> for Visit {
             refusal.log("");
             (StatusCode::INTERNAL_SERVER_ERROR, header::common()).into_response()
         })?;
-        match visit.check_caller(parts) {
-            Ok(()) => Ok(visit),
-            Err(answer) => Err(visit.finish(answer)),
+        match visit.answer_instead(parts) {
+            None => Ok(visit),
+            Some(answer) => Err(visit.finish(answer)),
         }
     }
 }
