@@ -22,8 +22,8 @@ impl Volume {
     fn swap(&self, version: &str, mode: u32) {
         let folder = self.0.path().join(version);
         std::fs::create_dir(&folder).unwrap();
-        let made = certify(&folder);
-        for (made, name) in [(made.cert, "tls.crt"), (made.key, "tls.key"), (made.ca.unwrap(), "ca.crt")] {
+        let files = certify(&folder);
+        for (made, name) in [(files.cert, "tls.crt"), (files.key, "tls.key"), (files.ca.unwrap(), "ca.crt")] {
             let file = folder.join(name);
             if made != file {
                 std::fs::rename(made, &file).unwrap();
