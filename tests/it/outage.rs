@@ -24,8 +24,8 @@ on_both!(
     a_feed_that_falls_silent_keeps_bearers_waiting_and_signs_nobody_out,
 );
 
-/// Editors here ask without a pause until they are answered.
-const OFTEN: [&str; 2] = ["--sessions-refreshes-per-minute", "1000000"];
+/// Editors here ask without a pause until they are answered, and each refresh needs a database that can be written to.
+const OFTEN: [&str; 4] = ["--sessions-refreshes-per-minute", "1000000", "--sessions-refresh-interval", "0s"];
 /// How long the database is away.
 const AWAY: Duration = Duration::from_secs(30);
 

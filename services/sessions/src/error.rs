@@ -72,6 +72,9 @@ pub enum Error {
     SequenceGone(u64),
     #[error("whoever follows the feed is too far behind")]
     FollowerSlow,
+    /// More followers came at once than can be told what they have missed.
+    #[error("too many followers want to know at once what they have missed")]
+    FollowersBusy,
     #[error("user {0} has as many sessions as there may be, and all are in use")]
     SessionsFull(UserId),
     #[error("as many sessions of user {0} wait for their editors as may")]
@@ -106,6 +109,7 @@ impl Error {
             Self::PendingFull(_) => (Code::ResourceExhausted, "PENDING_FULL"),
             Self::SequenceGone(_) => (Code::OutOfRange, "SEQUENCE_GONE"),
             Self::FollowerSlow => (Code::ResourceExhausted, "FOLLOWER_SLOW"),
+            Self::FollowersBusy => (Code::ResourceExhausted, "FOLLOWERS_BUSY"),
             Self::Database { .. } => (Code::Unavailable, "DATABASE_DOWN"),
             Self::Corrupt(_)
             | Self::Crypto(_)
@@ -150,7 +154,10 @@ impl Error {
     fn is_told(&self) -> bool {
         matches!(
             self,
-            Self::FollowerSlow | Self::RefreshedTooOften { .. } | Self::NotAllowed(vvs_auth::Error::PeerBusy { .. })
+            Self::FollowerSlow
+                | Self::FollowersBusy
+                | Self::RefreshedTooOften { .. }
+                | Self::NotAllowed(vvs_auth::Error::PeerBusy { .. })
         )
     }
 

@@ -29,7 +29,7 @@ use crate::key::{Keys, Rotation};
 use crate::limit::Refreshes;
 use crate::metric::Counts;
 use crate::rpc::Service;
-use crate::rpc::feed::Feed;
+use crate::rpc::feed::{self, Feed};
 use crate::session::{Seconds, Terms};
 use crate::store::database::{Place, RETRY, START_PATIENCE};
 use crate::store::{Ration, Room, Store};
@@ -172,6 +172,16 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=65_536)
     )]
     pub feed_backlog: u32,
+    /// How long a new follower of the revocations waits until it may read what it has missed; further ones get
+    /// `FOLLOWERS_BUSY`
+    #[arg(
+        id = "sessions-feed-turn-time",
+        long,
+        env = "VVS_SESSIONS_FEED_TURN_TIME",
+        default_value = "2s",
+        value_parser = turn_time
+    )]
+    pub feed_turn_time: Duration,
     /// Whether gRPC server reflection is served
     #[arg(
         id = "sessions-reflection",
@@ -183,6 +193,13 @@ pub struct Settings {
     pub reflection: bool,
     #[command(flatten)]
     pub limits: limit::Settings,
+}
+
+/// Less than a call may take, so that waiting does not seem to be the database's fault.
+fn turn_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|cause| cause.to_string())?;
+    let range = Duration::from_millis(1)..=Duration::from_secs(3);
+    if range.contains(&time) { Ok(time) } else { Err("must be from 1ms to 3s".to_owned()) }
 }
 
 fn year(text: &str) -> Result<Duration, String> {
@@ -342,7 +359,8 @@ pub async fn serve(
     let (health, health_server) = health_reporter();
     health.set_serving::<SessionsServer<Service>>().await;
     let tasks = process.tasks.clone();
-    let feed = Feed::start(&store, counts.clone(), reached.clone(), settings.feed_backlog, &process.stop, &tasks);
+    let bounds = feed::Bounds { backlog: settings.feed_backlog, turn_time: settings.feed_turn_time };
+    let feed = Feed::start(&store, counts.clone(), reached.clone(), bounds, &process.stop, &tasks);
     let service = Service { store: store.clone(), keys, terms, refreshes, counts, feed, peers: peers.clone(), tasks };
     let service = SessionsServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut services = Routes::new(service).add_service(health_server);

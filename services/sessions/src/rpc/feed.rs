@@ -29,9 +29,19 @@ mod reader;
 
 /// How soon the table is read again after it could not be.
 const RETRY: Duration = Duration::from_millis(500);
-/// Followers of each kind that read at the same time what they have missed: fewer than there are connections to the
-/// database.
-const TURNS: usize = 4;
+/// Relays that read at the same time what they have missed: fewer than there are connections to the database.
+const RELAYS_TURNS: usize = 4;
+/// The same of others. However many come at once, the calls of web and relays wait behind one reading of theirs.
+const OTHERS_TURNS: usize = 1;
+
+/// What a follower may be behind, and wait for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Messages that it has not taken yet.
+    pub(crate) backlog: u32,
+    /// Until it may read what it has missed.
+    pub(crate) turn_time: Duration,
+}
 
 /// Tells all who follow what this process has read.
 #[derive(Debug, Clone)]
@@ -48,25 +58,27 @@ struct Shared {
     has_begun: watch::Receiver<bool>,
     /// Of relays, and of others, which must not hold them up.
     turns: [Semaphore; 2],
+    turn_time: Duration,
 }
 
 impl Feed {
-    /// Starts the reader. A follower that is more than `backlog` messages behind is ended.
+    /// Starts the reader.
     pub(crate) fn start(
         store: &Store,
         counts: Counts,
         reached: Reached,
-        backlog: u32,
+        bounds: Bounds,
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) -> Self {
-        let (told, _) = broadcast::channel(usize::try_from(backlog).unwrap_or(usize::MAX));
+        let (told, _) = broadcast::channel(usize::try_from(bounds.backlog).unwrap_or(usize::MAX));
         let (begun, has_begun) = watch::channel(false);
         let reader = Reader::new(store.clone(), counts.clone(), told.clone());
         let until = stop.clone();
         tasks.spawn(async move { until.run_until_cancelled(reader.run(begun)).await });
-        let turns = [Semaphore::new(TURNS), Semaphore::new(TURNS)];
-        Self(Arc::new(Shared { store: store.clone(), counts, reached, stop: stop.clone(), told, has_begun, turns }))
+        let turns = [Semaphore::new(RELAYS_TURNS), Semaphore::new(OTHERS_TURNS)];
+        let (store, stop, turn_time) = (store.clone(), stop.clone(), bounds.turn_time);
+        Self(Arc::new(Shared { store, counts, reached, stop, told, has_begun, turns, turn_time }))
     }
 
     /// Starts to follow behind a number of this database; 0 is before everything.
@@ -81,7 +93,7 @@ impl Feed {
         // Before anything is read, so that what comes in between is not missed.
         let told = feed.told.subscribe();
 
-        let _turn = feed.turn(role).await;
+        let _turn = feed.turn(role).await?;
         let (newest, pruned) = feed.store.feed_ends().await?;
         let database_id = feed.store.database_id().await?;
         let after = from.after_sequence;
@@ -106,10 +118,25 @@ impl Feed {
     }
 }
 
+#[cfg(test)]
+impl Feed {
+    /// Keeps all turns of those that are no relays.
+    pub(crate) async fn hold_turns_of_others(&self) -> SemaphorePermit<'_> {
+        self.0.turns[1].acquire().await.unwrap()
+    }
+}
+
 impl Shared {
-    /// Waits until one more follower may read what it has missed. `None`, which never comes, would be one turn too many.
-    async fn turn(&self, role: Role) -> Option<SemaphorePermit<'_>> {
-        self.turns[usize::from(role != Role::Relay)].acquire().await.ok()
+    /// Waits until one more follower may read what it has missed.
+    async fn turn(&self, role: Role) -> Result<SemaphorePermit<'_>, Error> {
+        let turns = &self.turns[usize::from(role != Role::Relay)];
+        let turn = timeout(self.turn_time, turns.acquire()).await;
+
+        // No semaphore of ours is ever closed.
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            self.reached.tell("VVS_SESSIONS_FEED_TURN_TIME");
+            Error::FollowersBusy
+        })
     }
 }
 
@@ -177,7 +204,7 @@ impl Follower {
     async fn go_on(&mut self) {
         let feed = self.feed.clone();
         let read = timeout(CALL_LIMIT, async {
-            let _turn = feed.turn(self.role).await;
+            let _turn = feed.turn(self.role).await?;
             self.catch_up().await
         });
         if let Err(error) = read.await.unwrap_or_else(|_elapsed| Err(Error::slow())) {

@@ -49,7 +49,8 @@ async fn bench_with(place: &Place, backlog: u32) -> Bench {
     let counts = Counts::register(&metrics);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let store = store.with_room(Room { ends: 3, reached: metrics.reached.clone() });
-    let feed = Feed::start(&store, counts.clone(), metrics.reached.clone(), backlog, &stop, &tasks);
+    let bounds = feed::Bounds { backlog, turn_time: Duration::from_secs(1) };
+    let feed = Feed::start(&store, counts.clone(), metrics.reached.clone(), bounds, &stop, &tasks);
     let service = Service {
         store,
         keys,
@@ -751,6 +752,21 @@ async fn whoever_follows_too_slowly_is_ended_and_holds_up_nobody(place: &Place) 
     assert_eq!(revoked(next_change(&mut again).await).0, 1);
 }
 
+async fn of_too_many_who_begin_to_follow_those_without_a_turn_come_back_and_no_relay_waits(place: &Place) {
+    let bench = bench(place).await;
+    let turn = bench.service.feed.hold_turns_of_others().await;
+    let begin = || bench.service.feed.follow(Role::Backend, wire::WatchRevocationsRequest::default());
+    let told = Status::from(begin().await.err().unwrap());
+    assert_eq!((told.code(), reason(&told).as_str()), (Code::ResourceExhausted, "FOLLOWERS_BUSY"));
+    assert!(told.get_details_retry_info().is_some());
+    assert_eq!(bench.metrics.reached.times("VVS_SESSIONS_FEED_TURN_TIME"), 1);
+
+    let mut relay = bench.watch(0).await.unwrap();
+    assert_eq!(next_change(&mut relay).await, Event::CaughtUp(0));
+    drop(turn);
+    assert!(begin().await.is_ok());
+}
+
 async fn a_watcher_of_another_database_starts_again(place: &Place) {
     let elsewhere = Place::new();
     let (here, there) = (bench(place).await, bench(&elsewhere).await);
@@ -858,4 +874,5 @@ on_both_databases! {
     however_many_follow_one_reads
     whoever_joins_while_sessions_end_misses_none_and_hears_none_twice
     whoever_follows_too_slowly_is_ended_and_holds_up_nobody
+    of_too_many_who_begin_to_follow_those_without_a_turn_come_back_and_no_relay_waits
 }
