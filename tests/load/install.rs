@@ -1,5 +1,5 @@
-//! Editor installs that are signed in, each with a session of its own, all of one user: made at sessions as web makes them
-//! after an approval, with no browser.
+//! Editor installs that are signed in, each with a session and a user of its own: made at sessions as web makes them after
+//! an approval, with no browser.
 
 use std::net::SocketAddr;
 use std::path::Path;
