@@ -1,4 +1,5 @@
-//! Who a client is by address, and which host it asked for. Only proxies that we were told about are believed.
+//! Who a client is by address, and which host it asked for. Only proxies that we were told about
+//! are believed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,47 +13,70 @@ use vvs_runtime::origin::Origin;
 use crate::error::Refusal;
 
 pub(crate) fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
-    proxies.iter().any(|network| network.contains(&address.to_canonical()))
+    proxies
+        .iter()
+        .any(|network| network.contains(&address.to_canonical()))
 }
 
-/// The nearest address that is no trusted proxy: each proxy wrote who had called it at the right end of the list, and
-/// whatever is left of an address that we do not trust was written by that one.
+/// The nearest address that is no trusted proxy: each proxy wrote who had called it at the right
+/// end of the list, and whatever is left of an address that we do not trust was written by that
+/// one.
 pub(crate) fn client(remote: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     let lines = headers.get_all(CLIENT_ADDRESS).iter().rev();
-    let mut callers = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')).map(parse);
+    let mut callers = lines
+        .flat_map(|line| line.to_str().unwrap_or_default().rsplit(','))
+        .map(parse);
     let mut client = remote.to_canonical();
     while is_trusted(client, proxies) {
-        let Some(Some(caller)) = callers.next() else { break };
+        let Some(Some(caller)) = callers.next() else {
+            break;
+        };
         client = caller;
     }
+
     client
 }
 
 /// An address, perhaps with a port, as some proxies write it.
 fn parse(text: &str) -> Option<IpAddr> {
     let text = text.trim();
-    let address = text.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    let address = text
+        .parse()
+        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
     address.ok().map(|address| address.to_canonical())
 }
 
-/// Refuses a request for another host, wherever it names it: in `Host`, in `:authority`, or in an absolute target
-/// (RFC 9110, section 7.4).
+/// Refuses a request for another host, wherever it names it: in `Host`, in `:authority`, or in an
+/// absolute target (RFC 9110, section 7.4).
 pub(crate) fn check_host(uri: &Uri, headers: &HeaderMap, public: &Origin) -> Result<(), Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().map(|host| host.to_str().map_err(|_cause| Refusal::Malformed)).transpose()?;
+    let host = hosts
+        .next()
+        .map(|host| host.to_str().map_err(|_cause| Refusal::Malformed))
+        .transpose()?;
     if hosts.next().is_some() {
         return Err(Refusal::Malformed);
     }
-    let mut named = [uri.authority().map(http::uri::Authority::as_str), host].into_iter().flatten().peekable();
+
+    let mut named = [uri.authority().map(http::uri::Authority::as_str), host]
+        .into_iter()
+        .flatten()
+        .peekable();
     if named.peek().is_none() {
         return Err(Refusal::NoHost);
     }
+
     let default_port = if public.is_secure() { ":443" } else { ":80" };
     let is_ours = |name: &str| {
         let name = name.strip_suffix(default_port).unwrap_or(name);
         name.eq_ignore_ascii_case(public.authority())
     };
-    if named.all(is_ours) { Ok(()) } else { Err(Refusal::ForeignHost) }
+
+    if named.all(is_ours) {
+        Ok(())
+    } else {
+        Err(Refusal::ForeignHost)
+    }
 }
 
 #[cfg(test)]
@@ -68,8 +92,16 @@ mod tests {
     }
 
     fn found(remote: &str, lines: &[&str]) -> String {
-        let proxies = ["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
-        client(remote.parse().unwrap(), &headers(CLIENT_ADDRESS, lines), &proxies).to_string()
+        let proxies = [
+            "10.0.0.0/8".parse().unwrap(),
+            "2001:db8::/32".parse().unwrap(),
+        ];
+        client(
+            remote.parse().unwrap(),
+            &headers(CLIENT_ADDRESS, lines),
+            &proxies,
+        )
+        .to_string()
     }
 
     #[test]
@@ -85,8 +117,17 @@ mod tests {
     fn the_right_most_address_that_is_no_proxy_is_the_client() {
         assert_eq!(found("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
         assert_eq!(found("::ffff:10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
-        assert_eq!(found("10.0.0.1", &["203.0.113.9, 198.51.100.7 , 10.0.0.2"]), "198.51.100.7");
-        assert_eq!(found("10.0.0.1", &["203.0.113.9", "198.51.100.7, 10.0.0.2", "2001:db8::5"]), "198.51.100.7");
+        assert_eq!(
+            found("10.0.0.1", &["203.0.113.9, 198.51.100.7 , 10.0.0.2"]),
+            "198.51.100.7"
+        );
+        assert_eq!(
+            found(
+                "10.0.0.1",
+                &["203.0.113.9", "198.51.100.7, 10.0.0.2", "2001:db8::5"]
+            ),
+            "198.51.100.7"
+        );
         assert_eq!(found("10.0.0.1", &["198.51.100.7:4711"]), "198.51.100.7");
         assert_eq!(found("10.0.0.1", &["[2001:db9::1]:4711"]), "2001:db9::1");
     }
@@ -101,7 +142,11 @@ mod tests {
     }
 
     fn status(target: &str, hosts: &[&str], public: &str) -> u16 {
-        let checked = check_host(&target.parse().unwrap(), &headers("host", hosts), &public.parse().unwrap());
+        let checked = check_host(
+            &target.parse().unwrap(),
+            &headers("host", hosts),
+            &public.parse().unwrap(),
+        );
         checked.map_or_else(|refusal| refusal.answer().status().as_u16(), |()| 200)
     }
 
@@ -116,7 +161,11 @@ mod tests {
             ("https://auth.test/ws", &[], "https://auth.test"),
             ("https://auth.test/ws", &["auth.test"], "https://auth.test"),
         ] {
-            assert_eq!(status(target, hosts, public), 200, "{target} {hosts:?} {public}");
+            assert_eq!(
+                status(target, hosts, public),
+                200,
+                "{target} {hosts:?} {public}"
+            );
         }
     }
 
@@ -135,7 +184,11 @@ mod tests {
             ("https://auth.test/", &["evil.test"], 421),
             ("https://user@auth.test/", &["auth.test"], 421),
         ] {
-            assert_eq!(status(target, hosts, "https://auth.test"), expected, "{target} {hosts:?}");
+            assert_eq!(
+                status(target, hosts, "https://auth.test"),
+                expected,
+                "{target} {hosts:?}"
+            );
         }
     }
 }

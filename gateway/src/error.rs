@@ -1,4 +1,5 @@
-//! Why the edge does not start, and why it does not pass a request on. What it did pass on is answered by others.
+//! Why the edge does not start, and why it does not pass a request on. What it did pass on is
+//! answered by others.
 
 use std::time::Duration;
 
@@ -13,17 +14,26 @@ use crate::limit::Pool;
 /// Why the edge cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{setting} is missing: it must say where the edge finds this role, as HOST:PORT, or several with commas")]
+    #[error(
+        "{setting} is missing: it must say where the edge finds this role, as HOST:PORT, or \
+         several with commas"
+    )]
     NoAddress { setting: &'static str },
     #[error("{setting}: {source}")]
-    BadAddress { setting: &'static str, source: BadHost },
+    BadAddress {
+        setting: &'static str,
+        source: BadHost,
+    },
 }
 
 /// Why a request goes no further.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("too many requests from one address")]
-    Rate { setting: &'static str, wait: Duration },
+    Rate {
+        setting: &'static str,
+        wait: Duration,
+    },
     #[error("too many connections a minute from one address")]
     ConnectionRate,
     #[error("all places are taken: {0:?}, {1:?}")]
@@ -53,12 +63,15 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// As log lines and the metric spell it, the status, and what a person is told: what is wrong, and what to do.
+    /// As log lines and the metric spell it, the status, and what a person is told: what is wrong,
+    /// and what to do.
     fn outside(&self) -> (&'static str, StatusCode, &'static str) {
         match self {
-            Self::Rate { .. } => {
-                ("request_rate", StatusCode::TOO_MANY_REQUESTS, "Too many requests. Wait, then try again.")
-            }
+            Self::Rate { .. } => (
+                "request_rate",
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests. Wait, then try again.",
+            ),
             // Nobody is told: the connection is closed before anything is said.
             Self::ConnectionRate => ("connection_rate", StatusCode::TOO_MANY_REQUESTS, ""),
             Self::Full(pool, Full::Everyone) => (
@@ -69,23 +82,45 @@ impl Refusal {
             Self::Full(pool, Full::Address) => (
                 pool.names().1,
                 StatusCode::TOO_MANY_REQUESTS,
-                "Too much is under way from your network. Close some pages or editors, then try again.",
+                "Too much is under way from your network. Close some pages or editors, then try \
+                 again.",
             ),
             Self::Full(_, Full::Ipv4Net24 | Full::Ipv6Net56 | Full::Ipv6Net48) => (
                 "network",
                 StatusCode::TOO_MANY_REQUESTS,
-                "This service has much to do, and most of it from networks like yours. Try again in a few seconds.",
+                "This service has much to do, and most of it from networks like yours. Try again \
+                 in a few seconds.",
             ),
-            Self::NoHost => ("no_host", StatusCode::BAD_REQUEST, "The request names no host. Send a Host header."),
+            Self::NoHost => (
+                "no_host",
+                StatusCode::BAD_REQUEST,
+                "The request names no host. Send a Host header.",
+            ),
             Self::ForeignHost => (
                 "foreign_host",
                 StatusCode::MISDIRECTED_REQUEST,
                 "This server does not serve the host that was asked for. Use its public address.",
             ),
-            Self::Method => ("method", StatusCode::METHOD_NOT_ALLOWED, "Only GET, HEAD and POST are understood here."),
-            Self::Malformed => ("malformed", StatusCode::BAD_REQUEST, "The request could not be read. Send it again."),
-            Self::BodyTooLarge => ("body_size", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large. Send less."),
-            Self::BodySlow => ("body_slow", StatusCode::REQUEST_TIMEOUT, "The request came too slowly. Try again."),
+            Self::Method => (
+                "method",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Only GET, HEAD and POST are understood here.",
+            ),
+            Self::Malformed => (
+                "malformed",
+                StatusCode::BAD_REQUEST,
+                "The request could not be read. Send it again.",
+            ),
+            Self::BodyTooLarge => (
+                "body_size",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The request is too large. Send less.",
+            ),
+            Self::BodySlow => (
+                "body_slow",
+                StatusCode::REQUEST_TIMEOUT,
+                "The request came too slowly. Try again.",
+            ),
             Self::NoneReady { .. } => (
                 "none_ready",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -99,14 +134,19 @@ impl Refusal {
             Self::BadAnswer { .. } => (
                 "bad_answer",
                 StatusCode::BAD_GATEWAY,
-                "A part of this service stopped while it was answering. Try again in a few seconds.",
+                "A part of this service stopped while it was answering. Try again in a few \
+                 seconds.",
             ),
             Self::NoAnswer { .. } => (
                 "no_answer",
                 StatusCode::GATEWAY_TIMEOUT,
                 "A part of this service did not answer in time. Try again in a few seconds.",
             ),
-            Self::Random(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong. Try again."),
+            Self::Random(_) => (
+                "internal",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong. Try again.",
+            ),
         }
     }
 
@@ -147,9 +187,10 @@ impl Refusal {
         match self {
             Self::Rate { wait, .. } => Some(*wait),
             Self::Full(Pool::Connections, Full::Address) => Some(Duration::from_secs(30)),
-            Self::Full(..) | Self::NoneReady { .. } | Self::Unreachable { .. } | Self::BadAnswer { .. } => {
-                Some(Duration::from_secs(5))
-            }
+            Self::Full(..)
+            | Self::NoneReady { .. }
+            | Self::Unreachable { .. }
+            | Self::BadAnswer { .. } => Some(Duration::from_secs(5)),
             Self::ConnectionRate
             | Self::NoHost
             | Self::ForeignHost
@@ -172,19 +213,26 @@ impl Refusal {
         let mut response = (status, headers, format!("{text}\n")).into_response();
         if let Some(wait) = self.retry_after() {
             // Rounded up: whoever obeys must not come too early.
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+            response.headers_mut().insert(
+                RETRY_AFTER,
+                HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            );
         }
+
         if matches!(self, Self::Method) {
-            response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+            response.headers_mut().insert(
+                http::header::ALLOW,
+                HeaderValue::from_static("GET, HEAD, POST"),
+            );
         }
+
         response
     }
 }
 
 impl Pool {
-    /// Why a request is refused when all its places are taken, and when one address has its share of them.
+    /// Why a request is refused when all its places are taken, and when one address has its share
+    /// of them.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Connections => ("connections", "connections_per_address"),
@@ -198,9 +246,18 @@ impl Pool {
     /// The settings that say so.
     fn settings(self) -> (&'static str, &'static str) {
         match self {
-            Self::Connections => ("VVS_GATEWAY_MAX_CONNECTIONS", "VVS_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS"),
-            Self::Bodies => ("VVS_GATEWAY_MAX_BODIES", "VVS_GATEWAY_MAX_BODIES_PER_ADDRESS"),
-            Self::Requests => ("VVS_GATEWAY_MAX_REQUESTS", "VVS_GATEWAY_MAX_REQUESTS_PER_ADDRESS"),
+            Self::Connections => (
+                "VVS_GATEWAY_MAX_CONNECTIONS",
+                "VVS_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS",
+            ),
+            Self::Bodies => (
+                "VVS_GATEWAY_MAX_BODIES",
+                "VVS_GATEWAY_MAX_BODIES_PER_ADDRESS",
+            ),
+            Self::Requests => (
+                "VVS_GATEWAY_MAX_REQUESTS",
+                "VVS_GATEWAY_MAX_REQUESTS_PER_ADDRESS",
+            ),
             Self::Polls => ("VVS_GATEWAY_MAX_POLLS", "VVS_GATEWAY_MAX_POLLS_PER_ADDRESS"),
             Self::Hooks => ("VVS_GATEWAY_MAX_HOOKS", "VVS_GATEWAY_MAX_HOOKS_PER_ADDRESS"),
         }

@@ -1,5 +1,5 @@
-//! The hop to web and to the relay: HTTP/1.1 over mutual TLS, connections kept for pages, one used up by each WebSocket,
-//! whose bytes are passed on unread.
+//! The hop to web and to the relay: HTTP/1.1 over mutual TLS, connections kept for pages, one used
+//! up by each WebSocket, whose bytes are passed on unread.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -42,12 +42,14 @@ use crate::route::Edge;
 
 /// For a connection to web or the relay, handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Less than the 10 seconds after which the other end closes a quiet connection, so that we seldom write to a closed one.
+/// Less than the 10 seconds after which the other end closes a quiet connection, so that we seldom
+/// write to a closed one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one direction of a WebSocket may go on after the other has ended: a client that never closes would keep its
-/// place for ever.
+/// How long one direction of a WebSocket may go on after the other has ended: a client that never
+/// closes would keep its place for ever.
 const LINGER: Duration = Duration::from_secs(10);
-/// Bytes of a WebSocket that are passed on at once. Most frames are far smaller; a larger one takes more turns.
+/// Bytes of a WebSocket that are passed on at once. Most frames are far smaller; a larger one takes
+/// more turns.
 const CHUNK: usize = 4096;
 
 type Connections = Client<MapResponse<Connector, fn(Dialled) -> Stream>, Full<Bytes>>;
@@ -80,18 +82,27 @@ impl Hop {
         peers: &Arc<Peers>,
     ) -> Result<Self, Error> {
         let addr = addr.ok_or(Error::NoAddress { setting })?;
-        let hosts = addr.parse().map_err(|source| Error::BadAddress { setting, source })?;
+        let hosts = addr
+            .parse()
+            .map_err(|source| Error::BadAddress { setting, source })?;
         let check = peer::check(peers, role);
-        let connector = Connector { identity, check, alpn: b"http/1.1", timeout: CONNECT_TIMEOUT };
+        let connector = Connector {
+            identity,
+            check,
+            alpn: b"http/1.1",
+            timeout: CONNECT_TIMEOUT,
+        };
         let pool = Members::new(hosts, &connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build(MapResponse::new(connector, Stream as fn(Dialled) -> Stream));
+
         Ok(Self { role, pool, client })
     }
 
-    /// Sends a request to one process after the other until one answers it, and nothing twice that could do harm twice.
+    /// Sends a request to one process after the other until one answers it, and nothing twice that
+    /// could do harm twice.
     async fn ask(
         &self,
         edge: &Edge,
@@ -109,20 +120,30 @@ impl Hop {
                     return Err(refusal.unwrap_or(Refusal::NoneReady { role, cause }));
                 }
             };
+
             tried.push(member.address);
+
             match self.ask_one(edge, &member, request.clone()).await {
                 Ok(answer) => return Ok((answer, member)),
-                Err(Failure { refusal: why, may_repeat: true }) => {
+                Err(Failure {
+                    refusal: why,
+                    may_repeat: true,
+                }) => {
                     tracing::info!(%why, "another process may have to answer");
                     refusal = Some(why);
                 }
                 Err(failure) => return Err(failure.refusal),
             }
         }
-        Err(refusal.unwrap_or(Refusal::NoneReady { role, cause: String::new() }))
+
+        Err(refusal.unwrap_or(Refusal::NoneReady {
+            role,
+            cause: String::new(),
+        }))
     }
 
-    /// Sends a request to one process, under a span of its own, and waits for the head of the answer.
+    /// Sends a request to one process, under a span of its own, and waits for the head of the
+    /// answer.
     async fn ask_one(
         &self,
         edge: &Edge,
@@ -135,38 +156,67 @@ impl Hop {
         let span = span(&request, member);
         trace::inject(&span, request.headers_mut());
         let target = set_authority(&mut request, member.address);
-        target.map_err(|refusal| Failure { refusal, may_repeat: false })?;
-        let asked =
-            timeout(edge.settings.response_timeout, self.client.request(request)).instrument(span.clone()).await;
+        target.map_err(|refusal| Failure {
+            refusal,
+            may_repeat: false,
+        })?;
+        let asked = timeout(edge.settings.response_timeout, self.client.request(request))
+            .instrument(span.clone())
+            .await;
         let answer = match asked {
             Ok(Ok(answer)) if answer.headers().contains_key(DRAINING) => {
                 self.pool.refused(member);
-                let refusal = Refusal::Unreachable { role, cause: format!("{} drains", member.address) };
-                Err(Failure { refusal, may_repeat: true })
+                let refusal = Refusal::Unreachable {
+                    role,
+                    cause: format!("{} drains", member.address),
+                };
+                Err(Failure {
+                    refusal,
+                    may_repeat: true,
+                })
             }
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(cause)) if cause.is_connect() => {
                 self.pool.failed(member);
-                Err(Failure { refusal: Refusal::Unreachable { role, cause: chain(&cause) }, may_repeat: true })
+                Err(Failure {
+                    refusal: Refusal::Unreachable {
+                        role,
+                        cause: chain(&cause),
+                    },
+                    may_repeat: true,
+                })
             }
-            Ok(Err(cause)) => Err(Failure { refusal: Refusal::BadAnswer { role, cause: chain(&cause) }, may_repeat }),
-            Err(_) => Err(Failure { refusal: Refusal::NoAnswer { role }, may_repeat: false }),
+            Ok(Err(cause)) => Err(Failure {
+                refusal: Refusal::BadAnswer {
+                    role,
+                    cause: chain(&cause),
+                },
+                may_repeat,
+            }),
+            Err(_) => Err(Failure {
+                refusal: Refusal::NoAnswer { role },
+                may_repeat: false,
+            }),
         };
+
         match &answer {
             Ok(answer) => {
                 member.reached();
                 trace::answered(&span, answer.status());
             }
             Err(failure) => {
-                span.record("otel.status_code", "ERROR").record("error.type", failure.refusal.reason());
+                span.record("otel.status_code", "ERROR")
+                    .record("error.type", failure.refusal.reason());
             }
         }
+
         answer
     }
 }
 
-/// The request as it goes on: read whole, with our headers; and its place among those that are under way. A client that
-/// sends slowly keeps only us, and no place from anybody whose request is whole.
+/// The request as it goes on: read whole, with our headers; and its place among those that are
+/// under way. A client that sends slowly keeps only us, and no place from anybody whose request is
+/// whole.
 async fn prepare(
     edge: &Edge,
     request: Request,
@@ -174,7 +224,9 @@ async fn prepare(
 ) -> Result<(http::Request<Full<Bytes>>, Place), Refusal> {
     let (mut parts, body) = request.into_parts();
     let body = read(edge, body, caller.address).await?;
-    let place = edge.limits.under_way(Pool::of(&parts.method, parts.uri.path()), caller.address)?;
+    let place = edge
+        .limits
+        .under_way(Pool::of(&parts.method, parts.uri.path()), caller.address)?;
 
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
@@ -183,10 +235,18 @@ async fn prepare(
 }
 
 /// Says which process a request is for; what it calls its host is in a header.
-fn set_authority(request: &mut http::Request<Full<Bytes>>, address: SocketAddr) -> Result<(), Refusal> {
+fn set_authority(
+    request: &mut http::Request<Full<Bytes>>,
+    address: SocketAddr,
+) -> Result<(), Refusal> {
     let mut target = std::mem::take(request.uri_mut()).into_parts();
     target.scheme = Some(Scheme::HTTP);
-    target.authority = Some(address.to_string().parse().map_err(|_cause| Refusal::Malformed)?);
+    target.authority = Some(
+        address
+            .to_string()
+            .parse()
+            .map_err(|_cause| Refusal::Malformed)?,
+    );
     *request.uri_mut() = Uri::from_parts(target).map_err(|_cause| Refusal::Malformed)?;
     Ok(())
 }
@@ -207,23 +267,34 @@ fn span(request: &http::Request<Full<Bytes>>, member: &Member<()>) -> Span {
 }
 
 /// Passes a request for a page on to web.
-pub(crate) async fn page(edge: &Edge, web: &Hop, request: Request, caller: &Caller) -> Result<Response, Refusal> {
+pub(crate) async fn page(
+    edge: &Edge,
+    web: &Hop,
+    request: Request,
+    caller: &Caller,
+) -> Result<Response, Refusal> {
     let (request, _under_way) = prepare(edge, request, caller).await?;
     let (mut answer, member) = web.ask(edge, request).await?;
     if answer.status().is_informational() {
-        return Err(Refusal::BadAnswer { role: web.role.as_str(), cause: answer.status().to_string() });
+        return Err(Refusal::BadAnswer {
+            role: web.role.as_str(),
+            cause: answer.status().to_string(),
+        });
     }
+
     header::outbound(answer.headers_mut());
+
     // The process is busy with it until the last of it is here.
     let busy = move |frame| {
         let _busy = &member;
         frame
     };
+
     Ok(answer.map(|body| Body::new(body.map_frame(busy))))
 }
 
-/// Passes a handshake on to the relay and, when it agrees, the bytes of both sides from then on. `held` is kept until the
-/// socket is gone.
+/// Passes a handshake on to the relay and, when it agrees, the bytes of both sides from then on.
+/// `held` is kept until the socket is gone.
 pub(crate) async fn websocket(
     edge: &Edge,
     relay: &Hop,
@@ -232,13 +303,15 @@ pub(crate) async fn websocket(
     held: Arc<dyn Any + Send + Sync>,
 ) -> Result<Response, Refusal> {
     let version = request.version();
-    let wanted = request.method() == Method::GET && header::asks_for_websocket(version, request.headers());
+    let wanted =
+        request.method() == Method::GET && header::asks_for_websocket(version, request.headers());
     let editor = hyper::upgrade::on(&mut request);
     let (mut request, _under_way) = prepare(edge, request, caller).await?;
     request.headers_mut().remove(COOKIE);
     if wanted {
         header::upgrade(request.headers_mut());
     }
+
     let (mut answer, member) = relay.ask(edge, request).await?;
     header::outbound(answer.headers_mut());
     let status = answer.status();
@@ -252,12 +325,23 @@ pub(crate) async fn websocket(
             drop((held, member));
         });
     } else if status.is_informational() {
-        return Err(Refusal::BadAnswer { role: relay.role.as_str(), cause: status.to_string() });
+        return Err(Refusal::BadAnswer {
+            role: relay.role.as_str(),
+            cause: status.to_string(),
+        });
     }
-    // 426 must name the protocol as well (RFC 9110, section 15.5.22), and HTTP/2 has no such header.
-    if version == Version::HTTP_11 && matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED) {
+
+    // 426 must name the protocol as well (RFC 9110, section 15.5.22), and HTTP/2 has no such
+    // header.
+    if version == Version::HTTP_11
+        && matches!(
+            status,
+            StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED
+        )
+    {
         header::upgrade(answer.headers_mut());
     }
+
     Ok(answer.map(Body::new))
 }
 
@@ -267,11 +351,19 @@ async fn read(edge: &Edge, body: Body, client: IpAddr) -> Result<Bytes, Refusal>
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
+
     if body.size_hint().lower() > u64::try_from(max).unwrap_or(u64::MAX) {
         return Err(Refusal::BodyTooLarge);
     }
+
     let _reading = edge.limits.under_way(Pool::Bodies, client)?;
-    match timeout(edge.settings.body_timeout, Limited::new(body, max).collect()).await {
+
+    match timeout(
+        edge.settings.body_timeout,
+        Limited::new(body, max).collect(),
+    )
+    .await
+    {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(cause)) if cause.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
         Ok(Err(_)) => Err(Refusal::Malformed),
@@ -280,7 +372,10 @@ async fn read(edge: &Edge, body: Body, client: IpAddr) -> Result<Bytes, Refusal>
 }
 
 /// Copies both ways until both are over, or one is and the other does not follow.
-async fn stream(editor: OnUpgrade, relay: OnUpgrade) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn stream(
+    editor: OnUpgrade,
+    relay: OnUpgrade,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (editor, relay) = tokio::try_join!(editor, relay)?;
     let (from_editor, to_editor) = split(TokioIo::new(editor));
     let (from_relay, to_relay) = split(TokioIo::new(relay));
@@ -305,7 +400,8 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
     }
 }
 
-/// Reads by way of the stack: most WebSockets are quiet, and there is no room held for what they do not say.
+/// Reads by way of the stack: most WebSockets are quiet, and there is no room held for what they do
+/// not say.
 fn read_some(from: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
     let mut chunk = [0; CHUNK];
     let mut chunk = ReadBuf::new(&mut chunk);
@@ -316,7 +412,10 @@ fn read_some(from: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<io::R
 /// An error with its causes; hyper's own says only at which step it came.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// A dialled connection as hyper's pool wants it.
@@ -329,13 +428,21 @@ impl Connection for Stream {
 }
 
 impl Read for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
 impl Write for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
 

@@ -1,17 +1,18 @@
-//! Which headers pass the edge, and what the edge itself says. No header that a client could use to speak for the edge
-//! goes further.
+//! Which headers pass the edge, and what the edge itself says. No header that a client could use to
+//! speak for the edge goes further.
 
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER,
-    STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    SERVER, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use vvs_runtime::forwarded::{CLIENT_ADDRESS, REQUEST_ID, SCHEME, THROUGH};
 use vvs_runtime::origin::Origin;
 
-/// Meant for one connection only (RFC 9110, section 7.6.1). `Expect` has been met when the body is here.
+/// Meant for one connection only (RFC 9110, section 7.6.1). `Expect` has been met when the body is
+/// here.
 const HOP_BY_HOP: [HeaderName; 11] = [
     CONNECTION,
     UPGRADE,
@@ -27,7 +28,14 @@ const HOP_BY_HOP: [HeaderName; 11] = [
 ];
 
 /// What the edge alone may say to those behind it; `x-forwarded-…` too.
-const EDGE: [&str; 6] = ["forwarded", "x-real-ip", REQUEST_ID, "traceparent", "tracestate", "baggage"];
+const EDGE: [&str; 6] = [
+    "forwarded",
+    "x-real-ip",
+    REQUEST_ID,
+    "traceparent",
+    "tracestate",
+    "baggage",
+];
 
 /// What we tell those behind us about a request.
 #[derive(Debug, Clone)]
@@ -40,7 +48,9 @@ pub(crate) struct Caller {
 
 /// Whether a client asks for a WebSocket (RFC 6455, section 4.1).
 pub(crate) fn asks_for_websocket(version: Version, headers: &HeaderMap) -> bool {
-    let has = |name: HeaderName, token: &str| list(headers, &name).any(|one| one.eq_ignore_ascii_case(token));
+    let has = |name: HeaderName, token: &str| {
+        list(headers, &name).any(|one| one.eq_ignore_ascii_case(token))
+    };
     version == Version::HTTP_11 && has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
 }
 
@@ -66,6 +76,7 @@ pub(crate) fn inbound(headers: &mut HeaderMap, caller: &Caller, public: &Origin)
     ] {
         set(headers, name, value);
     }
+
     if let Some(through) = &caller.through {
         set(headers, THROUGH, through);
     }
@@ -79,21 +90,33 @@ pub(crate) fn outbound(headers: &mut HeaderMap) {
     }
 }
 
-/// What every answer carries, ours and theirs. Other sites may embed none, unless whoever made it says that they may.
+/// What every answer carries, ours and theirs. Other sites may embed none, unless whoever made it
+/// says that they may.
 pub(crate) fn sign(headers: &mut HeaderMap, request_id: &str, public: &Origin) {
     set(headers, REQUEST_ID, request_id);
+
     for name in ["cross-origin-opener-policy", "cross-origin-resource-policy"] {
-        headers.entry(name).or_insert(HeaderValue::from_static("same-origin"));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static("same-origin"));
     }
+
     if public.is_secure() {
-        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        headers.insert(
+            STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000"),
+        );
     }
 }
 
-/// Takes out what is for one connection, by its name alone: what `Connection` lists besides is not heeded. It may list no
-/// header that is for the end, and whoever could have any removed could remove the `Origin` that a browser has put there.
+/// Takes out what is for one connection, by its name alone: what `Connection` lists besides is not
+/// heeded. It may list no header that is for the end, and whoever could have any removed could
+/// remove the `Origin` that a browser has put there.
 fn strip(headers: &mut HeaderMap) {
-    let forwarded = headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned();
+    let forwarded = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-forwarded-"))
+        .cloned();
     let gone: Vec<HeaderName> = forwarded.chain(HOP_BY_HOP).collect();
     for name in gone {
         headers.remove(name);
@@ -105,7 +128,11 @@ fn strip(headers: &mut HeaderMap) {
 
 /// HTTP/2 may send a cookie a line; HTTP/1.1 has one line for all (RFC 9113, section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if crumbs.len() > 1
         && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
     {
@@ -115,7 +142,11 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// The elements of a list header (RFC 9110, section 5.6.1), whatever number of lines it has.
 fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',').map(str::trim))
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(',').map(str::trim))
 }
 
 fn set(headers: &mut HeaderMap, name: &str, value: &str) {
@@ -138,14 +169,20 @@ mod tests {
 
     /// Every line as `name: value`, in order of names.
     fn lines(headers: &HeaderMap) -> Vec<String> {
-        let mut lines: Vec<_> =
-            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
         lines.sort();
         lines
     }
 
     fn passed(pairs: &[(&'static str, &str)]) -> Vec<String> {
-        let caller = Caller { address: [192, 0, 2, 1].into(), request_id: "id".to_owned(), through: None };
+        let caller = Caller {
+            address: [192, 0, 2, 1].into(),
+            request_id: "id".to_owned(),
+            through: None,
+        };
         let mut headers = headers(pairs);
         inbound(&mut headers, &caller, &"https://auth.test".parse().unwrap());
         lines(&headers)
@@ -171,7 +208,10 @@ mod tests {
             ("forwarded", "for=127.0.0.1"),
             ("x-real-ip", "127.0.0.1"),
             ("x-request-id", "theirs"),
-            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            (
+                "traceparent",
+                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            ),
             ("tracestate", "a=b"),
             ("baggage", "a=b"),
         ]);
@@ -181,10 +221,25 @@ mod tests {
     #[test]
     fn those_behind_the_edge_hear_that_a_request_came_through_other_hands() {
         let through = Some("x-real-ip".to_owned());
-        let caller = Caller { address: [127, 0, 0, 1].into(), request_id: "id".to_owned(), through };
-        let mut headers = headers(&[("x-real-ip", "127.0.0.1"), ("x-forwarded-through", "nobody")]);
-        inbound(&mut headers, &caller, &"http://127.0.0.1:8080".parse().unwrap());
-        assert_eq!(headers.get_all(THROUGH).iter().collect::<Vec<_>>(), ["x-real-ip"]);
+        let caller = Caller {
+            address: [127, 0, 0, 1].into(),
+            request_id: "id".to_owned(),
+            through,
+        };
+        let mut headers = headers(&[
+            ("x-real-ip", "127.0.0.1"),
+            ("x-forwarded-through", "nobody"),
+        ]);
+
+        inbound(
+            &mut headers,
+            &caller,
+            &"http://127.0.0.1:8080".parse().unwrap(),
+        );
+        assert_eq!(
+            headers.get_all(THROUGH).iter().collect::<Vec<_>>(),
+            ["x-real-ip"]
+        );
     }
 
     #[test]
@@ -207,8 +262,23 @@ mod tests {
 
     #[test]
     fn a_client_has_nothing_taken_out_that_is_for_the_end() {
-        let others = ["authorization", "content-type", "cookie", "origin", "referer", "sec-fetch-site"];
-        let more = ["sec-websocket-key", "sec-websocket-protocol", "svix-signature", "user-agent", "via", "x-anything"];
+        let others = [
+            "authorization",
+            "content-type",
+            "cookie",
+            "origin",
+            "referer",
+            "sec-fetch-site",
+        ];
+        let more = [
+            "sec-websocket-key",
+            "sec-websocket-protocol",
+            "svix-signature",
+            "user-agent",
+            "via",
+            "x-anything",
+        ];
+
         for options in [
             "close",
             "origin",
@@ -220,22 +290,44 @@ mod tests {
             "\"origin\", origin;q=1, ori gin",
         ] {
             let fields = others.into_iter().chain(more).map(|name| (name, "1"));
-            let kept = passed(&fields.chain([("connection", options), ("connection", "cookie")]).collect::<Vec<_>>());
+            let kept = passed(
+                &fields
+                    .chain([("connection", options), ("connection", "cookie")])
+                    .collect::<Vec<_>>(),
+            );
 
             let whole = |name| kept.contains(&format!("{name}: 1"));
-            assert!(others.into_iter().chain(more).all(whole), "{options}: {kept:?}");
-            assert!(OURS.iter().all(|line| kept.iter().any(|kept| kept == line)), "{options}: {kept:?}");
-            assert_eq!(kept.len(), others.len() + more.len() + OURS.len(), "{options}: {kept:?}");
+            assert!(
+                others.into_iter().chain(more).all(whole),
+                "{options}: {kept:?}"
+            );
+            assert!(
+                OURS.iter().all(|line| kept.iter().any(|kept| kept == line)),
+                "{options}: {kept:?}"
+            );
+            assert_eq!(
+                kept.len(),
+                others.len() + more.len() + OURS.len(),
+                "{options}: {kept:?}"
+            );
         }
     }
 
     #[test]
     fn what_is_for_the_end_passes() {
-        let kept = passed(&[("authorization", "Bearer x"), ("origin", "null"), ("sec-websocket-key", "k")]);
+        let kept = passed(&[
+            ("authorization", "Bearer x"),
+            ("origin", "null"),
+            ("sec-websocket-key", "k"),
+        ]);
         assert!(
-            ["authorization: Bearer x", "origin: null", "sec-websocket-key: k"]
-                .iter()
-                .all(|line| { kept.iter().any(|kept| kept == line) })
+            [
+                "authorization: Bearer x",
+                "origin: null",
+                "sec-websocket-key: k"
+            ]
+            .iter()
+            .all(|line| { kept.iter().any(|kept| kept == line) })
         );
         assert_eq!(kept.len(), OURS.len() + 3);
     }
@@ -272,6 +364,7 @@ mod tests {
             "x-request-id: id",
         ];
         assert_eq!(lines(&answer), kept);
+
         sign(&mut answer, "id", &"https://auth.test".parse().unwrap());
         assert!(answer.contains_key(STRICT_TRANSPORT_SECURITY));
     }
@@ -279,12 +372,18 @@ mod tests {
     #[test]
     fn only_a_whole_request_for_a_websocket_is_one() {
         let asks = |version, pairs| asks_for_websocket(version, &headers(pairs));
-        let pair = &[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")];
+        let pair = &[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+        ];
         assert!(asks(Version::HTTP_11, pair));
         assert!(!asks(Version::HTTP_10, pair));
         assert!(!asks(Version::HTTP_2, pair));
         assert!(!asks(Version::HTTP_11, &pair[..1]));
         assert!(!asks(Version::HTTP_11, &pair[1..]));
-        assert!(!asks(Version::HTTP_11, &[("connection", "upgrade"), ("upgrade", "h2c")]));
+        assert!(!asks(
+            Version::HTTP_11,
+            &[("connection", "upgrade"), ("upgrade", "h2c")]
+        ));
     }
 }

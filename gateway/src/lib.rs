@@ -1,5 +1,6 @@
-//! The public edge: a path table, limits, header hygiene, and the root of each trace. It passes WebSockets on without
-//! reading them, holds no secret but its TLS key, and knows nothing of logins.
+//! The public edge: a path table, limits, header hygiene, and the root of each trace. It passes
+//! WebSockets on without reading them, holds no secret but its TLS key, and knows nothing of
+//! logins.
 
 mod address;
 mod error;
@@ -31,7 +32,8 @@ use route::Edge;
 /// How often addresses that have been quiet are forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Serves until the process is stopped. WebSockets live on as its tasks: the relay is who closes them.
+/// Serves until the process is stopped. WebSockets live on as its tasks: the relay is who closes
+/// them.
 pub async fn serve(
     settings: Settings,
     listener: Listener,
@@ -49,28 +51,41 @@ pub async fn serve(
             idle_timeout: "VVS_GATEWAY_IDLE_TIMEOUT",
             max_connections: "VVS_GATEWAY_MAX_CONNECTIONS",
         },
-        // One more than are admitted, so that the one too many is refused and counted instead of waiting unseen.
-        max_connections: settings.max_connections.saturating_add(1).min(Semaphore::MAX_PERMITS),
+        // One more than are admitted, so that the one too many is refused and counted instead of
+        // waiting unseen.
+        max_connections: settings
+            .max_connections
+            .saturating_add(1)
+            .min(Semaphore::MAX_PERMITS),
         ..http::Limits::default()
     };
     let edge = Arc::new(Edge::new(settings, &peers, public_url, &process)?);
-    let mut server = process.server(http::Limits { admission: Some(edge.clone().admission()), ..limits });
-    // Nobody out there is told, nor turned away while we drain: a balancer asks the administration port.
+    let mut server = process.server(http::Limits {
+        admission: Some(edge.clone().admission()),
+        ..limits
+    });
+
+    // Nobody out there is told, nor turned away while we drain: a balancer asks the administration
+    // port.
     server.limits.readiness = None;
-    process.tasks.spawn(process.stop.clone().run_until_cancelled_owned({
-        let edge = edge.clone();
-        async move {
-            loop {
-                tokio::time::sleep(FORGET_INTERVAL).await;
-                edge.limits.forget_quiet();
+    process
+        .tasks
+        .spawn(process.stop.clone().run_until_cancelled_owned({
+            let edge = edge.clone();
+            async move {
+                loop {
+                    tokio::time::sleep(FORGET_INTERVAL).await;
+                    edge.limits.forget_quiet();
+                }
             }
-        }
-    }));
+        }));
     process.readiness.set(true);
     let stopped = async {
         process.stop.cancelled().await;
         process.readiness.set(false);
     };
+
     tokio::join!(server.serve(listener, route::router(edge)), stopped);
+
     Ok(())
 }

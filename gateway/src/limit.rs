@@ -1,5 +1,5 @@
-//! How much one address, its network, and everyone together may ask of the edge. What they ask for matters only as far as it
-//! takes long or comes from machines.
+//! How much one address, its network, and everyone together may ask of the edge. What they ask for
+//! matters only as far as it takes long or comes from machines.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -78,6 +78,7 @@ impl Limits {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let networks = Arc::new(bounds.networks);
         let places = |share| Places::new(share, networks.clone());
+
         Self {
             request_rate: Rate::new(bounds.requests_per_minute, &networks),
             hook_rate: Rate::new(bounds.hooks_per_minute, &networks),
@@ -92,21 +93,29 @@ impl Limits {
         }
     }
 
-    /// Counts one connection from this address, which costs more than a request when it begins with a TLS handshake, and
-    /// takes a place for it.
+    /// Counts one connection from this address, which costs more than a request when it begins with
+    /// a TLS handshake, and takes a place for it.
     pub(crate) fn connection(&self, address: IpAddr) -> Result<Place, Refusal> {
-        self.connection_rate.check(address, &self.networks).map_err(|_wait| Refusal::ConnectionRate)?;
-        self.connections.take(address).map_err(|full| Refusal::Full(Pool::Connections, full))
+        self.connection_rate
+            .check(address, &self.networks)
+            .map_err(|_wait| Refusal::ConnectionRate)?;
+        self.connections
+            .take(address)
+            .map_err(|full| Refusal::Full(Pool::Connections, full))
     }
 
     /// Takes a place for a connection of a trusted proxy, which is nobody's own.
     pub(crate) fn proxy(&self) -> Result<Place, Refusal> {
-        self.connections.take_for_nobody().map_err(|full| Refusal::Full(Pool::Connections, full))
+        self.connections
+            .take_for_nobody()
+            .map_err(|full| Refusal::Full(Pool::Connections, full))
     }
 
     /// Takes a place for what a client of a trusted proxy has under way.
     pub(crate) fn behind_proxy(&self, address: IpAddr) -> Result<Place, Refusal> {
-        self.behind_proxies.take(address).map_err(|full| Refusal::Full(Pool::Connections, full))
+        self.behind_proxies
+            .take(address)
+            .map_err(|full| Refusal::Full(Pool::Connections, full))
     }
 
     /// Counts one request from this address.
@@ -117,7 +126,8 @@ impl Limits {
                 (&self.request_rate, "VVS_GATEWAY_REQUESTS_PER_MINUTE")
             }
         };
-        rate.check(address, &self.networks).map_err(|wait| Refusal::Rate { setting, wait })
+        rate.check(address, &self.networks)
+            .map_err(|wait| Refusal::Rate { setting, wait })
     }
 
     /// Takes a place in one of the pools of requests.
@@ -129,7 +139,9 @@ impl Limits {
             Pool::Polls => &self.polls,
             Pool::Hooks => &self.hooks,
         };
-        places.take(address).map_err(|full| Refusal::Full(pool, full))
+        places
+            .take(address)
+            .map_err(|full| Refusal::Full(pool, full))
     }
 
     /// Forgets the counts of addresses that have been quiet.
@@ -156,6 +168,7 @@ mod tests {
         let per_minute = NonZeroU32::new(per_minute).unwrap();
         let share = Share { total, per_address };
         let shared = vec!["203.0.113.0/24=3".parse().unwrap()];
+
         Limits::new(Bounds {
             requests_per_minute: per_minute,
             hooks_per_minute: per_minute,
@@ -165,7 +178,12 @@ mod tests {
             requests: share,
             polls: share,
             hooks: share,
-            networks: Networks { ipv4_24: 8, ipv6_56: 8, ipv6_48: 16, shared },
+            networks: Networks {
+                ipv4_24: 8,
+                ipv6_56: 8,
+                ipv6_48: 16,
+                shared,
+            },
         })
     }
 
@@ -175,23 +193,38 @@ mod tests {
         for _ in 0..3 {
             limits.request(Pool::Requests, ADA).unwrap();
         }
+
         let refused = limits.request(Pool::Requests, ADA).unwrap_err().answer();
         assert_eq!(refused.status(), 429);
-        let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+
+        let seconds: u64 = refused.headers()["retry-after"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
         assert!((1..=21).contains(&seconds), "{seconds}");
+
         limits.request(Pool::Requests, BOB).unwrap();
     }
 
     #[test]
     fn what_identity_providers_send_has_a_rate_of_its_own() {
         let limits = limits(1, 1, 1);
-        for (pool, setting) in
-            [(Pool::Requests, "VVS_GATEWAY_REQUESTS_PER_MINUTE"), (Pool::Hooks, "VVS_GATEWAY_HOOKS_PER_MINUTE")]
-        {
+        for (pool, setting) in [
+            (Pool::Requests, "VVS_GATEWAY_REQUESTS_PER_MINUTE"),
+            (Pool::Hooks, "VVS_GATEWAY_HOOKS_PER_MINUTE"),
+        ] {
             limits.request(pool, ADA).unwrap();
-            assert_eq!(limits.request(pool, ADA).unwrap_err().setting(), Some(setting));
+            assert_eq!(
+                limits.request(pool, ADA).unwrap_err().setting(),
+                Some(setting)
+            );
         }
-        assert!(limits.request(Pool::Polls, ADA).is_err(), "pages that wait count like others");
+
+        assert!(
+            limits.request(Pool::Polls, ADA).is_err(),
+            "pages that wait count like others"
+        );
     }
 
     #[test]
@@ -201,7 +234,9 @@ mod tests {
             limits.request(Pool::Requests, OFFICE).unwrap();
             limits.connection(OFFICE).unwrap();
         }
-        assert!(limits.request(Pool::Requests, OFFICE).is_err() && limits.connection(OFFICE).is_err());
+        assert!(
+            limits.request(Pool::Requests, OFFICE).is_err() && limits.connection(OFFICE).is_err()
+        );
     }
 
     #[test]
@@ -229,18 +264,31 @@ mod tests {
         for pool in REQUESTS {
             held.push(limits.under_way(pool, ADA).unwrap());
             let own = limits.under_way(pool, ADA).unwrap_err();
-            assert_eq!((own.answer().status().as_u16(), own.reason().ends_with("_per_address")), (429, true), "{own}");
+            assert_eq!(
+                (
+                    own.answer().status().as_u16(),
+                    own.reason().ends_with("_per_address")
+                ),
+                (429, true),
+                "{own}"
+            );
+
             held.push(limits.under_way(pool, BOB).unwrap());
             let all = limits.under_way(pool, OFFICE).unwrap_err();
             assert_eq!(
-                (all.answer().status(), &all.answer().headers()["retry-after"]),
+                (
+                    all.answer().status(),
+                    &all.answer().headers()["retry-after"]
+                ),
                 (503.try_into().unwrap(), &"5".parse().unwrap())
             );
             assert_ne!(own.setting(), all.setting(), "{pool:?}");
         }
+
         held.push(limits.connection(ADA).unwrap());
         held.push(limits.behind_proxy(ADA).unwrap());
         assert!(limits.behind_proxy(ADA).is_err());
+
         held.push(limits.proxy().unwrap());
         assert!(limits.proxy().is_err(), "a proxy's count among all");
     }
@@ -249,10 +297,22 @@ mod tests {
     fn a_network_that_has_its_share_is_told_which_setting_says_so() {
         let limits = limits(1, 10, 1);
         let address = |net: u8, host: u8| IpAddr::V4(Ipv4Addr::new(198, 51, net, host));
-        let _held: Vec<_> = (0..8).map(|host| limits.under_way(Pool::Requests, address(100, host)).unwrap()).collect();
-        let refused = limits.under_way(Pool::Requests, address(100, 8)).unwrap_err();
-        assert_eq!((refused.reason(), refused.answer().status().as_u16()), ("network", 429));
+        let _held: Vec<_> = (0..8)
+            .map(|host| {
+                limits
+                    .under_way(Pool::Requests, address(100, host))
+                    .unwrap()
+            })
+            .collect();
+        let refused = limits
+            .under_way(Pool::Requests, address(100, 8))
+            .unwrap_err();
+        assert_eq!(
+            (refused.reason(), refused.answer().status().as_u16()),
+            ("network", 429)
+        );
         assert_eq!(refused.setting(), Some("VVS_GATEWAY_PLACES_PER_24"));
+
         limits.under_way(Pool::Requests, address(101, 8)).unwrap();
     }
 
@@ -261,7 +321,10 @@ mod tests {
         let limits = limits(1, 10, 10);
         limits.connection(ADA).unwrap();
         limits.request(Pool::Requests, ADA).unwrap();
-        assert!(matches!(limits.connection(ADA), Err(Refusal::ConnectionRate)));
+        assert!(matches!(
+            limits.connection(ADA),
+            Err(Refusal::ConnectionRate)
+        ));
         limits.connection(BOB).unwrap();
     }
 }

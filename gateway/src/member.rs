@@ -1,4 +1,5 @@
-//! The processes behind the edge, as the metrics show them. Which of them gets a request is decided elsewhere.
+//! The processes behind the edge, as the metrics show them. Which of them gets a request is decided
+//! elsewhere.
 
 use std::fmt;
 
@@ -19,7 +20,10 @@ impl EncodeMetric for Gauge {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         for (role, pool) in &self.pools {
             for member in pool.sights() {
-                let labels = [("role", role.as_str().to_owned()), ("address", member.address.to_string())];
+                let labels = [
+                    ("role", role.as_str().to_owned()),
+                    ("address", member.address.to_string()),
+                ];
                 let value = i64::try_from((self.value)(&member)).unwrap_or(i64::MAX);
                 encoder.encode_family(&labels)?.encode_gauge(&value)?;
             }
@@ -34,8 +38,14 @@ impl EncodeMetric for Gauge {
 
 /// Adds the gauges of these members.
 pub(crate) fn register(metrics: &Metrics, pools: [(Role, Pool<()>); 2]) {
-    let up = Gauge { pools, value: |member| usize::from(member.is_up) };
-    let in_flight = Gauge { value: |member| member.in_flight, ..up.clone() };
+    let up = Gauge {
+        pools,
+        value: |member| usize::from(member.is_up),
+    };
+    let in_flight = Gauge {
+        value: |member| member.in_flight,
+        ..up.clone()
+    };
     let help = "Whether a process behind the edge can serve, as far as is known: 1 or 0";
     metrics.register("vvs_gateway_member_up", help, up);
     let help = "Requests and WebSockets under way at a process behind the edge";

@@ -22,21 +22,34 @@ pub(crate) struct Rate {
 impl Rate {
     /// As many a minute, and as many at once.
     pub(crate) fn new(per_minute: NonZeroU32, networks: &Networks) -> Self {
-        let mut times: Vec<_> = networks.shared.iter().map(|shared| shared.times).chain([1]).collect();
+        let mut times: Vec<_> = networks
+            .shared
+            .iter()
+            .map(|shared| shared.times)
+            .chain([1])
+            .collect();
         times.sort_unstable();
         times.dedup();
         let limiter = |times: u32| {
-            let per_minute = per_minute.get().saturating_mul(times).min(MOST_PER_MINUTE.max(per_minute.get()));
+            let per_minute = per_minute
+                .get()
+                .saturating_mul(times)
+                .min(MOST_PER_MINUTE.max(per_minute.get()));
             let quota = Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN));
             (times, RateLimiter::keyed(quota))
         };
-        Self { limiters: times.into_iter().map(limiter).collect() }
+
+        Self {
+            limiters: times.into_iter().map(limiter).collect(),
+        }
     }
 
     /// Counts one of this address, or says how long it is until there is one.
     pub(crate) fn check(&self, address: IpAddr, networks: &Networks) -> Result<(), Duration> {
         let times = networks.times(address);
-        let Some((_, limiter)) = self.limiters.iter().find(|(known, _)| *known == times) else { return Ok(()) };
+        let Some((_, limiter)) = self.limiters.iter().find(|(known, _)| *known == times) else {
+            return Ok(());
+        };
         let checked = limiter.check_key(&subscriber(address));
         checked.map_err(|until| until.wait_time_from(DefaultClock::default().now()))
     }

@@ -51,9 +51,18 @@ impl Edge {
         public_url: Origin,
         process: &Process,
     ) -> Result<Self, Error> {
-        let hop = |role, setting, addr| Hop::new(role, setting, addr, process.identity.clone(), peers);
-        let relay = hop(Role::Relay, "VVS_GATEWAY_RELAY_ADDR", settings.relay_addr.as_deref())?;
-        let web = hop(Role::Web, "VVS_GATEWAY_WEB_ADDR", settings.web_addr.as_deref())?;
+        let hop =
+            |role, setting, addr| Hop::new(role, setting, addr, process.identity.clone(), peers);
+        let relay = hop(
+            Role::Relay,
+            "VVS_GATEWAY_RELAY_ADDR",
+            settings.relay_addr.as_deref(),
+        )?;
+        let web = hop(
+            Role::Web,
+            "VVS_GATEWAY_WEB_ADDR",
+            settings.web_addr.as_deref(),
+        )?;
         let limits = Limits::new(settings.bounds());
         let refused: Counters = Family::default();
         process.metrics.register(
@@ -62,15 +71,32 @@ impl Edge {
             refused.clone(),
         );
         let reached = process.metrics.reached.clone();
-        member::register(&process.metrics, [&relay, &web].map(|hop| (hop.role, hop.pool.clone())));
-        Ok(Self { limits, settings, public_url, tasks: process.tasks.clone(), relay, web, refused, reached })
+        member::register(
+            &process.metrics,
+            [&relay, &web].map(|hop| (hop.role, hop.pool.clone())),
+        );
+
+        Ok(Self {
+            limits,
+            settings,
+            public_url,
+            tasks: process.tasks.clone(),
+            relay,
+            web,
+            refused,
+            reached,
+        })
     }
 
     /// Lets a connection in. A trusted proxy's are counted together with everyone's only.
     pub(crate) fn admission(self: Arc<Self>) -> Admission {
         Arc::new(move |remote: SocketAddr| {
             let is_proxy = self.is_proxy(remote.ip());
-            let place = if is_proxy { self.limits.proxy() } else { self.limits.connection(remote.ip()) };
+            let place = if is_proxy {
+                self.limits.proxy()
+            } else {
+                self.limits.connection(remote.ip())
+            };
             let place = place.map_err(|refusal| Unadmitted {
                 reason: refusal.reason(),
                 setting: refusal.setting().unwrap_or_default(),
@@ -83,22 +109,40 @@ impl Edge {
         address::is_trusted(address, &self.settings.trusted_proxies)
     }
 
-    /// Decides whether a request goes on; the place is what a trusted proxy's client holds while it is under way.
-    fn check(&self, request: &Request, remote: IpAddr, client: IpAddr) -> Result<Option<Place>, Refusal> {
-        self.limits.request(Pool::of(request.method(), request.uri().path()), client)?;
+    /// Decides whether a request goes on; the place is what a trusted proxy's client holds while it
+    /// is under way.
+    fn check(
+        &self,
+        request: &Request,
+        remote: IpAddr,
+        client: IpAddr,
+    ) -> Result<Option<Place>, Refusal> {
+        self.limits
+            .request(Pool::of(request.method(), request.uri().path()), client)?;
         address::check_host(request.uri(), request.headers(), &self.public_url)?;
         if ![Method::GET, Method::HEAD, Method::POST].contains(request.method()) {
             return Err(Refusal::Method);
         }
+
         if !request.uri().path().starts_with('/') {
             return Err(Refusal::Malformed);
         }
-        // The proxy's connections are not the client's, so what the client has under way stands for them.
+
+        // The proxy's connections are not the client's, so what the client has under way stands for
+        // them.
         let behind_proxy = self.is_proxy(remote) && !self.is_proxy(client);
-        behind_proxy.then(|| self.limits.behind_proxy(client)).transpose()
+
+        behind_proxy
+            .then(|| self.limits.behind_proxy(client))
+            .transpose()
     }
 
-    async fn pass(&self, request: Request, caller: &Caller, connection: Connection) -> Result<Response, Refusal> {
+    async fn pass(
+        &self,
+        request: Request,
+        caller: &Caller,
+        connection: Connection,
+    ) -> Result<Response, Refusal> {
         let place = self.check(&request, connection.remote.ip(), caller.address)?;
         if request.uri().path() == WS {
             let held = Arc::new((connection.guard, place));
@@ -120,19 +164,29 @@ async fn serve(
 ) -> Response {
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+
     // The root of a trace: what a stranger says about traces is not adopted.
     let span = trace::http_span(&method, if path == WS { WS } else { "" }, &path);
     let (remote, headers) = (connection.remote.ip(), request.headers());
     let address = address::client(remote, headers, &edge.settings.trusted_proxies);
-    let through = through::through(request.version(), headers, edge.is_proxy(remote)).map(str::to_owned);
+    let through =
+        through::through(request.version(), headers, edge.is_proxy(remote)).map(str::to_owned);
     let (request_id, answer) = match random::<16>() {
         Ok(id) => {
-            let caller = Caller { address, request_id: format!("{:032x}", u128::from_be_bytes(id)), through };
-            let answer = edge.pass(request, &caller, connection).instrument(span.clone()).await;
+            let caller = Caller {
+                address,
+                request_id: format!("{:032x}", u128::from_be_bytes(id)),
+                through,
+            };
+            let answer = edge
+                .pass(request, &caller, connection)
+                .instrument(span.clone())
+                .await;
             (caller.request_id, answer)
         }
         Err(cause) => (String::new(), Err(cause.into())),
     };
+
     let mut is_flood = false;
     let (mut response, reason) = match answer {
         Ok(response) => (response, None),
@@ -147,12 +201,16 @@ async fn serve(
             (refusal.answer(), Some(refusal.reason()))
         }
     };
+
     header::sign(response.headers_mut(), &request_id, &edge.public_url);
     trace::answered(&span, response.status());
+
     if is_flood {
-        // Of these there may be any number, and of the others no more than of these are let through.
+        // Of these there may be any number, and of the others no more than of these are let
+        // through.
         return response;
     }
+
     tracing::info!(
         method = method.as_str(),
         path,
@@ -163,5 +221,6 @@ async fn serve(
         refused = reason,
         "request"
     );
+
     response
 }

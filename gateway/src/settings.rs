@@ -18,22 +18,48 @@ use crate::rate::MOST_PER_MINUTE;
 #[group(skip)]
 pub struct Settings {
     /// Where browsers and editors connect
-    #[arg(long, env = "VVS_GATEWAY_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "VVS_GATEWAY_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR"
+    )]
     pub listen: SocketAddr,
     /// The public certificate and its chain, PEM; without one the edge speaks plain HTTP
-    #[arg(id = "gateway-tls-cert", long, env = "VVS_GATEWAY_TLS_CERT", value_name = "FILE")]
+    #[arg(
+        id = "gateway-tls-cert",
+        long,
+        env = "VVS_GATEWAY_TLS_CERT",
+        value_name = "FILE"
+    )]
     pub tls_cert: Option<PathBuf>,
     /// The public certificate's private key, PEM
-    #[arg(id = "gateway-tls-key", long, env = "VVS_GATEWAY_TLS_KEY", value_name = "FILE")]
+    #[arg(
+        id = "gateway-tls-key",
+        long,
+        env = "VVS_GATEWAY_TLS_KEY",
+        value_name = "FILE"
+    )]
     pub tls_key: Option<PathBuf>,
-    /// Where the relays take WebSockets: names or addresses with commas between them. A name that stands for several
-    /// addresses is several relays, and is looked up again every 5 seconds
-    #[arg(id = "gateway-relay-addr", long, env = "VVS_GATEWAY_RELAY_ADDR", value_name = "HOST:PORT,…")]
+    /// Where the relays take WebSockets: names or addresses with commas between them. A name that
+    /// stands for several addresses is several relays, and is looked up again every 5 seconds
+    #[arg(
+        id = "gateway-relay-addr",
+        long,
+        env = "VVS_GATEWAY_RELAY_ADDR",
+        value_name = "HOST:PORT,…"
+    )]
     pub relay_addr: Option<String>,
     /// Where the webs serve their pages, written like the relays
-    #[arg(id = "gateway-web-addr", long, env = "VVS_GATEWAY_WEB_ADDR", value_name = "HOST:PORT,…")]
+    #[arg(
+        id = "gateway-web-addr",
+        long,
+        env = "VVS_GATEWAY_WEB_ADDR",
+        value_name = "HOST:PORT,…"
+    )]
     pub web_addr: Option<String>,
-    /// Networks of the proxies in front of us; what any other address says in `x-forwarded-for` is not believed
+    /// Networks of the proxies in front of us; what any other address says in `x-forwarded-for` is
+    /// not believed
     #[arg(
         id = "gateway-trusted-proxies",
         long,
@@ -52,7 +78,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_connections: usize,
-    /// Connections held at once by one IPv4 address or IPv6 /64; behind a trusted proxy, sockets and requests under way
+    /// Connections held at once by one IPv4 address or IPv6 /64; behind a trusted proxy, sockets
+    /// and requests under way
     #[arg(
         id = "gateway-max-connections-per-address",
         long,
@@ -62,8 +89,9 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_connections_per_address: usize,
-    /// Connections a minute from one IPv4 address or IPv6 /64, of which each may begin with a TLS handshake; as many may come
-    /// at once, and further ones are closed at once. Those of trusted proxies do not count
+    /// Connections a minute from one IPv4 address or IPv6 /64, of which each may begin with a TLS
+    /// handshake; as many may come at once, and further ones are closed at once. Those of trusted
+    /// proxies do not count
     #[arg(
         id = "gateway-connections-per-minute",
         long,
@@ -73,8 +101,8 @@ pub struct Settings {
         value_parser = rate
     )]
     pub connections_per_minute: NonZeroU32,
-    /// Requests under way at once that have come whole, sockets, waiting pages and identity providers not among them; further
-    /// ones get 503
+    /// Requests under way at once that have come whole, sockets, waiting pages and identity
+    /// providers not among them; further ones get 503
     #[arg(
         id = "gateway-max-requests",
         long,
@@ -94,7 +122,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_requests_per_address: usize,
-    /// Pages at once that wait for news of a login; further ones get 503, and ask again by themselves
+    /// Pages at once that wait for news of a login; further ones get 503, and ask again by
+    /// themselves
     #[arg(
         id = "gateway-max-polls",
         long,
@@ -104,7 +133,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_polls: usize,
-    /// Pages at once from one IPv4 address or IPv6 /64 that wait for news of a login; further ones get 429
+    /// Pages at once from one IPv4 address or IPv6 /64 that wait for news of a login; further ones
+    /// get 429
     #[arg(
         id = "gateway-max-polls-per-address",
         long,
@@ -114,8 +144,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_polls_per_address: usize,
-    /// Requests of identity providers under way at once, which are Clerk's webhooks and back-channel logouts; further ones
-    /// get 503
+    /// Requests of identity providers under way at once, which are Clerk's webhooks and
+    /// back-channel logouts; further ones get 503
     #[arg(
         id = "gateway-max-hooks",
         long,
@@ -125,7 +155,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_hooks: usize,
-    /// Requests of identity providers under way at once from one IPv4 address or IPv6 /64; further ones get 429
+    /// Requests of identity providers under way at once from one IPv4 address or IPv6 /64; further
+    /// ones get 429
     #[arg(
         id = "gateway-max-hooks-per-address",
         long,
@@ -145,8 +176,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_bodies: usize,
-    /// Requests under way at once from one IPv4 address or IPv6 /64 of which the body has not come whole; further ones get
-    /// 429
+    /// Requests under way at once from one IPv4 address or IPv6 /64 of which the body has not come
+    /// whole; further ones get 429
     #[arg(
         id = "gateway-max-bodies-per-address",
         long,
@@ -175,8 +206,8 @@ pub struct Settings {
         value_parser = rate
     )]
     pub requests_per_minute: NonZeroU32,
-    /// Requests of identity providers a minute from one IPv4 address or IPv6 /64, apart from its others; as many may come at
-    /// once
+    /// Requests of identity providers a minute from one IPv4 address or IPv6 /64, apart from its
+    /// others; as many may come at once
     #[arg(
         id = "gateway-hooks-per-minute",
         long,
@@ -186,8 +217,9 @@ pub struct Settings {
         value_parser = rate
     )]
     pub hooks_per_minute: NonZeroU32,
-    /// How many times an address's places an IPv4 /24 holds in each pool (connections, requests, waiting pages, identity
-    /// providers, bodies) while more than half of the pool is taken: 0 for any number, or from 8 to 10000
+    /// How many times an address's places an IPv4 /24 holds in each pool (connections, requests,
+    /// waiting pages, identity providers, bodies) while more than half of the pool is taken: 0 for
+    /// any number, or from 8 to 10000
     #[arg(
         id = "gateway-places-per-24",
         long,
@@ -217,8 +249,9 @@ pub struct Settings {
         value_parser = times::<16>
     )]
     pub places_per_48: u32,
-    /// Networks whose addresses each stand for many people, such as offices and mobile carriers, and how many times the
-    /// bounds and rates of an ordinary address each has: `203.0.113.0/24=20`. The narrowest that an address is in counts
+    /// Networks whose addresses each stand for many people, such as offices and mobile carriers,
+    /// and how many times the bounds and rates of an ordinary address each has:
+    /// `203.0.113.0/24=20`. The narrowest that an address is in counts
     #[arg(
         id = "gateway-shared-networks",
         long,
@@ -236,7 +269,8 @@ pub struct Settings {
         default_value = "65536"
     )]
     pub max_body_bytes: usize,
-    /// How long a client may take for the TLS handshake, for its first request, and for the headers of each request
+    /// How long a client may take for the TLS handshake, for its first request, and for the headers
+    /// of each request
     #[arg(
         id = "gateway-header-timeout",
         long,
@@ -246,8 +280,8 @@ pub struct Settings {
         value_parser = humantime::parse_duration
     )]
     pub header_timeout: Duration,
-    /// How long a connection stays open over which no page is asked for (HTTP/2), and twice that at most; and how long a
-    /// client may then take for what it has asked for
+    /// How long a connection stays open over which no page is asked for (HTTP/2), and twice that at
+    /// most; and how long a client may then take for what it has asked for
     #[arg(
         id = "gateway-idle-timeout",
         long,
@@ -267,7 +301,8 @@ pub struct Settings {
         value_parser = humantime::parse_duration
     )]
     pub body_timeout: Duration,
-    /// How long a client may take nothing of what waits for it before its connection is cut (Linux only)
+    /// How long a client may take nothing of what waits for it before its connection is cut (Linux
+    /// only)
     #[arg(
         id = "gateway-write-timeout",
         long,
@@ -277,7 +312,8 @@ pub struct Settings {
         value_parser = humantime::parse_duration
     )]
     pub write_timeout: Duration,
-    /// How long web and the relay may take to answer; more than the 20 seconds that a page waits for news
+    /// How long web and the relay may take to answer; more than the 20 seconds that a page waits
+    /// for news
     #[arg(
         id = "gateway-response-timeout",
         long,
@@ -317,8 +353,13 @@ fn count() -> RangedU64ValueParser<usize> {
 }
 
 fn rate(text: &str) -> Result<NonZeroU32, String> {
-    let count = text.parse().ok().filter(|count| (1..=MOST_PER_MINUTE).contains(count));
-    count.and_then(NonZeroU32::new).ok_or_else(|| format!("must be from 1 to {MOST_PER_MINUTE}"))
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=MOST_PER_MINUTE).contains(count));
+    count
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| format!("must be from 1 to {MOST_PER_MINUTE}"))
 }
 
 fn times<const LEAST: u32>(text: &str) -> Result<u32, String> {

@@ -1,5 +1,5 @@
-//! Whether a request came straight from its sender, or through somebody else's hands: a proxy, a tunnel, a content
-//! network. What is said here is for those behind us; it decides nothing.
+//! Whether a request came straight from its sender, or through somebody else's hands: a proxy, a
+//! tunnel, a content network. What is said here is for those behind us; it decides nothing.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -59,13 +59,18 @@ const SILENT: [&str; 14] = [
     "x-original-url",
 ];
 
-/// What shows that a request came through other hands, as web writes it into its log; nothing when its sender made it. A
-/// proxy that is trusted may pass on what this very machine has asked for, and has to say so: at least one address, and
-/// none that is not loopback.
+/// What shows that a request came through other hands, as web writes it into its log; nothing when
+/// its sender made it. A proxy that is trusted may pass on what this very machine has asked for,
+/// and has to say so: at least one address, and none that is not loopback.
 pub(crate) fn through(version: Version, headers: &HeaderMap, is_trusted: bool) -> Option<&str> {
     // Nginx, as it comes, speaks HTTP/1.0 to those behind it and adds no header.
     let old = (version < Version::HTTP_11).then_some("http/1.0");
-    let mut signs = headers.keys().map(HeaderName::as_str).filter(|name| is_sign(name)).chain(old).peekable();
+    let mut signs = headers
+        .keys()
+        .map(HeaderName::as_str)
+        .filter(|name| is_sign(name))
+        .chain(old)
+        .peekable();
     let first = *signs.peek()?;
     if !is_trusted {
         return Some(first);
@@ -73,7 +78,11 @@ pub(crate) fn through(version: Version, headers: &HeaderMap, is_trusted: bool) -
 
     let mut names_one = false;
     for name in signs.filter(|name| !SILENT.contains(name)) {
-        for address in headers.get_all(name).iter().flat_map(|line| addresses(name, line.to_str().unwrap_or("?"))) {
+        for address in headers
+            .get_all(name)
+            .iter()
+            .flat_map(|line| addresses(name, line.to_str().unwrap_or("?")))
+        {
             match address {
                 Named::Loopback => names_one = true,
                 Named::Nobody => {}
@@ -81,6 +90,7 @@ pub(crate) fn through(version: Version, headers: &HeaderMap, is_trusted: bool) -
             }
         }
     }
+
     (!names_one).then_some(first)
 }
 
@@ -98,7 +108,8 @@ enum Named {
 
 /// The elements of one line, each read as its header means it.
 fn addresses<'a>(name: &'a str, line: &'a str) -> impl Iterator<Item = Named> + 'a {
-    // In quotes there may be commas: the pieces are then no addresses, which is as good as a foreign one.
+    // In quotes there may be commas: the pieces are then no addresses, which is as good as a
+    // foreign one.
     line.split([',', ';']).map(move |element| match name {
         "via" => received_by(element),
         "forwarded" => node(element),
@@ -109,15 +120,31 @@ fn addresses<'a>(name: &'a str, line: &'a str) -> impl Iterator<Item = Named> + 
 /// A pair of `Forwarded` (RFC 7239, section 4): `for` and `by` name somebody.
 fn node(pair: &str) -> Named {
     match pair.trim().split_once('=') {
-        Some((name, value)) if ["for", "by"].iter().any(|known| name.eq_ignore_ascii_case(known)) => {
-            address(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
+        Some((name, value))
+            if ["for", "by"]
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known)) =>
+        {
+            address(
+                value
+                    .strip_prefix('"')
+                    .and_then(|value| value.strip_suffix('"'))
+                    .unwrap_or(value),
+            )
         }
-        Some((name, _)) if ["host", "proto"].iter().any(|known| name.eq_ignore_ascii_case(known)) => Named::Nobody,
+        Some((name, _))
+            if ["host", "proto"]
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known)) =>
+        {
+            Named::Nobody
+        }
         Some(_) | None => Named::Other,
     }
 }
 
-/// An element of `Via` (RFC 9110, section 7.6.3): most call themselves by a name, which says nothing.
+/// An element of `Via` (RFC 9110, section 7.6.3): most call themselves by a name, which says
+/// nothing.
 fn received_by(element: &str) -> Named {
     let by = element.split_whitespace().nth(1).unwrap_or_default();
     match parse(by) {
@@ -136,8 +163,13 @@ fn address(text: &str) -> Named {
 
 /// An address as proxies spell it: with a port or without, in brackets or not.
 fn parse(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
+    let address = bare
+        .parse()
+        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
     address.ok().map(|address| address.to_canonical())
 }
 
@@ -146,7 +178,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
     }
 
     fn seen(pairs: &[(&'static str, &'static str)], is_trusted: bool) -> Option<String> {
@@ -209,7 +244,11 @@ mod tests {
             assert_eq!(seen(&[(name, "127.0.0.1")], false).as_deref(), Some(name));
             assert_eq!(seen(&[(name, "")], false).as_deref(), Some(name));
         }
-        assert_eq!(through(Version::HTTP_10, &HeaderMap::new(), false), Some("http/1.0"));
+
+        assert_eq!(
+            through(Version::HTTP_10, &HeaderMap::new(), false),
+            Some("http/1.0")
+        );
     }
 
     #[test]
@@ -223,14 +262,28 @@ mod tests {
             &[("x-forwarded-for", "::ffff:127.0.0.1")],
             &[("x-forwarded-for", "0:0:0:0:0:0:0:1, 127.8.9.10")],
             &[("x-forwarded-for", "127.0.0.1"), ("x-forwarded-for", "::1")],
-            &[("x-real-ip", "127.0.0.1"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "evil.example")],
-            &[("forwarded", "for=127.0.0.1;proto=http;host=x"), ("via", "1.1 squid.example (squid/6)")],
-            &[("forwarded", "For=\"[::1]:4711\"; by=127.0.0.1, for=127.0.0.1")],
-            &[("x-forwarded-for", "127.0.0.1"), ("via", "1.0 127.0.0.1:3128")],
+            &[
+                ("x-real-ip", "127.0.0.1"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "evil.example"),
+            ],
+            &[
+                ("forwarded", "for=127.0.0.1;proto=http;host=x"),
+                ("via", "1.1 squid.example (squid/6)"),
+            ],
+            &[(
+                "forwarded",
+                "For=\"[::1]:4711\"; by=127.0.0.1, for=127.0.0.1",
+            )],
+            &[
+                ("x-forwarded-for", "127.0.0.1"),
+                ("via", "1.0 127.0.0.1:3128"),
+            ],
         ] {
             assert_eq!(seen(good, true), None, "{good:?}");
             assert_ne!(seen(good, false), None, "{good:?}");
         }
+
         let http_10 = headers(&[("x-forwarded-for", "127.0.0.1")]);
         assert_eq!(through(Version::HTTP_10, &http_10, true), None);
     }
@@ -241,13 +294,34 @@ mod tests {
             &[("x-forwarded-for", "203.0.113.7")][..],
             &[("x-forwarded-for", "203.0.113.7, 127.0.0.1")],
             &[("x-forwarded-for", "127.0.0.1, 203.0.113.7")],
-            &[("x-forwarded-for", "203.0.113.7"), ("x-forwarded-for", "127.0.0.1")],
-            &[("x-forwarded-for", "127.0.0.1"), ("x-real-ip", "203.0.113.7")],
-            &[("x-forwarded-for", "127.0.0.1"), ("cf-connecting-ip", "203.0.113.7")],
-            &[("x-forwarded-for", "127.0.0.1"), ("cf-ray", "8a1b2c3d4e5f-FRA")],
-            &[("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=203.0.113.7")],
-            &[("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=unknown")],
-            &[("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=\"_x,for=127.0.0.1\"")],
+            &[
+                ("x-forwarded-for", "203.0.113.7"),
+                ("x-forwarded-for", "127.0.0.1"),
+            ],
+            &[
+                ("x-forwarded-for", "127.0.0.1"),
+                ("x-real-ip", "203.0.113.7"),
+            ],
+            &[
+                ("x-forwarded-for", "127.0.0.1"),
+                ("cf-connecting-ip", "203.0.113.7"),
+            ],
+            &[
+                ("x-forwarded-for", "127.0.0.1"),
+                ("cf-ray", "8a1b2c3d4e5f-FRA"),
+            ],
+            &[
+                ("x-forwarded-for", "127.0.0.1"),
+                ("forwarded", "for=203.0.113.7"),
+            ],
+            &[
+                ("x-forwarded-for", "127.0.0.1"),
+                ("forwarded", "for=unknown"),
+            ],
+            &[
+                ("x-forwarded-for", "127.0.0.1"),
+                ("forwarded", "for=\"_x,for=127.0.0.1\""),
+            ],
             &[("x-forwarded-for", "127.0.0.1"), ("via", "1.1 203.0.113.7")],
             &[("x-forwarded-for", "unknown")],
             &[("x-forwarded-for", "localhost")],
@@ -263,9 +337,20 @@ mod tests {
         ] {
             assert_ne!(seen(bad, true), None, "{bad:?}");
         }
-        assert_eq!(through(Version::HTTP_10, &HeaderMap::new(), true), Some("http/1.0"));
+
+        assert_eq!(
+            through(Version::HTTP_10, &HeaderMap::new(), true),
+            Some("http/1.0")
+        );
+
         let mut unreadable = HeaderMap::new();
-        unreadable.insert("x-forwarded-for", http::HeaderValue::from_bytes(b"127.0.0.1\xe4").unwrap());
-        assert_eq!(through(Version::HTTP_11, &unreadable, true), Some("x-forwarded-for"));
+        unreadable.insert(
+            "x-forwarded-for",
+            http::HeaderValue::from_bytes(b"127.0.0.1\xe4").unwrap(),
+        );
+        assert_eq!(
+            through(Version::HTTP_11, &unreadable, true),
+            Some("x-forwarded-for")
+        );
     }
 }

@@ -1,10 +1,12 @@
-//! The JSON text frames of the editor's WebSocket, `GET /ws`. What they mean is the relay's and the editor's business.
+//! The JSON text frames of the editor's WebSocket, `GET /ws`. What they mean is the relay's and the
+//! editor's business.
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::secret::Secret;
 
-/// Close codes of the WebSocket. 4000 to 4499 ask the editor to connect again, 4500 and up tell it not to.
+/// Close codes of the WebSocket. 4000 to 4499 ask the editor to connect again, 4500 and up tell it
+/// not to.
 pub mod close {
     /// The editor ended it, or all is done.
     pub const NORMAL: u16 = 1000;
@@ -67,7 +69,8 @@ pub struct UserId {
     pub id: String,
 }
 
-/// The session that a token belongs to. `expires_at` is RFC 3339, `expires_in` whole seconds from `serverTime`.
+/// The session that a token belongs to. `expires_at` is RFC 3339, `expires_in` whole seconds from
+/// `serverTime`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
@@ -120,7 +123,11 @@ pub enum RelayFrame {
     HelloOk { binding: Binding, ticket: Secret },
     /// The person approved; a code is on its way.
     #[serde(rename = "auth:pending")]
-    AuthPending { code_length: u8, attempts_left: u8, expires_in: u64 },
+    AuthPending {
+        code_length: u8,
+        attempts_left: u8,
+        expires_in: u64,
+    },
     #[serde(rename = "auth:success")]
     AuthSuccess {
         token: Secret,
@@ -168,7 +175,11 @@ pub enum RelayFrame {
         retry_after_ms: Option<u64>,
     },
     #[serde(rename = "auth:token")]
-    AuthToken { token: Secret, token_expires_at: String, token_expires_in: u64 },
+    AuthToken {
+        token: Secret,
+        token_expires_at: String,
+        token_expires_in: u64,
+    },
     #[serde(rename = "session:revoked")]
     SessionRevoked { reason: String },
     #[serde(rename = "session:expiring")]
@@ -207,7 +218,8 @@ pub enum AuthErrorCode {
 pub enum FailureCode {
     Revoked,
     Expired,
-    /// Also what whoever proves another key than the session's hears, so that no stranger learns which sessions there are.
+    /// Also what whoever proves another key than the session's hears, so that no stranger learns
+    /// which sessions there are.
     UnknownSession,
     /// Of earlier relays; now it is [`FailureCode::UnknownSession`].
     KeyMismatch,
@@ -333,13 +345,20 @@ impl EditorFrame {
         struct Tagged {
             r#type: String,
         }
+
         // A struct would also be read from an array; a frame is an object.
         if !text.trim_start().starts_with('{') {
             return Err(ParseError::NotAFrame);
         }
+
         let tagged: Tagged = serde_json::from_str(text).map_err(|_cause| ParseError::NotAFrame)?;
+
         serde_json::from_str(text).map_err(|_cause| {
-            if EDITOR_TYPES.contains(&tagged.r#type.as_str()) { ParseError::Malformed } else { ParseError::UnknownType }
+            if EDITOR_TYPES.contains(&tagged.r#type.as_str()) {
+                ParseError::Malformed
+            } else {
+                ParseError::UnknownType
+            }
         })
     }
 

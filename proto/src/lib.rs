@@ -1,5 +1,6 @@
-//! Every byte that crosses a process boundary: the protobuf contracts between the roles, and the JSON frames of the
-//! editor's WebSocket; and what of a stranger's text may be shown. Knows nothing of what they are used for.
+//! Every byte that crosses a process boundary: the protobuf contracts between the roles, and the
+//! JSON frames of the editor's WebSocket; and what of a stranger's text may be shown. Knows nothing
+//! of what they are used for.
 
 pub mod frame;
 mod return_uri;
@@ -10,13 +11,21 @@ pub use return_uri::{ReturnUri, Unsafe};
 pub use secret::Secret;
 
 /// `vvs.relay.v1`: what other roles may ask of a relay.
-#[allow(clippy::all, clippy::pedantic, reason = "generated from proto/vvs/relay/v1")]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated from proto/vvs/relay/v1"
+)]
 pub mod relay {
     include!("gen/vvs.relay.v1.rs");
 }
 
 /// `vvs.session.v1`: users, sessions and signing keys.
-#[allow(clippy::all, clippy::pedantic, reason = "generated from proto/vvs/session/v1")]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated from proto/vvs/session/v1"
+)]
 pub mod session {
     include!("gen/vvs.session.v1.rs");
 }

@@ -1,5 +1,6 @@
-//! Where a browser may take a completion code: the `returnUri` of an editor's `hello`. The relay accepts by this rule, and
-//! web checks again what a relay told it, for it hands the text to a browser.
+//! Where a browser may take a completion code: the `returnUri` of an editor's `hello`. The relay
+//! accepts by this rule, and web checks again what a relay told it, for it hands the text to a
+//! browser.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,12 +29,12 @@ const MIN_PORT: u16 = 1024;
 /// The longest address, in bytes.
 const MAX: usize = 512;
 
-/// Where an editor waits for its code: a listener on the browser's own machine, or a program that has registered a scheme.
-/// A browser cannot take it for anything else.
+/// Where an editor waits for its code: a listener on the browser's own machine, or a program that
+/// has registered a scheme. A browser cannot take it for anything else.
 ///
-/// A listener's path is `/` or one plain name. A longer one, an encoded one or a query could make whatever program has the
-/// port send the browser on to a host of somebody's choice, and browsers keep the fragment, with the code, when they are
-/// sent on (RFC 9110, section 10.2.2).
+/// A listener's path is `/` or one plain name. A longer one, an encoded one or a query could make
+/// whatever program has the port send the browser on to a host of somebody's choice, and browsers
+/// keep the fragment, with the code, when they are sent on (RFC 9110, section 10.2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReturnUri {
     text: String,
@@ -59,12 +60,22 @@ impl fmt::Display for Unsafe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLong => "is longer than 512 bytes",
-            Self::Character => "holds a space, quote, backslash, # or another character that does not belong into a URL",
-            Self::NotWhole => "is not a whole address with a scheme in lower case, such as vvs://auth/complete",
-            Self::Scheme => "has a scheme that browsers or websites handle instead of a program on the person's computer",
+            Self::Character => {
+                "holds a space, quote, backslash, # or another character that does \
+                not belong into a URL"
+            }
+            Self::NotWhole => {
+                "is not a whole address with a scheme in lower case, such as \
+                vvs://auth/complete"
+            }
+            Self::Scheme => {
+                "has a scheme that browsers or websites handle instead of a program on \
+                the person's computer"
+            }
             Self::Listener => {
-                "is an http address, and of those only http://127.0.0.1:PORT/NAME and http://[::1]:PORT/NAME may be used, \
-                 with a port from 1024 and with nothing or one NAME of letters, digits, - and _ behind it"
+                "is an http address, and of those only http://127.0.0.1:PORT/NAME and \
+                 http://[::1]:PORT/NAME may be used, with a port from 1024 and with nothing or one \
+                 NAME of letters, digits, - and _ behind it"
             }
         })
     }
@@ -79,8 +90,13 @@ impl FromStr for ReturnUri {
         if text.len() > MAX {
             return Err(Unsafe::TooLong);
         }
-        // Browsers drop some characters before they look for the scheme, and turn a backslash into a slash.
-        if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>\\^`{|}#".contains(&byte)) {
+
+        // Browsers drop some characters before they look for the scheme, and turn a backslash into
+        // a slash.
+        if !text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"'<>\\^`{|}#".contains(&byte))
+        {
             return Err(Unsafe::Character);
         }
 
@@ -88,13 +104,19 @@ impl FromStr for ReturnUri {
         if !is_scheme(scheme) || rest.is_empty() {
             return Err(Unsafe::NotWhole);
         }
-        let is_foreign = BROWSERS_OWN.contains(&scheme) || WEBSITES.iter().any(|prefix| scheme.starts_with(prefix));
+
+        let is_foreign = BROWSERS_OWN.contains(&scheme)
+            || WEBSITES.iter().any(|prefix| scheme.starts_with(prefix));
         let port = match scheme {
             _ if is_foreign => return Err(Unsafe::Scheme),
             "http" => Some(listener(rest).ok_or(Unsafe::Listener)?),
             _ => None,
         };
-        Ok(Self { text: text.to_owned(), port })
+
+        Ok(Self {
+            text: text.to_owned(),
+            port,
+        })
     }
 }
 
@@ -102,15 +124,25 @@ impl FromStr for ReturnUri {
 fn is_scheme(scheme: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_lowercase();
     scheme.bytes().next().is_some_and(is_letter)
-        && scheme.bytes().all(|byte| is_letter(byte) || byte.is_ascii_digit() || b"+-.".contains(&byte))
+        && scheme
+            .bytes()
+            .all(|byte| is_letter(byte) || byte.is_ascii_digit() || b"+-.".contains(&byte))
 }
 
 /// The port of a listener's address behind `http:`.
 fn listener(rest: &str) -> Option<u16> {
-    let rest = ["//127.0.0.1:", "//[::1]:"].into_iter().find_map(|host| rest.strip_prefix(host))?;
+    let rest = ["//127.0.0.1:", "//[::1]:"]
+        .into_iter()
+        .find_map(|host| rest.strip_prefix(host))?;
     let (digits, name) = rest.split_once('/').unwrap_or((rest, ""));
-    let port = digits.parse().ok().filter(|port: &u16| *port >= MIN_PORT && digits == port.to_string())?;
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let port = digits
+        .parse()
+        .ok()
+        .filter(|port: &u16| *port >= MIN_PORT && digits == port.to_string())?;
+    let is_plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+
     is_plain.then_some(port)
 }
 
@@ -121,7 +153,8 @@ impl ReturnUri {
         &self.text
     }
 
-    /// The listener's port on the browser's own machine; nothing when a scheme's program takes the code.
+    /// The listener's port on the browser's own machine; nothing when a scheme's program takes the
+    /// code.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
@@ -154,8 +187,12 @@ mod tests {
             "com.example.vvs:/done",
             "vscode://vvs.editor/auth?window=1",
         ] {
-            assert_eq!(good.parse::<ReturnUri>().map(|uri| uri.as_str().to_owned()), Ok(good.to_owned()));
+            assert_eq!(
+                good.parse::<ReturnUri>().map(|uri| uri.as_str().to_owned()),
+                Ok(good.to_owned())
+            );
         }
+
         for bad in [
             "",
             "vvs",
@@ -199,7 +236,8 @@ mod tests {
         }
     }
 
-    /// Each of these has some program in the world that answers it with a redirect to a host that the path names.
+    /// Each of these has some program in the world that answers it with a redirect to a host that
+    /// the path names.
     #[test]
     fn a_listeners_path_names_no_other_place() {
         for port in ["http://127.0.0.1:50000", "http://[::1]:50000"] {
@@ -250,7 +288,15 @@ mod tests {
                 let uri = format!("{port}{path}");
                 assert!(uri.parse::<ReturnUri>().is_err(), "{uri}");
             }
-            for path in ["/\\evil.example", "\\evil.example", "/\t/evil.example", "/\n", "/x#", "/ "] {
+
+            for path in [
+                "/\\evil.example",
+                "\\evil.example",
+                "/\t/evil.example",
+                "/\n",
+                "/x#",
+                "/ ",
+            ] {
                 let uri = format!("{port}{path}");
                 assert_eq!(uri.parse::<ReturnUri>(), Err(Unsafe::Character), "{uri}");
             }
@@ -259,18 +305,38 @@ mod tests {
 
     #[test]
     fn a_place_says_which_program_it_is() {
-        let of = |text: &str| text.parse::<ReturnUri>().map(|uri| (uri.scheme().to_owned(), uri.port())).unwrap();
-        assert_eq!(of("http://127.0.0.1:41873/done"), ("http".to_owned(), Some(41873)));
+        let of = |text: &str| {
+            text.parse::<ReturnUri>()
+                .map(|uri| (uri.scheme().to_owned(), uri.port()))
+                .unwrap()
+        };
+        assert_eq!(
+            of("http://127.0.0.1:41873/done"),
+            ("http".to_owned(), Some(41873))
+        );
         assert_eq!(of("http://[::1]:41873"), ("http".to_owned(), Some(41873)));
         assert_eq!(of("vvs://auth:41873/complete"), ("vvs".to_owned(), None));
     }
 
     #[test]
     fn what_a_website_can_register_is_no_program_of_the_persons() {
-        for bad in ["web+vvs://auth/complete", "ext+vvs:auth", "https://127.0.0.1:50000/", "javascript:alert(1)"] {
+        for bad in [
+            "web+vvs://auth/complete",
+            "ext+vvs:auth",
+            "https://127.0.0.1:50000/",
+            "javascript:alert(1)",
+        ] {
             assert_eq!(bad.parse::<ReturnUri>(), Err(Unsafe::Scheme), "{bad}");
         }
-        assert_eq!(format!("vvs://{}", "x".repeat(507)).parse::<ReturnUri>(), Err(Unsafe::TooLong));
-        assert!(format!("vvs://{}", "x".repeat(506)).parse::<ReturnUri>().is_ok());
+
+        assert_eq!(
+            format!("vvs://{}", "x".repeat(507)).parse::<ReturnUri>(),
+            Err(Unsafe::TooLong)
+        );
+        assert!(
+            format!("vvs://{}", "x".repeat(506))
+                .parse::<ReturnUri>()
+                .is_ok()
+        );
     }
 }

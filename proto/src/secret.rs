@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A token, code, proof or ticket. It serializes, because the wire needs it; its `Debug` says nothing, and it has no
-/// `Display`.
+/// A token, code, proof or ticket. It serializes, because the wire needs it; its `Debug` says
+/// nothing, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);

@@ -1,18 +1,21 @@
-//! Text of a stranger, made safe to show: one rule for whatever people, programs and servers say of themselves. Knows
-//! nothing of pages, terminals and logs, and cannot tell letters that only look alike.
+//! Text of a stranger, made safe to show: one rule for whatever people, programs and servers say of
+//! themselves. Knows nothing of pages, terminals and logs, and cannot tell letters that only look
+//! alike.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Marks that one letter may carry. Scripts and languages in use need four; floods of them cover the lines around.
+/// Marks that one letter may carry. Scripts and languages in use need four; floods of them cover
+/// the lines around.
 const MARKS: usize = 4;
 
 /// Returns the text as it shows, cut after `max` characters; `None` if nothing of it shows.
 ///
-/// It loses what is invisible or deceives: control and format characters (those of bidirectional text, joiners and tags
-/// among them), what Unicode lets a font ignore, what no standard gives a shape, letters that are blank, and marks without
-/// a letter or beyond the fourth. White space of any kind, line and paragraph separators too, becomes one space. An emoji
-/// that is joined from several falls apart into them.
+/// It loses what is invisible or deceives: control and format characters (those of bidirectional
+/// text, joiners and tags among them), what Unicode lets a font ignore, what no standard gives a
+/// shape, letters that are blank, and marks without a letter or beyond the fourth. White space of
+/// any kind, line and paragraph separators too, becomes one space. An emoji that is joined from
+/// several falls apart into them.
 #[must_use]
 pub fn plain(text: &str, max: usize) -> Option<String> {
     let mut plain = String::new();
@@ -23,10 +26,12 @@ pub fn plain(text: &str, max: usize) -> Option<String> {
             is_after_space = true;
             continue;
         }
+
         let category = CodePointMapData::<GeneralCategory>::new().get(c);
         if is_hidden(c, category) {
             continue;
         }
+
         if !stacks(category) {
             marks = 0;
         } else if is_after_space || marks == MARKS {
@@ -40,6 +45,7 @@ pub fn plain(text: &str, max: usize) -> Option<String> {
         if count > max {
             break;
         }
+
         plain.extend(has_space.then_some(' '));
         plain.push(c);
         is_after_space = false;
@@ -48,7 +54,8 @@ pub fn plain(text: &str, max: usize) -> Option<String> {
     Some(plain).filter(|plain| !plain.is_empty())
 }
 
-/// Whether a character shows nothing, changes how others show, or has no shape that everybody agrees on.
+/// Whether a character shows nothing, changes how others show, or has no shape that everybody
+/// agrees on.
 fn is_hidden(c: char, category: GeneralCategory) -> bool {
     GeneralCategoryGroup::Other.contains(category)
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
@@ -69,7 +76,10 @@ fn is_blank(c: char) -> bool {
 
 /// Marks that are drawn above, below or around the letter before.
 fn stacks(category: GeneralCategory) -> bool {
-    matches!(category, GeneralCategory::NonspacingMark | GeneralCategory::EnclosingMark)
+    matches!(
+        category,
+        GeneralCategory::NonspacingMark | GeneralCategory::EnclosingMark
+    )
 }
 
 #[cfg(test)]
@@ -84,22 +94,40 @@ mod tests {
             // Controls, escape sequences of terminals, and what ends a line.
             ("A\u{0}d\u{7f}a\u{9b}2J", "Ada2J"),
             ("\u{1b}]0;title\u{7}Ada", "]0;titleAda"),
-            ("Ada\r\nLovelace\u{2028}of\u{2029}London\u{85}", "Ada Lovelace of London"),
+            (
+                "Ada\r\nLovelace\u{2028}of\u{2029}London\u{85}",
+                "Ada Lovelace of London",
+            ),
             // What turns the text around it: UAX #9, section 2.
             ("Ada\u{202e}gro\u{2066}x\u{61c}\u{200e}\u{200f}", "Adagrox"),
-            ("\u{2067}\u{2068}\u{2069}\u{202a}\u{202b}\u{202c}\u{202d}a", "a"),
+            (
+                "\u{2067}\u{2068}\u{2069}\u{202a}\u{202b}\u{202c}\u{202d}a",
+                "a",
+            ),
             // What a font may ignore.
             ("A\u{ad}d\u{200b}\u{200c}a\u{2060}\u{feff}", "Ada"),
-            ("A\u{34f}d\u{fe0f}a\u{180e}\u{e0041}\u{e0100}\u{fff0}", "Ada"),
-            ("A\u{2061}d\u{2064}a\u{206a}\u{206f}\u{1d173}\u{1bca0}", "Ada"),
+            (
+                "A\u{34f}d\u{fe0f}a\u{180e}\u{e0041}\u{e0100}\u{fff0}",
+                "Ada",
+            ),
+            (
+                "A\u{2061}d\u{2064}a\u{206a}\u{206f}\u{1d173}\u{1bca0}",
+                "Ada",
+            ),
             // Letters without a shape.
             ("A\u{3164}d\u{ffa0}a\u{115f}\u{1160}\u{17b4}\u{2800}", "Ada"),
             ("A\u{1d159}d\u{fffc}a\u{13441}\u{16fe4}", "Ada"),
             // Other formats, private use, and what is assigned to nothing.
             ("A\u{fff9}d\u{fffb}a\u{600}\u{6dd}\u{110bd}\u{13430}", "Ada"),
-            ("A\u{e000}d\u{f8ff}a\u{f0000}\u{10fffd}\u{fffe}\u{1ffff}\u{378}", "Ada"),
+            (
+                "A\u{e000}d\u{f8ff}a\u{f0000}\u{10fffd}\u{fffe}\u{1ffff}\u{378}",
+                "Ada",
+            ),
             // Spaces of all widths push nothing out of sight.
-            ("  Ada\u{a0}\u{2003}\u{3000}\u{1680}\t Lovelace  ", "Ada Lovelace"),
+            (
+                "  Ada\u{a0}\u{2003}\u{3000}\u{1680}\t Lovelace  ",
+                "Ada Lovelace",
+            ),
             // A family is its members.
             ("\u{1f469}\u{200d}\u{1f467}", "\u{1f469}\u{1f467}"),
         ] {
@@ -130,16 +158,30 @@ mod tests {
     #[test]
     fn a_letter_carries_four_marks_and_a_mark_needs_a_letter() {
         let flood = format!("a{}b", "\u{301}\u{200d}\u{489}".repeat(50));
-        assert_eq!(plain(&flood, 99).as_deref(), Some("a\u{301}\u{489}\u{301}\u{489}b"));
-        assert_eq!(plain("\u{301}\u{20dd}Ada \u{301}L", 99).as_deref(), Some("Ada L"));
+        assert_eq!(
+            plain(&flood, 99).as_deref(),
+            Some("a\u{301}\u{489}\u{301}\u{489}b")
+        );
+        assert_eq!(
+            plain("\u{301}\u{20dd}Ada \u{301}L", 99).as_deref(),
+            Some("Ada L")
+        );
     }
 
     #[test]
     fn a_text_of_which_nothing_shows_is_none() {
-        for blank in ["", " ", "\u{3164}", "\u{2800}\u{2800}", "\u{202e}\u{a0}\u{feff}", "\u{301}\u{fe0f}", "\u{e000}"]
-        {
+        for blank in [
+            "",
+            " ",
+            "\u{3164}",
+            "\u{2800}\u{2800}",
+            "\u{202e}\u{a0}\u{feff}",
+            "\u{301}\u{fe0f}",
+            "\u{e000}",
+        ] {
             assert_eq!(plain(blank, 99), None, "{blank:?}");
         }
+
         assert_eq!(plain("Ada", 0), None);
     }
 
@@ -154,7 +196,10 @@ mod tests {
     fn is_plain(text: &str) -> bool {
         let hidden = |c: char| {
             let category = CodePointMapData::<GeneralCategory>::new().get(c);
-            let separates = matches!(category, GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator);
+            let separates = matches!(
+                category,
+                GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator
+            );
             let spaces = c.is_whitespace() && c != ' ';
             separates || spaces || is_hidden(c, category)
         };
@@ -175,8 +220,11 @@ mod tests {
             '\u{3164}',
             '\u{e0001}',
         ]);
-        prop::collection::vec(prop_oneof![any::<char>(), hidden, prop::char::range('a', 'c')], 0..40)
-            .prop_map(String::from_iter)
+        prop::collection::vec(
+            prop_oneof![any::<char>(), hidden, prop::char::range('a', 'c')],
+            0..40,
+        )
+        .prop_map(String::from_iter)
     }
 
     proptest! {

@@ -1,5 +1,5 @@
-//! Keeps the editor's frames equal to `proto/golden`, which other people's clients are written from: one file per frame,
-//! and one more per shape, `<type with - for :>[.<shape>].json`.
+//! Keeps the editor's frames equal to `proto/golden`, which other people's clients are written
+//! from: one file per frame, and one more per shape, `<type with - for :>[.<shape>].json`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,8 @@ use serde::de::value::{MapDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeOwned, IntoDeserializer as _};
 use serde_json::{Value, json};
 use vvs_proto::frame::{
-    AuthErrorCode, Binding, EditorFrame, ErrorCode, FailureCode, Method, ParseError, RefusalReason, RelayFrame,
+    AuthErrorCode, Binding, EditorFrame, ErrorCode, FailureCode, Method, ParseError, RefusalReason,
+    RelayFrame,
 };
 
 /// The error of a deserializer that keeps the names which an enum would have taken.
@@ -38,7 +39,11 @@ impl de::Error for Expected {
 
 /// Every `type` of a frame enum, asked of serde, so that a new variant cannot be forgotten here.
 fn types<T: DeserializeOwned + fmt::Debug>() -> &'static [&'static str] {
-    T::deserialize(MapDeserializer::<_, Expected>::new([("type", "?")].into_iter())).unwrap_err().0
+    T::deserialize(MapDeserializer::<_, Expected>::new(
+        [("type", "?")].into_iter(),
+    ))
+    .unwrap_err()
+    .0
 }
 
 /// Every name of an enum of codes.
@@ -49,10 +54,15 @@ fn names<T: DeserializeOwned + fmt::Debug>() -> &'static [&'static str] {
 
 /// The golden files of one direction, by file name.
 fn golden(direction: &str) -> BTreeMap<String, String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(direction);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(direction);
     let files = fs::read_dir(folder).unwrap().map(|entry| {
         let path = entry.unwrap().path();
-        (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap())
+        (
+            path.file_name().unwrap().to_str().unwrap().to_owned(),
+            fs::read_to_string(path).unwrap(),
+        )
     });
     files.collect()
 }
@@ -63,13 +73,27 @@ fn check<T: Serialize + DeserializeOwned + fmt::Debug>(direction: &str) {
     for (name, text) in &files {
         let golden: Value = serde_json::from_str(text).unwrap();
         let tag = golden["type"].as_str().unwrap().replace(':', "-");
-        assert_eq!(Some(tag.as_str()), name.split('.').next(), "{direction}/{name}");
-        let frame: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{direction}/{name}: {error}"));
-        assert_eq!(serde_json::to_value(&frame).unwrap(), golden, "{direction}/{name}");
+        assert_eq!(
+            Some(tag.as_str()),
+            name.split('.').next(),
+            "{direction}/{name}"
+        );
+
+        let frame: T = serde_json::from_str(text)
+            .unwrap_or_else(|error| panic!("{direction}/{name}: {error}"));
+        assert_eq!(
+            serde_json::to_value(&frame).unwrap(),
+            golden,
+            "{direction}/{name}"
+        );
     }
+
     for tag in types::<T>() {
         let name = format!("{}.json", tag.replace(':', "-"));
-        assert!(files.contains_key(&name), "`{tag}` has no golden/{direction}/{name}");
+        assert!(
+            files.contains_key(&name),
+            "`{tag}` has no golden/{direction}/{name}"
+        );
     }
 }
 
@@ -94,7 +118,10 @@ fn frames_of_the_editor_are_their_golden_files() {
 fn what_goes_onto_the_wire_is_read_back() {
     for text in golden("relay").values() {
         let frame: RelayFrame = serde_json::from_str(text).unwrap();
-        assert_eq!(serde_json::from_str::<RelayFrame>(&frame.to_json()).unwrap(), frame);
+        assert_eq!(
+            serde_json::from_str::<RelayFrame>(&frame.to_json()).unwrap(),
+            frame
+        );
     }
     for text in golden("editor").values() {
         let frame = EditorFrame::parse(text).unwrap();
@@ -106,10 +133,19 @@ fn what_goes_onto_the_wire_is_read_back() {
 fn unknown_members_are_ignored() {
     for (name, text) in golden("relay") {
         let plain: RelayFrame = serde_json::from_str(&text).unwrap();
-        assert_eq!(serde_json::from_str::<RelayFrame>(&with_extra(&text)).unwrap(), plain, "relay/{name}");
+        assert_eq!(
+            serde_json::from_str::<RelayFrame>(&with_extra(&text)).unwrap(),
+            plain,
+            "relay/{name}"
+        );
     }
+
     for (name, text) in golden("editor") {
-        assert_eq!(EditorFrame::parse(&with_extra(&text)), EditorFrame::parse(&text), "editor/{name}");
+        assert_eq!(
+            EditorFrame::parse(&with_extra(&text)),
+            EditorFrame::parse(&text),
+            "editor/{name}"
+        );
     }
 }
 
@@ -117,12 +153,21 @@ fn unknown_members_are_ignored() {
 fn codes_are_those_of_the_protocol() {
     assert_eq!(names::<Binding>(), ["confirm", "typed", "link"]);
     assert_eq!(names::<Method>(), ["link", "typed"]);
-    assert_eq!(names::<RefusalReason>(), ["store_failed", "account_rejected"]);
-    assert_eq!(names::<ErrorCode>(), ["unknown_type", "malformed", "not_now"]);
-    let login = "bad_code too_late bad_return_uri bad_device_key bad_proof bad_ticket not_ready login_over";
+    assert_eq!(
+        names::<RefusalReason>(),
+        ["store_failed", "account_rejected"]
+    );
+    assert_eq!(
+        names::<ErrorCode>(),
+        ["unknown_type", "malformed", "not_now"]
+    );
+
+    let login =
+        "bad_code too_late bad_return_uri bad_device_key bad_proof bad_ticket not_ready login_over";
     assert_eq!(names::<AuthErrorCode>().join(" "), login);
-    let session =
-        "revoked expired unknown_session key_mismatch unavailable bad_token bad_proof stale_feed token_expired";
+
+    let session = "revoked expired unknown_session key_mismatch unavailable bad_token bad_proof \
+        stale_feed token_expired";
     assert_eq!(names::<FailureCode>().join(" "), session);
 }
 
@@ -154,15 +199,24 @@ fn a_text_without_an_object_and_a_string_type_is_not_a_frame() {
         "\u{feff}{\"type\":\"ping\"}",
         &deep,
     ];
+
     for text in texts {
-        assert_eq!(EditorFrame::parse(text), Err(ParseError::NotAFrame), "{text:.80}");
+        assert_eq!(
+            EditorFrame::parse(text),
+            Err(ParseError::NotAFrame),
+            "{text:.80}"
+        );
     }
 }
 
 #[test]
 fn a_type_that_is_not_an_editors_is_unknown() {
     for tag in ["", "PING", "auth", "auth:success", "connection", "hello:ok"] {
-        assert_eq!(EditorFrame::parse(&json!({ "type": tag }).to_string()), Err(ParseError::UnknownType), "{tag}");
+        assert_eq!(
+            EditorFrame::parse(&json!({ "type": tag }).to_string()),
+            Err(ParseError::UnknownType),
+            "{tag}"
+        );
     }
 }
 
@@ -171,9 +225,14 @@ fn a_known_type_with_wrong_members_is_malformed() {
     for tag in types::<EditorFrame>() {
         let bare = json!({ "type": tag }).to_string();
         let takes_none = ["auth:cancel", "session:logout", "ping", "pong"].contains(tag);
-        let expected = if takes_none { None } else { Some(ParseError::Malformed) };
+        let expected = if takes_none {
+            None
+        } else {
+            Some(ParseError::Malformed)
+        };
         assert_eq!(EditorFrame::parse(&bare).err(), expected, "{tag}");
     }
+
     let wrong = [
         json!({ "type": "auth:complete", "code": 12_345_678, "method": "typed" }),
         json!({ "type": "auth:complete", "code": "fake-code", "method": "guessed" }),
@@ -182,14 +241,22 @@ fn a_known_type_with_wrong_members_is_malformed() {
         json!({ "type": "auth:ack", "message_id": "1", "ok": true }),
         json!({ "type": "hello", "app": "VVS", "device": {}, "deviceKey": {}, "proof": "fake" }),
     ];
+
     for frame in wrong {
-        assert_eq!(EditorFrame::parse(&frame.to_string()), Err(ParseError::Malformed), "{frame}");
+        assert_eq!(
+            EditorFrame::parse(&frame.to_string()),
+            Err(ParseError::Malformed),
+            "{frame}"
+        );
     }
 }
 
 #[test]
 fn white_space_around_a_frame_does_not_matter() {
-    assert_eq!(EditorFrame::parse(" \r\n\t{ \"type\" : \"ping\" }\n"), Ok(EditorFrame::Ping));
+    assert_eq!(
+        EditorFrame::parse(" \r\n\t{ \"type\" : \"ping\" }\n"),
+        Ok(EditorFrame::Ping)
+    );
 }
 
 #[test]
@@ -198,9 +265,13 @@ fn debug_output_of_a_frame_shows_no_secret() {
         let frame: RelayFrame = serde_json::from_str(text).unwrap();
         assert!(!format!("{frame:?}").contains("not-a-secret"), "{frame:?}");
     }
+
     for text in golden("editor").values() {
         let frame = EditorFrame::parse(text).unwrap();
         let shown = format!("{frame:?}");
-        assert!(!shown.contains("not-a-secret") && !shown.contains("fake-code"), "{shown}");
+        assert!(
+            !shown.contains("not-a-secret") && !shown.contains("fake-code"),
+            "{shown}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Where a browser may take a code, against the parser that browsers follow: whatever is accepted means to them what it
-//! says to a reader.
+//! Where a browser may take a code, against the parser that browsers follow: whatever is accepted
+//! means to them what it says to a reader.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -76,7 +76,8 @@ proptest! {
     #[test]
     fn a_browser_takes_an_accepted_address_for_nothing_else(text in bent()) {
         let Ok(uri) = text.parse::<ReturnUri>() else { return Ok(()) };
-        // A program's own address need not be one that this parser knows; its scheme is all that a browser looks at.
+        // A program's own address need not be one that this parser knows; its scheme is all that a
+        // browser looks at.
         let Ok(url) = Url::parse(&text) else {
             prop_assert!(uri.port().is_none(), "{}", text);
             return Ok(());

@@ -1,5 +1,6 @@
-//! A real browser: headless Chromium, driven through chromedriver. On every page that it is told to expect it keeps
-//! screenshots, and fails on whatever axe finds, on a console message, and on a secret in the address.
+//! A real browser: headless Chromium, driven through chromedriver. On every page that it is told to
+//! expect it keeps screenshots, and fails on whatever axe finds, on a console message, and on a
+//! secret in the address.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ use crate::Secrets;
 use crate::Stack;
 use crate::stack::PATIENCE;
 
-/// No sandbox, because it cannot be had as root; and nothing that would look anything up or report anywhere.
+/// No sandbox, because it cannot be had as root; and nothing that would look anything up or report
+/// anywhere.
 const ARGUMENTS: [&str; 9] = [
     "--headless=new",
     "--no-sandbox",
@@ -38,7 +40,11 @@ const ARGUMENTS: [&str; 9] = [
 ];
 
 /// How a page is looked at: the screenshot's suffix, the width in CSS pixels and the colour scheme.
-const VIEWS: [(&str, u32, &str); 3] = [("", 1000, "light"), ("-dark", 1000, "dark"), ("-narrow", 320, "light")];
+const VIEWS: [(&str, u32, &str); 3] = [
+    ("", 1000, "light"),
+    ("-dark", 1000, "dark"),
+    ("-narrow", 320, "light"),
+];
 
 const AXE: &str = r"
 const done = arguments[arguments.length - 1];
@@ -71,7 +77,8 @@ struct Driver {
 impl Driver {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // It takes a free port of IPv6 and then wants the same one of IPv4, which another test may have.
+        // It takes a free port of IPv6 and then wants the same one of IPv4, which another test may
+        // have.
         loop {
             let mut process = Command::new("chromedriver")
                 .arg("--port=0")
@@ -85,16 +92,29 @@ impl Driver {
                     panic!("chromedriver: {error}; run tests/run once: it installs it, or says how")
                 });
             let stdout = BufReader::new(process.stdout.take().unwrap());
+
             match timeout(PATIENCE, port(stdout)).await.unwrap() {
-                Ok(port) => return Self { port, _process: process, folder },
-                Err(said) => assert!(said.contains("port not available"), "chromedriver does not start: {said}"),
+                Ok(port) => {
+                    return Self {
+                        port,
+                        _process: process,
+                        folder,
+                    };
+                }
+                Err(said) => assert!(
+                    said.contains("port not available"),
+                    "chromedriver does not start: {said}"
+                ),
             }
         }
     }
 
     fn capabilities(&self) -> Capabilities {
         let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
-        arguments.push(format!("--user-data-dir={}", self.folder.path().join("profile").display()));
+        arguments.push(format!(
+            "--user-data-dir={}",
+            self.folder.path().join("profile").display()
+        ));
         Capabilities::from_iter([
             ("goog:chromeOptions".to_owned(), json!({"args": arguments})),
             ("goog:loggingPrefs".to_owned(), json!({"browser": "ALL"})),
@@ -115,11 +135,16 @@ async fn port(stdout: BufReader<ChildStdout>) -> Result<u16, String> {
 }
 
 impl Drop for Driver {
-    /// Chromium outlives a chromedriver that is killed: it has to be told to close it. The answer comes when it has.
+    /// Chromium outlives a chromedriver that is killed: it has to be told to close it. The answer
+    /// comes when it has.
     fn drop(&mut self) {
         if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.port)) {
             stream.set_read_timeout(Some(PATIENCE)).ok();
-            stream.write_all(b"GET /shutdown HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok();
+            stream
+                .write_all(
+                    b"GET /shutdown HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                )
+                .ok();
             stream.read_to_end(&mut Vec::new()).ok();
         }
     }
@@ -143,18 +168,34 @@ impl WebDriverCompatibleCommand for Extension {
 }
 
 impl Chromium {
-    /// A browser that has never been here. The scenario's name stands in the names of its screenshots.
+    /// A browser that has never been here. The scenario's name stands in the names of its
+    /// screenshots.
     pub async fn start(stack: &Stack, scenario: &'static str) -> Self {
         let axe = target().join("tools/node_modules/axe-core/axe.min.js");
-        assert!(axe.is_file(), "run tests/run once: it installs the node tools below target/tools");
+        assert!(
+            axe.is_file(),
+            "run tests/run once: it installs the node tools below target/tools"
+        );
+
         let axe = std::fs::read_to_string(axe).unwrap();
         std::fs::create_dir_all(target().join("screenshots")).unwrap();
         let driver = Driver::start().await;
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(driver.capabilities());
-        let client = timeout(PATIENCE, builder.connect(&format!("http://127.0.0.1:{}", driver.port))).await;
+        let client = timeout(
+            PATIENCE,
+            builder.connect(&format!("http://127.0.0.1:{}", driver.port)),
+        )
+        .await;
         let client = client.unwrap().unwrap();
-        Self { client, secrets: stack.secrets().clone(), scenario, axe, _driver: driver }
+
+        Self {
+            client,
+            secrets: stack.secrets().clone(),
+            scenario,
+            axe,
+            _driver: driver,
+        }
     }
 
     pub async fn open(&self, url: &str) {
@@ -174,17 +215,27 @@ impl Chromium {
     /// The same, with pictures: it can be read with any sight and on any screen.
     pub async fn show(&self, name: &str, status: u16, heading: &str) {
         self.arrive(status, heading).await;
+
         for (suffix, width, scheme) in VIEWS {
             let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-            self.devtools("Emulation.setEmulatedMedia", json!({"features": features})).await;
+            self.devtools("Emulation.setEmulatedMedia", json!({"features": features}))
+                .await;
             self.resize(width).await;
             let page = format!("{}-{name}{suffix}", self.scenario);
             self.screenshot(&page).await;
-            let content = self.run("return document.documentElement.scrollWidth").await;
-            assert!(content.as_u64().unwrap() <= u64::from(width), "{page} is {content} pixels wide");
+            let content = self
+                .run("return document.documentElement.scrollWidth")
+                .await;
+            assert!(
+                content.as_u64().unwrap() <= u64::from(width),
+                "{page} is {content} pixels wide"
+            );
+
             self.assert_accessible(&page).await;
         }
-        self.devtools("Emulation.clearDeviceMetricsOverride", json!({})).await;
+
+        self.devtools("Emulation.clearDeviceMetricsOverride", json!({}))
+            .await;
         self.assert_quiet(heading, status).await;
     }
 
@@ -202,14 +253,23 @@ impl Chromium {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
+
         if let Ok(element) = timeout(PATIENCE, appearing).await {
             return element;
         }
-        panic!("{xpath} does not appear at {}:\n{}", self.url().await, self.text("body").await);
+
+        panic!(
+            "{xpath} does not appear at {}:\n{}",
+            self.url().await,
+            self.text("body").await
+        );
     }
 
     async fn element(&self, css: &str) -> Element {
-        self.client.find(Locator::Css(css)).await.unwrap_or_else(|error| panic!("{css}: {error}"))
+        self.client
+            .find(Locator::Css(css))
+            .await
+            .unwrap_or_else(|error| panic!("{css}: {error}"))
     }
 
     pub async fn click(&self, css: &str) {
@@ -229,13 +289,21 @@ impl Chromium {
     /// A key of the keyboard, to whatever has the focus.
     pub async fn press(&self, key: Key) {
         let value = key.into();
-        let keys = KeyActions::new("keyboard".to_owned()).then(KeyAction::Down { value }).then(KeyAction::Up { value });
+        let keys = KeyActions::new("keyboard".to_owned())
+            .then(KeyAction::Down { value })
+            .then(KeyAction::Up { value });
         self.client.perform_actions(keys).await.unwrap();
     }
 
     /// Text from the keyboard, to whatever has the focus.
     pub async fn write(&self, text: &str) {
-        self.client.active_element().await.unwrap().send_keys(text).await.unwrap();
+        self.client
+            .active_element()
+            .await
+            .unwrap()
+            .send_keys(text)
+            .await
+            .unwrap();
     }
 
     /// What a script returns that runs in the page.
@@ -243,7 +311,8 @@ impl Chromium {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
-    /// The same, until it returns a text; nothing while it returns none, or while another page comes.
+    /// The same, until it returns a text; nothing while it returns none, or while another page
+    /// comes.
     pub async fn until(&self, script: &str) -> String {
         let answering = async {
             loop {
@@ -253,7 +322,9 @@ impl Chromium {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, answering).await.unwrap_or_else(|_| panic!("a script has nothing to say: {script}"))
+        timeout(PATIENCE, answering)
+            .await
+            .unwrap_or_else(|_| panic!("a script has nothing to say: {script}"))
     }
 
     /// What stands in the address bar.
@@ -263,22 +334,45 @@ impl Chromium {
 
     /// The page's CSRF values and this browser's cookies.
     async fn learn_secrets(&self) {
-        let values =
-            self.run("return Array.from(document.querySelectorAll('[name=csrf]'), (field) => field.value)").await;
-        values.as_array().unwrap().iter().for_each(|value| self.secrets.add(value.as_str().unwrap()));
+        let values = self
+            .run(
+                "return Array.from(document.querySelectorAll('[name=csrf]'), (field) => \
+                field.value)",
+            )
+            .await;
+        values
+            .as_array()
+            .unwrap()
+            .iter()
+            .for_each(|value| self.secrets.add(value.as_str().unwrap()));
+
         // ClerkJS keeps a time and the name of a session there as well, which open nothing.
-        let is_secret = |name: &str| !name.starts_with("__client_uat") && name != "clerk_active_context";
-        for cookie in self.client.get_all_cookies().await.unwrap().iter().filter(|cookie| is_secret(cookie.name())) {
+        let is_secret =
+            |name: &str| !name.starts_with("__client_uat") && name != "clerk_active_context";
+
+        for cookie in self
+            .client
+            .get_all_cookies()
+            .await
+            .unwrap()
+            .iter()
+            .filter(|cookie| is_secret(cookie.name()))
+        {
             self.secrets.add(cookie.value());
         }
     }
 
     /// As high as the page is at this width, so that a screenshot shows all of it.
     async fn resize(&self, width: u32) {
-        let mut metrics = json!({"width": width, "height": 640, "deviceScaleFactor": 1, "mobile": false});
-        self.devtools("Emulation.setDeviceMetricsOverride", metrics.clone()).await;
-        metrics["height"] = self.run("return document.documentElement.scrollHeight").await;
-        self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
+        let mut metrics =
+            json!({"width": width, "height": 640, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics.clone())
+            .await;
+        metrics["height"] = self
+            .run("return document.documentElement.scrollHeight")
+            .await;
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
     }
 
     async fn screenshot(&self, page: &str) {
@@ -290,34 +384,63 @@ impl Chromium {
         if self.run("return typeof axe").await == "undefined" {
             self.run(&self.axe).await;
         }
+
         let found = self.client.execute_async(AXE, Vec::new()).await.unwrap();
-        let violations: Vec<_> = found[1].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        assert!(violations.is_empty(), "{page}:\n{}", violations.join("\n\n"));
+        let violations: Vec<_> = found[1]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        assert!(
+            violations.is_empty(),
+            "{page}:\n{}",
+            violations.join("\n\n")
+        );
         assert_ne!(found[0], 0, "axe has looked at nothing on {page}");
     }
 
-    /// The console holds violations of the content security policy, errors of scripts, and assets that are missing.
+    /// The console holds violations of the content security policy, errors of scripts, and assets
+    /// that are missing.
     async fn assert_quiet(&self, page: &str, status: u16) {
-        let log = Extension { path: "se/log", body: json!({"type": "browser"}) };
+        let log = Extension {
+            path: "se/log",
+            body: json!({"type": "browser"}),
+        };
         let log = self.client.issue_cmd(log).await.unwrap();
+
         // Chromium reports a page as a failure that rightly has a failure's status.
         let expected = format!("the server responded with a status of {status} ");
+
         for entry in log.as_array().unwrap() {
             let message = entry["message"].as_str().unwrap();
-            let is_own_status = status >= 400 && entry["source"] == "network" && message.contains(&expected);
+            let is_own_status =
+                status >= 400 && entry["source"] == "network" && message.contains(&expected);
             // Advice on forms, which nobody can follow for the ones that a provider's script makes.
             let is_advice = entry["level"] == "DEBUG" || entry["source"] == "recommendation";
-            assert!(is_own_status || is_advice, "the console of {page} says {entry}");
+            assert!(
+                is_own_status || is_advice,
+                "the console of {page} says {entry}"
+            );
         }
     }
 
     async fn devtools(&self, command: &str, parameters: Value) {
         let body = json!({"cmd": command, "params": parameters});
-        self.client.issue_cmd(Extension { path: "goog/cdp/execute", body }).await.unwrap();
+        self.client
+            .issue_cmd(Extension {
+                path: "goog/cdp/execute",
+                body,
+            })
+            .await
+            .unwrap();
     }
 }
 
 /// Where the tools lie that tests/run installs, and where pictures go.
 fn target() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("target")
 }

@@ -1,5 +1,6 @@
-//! A stand-in for Clerk: its Backend and Frontend APIs on one plain port, with people, session tokens, keys that change,
-//! webhooks, and faults. The real ClerkJS signs in with it. What is not asked of Clerk for signing in is not there.
+//! A stand-in for Clerk: its Backend and Frontend APIs on one plain port, with people, session
+//! tokens, keys that change, webhooks, and faults. The real ClerkJS signs in with it. What is not
+//! asked of Clerk for signing in is not there.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -63,7 +64,10 @@ impl Clerk {
 
     fn start_as(kind: &str, host: &str) -> Self {
         let publishable_key = format!("pk_{kind}_{}", STANDARD_NO_PAD.encode(format!("{host}$")));
-        let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, publishable_key.as_bytes());
+        let hash = digest::digest(
+            &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            publishable_key.as_bytes(),
+        );
         let instance = Arc::new(Instance {
             development: kind == "test",
             issuer: format!("https://{host}"),
@@ -77,11 +81,20 @@ impl Clerk {
         let files = tempfile::tempdir().unwrap();
         let write = |name, text: &str| std::fs::write(files.path().join(name), text).unwrap();
         write("secret.key", &instance.secret_key);
-        write("webhook.key", &format!("whsec_{}", STANDARD.encode(&webhook_secret)));
+        write(
+            "webhook.key",
+            &format!("whsec_{}", STANDARD.encode(&webhook_secret)),
+        );
         write("jwt.pem", &instance.state.lock().unwrap().key().pem);
         let (front, answering) = (Front::new(), instance.clone());
         front.answer(move |request| answering.answer(request));
-        Self { front, instance, webhook_secret, files }
+
+        Self {
+            front,
+            instance,
+            webhook_secret,
+            files,
+        }
     }
 
     /// What listens: faults, and counts of requests.
@@ -126,11 +139,20 @@ impl Clerk {
         let path = |path: PathBuf| path.to_str().unwrap().to_owned();
         [
             ["--web-identity".to_owned(), "clerk".to_owned()],
-            ["--web-clerk-publishable-key".to_owned(), self.publishable_key().to_owned()],
-            ["--web-clerk-secret-key-file".to_owned(), path(self.secret_key_file())],
+            [
+                "--web-clerk-publishable-key".to_owned(),
+                self.publishable_key().to_owned(),
+            ],
+            [
+                "--web-clerk-secret-key-file".to_owned(),
+                path(self.secret_key_file()),
+            ],
             ["--web-clerk-api-url".to_owned(), self.url().to_owned()],
             ["--web-clerk-proxy-url".to_owned(), self.url().to_owned()],
-            ["--web-clerk-webhook-secret-file".to_owned(), path(self.webhook_secret_file())],
+            [
+                "--web-clerk-webhook-secret-file".to_owned(),
+                path(self.webhook_secret_file()),
+            ],
         ]
         .concat()
     }
@@ -146,16 +168,35 @@ impl Clerk {
     /// Someone who can sign in from now on; the id.
     pub fn add(&self, user: User) -> String {
         let id = user.id.clone();
-        self.instance.state.lock().unwrap().users.insert(id.clone(), user);
+        self.instance
+            .state
+            .lock()
+            .unwrap()
+            .users
+            .insert(id.clone(), user);
         id
     }
 
     pub fn change(&self, user_id: &str, change: impl FnOnce(&mut User)) {
-        change(self.instance.state.lock().unwrap().users.get_mut(user_id).unwrap());
+        change(
+            self.instance
+                .state
+                .lock()
+                .unwrap()
+                .users
+                .get_mut(user_id)
+                .unwrap(),
+        );
     }
 
     pub fn delete(&self, user_id: &str) {
-        self.instance.state.lock().unwrap().users.remove(user_id).unwrap();
+        self.instance
+            .state
+            .lock()
+            .unwrap()
+            .users
+            .remove(user_id)
+            .unwrap();
     }
 
     /// A session of a browser that nobody sees; its id.
@@ -172,7 +213,9 @@ impl Clerk {
     }
 
     pub fn session_status(&self, session_id: &str) -> String {
-        self.instance.state.lock().unwrap().sessions[session_id].status.clone()
+        self.instance.state.lock().unwrap().sessions[session_id]
+            .status
+            .clone()
     }
 
     /// A fresh session token for a page of this origin.
@@ -181,8 +224,18 @@ impl Clerk {
     }
 
     /// One of which header and claims are changed before it is signed.
-    pub fn token_with(&self, session_id: &str, origin: &str, change: impl FnOnce(&mut Value, &mut Value)) -> String {
-        self.instance.token(&mut self.instance.state.lock().unwrap(), session_id, Some(origin), change)
+    pub fn token_with(
+        &self,
+        session_id: &str,
+        origin: &str,
+        change: impl FnOnce(&mut Value, &mut Value),
+    ) -> String {
+        self.instance.token(
+            &mut self.instance.state.lock().unwrap(),
+            session_id,
+            Some(origin),
+            change,
+        )
     }
 
     /// One that someone has signed who does not have the key, and who names it all the same.
@@ -197,7 +250,9 @@ impl Clerk {
         let time = (now_ms() / 1000).to_string();
         for (name, value) in [("__session", token), ("__client_uat", &time)] {
             browser.cookies.insert(name.to_owned(), value.to_owned());
-            browser.cookies.insert(format!("{name}_{}", self.suffix()), value.to_owned());
+            browser
+                .cookies
+                .insert(format!("{name}_{}", self.suffix()), value.to_owned());
         }
     }
 
@@ -215,7 +270,10 @@ impl Clerk {
     /// An event of this kind.
     pub fn webhook(&self, kind: &str, data: &Value) -> Webhook {
         let id = self.instance.state.lock().unwrap().id("msg");
-        let (time, attributes) = (now_ms(), json!({"http_request": {"client_ip": "", "user_agent": ""}}));
+        let (time, attributes) = (
+            now_ms(),
+            json!({"http_request": {"client_ip": "", "user_agent": ""}}),
+        );
         let event = json!({
             "object": "event", "type": kind, "timestamp": time, "instance_id": "ins_stand_in", "data": data,
             "event_attributes": attributes,
@@ -224,7 +282,10 @@ impl Clerk {
     }
 
     pub fn user_deleted(&self, user_id: &str) -> Webhook {
-        self.webhook("user.deleted", &json!({"object": "user", "id": user_id, "deleted": true}))
+        self.webhook(
+            "user.deleted",
+            &json!({"object": "user", "id": user_id, "deleted": true}),
+        )
     }
 
     /// With the person as they are now.
@@ -244,7 +305,9 @@ impl Clerk {
         chromium.wait_for("//input[@name='identifier']").await;
         chromium.fill("input[name=identifier]", address).await;
         chromium.click(".cl-formButtonPrimary").await;
-        chromium.wait_for("//*[contains(@class, 'cl-signIn-password')]//input[@name='password']").await;
+        chromium
+            .wait_for("//*[contains(@class, 'cl-signIn-password')]//input[@name='password']")
+            .await;
         chromium.fill("input[name=password]", PASSWORD).await;
         chromium.click(".cl-formButtonPrimary").await;
     }
@@ -254,7 +317,9 @@ impl Clerk {
         chromium.wait_for("//input[@name='identifier']").await;
         chromium.fill("input[name=identifier]", address).await;
         chromium.click(".cl-formButtonPrimary").await;
-        chromium.wait_for("//input[@autocomplete='new-password']").await;
+        chromium
+            .wait_for("//input[@autocomplete='new-password']")
+            .await;
         chromium.fill("input[name=password]", PASSWORD).await;
         chromium.click(".cl-formButtonPrimary").await;
     }
@@ -262,8 +327,14 @@ impl Clerk {
 
 /// The folder with ClerkJS: what a browser loads is in `@clerk/clerk-js/dist` and `@clerk/ui/dist`.
 pub fn scripts() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/tools/clerk");
-    assert!(folder.join("clerk.sha512").is_file(), "run tests/run once: it fetches ClerkJS below target/tools");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("target/tools/clerk");
+    assert!(
+        folder.join("clerk.sha512").is_file(),
+        "run tests/run once: it fetches ClerkJS below target/tools"
+    );
     folder
 }
 
@@ -271,8 +342,12 @@ impl Instance {
     fn answer(&self, request: &Request<Bytes>) -> Response<Bytes> {
         let path: Vec<_> = request.uri().path().split('/').skip(1).collect();
         match &path[..] {
-            [".well-known", "jwks.json"] => backend::answer(&key::jwks(&self.state.lock().unwrap().keys)),
-            ["v1", "client" | "environment" | "dev_browser", ..] => self.frontend(request, &path[1..]),
+            [".well-known", "jwks.json"] => {
+                backend::answer(&key::jwks(&self.state.lock().unwrap().keys))
+            }
+            ["v1", "client" | "environment" | "dev_browser", ..] => {
+                self.frontend(request, &path[1..])
+            }
             ["v1", ..] => self.backend(request, &path[1..]),
             ["npm", "@clerk", package, "dist", file] => script(package, file),
             _ => backend::not_found(),
@@ -289,7 +364,11 @@ impl Instance {
         let (mut header, mut claims) = state.token(session_id, &self.issuer, origin);
         change(&mut header, &mut claims);
         let token = state.key().sign(&header, &claims);
-        self.secrets.lock().unwrap().iter().for_each(|secrets| secrets.add(&token));
+        self.secrets
+            .lock()
+            .unwrap()
+            .iter()
+            .for_each(|secrets| secrets.add(&token));
         token
     }
 }
@@ -298,7 +377,10 @@ impl Instance {
 fn script(package: &str, file: &str) -> Response<Bytes> {
     let name = package.split('@').next().unwrap();
     match std::fs::read(scripts().join("@clerk").join(name).join("dist").join(file)) {
-        Ok(text) => Response::builder().header(CONTENT_TYPE, "text/javascript").body(Bytes::from(text)).unwrap(),
+        Ok(text) => Response::builder()
+            .header(CONTENT_TYPE, "text/javascript")
+            .body(Bytes::from(text))
+            .unwrap(),
         Err(_) => backend::not_found(),
     }
 }

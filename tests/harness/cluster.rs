@@ -1,6 +1,7 @@
-//! An installation as it runs in production, all of it on this machine: several processes of each role, a cluster of NATS,
-//! PostgreSQL, and between any two of them a way that a test can close and slow down. A process that is started again gets
-//! a port of its own; whoever calls it goes on calling the way that leads there.
+//! An installation as it runs in production, all of it on this machine: several processes of each
+//! role, a cluster of NATS, PostgreSQL, and between any two of them a way that a test can close and
+//! slow down. A process that is started again gets a port of its own; whoever calls it goes on
+//! calling the way that leads there.
 
 use std::net::SocketAddr;
 use std::sync::Mutex as StdMutex;
@@ -58,8 +59,8 @@ pub struct Usage {
 }
 
 impl Cluster {
-    /// Three relays, two sessions, two webs, three servers of NATS and a gateway, ready. `flags` are settings of roles, by
-    /// their prefix, and of logs.
+    /// Three relays, two sessions, two webs, three servers of NATS and a gateway, ready. `flags`
+    /// are settings of roles, by their prefix, and of logs.
     pub async fn start(flags: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
         pki::ensure(data.path(), "vvs.internal", time::OffsetDateTime::now_utc()).unwrap();
@@ -67,6 +68,7 @@ impl Cluster {
             let key = Keyring::generate().unwrap();
             pki::write_secret(&data.path().join(format!("{role}.key")), key.as_bytes()).unwrap();
         }
+
         let secrets = Secrets::default();
         secrets.add_key_files(data.path());
         secrets.add(postgres::PASSWORD);
@@ -75,33 +77,73 @@ impl Cluster {
             way.lead_to(server.address().parse().unwrap());
             (Mutex::new(server), way)
         };
-        let nats = NatsServer::start_cluster(3).await.into_iter().map(lead_to).collect();
+        let nats = NatsServer::start_cluster(3)
+            .await
+            .into_iter()
+            .map(lead_to)
+            .collect();
         let database = Database::Postgres.create(data.path()).await;
         let to_database = Wire::new();
         to_database.lead_to(([127, 0, 0, 1], Postgres::shared().await.port()).into());
-        let counts = [(Role::Sessions, 2), (Role::Relay, 3), (Role::Web, 2), (Role::Gateway, 1)];
-        let members = counts.into_iter().flat_map(|(role, count)| (0..count).map(move |number| (role, number)));
-        let members: Vec<_> = members.map(|(role, number)| Member::new(role, number)).collect();
+        let counts = [
+            (Role::Sessions, 2),
+            (Role::Relay, 3),
+            (Role::Web, 2),
+            (Role::Gateway, 1),
+        ];
+        let members = counts
+            .into_iter()
+            .flat_map(|(role, count)| (0..count).map(move |number| (role, number)));
+        let members: Vec<_> = members
+            .map(|(role, number)| Member::new(role, number))
+            .collect();
         let url = format!("http://{}", members.last().unwrap().way("listen").address());
-        let mut cluster = Self { members, nats, to_database, database, secrets, url, data };
-        let all: Vec<_> = cluster.members.iter().map(|member| cluster.flags(member.role, flags)).collect();
+        let mut cluster = Self {
+            members,
+            nats,
+            to_database,
+            database,
+            secrets,
+            url,
+            data,
+        };
+        let all: Vec<_> = cluster
+            .members
+            .iter()
+            .map(|member| cluster.flags(member.role, flags))
+            .collect();
         for (member, flags) in cluster.members.iter_mut().zip(all) {
             member.flags = flags;
         }
+
         for member in &cluster.members {
             cluster.launch(member).await;
         }
+
         for member in &cluster.members {
             cluster.until_ready(member, PATIENCE).await;
         }
+
         cluster
     }
 
     /// How a role is started: where it listens, where the others are, and what was chosen for it.
     fn flags(&self, role: Role, chosen: &[&str]) -> Vec<String> {
-        let key = || self.data.path().join(format!("{role}.key")).display().to_string();
+        let key = || {
+            self.data
+                .path()
+                .join(format!("{role}.key"))
+                .display()
+                .to_string()
+        };
         let (any, grace) = (|| ANY.to_owned(), || GRACE.to_owned());
-        let servers = || list(self.nats.iter().map(|(_, way)| format!("nats://{}", way.address())));
+        let servers = || {
+            list(
+                self.nats
+                    .iter()
+                    .map(|(_, way)| format!("nats://{}", way.address())),
+            )
+        };
         let own = match role {
             Role::Gateway => vec![
                 ("--listen", any()),
@@ -113,28 +155,44 @@ impl Cluster {
                 ("--web-identity", "dev".to_owned()),
                 ("--web-key-file", key()),
                 ("--web-relay-addr", self.at(Role::Relay, "relay-rpc")),
-                ("--web-sessions-addr", self.at(Role::Sessions, "sessions-rpc")),
+                (
+                    "--web-sessions-addr",
+                    self.at(Role::Sessions, "sessions-rpc"),
+                ),
                 ("--grace", grace()),
             ],
             Role::Relay => vec![
                 ("--relay-ws-addr", any()),
                 ("--relay-rpc-addr", any()),
                 ("--relay-key-file", key()),
-                ("--relay-sessions-addr", self.at(Role::Sessions, "sessions-rpc")),
+                (
+                    "--relay-sessions-addr",
+                    self.at(Role::Sessions, "sessions-rpc"),
+                ),
                 ("--relay-backplane", servers()),
                 ("--grace", grace()),
             ],
             Role::Sessions | Role::Backend => vec![
                 ("--sessions-rpc-addr", any()),
                 ("--sessions-key-file", key()),
-                ("--sessions-database-url", self.database.at(self.to_database.address())),
+                (
+                    "--sessions-database-url",
+                    self.database.at(self.to_database.address()),
+                ),
                 ("--grace", grace()),
             ],
         };
+
         let prefix = format!("--{role}-");
-        let chosen = chosen.chunks(2).filter(|pair| pair[0].starts_with(&prefix) || pair[0] == "--log");
-        let own = own.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-        own.chain(chosen.flatten().map(|&text| text.to_owned())).collect()
+        let chosen = chosen
+            .chunks(2)
+            .filter(|pair| pair[0].starts_with(&prefix) || pair[0] == "--log");
+        let own = own
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value]);
+
+        own.chain(chosen.flatten().map(|&text| text.to_owned()))
+            .collect()
     }
 
     /// Where the members of a role are, as the others are told it.
@@ -151,12 +209,19 @@ impl Cluster {
     /// Starts a process that is not there, and leads everybody to it. It may not be ready yet.
     pub async fn launch(&self, member: &Member) {
         let flags: Vec<_> = member.flags.iter().map(String::as_str).collect();
-        let mut process = start_role(self.data.path(), &self.url, member.role, &flags, &self.secrets);
+        let mut process = start_role(
+            self.data.path(),
+            &self.url,
+            member.role,
+            &flags,
+            &self.secrets,
+        );
         let addresses = process.addresses(1 + member.ways.len()).await;
         *member.admin.lock().unwrap() = Some(addresses["admin"]);
         for (name, way) in &member.ways {
             way.lead_to(addresses[*name]);
         }
+
         *member.running.lock().await = Some(process);
     }
 
@@ -167,8 +232,14 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
+
         let is_ready = tokio::time::timeout(patience, ready).await.is_ok();
-        assert!(is_ready, "{} does not become ready: {}", member.name, member.log().await);
+        assert!(
+            is_ready,
+            "{} does not become ready: {}",
+            member.name,
+            member.log().await
+        );
     }
 
     /// A browser that has never been here.
@@ -179,7 +250,10 @@ impl Cluster {
     /// The sum of the values of all metric lines of a process that begin with this text.
     pub async fn metric(&self, member: &Member, line: &str) -> f64 {
         let page = self.browser().get_at(member.admin(), "/metrics").await;
-        let values = page.body.lines().filter_map(|text| text.strip_prefix(line)?.rsplit_once(' '));
+        let values = page
+            .body
+            .lines()
+            .filter_map(|text| text.strip_prefix(line)?.rsplit_once(' '));
         values.map(|(_, value)| value.parse::<f64>().unwrap()).sum()
     }
 }
@@ -192,9 +266,18 @@ impl Member {
             Role::Relay => &["relay-ws", "relay-rpc"],
             Role::Sessions | Role::Backend => &["sessions-rpc"],
         };
+
         let ways = ports.iter().map(|port| (*port, Wire::new())).collect();
         let name = format!("{role} {number}");
-        Self { role, name, flags: Vec::new(), ways, admin: StdMutex::default(), running: Mutex::default() }
+
+        Self {
+            role,
+            name,
+            flags: Vec::new(),
+            ways,
+            admin: StdMutex::default(),
+            running: Mutex::default(),
+        }
     }
 
     /// The way to one of its ports.
@@ -243,7 +326,10 @@ impl Member {
     pub async fn usage(&self) -> Usage {
         let id = self.running.lock().await.as_ref().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
         Usage {
             descriptors: std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count(),
             resident_kib: resident.trim().trim_end_matches(" kB").parse().unwrap(),

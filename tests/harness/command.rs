@@ -1,5 +1,5 @@
-//! The project's programs as processes, as a person starts them. What they have said is searched for secrets when they
-//! are dropped.
+//! The project's programs as processes, as a person starts them. What they have said is searched
+//! for secrets when they are dropped.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,7 +25,11 @@ pub fn binary(package: &str, name: &str) -> PathBuf {
     static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
     // target/debug/deps/<this test>, or target/release/<this tool>
     let own = std::env::current_exe().unwrap();
-    let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap();
+    let folder = own
+        .ancestors()
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
+        .unwrap();
     let mut done = BUILT.lock().unwrap();
     if !done.iter().any(|built| built == name) {
         let mut cargo = std::process::Command::new(env!("CARGO"));
@@ -33,10 +37,14 @@ pub fn binary(package: &str, name: &str) -> PathBuf {
         if folder.ends_with("release") {
             cargo.arg("--release");
         }
-        let built = cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).status().unwrap();
+        let built = cargo
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
+            .status()
+            .unwrap();
         assert!(built.success(), "{name} does not build");
         done.push(name.to_owned());
     }
+
     folder.join(name)
 }
 
@@ -48,24 +56,40 @@ pub fn command(package: &str, name: &str, arguments: &[&str]) -> Command {
 /// The same, for a program that was built before.
 pub fn program(path: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(path);
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("VVS_") || variable.to_string_lossy().starts_with("OTEL_") {
+        if variable.to_string_lossy().starts_with("VVS_")
+            || variable.to_string_lossy().starts_with("OTEL_")
+        {
             command.env_remove(variable);
         }
     }
+
     command
 }
 
-/// The same, for a program that believes it to be another time: `+2d` is the day after tomorrow. Its timers run as ever.
+/// The same, for a program that believes it to be another time: `+2d` is the day after tomorrow.
+/// Its timers run as ever.
 pub fn command_at(offset: &str, package: &str, name: &str, arguments: &[&str]) -> Command {
     at(offset, command(package, name, arguments))
 }
 
 /// By how many seconds the clock of such a program is ahead.
 pub async fn shift_of(offset: &str) -> i64 {
-    let told = at(offset, Command::new("date")).arg("+%s").output().await.unwrap();
-    let told: i64 = String::from_utf8(told.stdout).unwrap().trim().parse().unwrap();
+    let told = at(offset, Command::new("date"))
+        .arg("+%s")
+        .output()
+        .await
+        .unwrap();
+    let told: i64 = String::from_utf8(told.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     told - time::OffsetDateTime::now_utc().unix_timestamp()
 }
 
@@ -75,14 +99,23 @@ fn at(offset: &str, mut command: Command) -> Command {
     let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
     let library = libraries.find(|library| library.exists());
     let library = library.unwrap_or_else(|| panic!("is Debian's package `faketime` installed?"));
-    command.env("LD_PRELOAD", library).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME", offset)
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     command
 }
 
 /// Runs a program to its end.
 pub async fn run(package: &str, name: &str, arguments: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } =
-        timeout(PATIENCE, command(package, name, arguments).output()).await.unwrap().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = timeout(PATIENCE, command(package, name, arguments).output())
+        .await
+        .unwrap()
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (status.code().unwrap(), text(stdout), text(stderr))
 }
@@ -102,7 +135,11 @@ impl Stream {
         let all = Arc::<Mutex<String>>::default();
         let whole = all.clone();
         let reading = std::thread::spawn(move || collect(pipe, &sender, &whole));
-        Self { lines, all, reading: Some(reading) }
+        Self {
+            lines,
+            all,
+            reading: Some(reading),
+        }
     }
 
     /// `None` at its end.
@@ -139,10 +176,20 @@ pub struct Running {
 
 impl Running {
     pub fn start(mut command: Command, secrets: &Secrets) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let out = Stream::read(child.stdout.take().unwrap().into_owned_fd().unwrap());
         let errors = Stream::read(child.stderr.take().unwrap().into_owned_fd().unwrap());
-        Self { child, out, errors, secrets: secrets.clone() }
+
+        Self {
+            child,
+            out,
+            errors,
+            secrets: secrets.clone(),
+        }
     }
 
     /// The next line of standard output; `None` at its end.
@@ -168,7 +215,10 @@ impl Running {
     pub async fn addresses(&mut self, count: usize) -> HashMap<String, SocketAddr> {
         let mut addresses = HashMap::new();
         while addresses.len() < count {
-            let line = self.line().await.unwrap_or_else(|| panic!("it ended: {}", self.errors.finish()));
+            let line = self
+                .line()
+                .await
+                .unwrap_or_else(|| panic!("it ended: {}", self.errors.finish()));
             let (name, address) = line.split_once(' ').unwrap();
             addresses.insert(name.to_owned(), address.parse().unwrap());
         }
@@ -198,13 +248,21 @@ impl Running {
     pub async fn error_line(&mut self, containing: &str) -> String {
         let finding = async {
             loop {
-                let line = self.errors.lines.recv().await.unwrap_or_else(|| panic!("it ended without {containing}"));
+                let line = self
+                    .errors
+                    .lines
+                    .recv()
+                    .await
+                    .unwrap_or_else(|| panic!("it ended without {containing}"));
                 if line.contains(containing) {
                     return line;
                 }
             }
         };
-        timeout(PATIENCE, finding).await.unwrap_or_else(|_| panic!("it does not say {containing}"))
+
+        timeout(PATIENCE, finding)
+            .await
+            .unwrap_or_else(|_| panic!("it does not say {containing}"))
     }
 
     /// What it has written to standard error so far.
@@ -215,13 +273,19 @@ impl Running {
     /// Types a line, where standard input is piped.
     pub async fn type_line(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().unwrap();
-        input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        input
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .unwrap();
         input.flush().await.unwrap();
     }
 
     pub fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap();
+        let sent = std::process::Command::new("kill")
+            .args(["-s", name, &id])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -231,7 +295,12 @@ impl Running {
 
     /// The same, of one that may take its time.
     pub async fn exit_code_within(&mut self, patience: Duration) -> i32 {
-        timeout(patience, self.child.wait()).await.unwrap().unwrap().code().unwrap()
+        timeout(patience, self.child.wait())
+            .await
+            .unwrap()
+            .unwrap()
+            .code()
+            .unwrap()
     }
 
     /// Ends it as `kill -9` does, and waits until it is gone.
@@ -250,7 +319,8 @@ impl Drop for Running {
         }
         for stream in [&mut self.out, &mut self.errors] {
             let said = stream.finish();
-            self.secrets.assert_absent_but_shown(&said, "what a process said");
+            self.secrets
+                .assert_absent_but_shown(&said, "what a process said");
         }
     }
 }

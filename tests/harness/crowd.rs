@@ -19,12 +19,17 @@ use crate::{Editor, Install, Stack};
 
 /// Handshakes under way at once: fewer than the unfinished logins that one address may have.
 const AT_ONCE: usize = 16;
-/// Editors behind one address: more than the handshakes that it may make at once, and fewer than the connections that it
-/// may have.
+/// Editors behind one address: more than the handshakes that it may make at once, and fewer than
+/// the connections that it may have.
 pub const PER_ADDRESS: usize = 334;
 
 /// What lets a test say where its editors come from, and nobody is asked whether he is there.
-const FROM_ANYWHERE: [&str; 4] = ["--gateway-trusted-proxies", "127.0.0.0/8", "--relay-heartbeat-interval", "1h"];
+const FROM_ANYWHERE: [&str; 4] = [
+    "--gateway-trusted-proxies",
+    "127.0.0.0/8",
+    "--relay-heartbeat-interval",
+    "1h",
+];
 
 /// What lets anything come from one address.
 pub const FLAGS: [&str; 14] = [
@@ -48,31 +53,47 @@ pub const FLAGS: [&str; 14] = [
 pub async fn make(stack: &Stack, count: usize) -> Vec<Install> {
     let mut installs = Vec::new();
     for number in 0..count {
-        let name = format!("ada{}", if number < 100 { String::new() } else { (number / 100).to_string() });
+        let name = format!(
+            "ada{}",
+            if number < 100 {
+                String::new()
+            } else {
+                (number / 100).to_string()
+            }
+        );
         installs.push(Install::make(stack, stack.addresses().sessions_rpc, &name).await);
     }
+
     installs
 }
 
 /// Returns when no token of theirs is good any more.
 pub async fn until_expired(installs: &[Install]) {
-    let end = installs.iter().map(|install| vvs_auth::token::unverified(&install.token).unwrap().exp).max().unwrap();
+    let end = installs
+        .iter()
+        .map(|install| vvs_auth::token::unverified(&install.token).unwrap().exp)
+        .max()
+        .unwrap();
     while time::OffsetDateTime::now_utc().unix_timestamp() <= end {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// All connect, and are signed in; their sockets, and what they were told. They come from as many addresses as they need.
+/// All connect, and are signed in; their sockets, and what they were told. They come from as many
+/// addresses as they need.
 pub async fn sign_on(stack: &Stack, installs: &[Install]) -> Vec<(Editor, Value)> {
     let connecting = installs.iter().enumerate().map(async |(number, install)| {
         let mut editor = connect(stack, &format!("198.51.100.{}", 1 + number / PER_ADDRESS)).await;
-        let answer = editor.authenticate(&install.token, Some(&install.key)).await;
+        let answer = editor
+            .authenticate(&install.token, Some(&install.key))
+            .await;
         (editor, answer)
     });
     let editors: Vec<_> = stream::iter(connecting).buffered(AT_ONCE).collect().await;
     for (_, answer) in &editors {
         assert_eq!(answer["type"], "auth:ok", "{answer}");
     }
+
     editors
 }
 
@@ -83,15 +104,28 @@ async fn connect(stack: &Stack, address: &str) -> Editor {
             Ok(editor) => return editor,
             Err(refused) => refused,
         };
-        let Error::Http(response) = *refused else { panic!("{refused:?}") };
+
+        let Error::Http(response) = *refused else {
+            panic!("{refused:?}")
+        };
+
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
-        let seconds = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+
+        let seconds = response.headers()[RETRY_AFTER]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 }
 
 /// They are all connected, and then their relay is killed and another one started.
-pub async fn without_a_relay(database: Database, count: usize, flags: &[&str]) -> (Split, Vec<Install>) {
+pub async fn without_a_relay(
+    database: Database,
+    count: usize,
+    flags: &[&str],
+) -> (Split, Vec<Install>) {
     let mut split = Split::relay(database, &[&FROM_ANYWHERE, flags].concat()).await;
     let installs = make(&split.stack, count).await;
     let mut editors = sign_on(&split.stack, &installs).await;
@@ -107,7 +141,8 @@ pub fn calls(stack: &Stack) -> HashMap<String, usize> {
     let method = |span: &SpanData| {
         let method = span.name.strip_prefix("vvs.session.v1.Sessions/")?;
         let is_served = format!("{:?}", span.span_kind) == "Server";
-        (is_served && !["WatchRevocations", "GetSigningKeys"].contains(&method)).then(|| method.to_owned())
+        (is_served && !["WatchRevocations", "GetSigningKeys"].contains(&method))
+            .then(|| method.to_owned())
     };
     for method in stack.spans().iter().filter_map(method) {
         *calls.entry(method).or_default() += 1;
@@ -117,17 +152,43 @@ pub fn calls(stack: &Stack) -> HashMap<String, usize> {
 
 /// Ends all sessions of a user, as the page of their editors does.
 pub async fn revoke_all(stack: &Stack, one: &Install) -> usize {
-    let mut sessions = stack.caller(Role::Web).sessions(stack.addresses().sessions_rpc);
-    let request = GetSessionRequest { session_id: one.session_id.clone() };
-    let user_id = sessions.get_session(request).await.unwrap().into_inner().session.unwrap().user.unwrap().id;
+    let mut sessions = stack
+        .caller(Role::Web)
+        .sessions(stack.addresses().sessions_rpc);
+    let request = GetSessionRequest {
+        session_id: one.session_id.clone(),
+    };
+    let user_id = sessions
+        .get_session(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .session
+        .unwrap()
+        .user
+        .unwrap()
+        .id;
     let reason = "signed_out_by_user".to_owned();
-    let request = RevokeUserSessionsRequest { user_id, reason, ..RevokeUserSessionsRequest::default() };
-    sessions.revoke_user_sessions(request).await.unwrap().into_inner().revoked as usize
+    let request = RevokeUserSessionsRequest {
+        user_id,
+        reason,
+        ..RevokeUserSessionsRequest::default()
+    };
+
+    sessions
+        .revoke_user_sessions(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .revoked as usize
 }
 
 /// The editor hears that its session is over, and why.
 pub async fn hears_of_its_end(editor: &mut Editor) {
     let frame = editor.next().await;
-    assert_eq!((&frame["type"], &frame["reason"]), (&"session:revoked".into(), &"signed_out_by_user".into()));
+    assert_eq!(
+        (&frame["type"], &frame["reason"]),
+        (&"session:revoked".into(), &"signed_out_by_user".into())
+    );
     assert_eq!(editor.close_code().await, 4500);
 }

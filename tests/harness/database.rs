@@ -58,7 +58,11 @@ pub struct Value {
 
 impl Url {
     pub(crate) fn of(up: &Up, data_dir: &Path) -> Self {
-        let chosen = up.sessions.database_url.as_ref().map(|url| url.expose_secret().to_owned());
+        let chosen = up
+            .sessions
+            .database_url
+            .as_ref()
+            .map(|url| url.expose_secret().to_owned());
         chosen.map_or_else(|| Self::file(data_dir), Self)
     }
 
@@ -78,7 +82,11 @@ impl Url {
     }
 
     fn kind(&self) -> Database {
-        if self.0.starts_with("sqlite:") { Database::Sqlite } else { Database::Postgres }
+        if self.0.starts_with("sqlite:") {
+            Database::Sqlite
+        } else {
+            Database::Postgres
+        }
     }
 
     async fn connect(&self) -> AnyConnection {
@@ -91,7 +99,9 @@ impl Url {
         let mut other = self.connect().await;
         let lock = match self.kind() {
             Database::Sqlite => "BEGIN EXCLUSIVE",
-            Database::Postgres => "BEGIN; LOCK TABLE users, sessions, feed, signing_keys IN ACCESS EXCLUSIVE MODE",
+            Database::Postgres => {
+                "BEGIN; LOCK TABLE users, sessions, feed, signing_keys IN ACCESS EXCLUSIVE MODE"
+            }
         };
         sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
         Lock(other)
@@ -99,24 +109,36 @@ impl Url {
 
     /// Changes something behind everybody's back.
     pub async fn run(&self, statement: &'static str) {
-        sqlx::raw_sql(statement).execute(&mut self.connect().await).await.unwrap();
+        sqlx::raw_sql(statement)
+            .execute(&mut self.connect().await)
+            .await
+            .unwrap();
     }
 
     /// The one number that a query answers.
     pub async fn count(&self, query: &'static str) -> i64 {
-        sqlx::query_scalar(query).fetch_one(&mut self.connect().await).await.unwrap()
+        sqlx::query_scalar(query)
+            .fetch_one(&mut self.connect().await)
+            .await
+            .unwrap()
     }
 
     /// The texts that a query answers.
     pub async fn texts(&self, query: &'static str) -> Vec<String> {
-        sqlx::query_scalar(query).fetch_all(&mut self.connect().await).await.unwrap()
+        sqlx::query_scalar(query)
+            .fetch_all(&mut self.connect().await)
+            .await
+            .unwrap()
     }
 
     /// Any column, as a text; bytes as their digits.
     fn as_text(&self, column: &str) -> String {
         match self.kind() {
             Database::Sqlite => {
-                format!("iif(typeof(\"{column}\") = 'blob', hex(\"{column}\"), CAST(\"{column}\" AS TEXT))")
+                format!(
+                    "iif(typeof(\"{column}\") = 'blob', hex(\"{column}\"), CAST(\"{column}\" AS \
+                     TEXT))"
+                )
             }
             Database::Postgres => format!("CAST(\"{column}\" AS TEXT)"),
         }
@@ -127,22 +149,37 @@ impl Url {
         let mut connection = self.connect().await;
         let columns = match self.kind() {
             Database::Sqlite => {
-                "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'"
+                "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE \
+                 t.type = 'table'"
             }
             Database::Postgres => {
-                "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT) FROM information_schema.columns \
-                 WHERE table_schema = 'public'"
+                "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT) FROM \
+                 information_schema.columns WHERE table_schema = 'public'"
             }
         };
-        let columns = sqlx::query(columns).fetch_all(&mut connection).await.unwrap();
+
+        let columns = sqlx::query(columns)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
         let mut values = Vec::new();
         for row in columns {
             let (table, column): (String, String) = (row.get(0), row.get(1));
-            let query =
-                format!("SELECT {text} FROM \"{table}\" WHERE \"{column}\" IS NOT NULL", text = self.as_text(&column));
-            let texts: Vec<String> = sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
-            values.extend(texts.into_iter().map(|text| Value { table: table.clone(), column: column.clone(), text }));
+            let query = format!(
+                "SELECT {text} FROM \"{table}\" WHERE \"{column}\" IS NOT NULL",
+                text = self.as_text(&column)
+            );
+            let texts: Vec<String> = sqlx::query_scalar(AssertSqlSafe(query))
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+            values.extend(texts.into_iter().map(|text| Value {
+                table: table.clone(),
+                column: column.clone(),
+                text,
+            }));
         }
+
         values
     }
 }

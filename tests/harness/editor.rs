@@ -1,5 +1,5 @@
-//! An editor: a WebSocket and nothing else, so that tests see every frame and decide when to read. It is bare until it says
-//! hello, and it has no memory: keys, tickets and tokens are the test's.
+//! An editor: a WebSocket and nothing else, so that tests see every frame and decide when to read.
+//! It is bare until it says hello, and it has no memory: keys, tickets and tokens are the test's.
 
 use std::net::SocketAddr;
 
@@ -39,22 +39,37 @@ impl Editor {
         Self::try_connect(stack, &[]).await.unwrap()
     }
 
-    /// Connects to an installation that is not a [`Stack`]; `url` is its origin, with an address and a port.
+    /// Connects to an installation that is not a [`Stack`]; `url` is its origin, with an address
+    /// and a port.
     pub async fn at(url: &str, secrets: &Secrets) -> Self {
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
-        Self::open(address, url.to_owned(), LOGIN, &[], secrets.clone()).await.unwrap()
+        Self::open(address, url.to_owned(), LOGIN, &[], secrets.clone())
+            .await
+            .unwrap()
     }
 
     /// The same, to authenticate.
     pub async fn at_session(url: &str, secrets: &Secrets) -> Self {
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
-        Self::open(address, url.to_owned(), SESSION, &[], secrets.clone()).await.unwrap()
+        Self::open(address, url.to_owned(), SESSION, &[], secrets.clone())
+            .await
+            .unwrap()
     }
 
     /// Connects with extra headers; the error is what the server answered instead of a WebSocket.
-    pub async fn try_connect(stack: &Stack, headers: &[(&'static str, &str)]) -> Result<Self, Box<Error>> {
+    pub async fn try_connect(
+        stack: &Stack,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Box<Error>> {
         let (addresses, secrets) = (stack.addresses(), stack.secrets().clone());
-        Self::open(addresses.public, addresses.public_url.to_string(), LOGIN, headers, secrets).await
+        Self::open(
+            addresses.public,
+            addresses.public_url.to_string(),
+            LOGIN,
+            headers,
+            secrets,
+        )
+        .await
     }
 
     /// Connects to authenticate or to resume.
@@ -63,9 +78,19 @@ impl Editor {
     }
 
     /// The same, with extra headers; the error is what the server answered instead of a WebSocket.
-    pub async fn try_for_session(stack: &Stack, headers: &[(&'static str, &str)]) -> Result<Self, Box<Error>> {
+    pub async fn try_for_session(
+        stack: &Stack,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Box<Error>> {
         let (addresses, secrets) = (stack.addresses(), stack.secrets().clone());
-        Self::open(addresses.public, addresses.public_url.to_string(), SESSION, headers, secrets).await
+        Self::open(
+            addresses.public,
+            addresses.public_url.to_string(),
+            SESSION,
+            headers,
+            secrets,
+        )
+        .await
     }
 
     async fn open(
@@ -76,15 +101,34 @@ impl Editor {
         secrets: Secrets,
     ) -> Result<Self, Box<Error>> {
         let stream = TcpStream::connect(address).await.unwrap();
-        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
-        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("vvs.auth.v1"));
+        let mut request = format!("ws://{address}{path}")
+            .into_client_request()
+            .unwrap();
+        request.headers_mut().insert(
+            SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static("vvs.auth.v1"),
+        );
+
         for (name, value) in headers {
-            request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            request.headers_mut().insert(
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
-        let (socket, _) = timeout(PATIENCE, client_async(request, stream)).await.unwrap().map_err(Box::new)?;
-        let mut editor = Self { socket, connection: Value::Null, origin, secrets };
+
+        let (socket, _) = timeout(PATIENCE, client_async(request, stream))
+            .await
+            .unwrap()
+            .map_err(Box::new)?;
+        let mut editor = Self {
+            socket,
+            connection: Value::Null,
+            origin,
+            secrets,
+        };
         editor.connection = editor.next().await;
         assert_eq!(editor.connection["type"], "connection");
+
         Ok(editor)
     }
 
@@ -109,13 +153,15 @@ impl Editor {
 
     /// Shows a completion code; the answer.
     pub async fn complete(&mut self, code: &str, method: &str) -> Value {
-        self.ask(json!({"type": "auth:complete", "code": code, "method": method})).await
+        self.ask(json!({"type": "auth:complete", "code": code, "method": method}))
+            .await
     }
 
     /// Acknowledges a token, and returns when the relay has read that.
     pub async fn ack(&mut self, success: &Value) {
         assert_eq!(success["type"], "auth:success", "{success}");
-        self.send(json!({"type": "auth:ack", "messageId": success["messageId"], "ok": true})).await;
+        self.send(json!({"type": "auth:ack", "messageId": success["messageId"], "ok": true}))
+            .await;
         self.read_on().await;
     }
 
@@ -123,18 +169,26 @@ impl Editor {
     pub async fn resume(&mut self, ticket: &str, key: &DeviceKey) -> Value {
         let nonce = self.connection["nonce"].clone();
         let connection = self.try_resume(ticket, key).await;
-        assert_eq!((&connection["type"], &connection["resumed"]), (&json!("connection"), &json!(true)), "{connection}");
+        assert_eq!(
+            (&connection["type"], &connection["resumed"]),
+            (&json!("connection"), &json!(true)),
+            "{connection}"
+        );
         assert_eq!(connection["nonce"], nonce, "one socket, one nonce");
+
         let hello = self.next().await;
         assert_eq!(hello["type"], "hello:ok", "{hello}");
+
         self.connection = connection;
+
         hello
     }
 
     /// The same; the first answer, whatever it is.
     pub async fn try_resume(&mut self, ticket: &str, key: &DeviceKey) -> Value {
         let proof = self.proof(key, Use::Resume, None);
-        self.ask(json!({"type": "resume", "ticket": ticket, "proof": proof})).await
+        self.ask(json!({"type": "resume", "ticket": ticket, "proof": proof}))
+            .await
     }
 }
 
@@ -158,25 +212,31 @@ impl Editor {
     /// Shows a token, with a proof where there is a key; the answer.
     pub async fn authenticate(&mut self, token: &str, key: Option<&DeviceKey>) -> Value {
         let proof = key.map(|key| self.proof(key, Use::Authenticate, Some(token)));
-        self.ask(json!({"type": "authenticate", "token": token, "proof": proof})).await
+        self.ask(json!({"type": "authenticate", "token": token, "proof": proof}))
+            .await
     }
 
     /// Asks for a fresh token; the answer.
     pub async fn refresh(&mut self, key: &DeviceKey) -> Value {
         let proof = self.proof(key, Use::Refresh, None);
-        self.ask(json!({"type": "token:refresh", "proof": proof})).await
+        self.ask(json!({"type": "token:refresh", "proof": proof}))
+            .await
     }
 
     /// Signs out; the answer.
     pub async fn log_out(&mut self, key: Option<&DeviceKey>) -> Value {
         let proof = key.map(|key| self.proof(key, Use::Logout, None));
-        self.ask(json!({"type": "session:logout", "proof": proof})).await
+        self.ask(json!({"type": "session:logout", "proof": proof}))
+            .await
     }
 
     /// A proof for this socket.
     pub fn proof(&self, key: &DeviceKey, r#use: Use, token: Option<&str>) -> String {
         let nonce = self.connection["nonce"].as_str().unwrap();
-        let proof = key.proof(r#use, &self.origin, nonce, token).expose().to_owned();
+        let proof = key
+            .proof(r#use, &self.origin, nonce, token)
+            .expose()
+            .to_owned();
         self.secrets.add(&proof);
         proof
     }
@@ -200,6 +260,7 @@ impl Editor {
                 }
             }
         };
+
         // Around the loop: the server's pings must not make it wait for ever.
         let text = timeout(PATIENCE, next).await.unwrap();
         self.read(&text)
@@ -219,7 +280,10 @@ impl Editor {
     }
 
     pub async fn send(&mut self, frame: Value) {
-        self.socket.send(Message::text(frame.to_string())).await.unwrap();
+        self.socket
+            .send(Message::text(frame.to_string()))
+            .await
+            .unwrap();
     }
 
     /// The code that the server closes with, past all frames before.

@@ -1,5 +1,5 @@
-//! A server of a test's own, on a port of its own: it counts what is asked, and fails as it is told to. What is behind it
-//! is a function, or a process that it passes everything on to.
+//! A server of a test's own, on a port of its own: it counts what is asked, and fails as it is told
+//! to. What is behind it is a function, or a process that it passes everything on to.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -42,7 +42,8 @@ pub struct Front {
     url: String,
     seen: Arc<Seen>,
     behind: Mutex<Option<Behind>>,
-    /// Keeps the port while nobody listens, so that a connection is refused and does not find someone else.
+    /// Keeps the port while nobody listens, so that a connection is refused and does not find
+    /// someone else.
     _reserved: TcpSocket,
     serving: Mutex<JoinSet<()>>,
 }
@@ -74,11 +75,21 @@ impl Front {
         let reserved = bound("127.0.0.1:0".parse().unwrap());
         let address = reserved.local_addr().unwrap();
         let (seen, behind, serving) = (Arc::default(), Mutex::default(), Mutex::default());
-        Self { address, url: format!("http://{address}"), seen, behind, _reserved: reserved, serving }
+        Self {
+            address,
+            url: format!("http://{address}"),
+            seen,
+            behind,
+            _reserved: reserved,
+            serving,
+        }
     }
 
     /// Listens, and answers with this function.
-    pub fn answer(&self, answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Send + Sync + 'static) {
+    pub fn answer(
+        &self,
+        answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
+    ) {
         *self.behind.lock().unwrap() = Some(Behind::Function(Arc::new(answer)));
         self.accept();
     }
@@ -100,7 +111,11 @@ impl Front {
 
     /// Requests for paths that begin so go wrong from now on. The last one told counts.
     pub fn fail(&self, path: &str, fault: Fault) {
-        self.seen.faults.lock().unwrap().push((path.to_owned(), fault));
+        self.seen
+            .faults
+            .lock()
+            .unwrap()
+            .push((path.to_owned(), fault));
     }
 
     /// Nothing goes wrong any more.
@@ -111,7 +126,11 @@ impl Front {
     /// How many requests have come for paths that begin so, whatever became of them.
     pub fn requests(&self, path: &str) -> usize {
         let requests = self.seen.requests.lock().unwrap();
-        requests.iter().filter(|(asked, _)| asked.starts_with(path)).map(|(_, times)| times).sum()
+        requests
+            .iter()
+            .filter(|(asked, _)| asked.starts_with(path))
+            .map(|(_, times)| times)
+            .sum()
     }
 
     /// Closes what is open, and lets the kernel refuse what comes.
@@ -123,8 +142,14 @@ impl Front {
     /// Ends [`Front::refuse`].
     pub fn accept(&self) {
         let listener = bound(self.address).listen(64).unwrap();
-        let (seen, behind) = (self.seen.clone(), self.behind.lock().unwrap().clone().unwrap());
-        self.serving.lock().unwrap().spawn(serve(listener, seen, behind));
+        let (seen, behind) = (
+            self.seen.clone(),
+            self.behind.lock().unwrap().clone().unwrap(),
+        );
+        self.serving
+            .lock()
+            .unwrap()
+            .spawn(serve(listener, seen, behind));
     }
 }
 
@@ -151,33 +176,59 @@ async fn serve(listener: TcpListener, seen: Arc<Seen>, behind: Behind) {
             let (seen, behind) = (seen.clone(), behind.clone());
             async move { seen.meet(request, &behind).await }
         });
+
         // It ends with an error when the other side, or a fault, ends it.
         connections.spawn(async move {
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+                .ok();
         });
     }
 }
 
 impl Seen {
     /// An error closes the connection.
-    async fn meet(&self, request: Request<Incoming>, behind: &Behind) -> Result<Response<Full<Bytes>>, io::Error> {
+    async fn meet(
+        &self,
+        request: Request<Incoming>,
+        behind: &Behind,
+    ) -> Result<Response<Full<Bytes>>, io::Error> {
         let path = request.uri().path().to_owned();
-        *self.requests.lock().unwrap().entry(path.clone()).or_default() += 1;
+        *self
+            .requests
+            .lock()
+            .unwrap()
+            .entry(path.clone())
+            .or_default() += 1;
         let (parts, body) = request.into_parts();
-        let request = Request::from_parts(parts, body.collect().await.map_err(io::Error::other)?.to_bytes());
-        let fault =
-            self.faults.lock().unwrap().iter().rev().find(|(begins, _)| path.starts_with(begins)).map(|(_, it)| *it);
+        let request = Request::from_parts(
+            parts,
+            body.collect().await.map_err(io::Error::other)?.to_bytes(),
+        );
+        let fault = self
+            .faults
+            .lock()
+            .unwrap()
+            .iter()
+            .rev()
+            .find(|(begins, _)| path.starts_with(begins))
+            .map(|(_, it)| *it);
         let response = match fault {
             Some(Fault::Closed) => return Err(io::ErrorKind::ConnectionReset.into()),
             Some(Fault::Status(status)) => page(StatusCode::from_u16(status).unwrap()),
             Some(Fault::TooMany { retry_after }) => {
                 let mut response = page(StatusCode::TOO_MANY_REQUESTS);
-                response.headers_mut().insert(RETRY_AFTER, retry_after.into());
+                response
+                    .headers_mut()
+                    .insert(RETRY_AFTER, retry_after.into());
                 response
             }
             Some(Fault::Garbage) => {
                 let response = Response::builder().header(CONTENT_TYPE, "application/json");
-                response.body(Bytes::from_static(b"{\"keys\": [<html>")).unwrap()
+                response
+                    .body(Bytes::from_static(b"{\"keys\": [<html>"))
+                    .unwrap()
             }
             Some(Fault::Slow(time)) => {
                 tokio::time::sleep(time).await;
@@ -185,6 +236,7 @@ impl Seen {
             }
             None => behind.ask(request).await?,
         };
+
         Ok(response.map(Full::new))
     }
 }
@@ -195,19 +247,35 @@ impl Behind {
             Self::Function(answer) => return Ok(answer(&request)),
             Self::Process(target) => target,
         };
+
         let stream = TcpStream::connect(target).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
         let mut driving = JoinSet::new();
         driving.spawn(connection);
-        let response = sender.send_request(request.map(Full::new)).await.map_err(io::Error::other)?;
+        let response = sender
+            .send_request(request.map(Full::new))
+            .await
+            .map_err(io::Error::other)?;
         let (parts, body) = response.into_parts();
-        Ok(Response::from_parts(parts, body.collect().await.map_err(io::Error::other)?.to_bytes()))
+
+        Ok(Response::from_parts(
+            parts,
+            body.collect().await.map_err(io::Error::other)?.to_bytes(),
+        ))
     }
 }
 
 /// What stands before a service says, in its own words, when that one does not.
 fn page(status: StatusCode) -> Response<Bytes> {
-    let response = Response::builder().status(status).header(CONTENT_TYPE, "text/html").header("cf-ray", "8f0c-TEST");
-    response.body(Bytes::from(format!("<!doctype html><title>{status}</title>"))).unwrap()
+    let response = Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, "text/html")
+        .header("cf-ray", "8f0c-TEST");
+    response
+        .body(Bytes::from(format!(
+            "<!doctype html><title>{status}</title>"
+        )))
+        .unwrap()
 }

@@ -22,11 +22,15 @@ impl Install {
     /// From a frame with a token and a session.
     pub fn of(key: DeviceKey, frame: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        Self { key, token: text(&frame["token"]), session_id: text(&frame["session"]["id"]) }
+        Self {
+            key,
+            token: text(&frame["token"]),
+            session_id: text(&frame["session"]["id"]),
+        }
     }
 
-    /// Makes a session as web does after an approval, and activates it as a relay does after the acknowledgement. The token
-    /// is one that says so.
+    /// Makes a session as web does after an approval, and activates it as a relay does after the
+    /// acknowledgement. The token is one that says so.
     pub async fn make(stack: &Stack, sessions: SocketAddr, name: &str) -> Self {
         // Each of its own, in the form of a UUID v4.
         static MADE: AtomicU32 = AtomicU32::new(0);
@@ -42,25 +46,57 @@ impl Install {
         let request = CreateSessionRequest {
             request_id: format!("{number:08x}-0000-4000-8000-000000000000"),
             identity: Some(identity),
-            device: Some(Device { name: "laptop".to_owned(), jwk, ..Device::default() }),
+            device: Some(Device {
+                name: "laptop".to_owned(),
+                jwk,
+                ..Device::default()
+            }),
             ..CreateSessionRequest::default()
         };
         let mut web = stack.caller(Role::Web).sessions(sessions);
-        let created = web.create_session(request.clone()).await.unwrap().into_inner();
+        let created = web
+            .create_session(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
         let session_id = created.session.unwrap().id;
-        let activate = ActivateSessionRequest { session_id: session_id.clone(), address: String::new() };
-        stack.caller(Role::Relay).sessions(sessions).activate_session(activate).await.unwrap();
-        let token = web.create_session(request).await.unwrap().into_inner().token.unwrap().token;
+        let activate = ActivateSessionRequest {
+            session_id: session_id.clone(),
+            address: String::new(),
+        };
+        stack
+            .caller(Role::Relay)
+            .sessions(sessions)
+            .activate_session(activate)
+            .await
+            .unwrap();
+        let token = web
+            .create_session(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .token
+            .unwrap()
+            .token;
         stack.secrets().add(&token);
-        Self { key, token, session_id }
+
+        Self {
+            key,
+            token,
+            session_id,
+        }
     }
 
-    /// The same token with another signature: no relay can say more about it than about one of a retired key.
+    /// The same token with another signature: no relay can say more about it than about one of a
+    /// retired key.
     #[must_use]
     pub fn with_bent_token(&self) -> Self {
         let (signed, signature) = self.token.rsplit_once('.').unwrap();
         let first = if signature.starts_with('A') { 'B' } else { 'A' };
-        Self { token: format!("{signed}.{first}{}", &signature[1..]), ..self.clone() }
+        Self {
+            token: format!("{signed}.{first}{}", &signature[1..]),
+            ..self.clone()
+        }
     }
 
     /// Connects and shows the token; the socket and the answer.

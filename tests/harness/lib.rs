@@ -1,5 +1,5 @@
-//! Everything a test of the whole system needs: a stack of all roles, editors, browsers, and the watch over what they
-//! leave in logs and spans.
+//! Everything a test of the whole system needs: a stack of all roles, editors, browsers, and the
+//! watch over what they leave in logs and spans.
 #![expect(
     clippy::unwrap_used,
     clippy::missing_panics_doc,

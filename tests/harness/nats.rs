@@ -1,5 +1,5 @@
-//! A private NATS server on a free port. It ends, and its files go, when the test process ends, however that ends. No more
-//! than this: the unit tests of the relay include this file alone.
+//! A private NATS server on a free port. It ends, and its files go, when the test process ends,
+//! however that ends. No more than this: the unit tests of the relay include this file alone.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -35,19 +35,29 @@ impl NatsServer {
     /// Several that know each other.
     pub async fn start_cluster(members: usize) -> Vec<Self> {
         // All at once, so that no two get the same.
-        let taken: Vec<_> = (0..members).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let routes: Vec<_> = taken.iter().map(|port| port.local_addr().unwrap().port()).collect();
+        let taken: Vec<_> = (0..members)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let routes: Vec<_> = taken
+            .iter()
+            .map(|port| port.local_addr().unwrap().port())
+            .collect();
         drop(taken);
-        let known: Vec<_> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let known: Vec<_> = routes
+            .iter()
+            .map(|port| format!("nats://127.0.0.1:{port}"))
+            .collect();
         let mut servers = Vec::new();
         for port in routes {
             let known = known.join(", ");
             // Clients know all of them, by the ways that a test has chosen.
             let cluster = format!(
-                "cluster {{ name: test, listen: \"127.0.0.1:{port}\", no_advertise: true, routes: [{known}] }}\n"
+                "cluster {{ name: test, listen: \"127.0.0.1:{port}\", no_advertise: true, routes: \
+                 [{known}] }}\n"
             );
             servers.push(Self::start_with(|_port, _folder| cluster.clone()).await);
         }
+
         servers
     }
 
@@ -58,8 +68,13 @@ impl NatsServer {
         let more = more(port, folder.path());
         let mut config = std::fs::File::create(folder.path().join("nats.conf")).unwrap();
         write!(config, "listen: \"127.0.0.1:{port}\"\n{more}").unwrap();
-        let mut server = Self { port, folder, keeper: None };
+        let mut server = Self {
+            port,
+            folder,
+            keeper: None,
+        };
         server.restart().await;
+
         server
     }
 
@@ -93,19 +108,34 @@ impl NatsServer {
 
     fn signal(&self, signal: &str) {
         let keeper = self.keeper.as_ref().unwrap().id();
-        let server = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
-        assert!(Command::new("kill").args([signal, server.trim()]).status().unwrap().success());
+        let server =
+            std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+        assert!(
+            Command::new("kill")
+                .args([signal, server.trim()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Starts it again where it was.
     pub async fn restart(&mut self) {
         let config = self.folder.path().join("nats.conf");
         let mut keeper = Command::new("sh");
-        keeper.args(["-c", KEEPER, "keeper"]).args([program(), config.clone()]).stdin(Stdio::piped());
+        keeper
+            .args(["-c", KEEPER, "keeper"])
+            .args([program(), config.clone()])
+            .stdin(Stdio::piped());
         self.keeper = Some(keeper.spawn().unwrap());
         let until = Instant::now() + Duration::from_secs(20);
+
         while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            assert!(Instant::now() < until, "nats-server does not start: {}", self.log());
+            assert!(
+                Instant::now() < until,
+                "nats-server does not start: {}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -118,7 +148,11 @@ impl Drop for NatsServer {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Where tests/run installs it.
@@ -128,6 +162,9 @@ fn program() -> PathBuf {
         root = root.parent().unwrap();
     }
     let program = root.join("target/tools/nats/nats-server");
-    assert!(program.is_file(), "run tests/run once: it installs nats-server below target/tools");
+    assert!(
+        program.is_file(),
+        "run tests/run once: it installs nats-server below target/tools"
+    );
     program
 }

@@ -1,5 +1,5 @@
-//! A real OpenID Provider: the certified `oidc-provider` from npm, in a process of its own, behind a [`Front`]. Whoever
-//! types a login name there is that person.
+//! A real OpenID Provider: the certified `oidc-provider` from npm, in a process of its own, behind
+//! a [`Front`]. Whoever types a login name there is that person.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -34,7 +34,11 @@ impl Oidc {
     pub async fn start() -> Self {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
         let modules = tests.parent().unwrap().join("target/tools/node_modules");
-        assert!(modules.join("oidc-provider").is_dir(), "run tests/run once: it installs the node tools");
+        assert!(
+            modules.join("oidc-provider").is_dir(),
+            "run tests/run once: it installs the node tools"
+        );
+
         // Next to its packages.
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("oidc-provider.mjs");
@@ -51,12 +55,24 @@ impl Oidc {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("node: {error}; run tests/run once: it installs it, or says how"));
+            .unwrap_or_else(|error| {
+                panic!("node: {error}; run tests/run once: it installs it, or says how")
+            });
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let mut lines = BufReader::new(output).lines();
-        let port = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let port = timeout(PATIENCE, lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         front.lead_to(format!("127.0.0.1:{port}").parse().unwrap());
-        Self { front, process: Mutex::new((input, lines)), folder, _child: child }
+
+        Self {
+            front,
+            process: Mutex::new((input, lines)),
+            folder,
+            _child: child,
+        }
     }
 
     /// What listens: faults, and counts of requests.
@@ -78,7 +94,10 @@ impl Oidc {
             ["--web-identity", "oidc"],
             ["--web-oidc-issuer", self.issuer()],
             ["--web-oidc-client-id", CLIENT_ID],
-            ["--web-oidc-client-secret-file", self.client_secret_file().to_str().unwrap()],
+            [
+                "--web-oidc-client-secret-file",
+                self.client_secret_file().to_str().unwrap(),
+            ],
         ]
         .concat()
         .into_iter()
@@ -99,16 +118,19 @@ impl Oidc {
         if let Value::Object(more) = more {
             client.as_object_mut().unwrap().extend(more);
         }
+
         self.tell(&json!({"client": client})).await;
     }
 
-    /// Claims of a person that are not what everyone has: `sub` and `name`, which are the login, a verified `email` at
-    /// example.com, a `picture`, and `groups`, which are `everyone`.
+    /// Claims of a person that are not what everyone has: `sub` and `name`, which are the login, a
+    /// verified `email` at example.com, a `picture`, and `groups`, which are `everyone`.
     pub async fn account(&self, login: &str, claims: Value) {
-        self.tell(&json!({"account": {"login": login, "claims": claims}})).await;
+        self.tell(&json!({"account": {"login": login, "claims": claims}}))
+            .await;
     }
 
-    /// From now on the claims of a person stand in the ID token already, and not only in the user info.
+    /// From now on the claims of a person stand in the ID token already, and not only in the user
+    /// info.
     pub async fn put_claims_in_id_tokens(&self) {
         self.tell(&json!({"claimsInIdToken": true})).await;
     }
@@ -118,10 +140,11 @@ impl Oidc {
         self.tell(&json!({"rotate": true})).await;
     }
 
-    /// Signs anything at all with the provider's key, such as a logout token that it would not make. The header has `alg`
-    /// and `kid`, unless they are given.
+    /// Signs anything at all with the provider's key, such as a logout token that it would not
+    /// make. The header has `alg` and `kid`, unless they are given.
     pub async fn sign(&self, header: Value, claims: Value) -> String {
-        self.tell(&json!({"sign": {"header": header, "claims": claims}})).await
+        self.tell(&json!({"sign": {"header": header, "claims": claims}}))
+            .await
     }
 
     /// A browser that has never been here.
@@ -145,8 +168,15 @@ impl Oidc {
 
     async fn tell(&self, command: &Value) -> String {
         let (input, lines) = &mut *self.process.lock().await;
-        input.write_all(format!("{command}\n").as_bytes()).await.unwrap();
+        input
+            .write_all(format!("{command}\n").as_bytes())
+            .await
+            .unwrap();
         input.flush().await.unwrap();
-        timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap()
+        timeout(PATIENCE, lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
     }
 }

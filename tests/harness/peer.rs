@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use vvs_proto::relay::relay_client::RelayClient;
 use vvs_proto::session::sessions_client::SessionsClient;
@@ -57,7 +58,10 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::from_ca_cert_pem(&pem, key).unwrap(), pem }
+        Self {
+            issuer: Issuer::from_ca_cert_pem(&pem, key).unwrap(),
+            pem,
+        }
     }
 
     /// The CA of a stack, as someone has it who stole its key.
@@ -65,7 +69,10 @@ impl Authority {
         let read = |name: &str| std::fs::read_to_string(data_dir.join("pki").join(name)).unwrap();
         let pem = read("ca.crt");
         let key = KeyPair::from_pem(&read("ca.key")).unwrap();
-        Self { issuer: Issuer::from_ca_cert_pem(&pem, key).unwrap(), pem }
+        Self {
+            issuer: Issuer::from_ca_cert_pem(&pem, key).unwrap(),
+            pem,
+        }
     }
 
     /// The certificate of the CA itself, in PEM.
@@ -81,7 +88,8 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// Writes a certificate with these URI names into `folder`, trusting `trusted`'s CA (its own when `None`).
+    /// Writes a certificate with these URI names into `folder`, trusting `trusted`'s CA (its own
+    /// when `None`).
     pub fn certify(&self, folder: &Path, uris: &[&str], trusted: Option<&Path>) -> Files {
         self.certify_for(folder, uris, &[], trusted)
     }
@@ -94,17 +102,33 @@ impl Authority {
         usages: &[KeyUsagePurpose],
         trusted: Option<&Path>,
     ) -> Files {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
+        let mut params =
+            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.subject_alt_names.extend(
+            uris.iter()
+                .map(|uri| SanType::URI((*uri).try_into().unwrap())),
+        );
         params.key_usages = usages.to_vec();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::create_dir_all(folder).unwrap();
-        let (cert, key_path, ca) = (folder.join("tls.crt"), folder.join("tls.key"), folder.join("ca.crt"));
+        let (cert, key_path, ca) = (
+            folder.join("tls.crt"),
+            folder.join("tls.key"),
+            folder.join("ca.crt"),
+        );
         std::fs::write(&cert, certificate.pem()).unwrap();
         std::fs::write(&key_path, key.serialize_pem()).unwrap();
         std::fs::write(&ca, &self.pem).unwrap();
-        Files { cert, key: key_path, ca: Some(trusted.map_or(ca, Path::to_owned)) }
+
+        Files {
+            cert,
+            key: key_path,
+            ca: Some(trusted.map_or(ca, Path::to_owned)),
+        }
     }
 }

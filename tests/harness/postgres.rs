@@ -1,5 +1,5 @@
-//! A private PostgreSQL: one cluster for a test binary, on a free port, and a database of its own for each test. It ends,
-//! and its files go, when the test process ends, however that ends.
+//! A private PostgreSQL: one cluster for a test binary, on a free port, and a database of its own
+//! for each test. It ends, and its files go, when the test process ends, however that ends.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -17,8 +17,8 @@ pub const PASSWORD: &str = "opens-the-test-cluster";
 /// How clients sign in, in production too.
 const SCRAM: &str = "scram-sha-256";
 
-/// Makes the cluster, says where, and runs the server whenever it is told to. The end of its input is the end of the
-/// process that started it.
+/// Makes the cluster, says where, and runs the server whenever it is told to. The end of its input
+/// is the end of the process that started it.
 const KEEPER: &str = r#"
 set -eu
 dir=$(mktemp -d "${TMPDIR:-/tmp}/vvs-postgres.XXXXXX")
@@ -62,8 +62,11 @@ impl Postgres {
     /// The one of this test binary. Whoever stops it needs one of his own.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Postgres> = OnceCell::const_new();
-        // Without a hash, which takes a program that is not optimized too long when a fault has emptied its pool.
-        SHARED.get_or_init(|| Self::start_with("", "", "password")).await
+        // Without a hash, which takes a program that is not optimized too long when a fault has
+        // emptied its pool.
+        SHARED
+            .get_or_init(|| Self::start_with("", "", "password"))
+            .await
     }
 
     /// A new one, running.
@@ -71,16 +74,30 @@ impl Postgres {
         Self::start_with("", "", SCRAM).await
     }
 
-    /// A new one that has this certificate, in PEM with its key. No `Authority` here: the unit tests of sessions include
-    /// this file alone.
+    /// A new one that has this certificate, in PEM with its key. No `Authority` here: the unit
+    /// tests of sessions include this file alone.
     pub async fn start_certified(certificate: &str, key: &str) -> Self {
         Self::start_with(certificate, key, SCRAM).await
     }
 
     async fn start_with(certificate: &str, key: &str, sign_in: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let mut child = as_nobody_special()
-            .args(["sh", "-c", KEEPER, "keeper", &port.to_string(), PASSWORD, certificate, key, sign_in])
+            .args([
+                "sh",
+                "-c",
+                KEEPER,
+                "keeper",
+                &port.to_string(),
+                PASSWORD,
+                certificate,
+                key,
+                sign_in,
+            ])
             .env("PATH", path())
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -90,10 +107,20 @@ impl Postgres {
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut folder = String::new();
         lines.read_line(&mut folder).unwrap();
-        assert!(!folder.is_empty(), "initdb failed: is Debian's package `postgresql` installed?");
+        assert!(
+            !folder.is_empty(),
+            "initdb failed: is Debian's package `postgresql` installed?"
+        );
+
         let keeper = std::sync::Mutex::new((child, lines));
-        let cluster = Self { keeper, port, folder: folder.trim().into(), databases: AtomicU32::new(0) };
+        let cluster = Self {
+            keeper,
+            port,
+            folder: folder.trim().into(),
+            databases: AtomicU32::new(0),
+        };
         cluster.resume().await;
+
         cluster
     }
 
@@ -102,7 +129,10 @@ impl Postgres {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
         let create = format!("CREATE DATABASE {name}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(create))
+            .execute(&mut connection)
+            .await
+            .unwrap();
         self.url(&name)
     }
 
@@ -114,8 +144,8 @@ impl Postgres {
     /// How many connections others have to a database: in clear, and over TLS.
     pub async fn connections(&self, name: &str) -> [i64; 2] {
         let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
-        let query =
-            "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE datname = $1 AND ssl = $2";
+        let query = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE \
+            datname = $1 AND ssl = $2";
         let mut counts = [0; 2];
         for (count, is_tls) in counts.iter_mut().zip([false, true]) {
             let counting = sqlx::query_scalar(query).bind(name).bind(is_tls);
@@ -147,8 +177,15 @@ impl Postgres {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let is_up = tokio::time::timeout(Duration::from_secs(30), up).await.is_ok();
-        assert!(is_up, "the server does not come up: {:?}", std::fs::read_to_string(self.folder.join("log")));
+
+        let is_up = tokio::time::timeout(Duration::from_secs(30), up)
+            .await
+            .is_ok();
+        assert!(
+            is_up,
+            "the server does not come up: {:?}",
+            std::fs::read_to_string(self.folder.join("log"))
+        );
     }
 
     /// All its processes go on existing, and do nothing any more.
@@ -164,9 +201,16 @@ impl Postgres {
     fn signal(&self, signal: &str) {
         let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
         let server = file.lines().next().unwrap().to_owned();
-        let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+        let children =
+            std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
         let all = std::iter::once(server.as_str()).chain(children.split_whitespace());
-        let sent = Command::new("kill").arg(signal).args(all).stderr(Stdio::null()).status().unwrap();
+        let sent = Command::new("kill")
+            .arg(signal)
+            .args(all)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+
         // A backend may have ended in between.
         assert!(sent.success() || !children.is_empty());
     }
@@ -174,7 +218,11 @@ impl Postgres {
     fn tell(&self, word: &str) {
         let mut keeper = self.keeper.lock().unwrap();
         let (child, lines) = &mut *keeper;
-        std::io::Write::write_all(child.stdin.as_mut().unwrap(), format!("{word}\n").as_bytes()).unwrap();
+        std::io::Write::write_all(
+            child.stdin.as_mut().unwrap(),
+            format!("{word}\n").as_bytes(),
+        )
+        .unwrap();
         let mut done = String::new();
         lines.read_line(&mut done).unwrap();
         assert_eq!(done.trim(), word, "the keeper of the cluster is gone");
@@ -203,10 +251,14 @@ fn as_nobody_special() -> Command {
 
 /// Debian keeps the server's programs out of the way.
 fn path() -> String {
-    let mut folders: Vec<String> =
-        std::env::var_os("PATH").map(|path| path.to_string_lossy().into_owned()).into_iter().collect();
+    let mut folders: Vec<String> = std::env::var_os("PATH")
+        .map(|path| path.to_string_lossy().into_owned())
+        .into_iter()
+        .collect();
     if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
-        let bin = versions.flatten().map(|version| version.path().join("bin").display().to_string());
+        let bin = versions
+            .flatten()
+            .map(|version| version.path().join("bin").display().to_string());
         folders.splice(0..0, bin);
     }
     folders.join(":")

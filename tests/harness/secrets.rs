@@ -26,7 +26,10 @@ impl Secrets {
 
     fn push(&self, text: &str, is_shown: bool) {
         if text.len() >= 8 {
-            self.0.lock().unwrap().push(Text { text: text.to_owned(), is_shown });
+            self.0.lock().unwrap().push(Text {
+                text: text.to_owned(),
+                is_shown,
+            });
         }
     }
 
@@ -38,14 +41,21 @@ impl Secrets {
                 self.add_key_files(&path);
             } else if path.extension().is_some_and(|end| end == "key") {
                 let text = std::fs::read_to_string(path).unwrap();
-                text.lines().filter(|line| !line.starts_with("-----")).for_each(|line| self.add(line));
+                text.lines()
+                    .filter(|line| !line.starts_with("-----"))
+                    .for_each(|line| self.add(line));
             }
         }
     }
 
     /// All of them, as texts that an attacker would try.
     pub fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().iter().map(|secret| secret.text.clone()).collect()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|secret| secret.text.clone())
+            .collect()
     }
 
     #[track_caller]
@@ -61,8 +71,17 @@ impl Secrets {
 
     #[track_caller]
     fn search(&self, text: &str, place: &str, is_meant: impl Fn(&Text) -> bool) {
-        for secret in self.0.lock().unwrap().iter().filter(|secret| is_meant(secret)) {
-            assert!(!text.contains(secret.text.as_str()), "a secret stands in {place}");
+        for secret in self
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|secret| is_meant(secret))
+        {
+            assert!(
+                !text.contains(secret.text.as_str()),
+                "a secret stands in {place}"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
-//! One installation: all roles in one process's threads, on ports of their own, with a CA of their own. It has a runtime
-//! of its own, so that its logs and spans are nobody else's, and so that it can be killed like a process.
+//! One installation: all roles in one process's threads, on ports of their own, with a CA of their
+//! own. It has a runtime of its own, so that its logs and spans are nobody else's, and so that it
+//! can be killed like a process.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -27,7 +28,8 @@ use crate::{Browser, Caller, Editor, Secrets, postgres};
 /// No test may wait longer for something that should come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running installation. When it is dropped, its logs and spans are searched for what must not be there.
+/// A running installation. When it is dropped, its logs and spans are searched for what must not be
+/// there.
 #[derive(Debug)]
 pub struct Stack {
     runtime: Option<Runtime>,
@@ -80,7 +82,11 @@ impl Stack {
     pub async fn start_on(database: Database, flags: &[&str]) -> Self {
         let data = Arc::new(tempfile::tempdir().unwrap());
         let url = database.create(data.path()).await;
-        Self::start_in(data, &[&["--sessions-database-url", url.as_str()], flags].concat()).await
+        Self::start_in(
+            data,
+            &[&["--sessions-database-url", url.as_str()], flags].concat(),
+        )
+        .await
     }
 
     /// All roles on an existing data directory, as after a restart.
@@ -90,19 +96,42 @@ impl Stack {
         let (log, spans) = (Log::default(), InMemorySpanExporter::default());
         let traces = match up.common.telemetry.otlp_endpoint.clone() {
             Some(endpoint) => telemetry::otlp(&endpoint, "vvs-mesh").unwrap(),
-            None => SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build(),
+            None => SdkTracerProvider::builder()
+                .with_simple_exporter(spans.clone())
+                .build(),
         };
-        let dispatch = telemetry::subscriber(&up.common.telemetry, log.clone(), Some(&traces)).unwrap();
+
+        let dispatch =
+            telemetry::subscriber(&up.common.telemetry, log.clone(), Some(&traces)).unwrap();
         let runtime = runtime(&dispatch);
         let running = runtime.spawn(up::start(up)).await.unwrap().unwrap();
-        tokio::time::timeout(PATIENCE, running.ready()).await.unwrap();
-        assert!(!running.launch.stop.is_cancelled(), "a role stopped at once:\n{}", text(&log));
+        tokio::time::timeout(PATIENCE, running.ready())
+            .await
+            .unwrap();
+        assert!(
+            !running.launch.stop.is_cancelled(),
+            "a role stopped at once:\n{}",
+            text(&log)
+        );
+
         let secrets = Secrets::default();
         secrets.add_key_files(data.path());
         secrets.add(postgres::PASSWORD);
         let expected_errors = Mutex::default();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { runtime: Some(runtime), running, data, flags, database, log, spans, traces, secrets, expected_errors }
+
+        Self {
+            runtime: Some(runtime),
+            running,
+            data,
+            flags,
+            database,
+            log,
+            spans,
+            traces,
+            secrets,
+            expected_errors,
+        }
     }
 
     pub fn addresses(&self) -> &Addresses {
@@ -135,8 +164,14 @@ impl Stack {
 
     /// Stops one role for good, and waits until its port is closed.
     pub async fn stop(&self, role: Role) {
-        let (_, stop) = self.running.stops.iter().find(|(known, _)| *known == role).unwrap();
+        let (_, stop) = self
+            .running
+            .stops
+            .iter()
+            .find(|(known, _)| *known == role)
+            .unwrap();
         stop.cancel();
+
         if let Some(address) = match role {
             Role::Sessions => Some(self.addresses().sessions_rpc),
             Role::Relay => Some(self.addresses().relay_rpc),
@@ -154,27 +189,46 @@ impl Stack {
         let mut settings = settings(self.data.path(), &flags).sessions;
         settings.database_url = Some(self.database.as_str().into());
         let keys = read_keys(&self.data.path().join("keys/sessions.key")).unwrap();
-        let tcp = bind("sessions", self.addresses().sessions_rpc).await.unwrap();
+        let tcp = bind("sessions", self.addresses().sessions_rpc)
+            .await
+            .unwrap();
+
         // Metrics of its own: two roles of one kind do not share a registry.
         let mut launch = self.running.launch.clone();
         launch.metrics = Metrics::default();
         let runtime = self.runtime.as_ref().unwrap();
         let process = {
             let _reactor = runtime.enter();
-            launch.process(Role::Sessions, vvs_mesh::pki::files(self.data.path(), Role::Sessions)).unwrap()
+            launch
+                .process(
+                    Role::Sessions,
+                    vvs_mesh::pki::files(self.data.path(), Role::Sessions),
+                )
+                .unwrap()
         };
         let (stop, ready) = (process.stop.clone(), process.readiness.clone());
         let (peers, url) = (launch.peers.clone(), launch.public_url.clone());
         let _reactor = runtime.enter();
+
         // The port belongs to the reactor that serves it.
         let tcp = TcpListener::from_std(tcp.into_std().unwrap()).unwrap();
-        launch.run(Role::Sessions, stop, vvs_sessions::serve(settings, tcp, peers, url, keys, process));
+        launch.run(
+            Role::Sessions,
+            stop,
+            vvs_sessions::serve(settings, tcp, peers, url, keys, process),
+        );
         tokio::time::timeout(PATIENCE, ready.wait()).await.unwrap();
     }
 
     /// A role in a process of its own, with this stack's certificates and for its public address.
     pub fn process(&self, role: Role, flags: &[&str]) -> Process {
-        start_role(self.data.path(), &self.addresses().public_url.to_string(), role, flags, &self.secrets)
+        start_role(
+            self.data.path(),
+            &self.addresses().public_url.to_string(),
+            role,
+            flags,
+            &self.secrets,
+        )
     }
 
     pub fn database(&self) -> &Url {
@@ -197,7 +251,11 @@ impl Stack {
         let launch = self.running.launch.clone();
         let runtime = self.runtime.as_ref().unwrap();
         let finishing = runtime.spawn(launch.finish(tokio_util::sync::CancellationToken::new()));
-        tokio::time::timeout(PATIENCE, finishing).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, finishing)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
     }
 
     /// A log line at ERROR that this test provokes; any other one fails it.
@@ -218,11 +276,16 @@ impl Stack {
     pub async fn flush_spans(&self) {
         let traces = self.traces.clone();
         // The exporter needs the reactor that it was made on.
-        let flushing = self.runtime.as_ref().unwrap().spawn_blocking(move || traces.force_flush());
+        let flushing = self
+            .runtime
+            .as_ref()
+            .unwrap()
+            .spawn_blocking(move || traces.force_flush());
         flushing.await.unwrap().unwrap();
     }
 
-    /// The value of a metric line that begins with this text, such as `vvs_closes_total{code="4502"}`; 0 when absent.
+    /// The value of a metric line that begins with this text, such as
+    /// `vvs_closes_total{code="4502"}`; 0 when absent.
     pub async fn metric(&self, line: &str) -> f64 {
         self.metric_at(self.addresses().admin, line).await
     }
@@ -230,24 +293,37 @@ impl Stack {
     /// The same, of a process of its own.
     pub async fn metric_at(&self, admin: SocketAddr, line: &str) -> f64 {
         let page = self.browser().get_at(admin, "/metrics").await;
-        let found = page.body.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(' '));
+        let found = page
+            .body
+            .lines()
+            .find_map(|text| text.strip_prefix(line)?.strip_prefix(' '));
         found.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// Waits until a metric is as it should be.
     pub async fn until_metric(&self, line: &str, is: impl Fn(f64) -> bool) {
         let reached = async { while !is(self.metric(line).await) {} };
-        tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{line} did not come to that"));
+        tokio::time::timeout(PATIENCE, reached)
+            .await
+            .unwrap_or_else(|_| panic!("{line} did not come to that"));
     }
 
     fn check(&self) {
         let log = self.log();
         let expected = self.expected_errors.lock().unwrap();
-        for line in log.lines().filter(|line| line.contains(" ERROR ") || line.contains("\"level\":\"ERROR\"")) {
-            assert!(expected.iter().any(|text| line.contains(text)), "unexpected: {line}");
+        for line in log
+            .lines()
+            .filter(|line| line.contains(" ERROR ") || line.contains("\"level\":\"ERROR\""))
+        {
+            assert!(
+                expected.iter().any(|text| line.contains(text)),
+                "unexpected: {line}"
+            );
         }
+
         self.secrets.assert_absent(&log, "the log");
-        self.secrets.assert_absent(&format!("{:?}", self.spans.get_finished_spans()), "a span");
+        self.secrets
+            .assert_absent(&format!("{:?}", self.spans.get_finished_spans()), "a span");
     }
 }
 
@@ -257,21 +333,35 @@ impl Drop for Stack {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+
         if std::thread::panicking() {
             eprintln!("the log of the stack:\n{}", self.log());
         } else {
             self.check();
         }
+
         // Its background thread would outlive the test.
-        self.traces.shutdown_with_timeout(Duration::from_secs(1)).ok();
+        self.traces
+            .shutdown_with_timeout(Duration::from_secs(1))
+            .ok();
     }
 }
 
 /// One role in a process of its own, with the certificates of this data directory.
-pub fn start_role(data_dir: &Path, public_url: &str, role: Role, flags: &[&str], secrets: &Secrets) -> Process {
+pub fn start_role(
+    data_dir: &Path,
+    public_url: &str,
+    role: Role,
+    flags: &[&str],
+    secrets: &Secrets,
+) -> Process {
     let files = vvs_mesh::pki::files(data_dir, role);
     let path = |path: &Path| path.to_str().unwrap().to_owned();
-    let (cert, key, ca) = (path(&files.cert), path(&files.key), path(&files.ca.unwrap()));
+    let (cert, key, ca) = (
+        path(&files.cert),
+        path(&files.key),
+        path(&files.ca.unwrap()),
+    );
     let common = [
         role.as_str(),
         "--public-url",
@@ -285,18 +375,29 @@ pub fn start_role(data_dir: &Path, public_url: &str, role: Role, flags: &[&str],
         "--tls-ca-file",
         &ca,
     ];
-    Process::start(command("vvs-mesh", "vvs-mesh", &[&common, flags].concat()), secrets)
+
+    Process::start(
+        command("vvs-mesh", "vvs-mesh", &[&common, flags].concat()),
+        secrets,
+    )
 }
 
 /// Settings as a person would give them, with every port chosen by the kernel.
 pub fn settings(data_dir: &Path, flags: &[&str]) -> Up {
     let mut line = vec!["vvs-mesh", "up", "--data-dir", data_dir.to_str().unwrap()];
-    for flag in ["--listen", "--relay-rpc-addr", "--sessions-rpc-addr", "--admin-addr"] {
+    for flag in [
+        "--listen",
+        "--relay-rpc-addr",
+        "--sessions-rpc-addr",
+        "--admin-addr",
+    ] {
         if !flags.contains(&flag) {
             line.extend([flag, "127.0.0.1:0"]);
         }
     }
+
     line.extend(flags);
+
     match Cli::try_parse_from(line).unwrap().command {
         Command::Up(up) => *up,
         other => panic!("{other:?}"),

@@ -1,4 +1,5 @@
-//! A person before a program that signs in: follows the link that it prints, and types the code back.
+//! A person before a program that signs in: follows the link that it prints, and types the code
+//! back.
 
 use http::StatusCode;
 
@@ -11,7 +12,9 @@ pub async fn follow(url: &str, secrets: &Secrets) -> (Browser, Page) {
     // What is behind the hash stays in a browser.
     let id = id.split('#').next().unwrap();
     let mut browser = Browser::at(server, secrets);
-    let approval = browser.sign_in_at(&format!("/login?connection_id={id}"), "ada").await;
+    let approval = browser
+        .sign_in_at(&format!("/login?connection_id={id}"), "ada")
+        .await;
     (browser, approval)
 }
 
@@ -25,10 +28,16 @@ pub async fn approve(url: &str, secrets: &Secrets) -> Page {
 pub async fn type_code(program: &mut Running, page: &Page) {
     assert_eq!(page.status, StatusCode::OK, "{}", page.body);
     program.error_line("Approved.").await;
-    program.type_line(&page.code().unwrap().to_lowercase().replace('-', " ")).await;
+    program
+        .type_line(&page.code().unwrap().to_lowercase().replace('-', " "))
+        .await;
 }
 
 /// The link that a program prints.
 pub async fn link_of(program: &mut Running) -> String {
-    program.error_line("/login?connection_id=").await.trim().to_owned()
+    program
+        .error_line("/login?connection_id=")
+        .await
+        .trim()
+        .to_owned()
 }

@@ -17,7 +17,8 @@ use crate::front::bound;
 pub struct Wire {
     address: SocketAddr,
     way: Way,
-    /// Keeps the port while nobody listens, so that a connection is refused and does not find someone else.
+    /// Keeps the port while nobody listens, so that a connection is refused and does not find
+    /// someone else.
     _reserved: TcpSocket,
     passing: Mutex<JoinSet<()>>,
 }
@@ -34,7 +35,12 @@ impl Wire {
     pub fn new() -> Self {
         let reserved = bound(([127, 0, 0, 1], 0).into());
         let address = reserved.local_addr().unwrap();
-        let wire = Self { address, way: Way::default(), _reserved: reserved, passing: Mutex::default() };
+        let wire = Self {
+            address,
+            way: Way::default(),
+            _reserved: reserved,
+            passing: Mutex::default(),
+        };
         wire.accept();
         wire
     }
@@ -63,12 +69,17 @@ impl Wire {
     /// Ends [`Wire::refuse`].
     pub fn accept(&self) {
         let listener = bound(self.address).listen(1024).unwrap();
-        self.passing.lock().unwrap().spawn(serve(listener, self.way.clone()));
+        self.passing
+            .lock()
+            .unwrap()
+            .spawn(serve(listener, self.way.clone()));
     }
 
     /// From now on everything takes that much longer in each direction, on open connections too.
     pub fn slow_down(&self, delay: Duration) {
-        self.way.delay_ms.store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
+        self.way
+            .delay_ms
+            .store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
     }
 }
 
@@ -99,8 +110,12 @@ async fn pass(near: TcpStream, target: SocketAddr, way: Way) {
             stream.set_nodelay(true)?;
         }
         let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
-        tokio::try_join!(carry(from_near, to_far, &way.delay_ms), carry(from_far, to_near, &way.delay_ms))
+        tokio::try_join!(
+            carry(from_near, to_far, &way.delay_ms),
+            carry(from_far, to_near, &way.delay_ms)
+        )
     };
+
     tokio::select! {
         _ = passing => {}
         _ = cuts.changed() => {}

@@ -1,4 +1,5 @@
-//! What a person sees and does in a real browser, with pictures of every page below target/screenshots.
+//! What a person sees and does in a real browser, with pictures of every page below
+//! target/screenshots.
 
 use fantoccini::key::Key;
 use serde_json::{Value, json};
@@ -39,7 +40,9 @@ async fn sign_in(chromium: &Chromium, editor: &Editor) {
 }
 
 async fn say_who(chromium: &Chromium, name: &str) {
-    chromium.fill("#email", &format!("{name}@example.com")).await;
+    chromium
+        .fill("#email", &format!("{name}@example.com"))
+        .await;
     chromium.fill("#name", name).await;
     chromium.click("form[action='/dev/sign-in'] button").await;
     chromium.arrive(200, APPROVAL).await;
@@ -63,11 +66,13 @@ async fn a_person_who_ticks_and_approves_sees_success_and_the_editor_has_its_tok
     say_who(&chromium, "ada").await;
     chromium.show("approval", 200, APPROVAL).await;
     assert!(chromium.text(".code").await.contains(editor.user_code()));
+
     chromium.click(TICK).await;
     let ((), success) = tokio::join!(chromium.click(APPROVE), receive(&mut editor));
     chromium.show("success", 200, SUCCESS).await;
     assert!(chromium.text("main").await.contains("ada@example.com"));
     assert_eq!(success["user"]["email"], "ada@example.com");
+
     // A second look at the link shows the same, and delivers nothing.
     chromium.open(link(&editor)).await;
     chromium.arrive(200, SUCCESS).await;
@@ -97,12 +102,23 @@ async fn a_keyboard_is_enough_to_approve() {
 async fn tab_to(chromium: &Chromium, css: &str) {
     for _ in 0..10 {
         chromium.press(Key::Tab).await;
-        let outline = chromium.run("return getComputedStyle(document.activeElement).outlineStyle").await;
-        assert_eq!(outline, "solid", "the focus is not to be seen on the way to {css}");
-        if chromium.run(&format!("return document.activeElement.matches(\"{css}\")")).await == json!(true) {
+        let outline = chromium
+            .run("return getComputedStyle(document.activeElement).outlineStyle")
+            .await;
+        assert_eq!(
+            outline, "solid",
+            "the focus is not to be seen on the way to {css}"
+        );
+
+        if chromium
+            .run(&format!("return document.activeElement.matches(\"{css}\")"))
+            .await
+            == json!(true)
+        {
             return;
         }
     }
+
     panic!("the keyboard does not reach {css}");
 }
 
@@ -112,13 +128,19 @@ async fn without_the_tick_nothing_is_approved_and_the_form_still_works() {
     let mut editor = editor(&stack).await;
     let chromium = Chromium::start(&stack, "unticked").await;
     sign_in(&chromium, &editor).await;
+
     // The browser itself holds the form back …
     chromium.click(APPROVE).await;
-    let problem = chromium.run("return document.querySelector('[name=confirmed]:invalid').validationMessage").await;
+    let problem = chromium
+        .run("return document.querySelector('[name=confirmed]:invalid').validationMessage")
+        .await;
     assert_ne!(problem, "");
     assert!(chromium.url().await.contains("/api/auth/callback"));
+
     // … and the server does where a browser does not.
-    chromium.run("document.querySelector('[action=\"/login/approve\"]').noValidate = true").await;
+    chromium
+        .run("document.querySelector('[action=\"/login/approve\"]').noValidate = true")
+        .await;
     chromium.click(APPROVE).await;
     chromium.wait_for("//*[@id='unconfirmed']").await;
     chromium.show("refused", 400, APPROVAL).await;
@@ -150,11 +172,16 @@ async fn an_expired_link_and_a_broken_one_say_to_start_again() {
     let stack = Stack::start_with(&["--relay-login-ttl", "1s"]).await;
     let mut editor = editor(&stack).await;
     assert_eq!(editor.next().await["type"], "auth:expired");
+
     let chromium = Chromium::start(&stack, "link").await;
     chromium.open(link(&editor)).await;
     chromium.show("expired", 410, OVER).await;
-    chromium.open(&stack.addresses().public_url.join("/login?connection_id=x")).await;
-    chromium.show("malformed", 400, "This link is not complete").await;
+    chromium
+        .open(&stack.addresses().public_url.join("/login?connection_id=x"))
+        .await;
+    chromium
+        .show("malformed", 400, "This link is not complete")
+        .await;
 }
 
 #[tokio::test]
@@ -162,14 +189,23 @@ async fn an_editor_that_was_closed_before_approval_is_not_said_to_be_signed_in()
     let stack = Stack::start().await;
     let editor = editor(&stack).await;
     let chromium = Chromium::start(&stack, "closed").await;
+
     sign_in(&chromium, &editor).await;
     drop(editor);
-    stack.until_metric("vvs_logins_total{state=\"CANCELLED\"}", |value| value >= 1.0).await;
+    stack
+        .until_metric("vvs_logins_total{state=\"CANCELLED\"}", |value| {
+            value >= 1.0
+        })
+        .await;
     chromium.click(TICK).await;
     chromium.click(APPROVE).await;
     chromium.show("approved", 410, OVER).await;
-    chromium.open(&stack.addresses().public_url.join("/auth-success")).await;
-    chromium.show("success", 403, "This page belongs to another browser").await;
+    chromium
+        .open(&stack.addresses().public_url.join("/auth-success"))
+        .await;
+    chromium
+        .show("success", 403, "This page belongs to another browser")
+        .await;
 }
 
 #[tokio::test]
@@ -180,10 +216,18 @@ async fn a_page_that_waits_for_a_slow_editor_goes_on_by_itself() {
     sign_in(&chromium, &editor).await;
     chromium.click(TICK).await;
     chromium.click(APPROVE).await;
-    chromium.show("not-there", 503, "Approved, but your editor does not have it yet").await;
+    chromium
+        .show(
+            "not-there",
+            503,
+            "Approved, but your editor does not have it yet",
+        )
+        .await;
     assert_ne!(chromium.text("[role=status]").await, "");
+
     receive(&mut editor).await;
     chromium.show("success", 200, SUCCESS).await;
+
     // However often the page has delivered, the editor has heard of it once.
     editor.read_on().await;
     assert_eq!(stack.sessions().await, 1);
@@ -196,17 +240,32 @@ async fn the_editors_state_leaves_the_address_and_another_account_can_be_used() 
     let chromium = Chromium::start(&stack, "account").await;
     let state = "a-state-that-only-the-editor-knows";
     stack.secrets().add(state);
-    chromium.open(&format!("{}#state={state}", link(&editor))).await;
+    chromium
+        .open(&format!("{}#state={state}", link(&editor)))
+        .await;
     chromium.arrive(200, SIGN_IN).await;
     assert_eq!(chromium.url().await, link(&editor));
+
     say_who(&chromium, "ada").await;
 
     chromium.click("form[action='/login/another'] button").await;
     chromium.show("signed-out", 200, SIGN_IN).await;
-    assert_eq!(chromium.run("return document.querySelector('#email').value").await, "");
+    assert_eq!(
+        chromium
+            .run("return document.querySelector('#email').value")
+            .await,
+        ""
+    );
+
     say_who(&chromium, "grace").await;
-    let kept = chromium.run(&format!("return sessionStorage.getItem('vvs-state {}')", editor.id())).await;
+    let kept = chromium
+        .run(&format!(
+            "return sessionStorage.getItem('vvs-state {}')",
+            editor.id()
+        ))
+        .await;
     assert_eq!(kept, state);
+
     chromium.click(TICK).await;
     let ((), success) = tokio::join!(chromium.click(APPROVE), receive(&mut editor));
     chromium.show("success", 200, SUCCESS).await;
@@ -218,8 +277,8 @@ const TYPED: &str = "Approved. Now type this code into your editor";
 const STATE: &str = "a-state-that-only-the-editor-knows";
 
 /// What an editor's own page does: it takes what is behind the hash and sends it to the editor.
-const EDITOR_PAGE: &str = "<!doctype html><html lang=\"en\"><title>Editor</title><h1>Back in the editor</h1>\
-    <script>fetch('/', { method: 'POST', body: location.hash })</script>";
+const EDITOR_PAGE: &str = "<!doctype html><html lang=\"en\"><title>Editor</title><h1>Back in the \
+    editor</h1><script>fetch('/', { method: 'POST', body: location.hash })</script>";
 
 /// The listener of an editor on this machine, and where the browser takes the code.
 async fn listener() -> (TcpListener, String) {
@@ -244,17 +303,31 @@ async fn serve(mut stream: BufReader<TcpStream>, stack: &Stack) -> Option<String
     let (mut line, mut length) = (String::new(), 0);
     stream.read_line(&mut line).await.unwrap();
     stack.secrets().assert_not_in_url(&line);
+
     while !line.trim().is_empty() {
         line.clear();
         stream.read_line(&mut line).await.unwrap();
         let lower = line.to_ascii_lowercase();
-        assert!(!lower.starts_with("referer:") || !lower.contains("connection_id"), "{line}");
-        length = lower.strip_prefix("content-length:").map_or(length, |value| value.trim().parse().unwrap());
+        assert!(
+            !lower.starts_with("referer:") || !lower.contains("connection_id"),
+            "{line}"
+        );
+        length = lower
+            .strip_prefix("content-length:")
+            .map_or(length, |value| value.trim().parse().unwrap());
     }
+
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}", EDITOR_PAGE.len());
-    stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n{EDITOR_PAGE}").as_bytes()).await.unwrap();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}",
+        EDITOR_PAGE.len()
+    );
+    stream
+        .write_all(format!("{head}\r\nConnection: close\r\n\r\n{EDITOR_PAGE}").as_bytes())
+        .await
+        .unwrap();
+
     (length > 0).then(|| String::from_utf8(body).unwrap())
 }
 
@@ -271,12 +344,25 @@ async fn a_link_takes_the_code_to_the_editor_that_asked() {
     let mut editor = editor(&stack).await;
     hello(&stack, &mut editor, "laptop", Some(&uri)).await;
     let chromium = Chromium::start(&stack, "hand-back").await;
-    chromium.open(&format!("{}#state={STATE}", link(&editor))).await;
+    chromium
+        .open(&format!("{}#state={STATE}", link(&editor)))
+        .await;
     chromium.arrive(200, SIGN_IN).await;
     say_who(&chromium, "ada").await;
     let ((), pairs) = tokio::join!(approve(&chromium), handed_back(&listener, &stack));
-    let of = |name: &str| pairs.iter().find(|(known, _)| known == name).unwrap().1.clone();
-    assert_eq!((of("connection_id"), of("state"), pairs.len()), (editor.id().to_owned(), STATE.to_owned(), 3));
+    let of = |name: &str| {
+        pairs
+            .iter()
+            .find(|(known, _)| known == name)
+            .unwrap()
+            .1
+            .clone()
+    };
+    assert_eq!(
+        (of("connection_id"), of("state"), pairs.len()),
+        (editor.id().to_owned(), STATE.to_owned(), 3)
+    );
+
     stack.secrets().add(&of("code"));
     assert_eq!(editor.next().await["type"], "auth:pending");
 
@@ -294,7 +380,8 @@ async fn a_link_takes_the_code_to_the_editor_that_asked() {
 }
 
 #[tokio::test]
-async fn a_window_that_the_editor_did_not_open_leads_nowhere_and_hides_the_code_where_a_link_is_asked_for() {
+async fn a_window_that_the_editor_did_not_open_leads_nowhere_and_hides_the_code_where_a_link_is_asked_for()
+ {
     let stack = Stack::start_with(&["--relay-min-binding", "link"]).await;
     let (_listener, uri) = listener().await;
     let mut editor = editor(&stack).await;
@@ -303,10 +390,20 @@ async fn a_window_that_the_editor_did_not_open_leads_nowhere_and_hides_the_code_
     sign_in(&chromium, &editor).await;
     approve(&chromium).await;
     chromium.show("lost", 200, LINK).await;
-    assert_eq!(chromium.run("return document.querySelectorAll('a[href]').length").await, 0);
+    assert_eq!(
+        chromium
+            .run("return document.querySelectorAll('a[href]').length")
+            .await,
+        0
+    );
+
     let shown = chromium.text("main").await;
-    assert!(shown.contains("Did someone send you the link?") && !shown.contains("one-time code"), "{shown}");
+    assert!(
+        shown.contains("Did someone send you the link?") && !shown.contains("one-time code"),
+        "{shown}"
+    );
     assert_eq!(editor.next().await["type"], "auth:pending");
+
     editor.read_on().await;
 }
 
@@ -322,8 +419,16 @@ async fn a_page_with_a_code_goes_on_by_itself_when_the_editor_has_it() {
     let code = chromium.text(".code [aria-hidden]").await;
     stack.secrets().add(&code);
     chromium.show("code", 200, TYPED).await;
-    assert!(!chromium.run("return document.title").await.as_str().unwrap().contains(&code));
+    assert!(
+        !chromium
+            .run("return document.title")
+            .await
+            .as_str()
+            .unwrap()
+            .contains(&code)
+    );
     assert_eq!(editor.next().await["type"], "auth:pending");
+
     complete(&mut editor, &code.to_lowercase(), "typed").await;
     chromium.show("success", 200, SUCCESS).await;
 }
@@ -338,12 +443,16 @@ async fn a_page_with_a_code_says_when_the_login_was_burned() {
     approve(&chromium).await;
     chromium.arrive(200, TYPED).await;
     assert_eq!(editor.next().await["type"], "auth:pending");
+
     let is_b = chromium.text(".code [aria-hidden]").await.starts_with('B');
     let wrong = if is_b { "CCCCCCCC" } else { "BBBBBBBB" };
     for left in (0..5).rev() {
-        editor.send(json!({"type": "auth:complete", "code": wrong, "method": "typed"})).await;
+        editor
+            .send(json!({"type": "auth:complete", "code": wrong, "method": "typed"}))
+            .await;
         assert_eq!(editor.next().await["attemptsLeft"], left);
     }
+
     chromium.show("burned", 410, "Too many wrong codes").await;
 }
 
@@ -359,18 +468,24 @@ async fn a_person_looks_after_their_editors() {
     let code = chromium.text(".code [aria-hidden]").await;
     stack.secrets().add(&code);
     assert_eq!(editor.next().await["type"], "auth:pending");
+
     complete(&mut editor, &code, "typed").await;
     chromium.arrive(200, SUCCESS).await;
 
     chromium.click("a[href='/account/sessions']").await;
     chromium.show("list", 200, "Your editors").await;
     assert!(chromium.text(".installs").await.contains("laptop"));
+
     chromium.click(".installs button").await;
     chromium.wait_for("//*[@class='notice']").await;
     chromium.show("none", 200, "Your editors").await;
     assert_eq!(editor.next().await["type"], "session:revoked");
     assert_eq!(editor.close_code().await, 4500);
 
-    chromium.click("form[action='/account/sign-out'] button").await;
-    chromium.show("signed-out", 200, "Sign in to see your editors").await;
+    chromium
+        .click("form[action='/account/sign-out'] button")
+        .await;
+    chromium
+        .show("signed-out", 200, "Sign in to see your editors")
+        .await;
 }

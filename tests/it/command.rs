@@ -1,4 +1,5 @@
-//! The programs as a person starts them: what they print, how they end, and four roles in four processes.
+//! The programs as a person starts them: what they print, how they end, and four roles in four
+//! processes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,20 +29,37 @@ async fn mesh(arguments: &[&str]) -> (i32, String, String) {
 #[tokio::test]
 async fn up_says_where_it_serves_and_then_that_it_is_ready_and_drains_on_a_signal() {
     let data = tempfile::tempdir().unwrap();
-    let arguments = [&["up", "--data-dir", data.path().to_str().unwrap()], &FREE_PORTS[..]].concat();
+    let arguments = [
+        &["up", "--data-dir", data.path().to_str().unwrap()],
+        &FREE_PORTS[..],
+    ]
+    .concat();
     let secrets = Secrets::default();
     let mut up = Running::start(command(MESH.0, MESH.1, &arguments), &secrets);
     let lines = up.lines_until("ready http://127.0.0.1:").await;
     for name in ["listen", "relay-rpc", "sessions-rpc", "admin"] {
-        let line = lines.iter().find_map(|line| line.strip_prefix(&format!("{name} 127.0.0.1:"))).unwrap();
+        let line = lines
+            .iter()
+            .find_map(|line| line.strip_prefix(&format!("{name} 127.0.0.1:")))
+            .unwrap();
         assert_ne!(line.parse::<u16>().unwrap(), 0, "{name}");
     }
-    let admin = lines.iter().find_map(|line| line.strip_prefix("admin ")).unwrap().parse().unwrap();
+
+    let admin = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("admin "))
+        .unwrap()
+        .parse()
+        .unwrap();
     let url = lines.last().unwrap().strip_prefix("ready ").unwrap();
     secrets.add_key_files(data.path());
     let mut browser = Browser::at(url, &secrets);
     assert_eq!(browser.get_at(admin, "/livez").await.status, StatusCode::OK);
-    assert_eq!(browser.get_at(admin, "/readyz").await.status, StatusCode::OK);
+    assert_eq!(
+        browser.get_at(admin, "/readyz").await.status,
+        StatusCode::OK
+    );
+
     up.signal("TERM");
     assert_eq!(up.exit_code().await, 0);
 }
@@ -49,17 +67,48 @@ async fn up_says_where_it_serves_and_then_that_it_is_ready_and_drains_on_a_signa
 #[tokio::test]
 async fn a_single_role_wants_every_choice_made() {
     for (role, settings) in [
-        ("gateway", vec!["VVS_GATEWAY_WEB_ADDR", "VVS_GATEWAY_RELAY_ADDR"]),
-        ("web", vec!["VVS_WEB_IDENTITY", "VVS_WEB_KEY_FILE", "VVS_WEB_RELAY_ADDR", "VVS_WEB_SESSIONS_ADDR"]),
-        ("relay", vec!["VVS_RELAY_BACKPLANE", "VVS_RELAY_KEY_FILE", "VVS_RELAY_SESSIONS_ADDR"]),
-        ("sessions", vec!["VVS_SESSIONS_DATABASE_URL", "VVS_SESSIONS_KEY_FILE"]),
+        (
+            "gateway",
+            vec!["VVS_GATEWAY_WEB_ADDR", "VVS_GATEWAY_RELAY_ADDR"],
+        ),
+        (
+            "web",
+            vec![
+                "VVS_WEB_IDENTITY",
+                "VVS_WEB_KEY_FILE",
+                "VVS_WEB_RELAY_ADDR",
+                "VVS_WEB_SESSIONS_ADDR",
+            ],
+        ),
+        (
+            "relay",
+            vec![
+                "VVS_RELAY_BACKPLANE",
+                "VVS_RELAY_KEY_FILE",
+                "VVS_RELAY_SESSIONS_ADDR",
+            ],
+        ),
+        (
+            "sessions",
+            vec!["VVS_SESSIONS_DATABASE_URL", "VVS_SESSIONS_KEY_FILE"],
+        ),
     ] {
         for arguments in [vec![role], vec!["check", role]] {
             let (code, out, errors) = mesh(&arguments).await;
             assert_eq!((code, &*out), (78, ""), "{arguments:?}: {errors}");
-            let common = ["VVS_PUBLIC_URL", "VVS_TLS_CERT_FILE", "VVS_TLS_KEY_FILE", "VVS_TLS_CA_FILE"];
+
+            let common = [
+                "VVS_PUBLIC_URL",
+                "VVS_TLS_CERT_FILE",
+                "VVS_TLS_KEY_FILE",
+                "VVS_TLS_CA_FILE",
+            ];
+
             for setting in settings.iter().chain(&common) {
-                assert!(errors.contains(setting), "{arguments:?} does not name {setting}: {errors}");
+                assert!(
+                    errors.contains(setting),
+                    "{arguments:?} does not name {setting}: {errors}"
+                );
             }
         }
     }
@@ -69,18 +118,42 @@ async fn a_single_role_wants_every_choice_made() {
 async fn check_names_what_is_insecure_or_unreadable() {
     for (arguments, setting) in [
         (vec!["--listen", "0.0.0.0:0"], "VVS_GATEWAY_LISTEN"),
-        (vec!["--listen", "0.0.0.0:0", "--web-identity", "dev"], "VVS_WEB_IDENTITY"),
-        (vec!["--public-url", "http://auth.example.com"], "VVS_PUBLIC_URL"),
-        (vec!["--public-url", "https://auth.example.com", "--web-identity", "dev"], "VVS_WEB_IDENTITY"),
-        (vec!["--public-url", "https://auth.example.com"], "VVS_WEB_IDENTITY"),
-        (vec!["--web-key-file", "/nowhere/web.key"], "VVS_WEB_KEY_FILE"),
-        (vec!["--relay-key-file", "/nowhere/relay.key"], "VVS_RELAY_KEY_FILE"),
+        (
+            vec!["--listen", "0.0.0.0:0", "--web-identity", "dev"],
+            "VVS_WEB_IDENTITY",
+        ),
+        (
+            vec!["--public-url", "http://auth.example.com"],
+            "VVS_PUBLIC_URL",
+        ),
+        (
+            vec![
+                "--public-url",
+                "https://auth.example.com",
+                "--web-identity",
+                "dev",
+            ],
+            "VVS_WEB_IDENTITY",
+        ),
+        (
+            vec!["--public-url", "https://auth.example.com"],
+            "VVS_WEB_IDENTITY",
+        ),
+        (
+            vec!["--web-key-file", "/nowhere/web.key"],
+            "VVS_WEB_KEY_FILE",
+        ),
+        (
+            vec!["--relay-key-file", "/nowhere/relay.key"],
+            "VVS_RELAY_KEY_FILE",
+        ),
         (vec!["--sessions-audience", "mine"], "VVS_RELAY_AUDIENCE"),
     ] {
         let (code, _, errors) = mesh(&[vec!["check", "up"], arguments.clone()].concat()).await;
         assert_eq!(code, 78, "{arguments:?}");
         assert!(errors.contains(setting), "{arguments:?}: {errors}");
     }
+
     assert_eq!(mesh(&["check"]).await.0, 0);
 }
 
@@ -93,21 +166,42 @@ fn set_mode(path: &Path, mode: u32) {
 /// A data directory, as `up` has it after its first start.
 async fn data_directory() -> tempfile::TempDir {
     let data = tempfile::tempdir().unwrap();
-    assert_eq!(mesh(&["pki", "--data-dir", data.path().to_str().unwrap()]).await.0, 0);
+    assert_eq!(
+        mesh(&["pki", "--data-dir", data.path().to_str().unwrap()])
+            .await
+            .0,
+        0
+    );
+
     let write = |name: &str, text: &str| {
         std::fs::write(data.path().join(name), text).unwrap();
         set_mode(&data.path().join(name), 0o600);
     };
     std::fs::create_dir(data.path().join("keys")).unwrap();
+
     for role in ["web", "relay", "sessions"] {
-        write(&format!("keys/{role}.key"), &vvs_auth::key::Keyring::generate().unwrap());
+        write(
+            &format!("keys/{role}.key"),
+            &vvs_auth::key::Keyring::generate().unwrap(),
+        );
     }
+
     for suffix in ["", "-wal", "-shm"] {
         write(&format!("sessions.db{suffix}"), "");
     }
-    for name in ["nkey", "clerk", "webhook", "jwt", "secret", "public.key", "public.crt"] {
+
+    for name in [
+        "nkey",
+        "clerk",
+        "webhook",
+        "jwt",
+        "secret",
+        "public.key",
+        "public.crt",
+    ] {
         write(name, "some secret");
     }
+
     data
 }
 
@@ -116,7 +210,8 @@ async fn a_file_that_every_user_may_change_is_refused_and_one_that_they_may_read
     let data = data_directory().await;
     let at = |name: &str| data.path().join(name).to_str().unwrap().to_owned();
     let folder = at("");
-    let check = async |more: &[&str]| mesh(&[&["check", "up", "--data-dir", &folder], more].concat()).await;
+    let check =
+        async |more: &[&str]| mesh(&[&["check", "up", "--data-dir", &folder], more].concat()).await;
     let (code, _, errors) = check(&[]).await;
     assert_eq!((code, &*errors), (0, ""));
 
@@ -138,7 +233,14 @@ async fn a_file_that_every_user_may_change_is_refused_and_one_that_they_may_read
         ("public.key", &["--gateway-tls-key"]),
         ("public.crt", &["--gateway-tls-cert"]),
         ("nkey", &["--relay-nats-nkey-file"]),
-        ("public.key", &["--relay-nats-cert-file", "/dev/null", "--relay-nats-key-file"]),
+        (
+            "public.key",
+            &[
+                "--relay-nats-cert-file",
+                "/dev/null",
+                "--relay-nats-key-file",
+            ],
+        ),
         ("public.crt", &["--relay-nats-ca-file"]),
         ("clerk", &["--web-clerk-secret-key-file"]),
         ("webhook", &["--web-clerk-webhook-secret-file"]),
@@ -151,19 +253,29 @@ async fn a_file_that_every_user_may_change_is_refused_and_one_that_they_may_read
         if !flags.is_empty() {
             flags.push(&path);
         }
+
         let right = std::fs::metadata(&path).unwrap().permissions();
 
         set_mode(Path::new(&path), 0o646);
         let (code, _, errors) = check(&flags).await;
         assert_eq!(code, 78, "{name}: {errors}");
+
         let remedy = format!("o-w {path}`");
-        assert!(errors.contains(&remedy) && errors.contains("chmod"), "{name} {flag:?}: {errors}");
+        assert!(
+            errors.contains(&remedy) && errors.contains("chmod"),
+            "{name} {flag:?}: {errors}"
+        );
+
         let (_, _, errors) = check(&[&flags[..], &["--file-modes", "warn"]].concat()).await;
-        assert!(!errors.contains("VVS_FILE_MODES=warn"), "{name} {flag:?}: {errors}");
+        assert!(
+            !errors.contains("VVS_FILE_MODES=warn"),
+            "{name} {flag:?}: {errors}"
+        );
 
         set_mode(Path::new(&path), 0o660);
         let (_, _, errors) = check(&flags).await;
         assert!(!errors.contains("VVS_FILE_MODES"), "{name}: {errors}");
+
         std::fs::set_permissions(&path, right).unwrap();
     }
 
@@ -171,15 +283,22 @@ async fn a_file_that_every_user_may_change_is_refused_and_one_that_they_may_read
     set_mode(Path::new(&at("keys/web.key")), 0o664);
     let (code, _, errors) = check(&[]).await;
     assert_eq!(code, 0, "{errors}");
-    assert!(errors.contains("warning: ") && errors.contains("chmod g-w,o-r"), "{errors}");
+    assert!(
+        errors.contains("warning: ") && errors.contains("chmod g-w,o-r"),
+        "{errors}"
+    );
 }
 
 #[tokio::test]
 async fn a_process_starts_with_no_file_that_every_user_may_change_behind_whatever_link() {
     let data = data_directory().await;
     let folder = data.path().to_str().unwrap();
+
     // As Kubernetes mounts a secret; what a directory's mode is does not matter.
-    let (volume, key) = (data.path().join("volume"), data.path().join("volume/web.key"));
+    let (volume, key) = (
+        data.path().join("volume"),
+        data.path().join("volume/web.key"),
+    );
     for (version, mode) in [("..1", 0o640), ("..2", 0o666)] {
         let version = volume.join(version);
         std::fs::create_dir_all(&version).unwrap();
@@ -187,13 +306,24 @@ async fn a_process_starts_with_no_file_that_every_user_may_change_behind_whateve
         set_mode(&version.join("web.key"), mode);
         set_mode(&version, 0o777);
     }
+
     std::os::unix::fs::symlink("..data/web.key", &key).unwrap();
     let lead_to = |version: &str| {
         std::os::unix::fs::symlink(version, volume.join("..data_tmp")).unwrap();
         std::fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
     };
     std::fs::remove_file(data.path().join("sessions.db")).unwrap();
-    let arguments = [&["up", "--data-dir", folder, "--web-key-file", key.to_str().unwrap()], &FREE_PORTS[..]].concat();
+    let arguments = [
+        &[
+            "up",
+            "--data-dir",
+            folder,
+            "--web-key-file",
+            key.to_str().unwrap(),
+        ],
+        &FREE_PORTS[..],
+    ]
+    .concat();
 
     lead_to("..2");
     let (code, out, errors) = mesh(&arguments).await;
@@ -211,11 +341,24 @@ async fn a_process_starts_with_no_file_that_every_user_may_change_behind_whateve
     // `keys rotate` and `pki` trust files too.
     set_mode(&data.path().join("pki/ca.key"), 0o602);
     assert_eq!(mesh(&["pki", "--data-dir", folder]).await.0, 78);
-    assert_eq!(mesh(&["pki", "--data-dir", folder, "--file-modes", "warn"]).await.0, 0);
+    assert_eq!(
+        mesh(&["pki", "--data-dir", folder, "--file-modes", "warn"])
+            .await
+            .0,
+        0
+    );
+
     let database = format!("sqlite:{folder}/sessions.db");
     set_mode(&data.path().join("sessions.db"), 0o606);
     let key = data.path().join("keys/sessions.key");
-    let rotate = ["keys", "rotate", "--sessions-database-url", &database, "--sessions-key-file", key.to_str().unwrap()];
+    let rotate = [
+        "keys",
+        "rotate",
+        "--sessions-database-url",
+        &database,
+        "--sessions-key-file",
+        key.to_str().unwrap(),
+    ];
     let (code, _, errors) = mesh(&rotate).await;
     assert_eq!(code, 78, "{errors}");
     assert!(errors.contains("VVS_SESSIONS_DATABASE_URL"), "{errors}");
@@ -235,7 +378,13 @@ async fn a_taken_port_is_named() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let data = tempfile::tempdir().unwrap();
-    let arguments = ["up", "--data-dir", data.path().to_str().unwrap(), "--listen", &address];
+    let arguments = [
+        "up",
+        "--data-dir",
+        data.path().to_str().unwrap(),
+        "--listen",
+        &address,
+    ];
     let (code, _, errors) = mesh(&[&arguments, &FREE_PORTS[2..]].concat()).await;
     assert_eq!(code, 1);
     assert!(errors.contains(&address), "{errors}");
@@ -244,8 +393,13 @@ async fn a_taken_port_is_named() {
 #[tokio::test]
 async fn the_demo_ends_with_an_editor_signed_in() {
     let data = tempfile::tempdir().unwrap();
-    let arguments = [&["demo", "--data-dir", data.path().to_str().unwrap()], &FREE_PORTS[..]].concat();
+    let arguments = [
+        &["demo", "--data-dir", data.path().to_str().unwrap()],
+        &FREE_PORTS[..],
+    ]
+    .concat();
     let mut demo = command(MESH.0, MESH.1, &arguments);
+
     // No browser is to be found, so the link is all there is.
     demo.env("PATH", data.path()).stdin(Stdio::piped());
     let secrets = Secrets::default();
@@ -255,6 +409,7 @@ async fn the_demo_ends_with_an_editor_signed_in() {
     let page = approve(&link, &secrets).await;
     type_code(&mut demo, &page).await;
     assert_eq!(demo.exit_code().await, 0);
+
     let credential = std::fs::read_to_string(data.path().join("editor/credential.json")).unwrap();
     assert!(credential.contains("ada@example.com"));
 }
@@ -273,6 +428,7 @@ fn vvs(server: &str, state_dir: &Path, secrets: &Secrets) -> Running {
     ];
     let mut command = command("vvs-client", "vvs", &arguments);
     command.stdin(Stdio::piped());
+
     Running::start(command, secrets)
 }
 
@@ -280,17 +436,30 @@ fn vvs(server: &str, state_dir: &Path, secrets: &Secrets) -> Running {
 async fn vvs_login_stores_a_credential_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let (stack, state) = (Stack::start().await, tempfile::tempdir().unwrap());
-    let mut editor = vvs(&stack.addresses().public_url.to_string(), state.path(), stack.secrets());
+    let mut editor = vvs(
+        &stack.addresses().public_url.to_string(),
+        state.path(),
+        stack.secrets(),
+    );
     let link = link_of(&mut editor).await;
     let page = approve(&link, stack.secrets()).await;
     type_code(&mut editor, &page).await;
     assert!(editor.line().await.unwrap().contains("ada"));
     assert_eq!(editor.exit_code().await, 0);
+
     let file = state.path().join("credential.json");
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+
     let stored: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    stack.secrets().add(stored["credential"]["token"].as_str().unwrap());
-    stack.secrets().add(stored["credential"]["deviceKey"].as_str().unwrap());
+    stack
+        .secrets()
+        .add(stored["credential"]["token"].as_str().unwrap());
+    stack
+        .secrets()
+        .add(stored["credential"]["deviceKey"].as_str().unwrap());
 }
 
 #[tokio::test]
@@ -307,24 +476,49 @@ async fn vvs_login_says_how_it_ended() {
     link_of(&mut cancelled).await;
     cancelled.signal("INT");
     assert_eq!(cancelled.exit_code().await, 3);
-    stack.until_metric("vvs_logins_total{state=\"CANCELLED\"}", |value| value >= 1.0).await;
+
+    stack
+        .until_metric("vvs_logins_total{state=\"CANCELLED\"}", |value| {
+            value >= 1.0
+        })
+        .await;
 
     let mut guessed = vvs(&server, state.path(), secrets);
     let page = approve(&link_of(&mut guessed).await, secrets).await;
     guessed.error_line("Approved.").await;
-    let wrong = if page.code().unwrap().starts_with('B') { "CCCC-CCCC" } else { "BBBB-BBBB" };
+    let wrong = if page.code().unwrap().starts_with('B') {
+        "CCCC-CCCC"
+    } else {
+        "BBBB-BBBB"
+    };
+
     for _ in 0..5 {
         guessed.type_line(wrong).await;
     }
+
     assert_eq!(guessed.exit_code().await, 6);
 
     let brief = Stack::start_with(&["--relay-login-ttl", "1s"]).await;
-    let mut expired = vvs(&brief.addresses().public_url.to_string(), state.path(), brief.secrets());
+    let mut expired = vvs(
+        &brief.addresses().public_url.to_string(),
+        state.path(),
+        brief.secrets(),
+    );
     link_of(&mut expired).await;
     assert_eq!(expired.exit_code().await, 4);
 
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    assert_eq!(vvs(&format!("http://{nobody}"), state.path(), secrets).exit_code().await, 5);
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert_eq!(
+        vvs(&format!("http://{nobody}"), state.path(), secrets)
+            .exit_code()
+            .await,
+        5
+    );
+
     let stored = std::fs::read_to_string(state.path().join("credential.json")).unwrap_or_default();
     assert!(!stored.contains("token"), "{stored}");
 }
@@ -334,9 +528,11 @@ async fn four_roles_in_four_processes_sign_an_editor_in() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
     assert_eq!(mesh(&["pki", "--data-dir", data]).await.0, 0);
+
     let key = folder.path().join("some.key");
     std::fs::write(&key, vvs_auth::key::Keyring::generate().unwrap()).unwrap();
     let key = key.to_str().unwrap();
+
     // The public port must be known before the gateway runs, because it is part of every link.
     let public = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = public.local_addr().unwrap().to_string();
@@ -346,7 +542,12 @@ async fn four_roles_in_four_processes_sign_an_editor_in() {
         let file = |name: &str| format!("{data}/pki/{role}/{name}");
         let mut flags = vec![role.to_owned(), "--public-url".to_owned(), url.clone()];
         flags.extend(["--admin-addr".to_owned(), "127.0.0.1:0".to_owned()]);
-        flags.extend(["--tls-cert-file".to_owned(), file("tls.crt"), "--tls-key-file".to_owned(), file("tls.key")]);
+        flags.extend([
+            "--tls-cert-file".to_owned(),
+            file("tls.crt"),
+            "--tls-key-file".to_owned(),
+            file("tls.key"),
+        ]);
         flags.extend(["--tls-ca-file".to_owned(), format!("{data}/pki/ca.crt")]);
         flags
     };
@@ -361,21 +562,66 @@ async fn four_roles_in_four_processes_sign_an_editor_in() {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let mut running = Running::start(command(MESH.0, MESH.1, &arguments), &secrets);
         let at = running.ready().await;
-        (running, at.into_iter().map(|(name, address)| (name, address.to_string())).collect::<HashMap<_, _>>())
+        (
+            running,
+            at.into_iter()
+                .map(|(name, address)| (name, address.to_string()))
+                .collect::<HashMap<_, _>>(),
+        )
     };
     let database = format!("sqlite:{data}/sessions.db");
     let any = "127.0.0.1:0";
-    let flags = ["--sessions-rpc-addr", any, "--sessions-database-url", &database, "--sessions-key-file", key];
+    let flags = [
+        "--sessions-rpc-addr",
+        any,
+        "--sessions-database-url",
+        &database,
+        "--sessions-key-file",
+        key,
+    ];
     let (_sessions, sessions) = start("sessions", &flags).await;
     let sessions = &sessions["sessions-rpc"];
-    let flags = ["--relay-ws-addr", any, "--relay-rpc-addr", any, "--relay-backplane", "memory"];
-    let flags = [&flags[..], &["--relay-key-file", key, "--relay-sessions-addr", sessions]].concat();
+    let flags = [
+        "--relay-ws-addr",
+        any,
+        "--relay-rpc-addr",
+        any,
+        "--relay-backplane",
+        "memory",
+    ];
+    let flags = [
+        &flags[..],
+        &["--relay-key-file", key, "--relay-sessions-addr", sessions],
+    ]
+    .concat();
     let (_relay, relay) = start("relay", &flags).await;
-    let flags = ["--web-http-addr", any, "--web-identity", "dev", "--web-key-file", key];
-    let flags = [&flags[..], &["--web-relay-addr", &relay["relay-rpc"], "--web-sessions-addr", sessions]].concat();
+    let flags = [
+        "--web-http-addr",
+        any,
+        "--web-identity",
+        "dev",
+        "--web-key-file",
+        key,
+    ];
+    let flags = [
+        &flags[..],
+        &[
+            "--web-relay-addr",
+            &relay["relay-rpc"],
+            "--web-sessions-addr",
+            sessions,
+        ],
+    ]
+    .concat();
     let (_web, web) = start("web", &flags).await;
-    let flags =
-        ["--listen", &listen, "--gateway-relay-addr", &relay["relay-ws"], "--gateway-web-addr", &web["web-http"]];
+    let flags = [
+        "--listen",
+        &listen,
+        "--gateway-relay-addr",
+        &relay["relay-ws"],
+        "--gateway-web-addr",
+        &web["web-http"],
+    ];
     let (_gateway, _) = start("gateway", &flags).await;
 
     let mut editor = Editor::at(&url, &secrets).await;

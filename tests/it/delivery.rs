@@ -1,10 +1,13 @@
-//! The delivery as web asks the relay for it: once, whoever asks how often, and for an editor that can take it only.
+//! The delivery as web asks the relay for it: once, whoever asks how often, and for an editor that
+//! can take it only.
 
 use http::StatusCode;
 use serde_json::json;
 use tonic::Code;
 use vvs_auth::peer::Role;
-use vvs_proto::relay::{self, DeliverAuthRequest, DeliverAuthResponse, GetLoginRequest, LoginState};
+use vvs_proto::relay::{
+    self, DeliverAuthRequest, DeliverAuthResponse, GetLoginRequest, LoginState,
+};
 use vvs_proto::session::{CreateSessionRequest, Identity};
 use vvs_runtime::rpc::{reason, within};
 use vvs_tests::{Editor, Stack};
@@ -25,16 +28,25 @@ async fn delivery(stack: &Stack, editor: &Editor) -> DeliverAuthRequest {
         address: "127.0.0.1".to_owned(),
         connection_id: editor.id().to_owned(),
     };
-    let mut sessions = stack.caller(Role::Web).sessions(stack.addresses().sessions_rpc);
+    let mut sessions = stack
+        .caller(Role::Web)
+        .sessions(stack.addresses().sessions_rpc);
     let created = sessions.create_session(request).await.unwrap().into_inner();
     let (session, token) = (created.session.unwrap(), created.token.unwrap());
+
     DeliverAuthRequest {
         request_id,
         connection_id: editor.id().to_owned(),
         token: token.token,
         token_expires_at: token.expires_at,
-        user: Some(relay::User { id: session.user.unwrap().id, ..relay::User::default() }),
-        session: Some(relay::Session { id: session.id, expires_at: session.expires_at }),
+        user: Some(relay::User {
+            id: session.user.unwrap().id,
+            ..relay::User::default()
+        }),
+        session: Some(relay::Session {
+            id: session.id,
+            expires_at: session.expires_at,
+        }),
         browser: None,
     }
 }
@@ -45,28 +57,47 @@ async fn a_delivery_is_one_push_however_often_it_is_asked_for_and_for_nobody_els
     let mut editor = stack.editor().await;
     let mut relay = stack.caller(Role::Web).relay(stack.addresses().relay_rpc);
     let delivery = delivery(&stack, &editor).await;
-    let mut deliver = async |request: DeliverAuthRequest| -> Result<DeliverAuthResponse, tonic::Status> {
-        let second = std::time::Duration::from_secs(1);
-        relay.deliver_auth(within(request, second)).await.map(tonic::Response::into_inner)
-    };
+    let mut deliver =
+        async |request: DeliverAuthRequest| -> Result<DeliverAuthResponse, tonic::Status> {
+            let second = std::time::Duration::from_secs(1);
+            relay
+                .deliver_auth(within(request, second))
+                .await
+                .map(tonic::Response::into_inner)
+        };
+
     // The editor does not read; the answer comes before the caller has given up.
-    assert_eq!(deliver(delivery.clone()).await.unwrap().state(), LoginState::Sent);
+    assert_eq!(
+        deliver(delivery.clone()).await.unwrap().state(),
+        LoginState::Sent
+    );
+
     let mut newer = delivery.clone();
     newer.token = "another token of the same session".to_owned();
     assert_eq!(deliver(newer).await.unwrap().state(), LoginState::Sent);
 
-    let (mut user, mut session, mut request) = (delivery.clone(), delivery.clone(), delivery.clone());
+    let (mut user, mut session, mut request) =
+        (delivery.clone(), delivery.clone(), delivery.clone());
     user.user.as_mut().unwrap().id = "mallory".to_owned();
     session.session.as_mut().unwrap().id = "another".to_owned();
     request.request_id = "5f0c2f0e-8f0f-4f59-9a7e-9d3c1c4d7b21".to_owned();
     let others = [user, session, request];
     for other in &others {
         let refused = deliver(other.clone()).await.unwrap_err();
-        assert_eq!((refused.code(), &*reason(&refused)), (Code::AlreadyExists, "LOGIN_CLAIMED"));
+        assert_eq!(
+            (refused.code(), &*reason(&refused)),
+            (Code::AlreadyExists, "LOGIN_CLAIMED")
+        );
     }
+
     let success = editor.next().await;
-    assert_eq!((&success["messageId"], &success["token"]), (&json!(delivery.request_id), &json!(delivery.token)));
+    assert_eq!(
+        (&success["messageId"], &success["token"]),
+        (&json!(delivery.request_id), &json!(delivery.token))
+    );
+
     editor.read_on().await;
+
     // Once activation is through, the same answer is given for ever.
     let acked = loop {
         let answer = deliver(delivery.clone()).await.unwrap();
@@ -74,11 +105,17 @@ async fn a_delivery_is_one_push_however_often_it_is_asked_for_and_for_nobody_els
             break answer;
         }
     };
+
     assert!(acked.acked_at.is_some());
     assert_eq!(deliver(delivery).await.unwrap(), acked);
+
     for other in others {
-        assert_eq!(deliver(other).await.unwrap_err().code(), Code::AlreadyExists);
+        assert_eq!(
+            deliver(other).await.unwrap_err().code(),
+            Code::AlreadyExists
+        );
     }
+
     editor.read_on().await;
 }
 
@@ -87,16 +124,34 @@ async fn an_editor_that_cannot_bind_as_the_server_asks_gets_nothing_and_its_pers
     let stack = Stack::start_with(&["--relay-min-binding", "typed"]).await;
     let mut editor = stack.editor().await;
     let mut browser = stack.browser();
-    for path in [editor.login_path(), format!("{}&retry=1", editor.login_path())] {
+    for path in [
+        editor.login_path(),
+        format!("{}&retry=1", editor.login_path()),
+    ] {
         let page = browser.get(&path).await;
         assert_eq!(page.status, StatusCode::FORBIDDEN);
-        assert!(page.body.contains("This editor cannot sign in here") && !page.body.contains("<form"), "{}", page.body);
+        assert!(
+            page.body.contains("This editor cannot sign in here") && !page.body.contains("<form"),
+            "{}",
+            page.body
+        );
     }
+
     let mut relay = stack.caller(Role::Web).relay(stack.addresses().relay_rpc);
-    let look = GetLoginRequest { connection_id: editor.id().to_owned(), known_state: 0 };
+    let look = GetLoginRequest {
+        connection_id: editor.id().to_owned(),
+        known_state: 0,
+    };
     let delivery = delivery(&stack, &editor).await;
-    for refused in [relay.deliver_auth(delivery).await.unwrap_err(), relay.get_login(look).await.unwrap_err()] {
-        assert_eq!((refused.code(), &*reason(&refused)), (Code::FailedPrecondition, "EDITOR_CANNOT_BIND"));
+    for refused in [
+        relay.deliver_auth(delivery).await.unwrap_err(),
+        relay.get_login(look).await.unwrap_err(),
+    ] {
+        assert_eq!(
+            (refused.code(), &*reason(&refused)),
+            (Code::FailedPrecondition, "EDITOR_CANNOT_BIND")
+        );
     }
+
     editor.read_on().await;
 }

@@ -1,4 +1,5 @@
-//! The development sign-in is for the person at the machine: whom it answers, and what it says to the others.
+//! The development sign-in is for the person at the machine: whom it answers, and what it says to
+//! the others.
 
 use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,25 +15,37 @@ const TRUSTED: [&str; 2] = ["--gateway-trusted-proxies", "127.0.0.0/8,::1/128"];
 
 /// What a proxy makes of a request for the sign-in, byte for byte, and what comes back.
 async fn ask(stack: &Stack, editor: &Editor, version: &str, headers: &str) -> String {
-    let (path, host) = (editor.login_path(), stack.addresses().public_url.authority().to_owned());
+    let (path, host) = (
+        editor.login_path(),
+        stack.addresses().public_url.authority().to_owned(),
+    );
     let mut stream = TcpStream::connect(stack.addresses().public).await.unwrap();
-    let request = format!("GET {path} {version}\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
+    let request =
+        format!("GET {path} {version}\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+
     String::from_utf8(answer).unwrap()
 }
 
 fn is_refused(answer: &str) -> bool {
-    answer.split(' ').nth(1) == Some("403") && answer.contains(REFUSED) && !answer.contains("/dev/sign-in")
+    answer.split(' ').nth(1) == Some("403")
+        && answer.contains(REFUSED)
+        && !answer.contains("/dev/sign-in")
 }
 
 #[tokio::test]
 async fn a_proxy_or_tunnel_that_shows_itself_gets_a_page_that_says_why() {
     let stack = Stack::start().await;
     let mut editor = stack.editor().await;
+
     // Nginx as it comes: HTTP/1.0, the upstream's own name for a host, and no header of its own.
     assert!(is_refused(&ask(&stack, &editor, "HTTP/1.0", "").await));
+
     for header in [
         "Forwarded: for=127.0.0.1",
         "X-Forwarded-For: 127.0.0.1",
@@ -50,11 +63,18 @@ async fn a_proxy_or_tunnel_that_shows_itself_gets_a_page_that_says_why() {
         let answer = ask(&stack, &editor, "HTTP/1.1", &format!("{header}\r\n")).await;
         assert!(is_refused(&answer), "{header}: {answer}");
     }
+
     // What the edge says to web is the edge's alone to say.
-    assert!(is_refused(&ask(&stack, &editor, "HTTP/1.1", "X-Forwarded-Through: \r\n").await));
+    assert!(is_refused(
+        &ask(&stack, &editor, "HTTP/1.1", "X-Forwarded-Through: \r\n").await
+    ));
 
     let answer = ask(&stack, &editor, "HTTP/1.1", "").await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("/dev/sign-in"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("/dev/sign-in"),
+        "{answer}"
+    );
+
     editor.read_on().await;
 }
 
@@ -64,14 +84,35 @@ async fn no_form_is_taken_through_a_proxy() {
     let mut editor = stack.editor().await;
     let (mut browser, origin) = (stack.browser(), stack.addresses().public_url.to_string());
     let form = browser.get(&editor.login_path()).await;
-    let fields = [("connection_id", editor.id()), ("csrf", &form.field("csrf")), ("email", "ada@example.com")];
-    for header in [("x-real-ip", "127.0.0.1"), ("via", "1.0 proxy"), ("forwarded", "for=\"[::1]\"")] {
-        let headers = [("origin", &*origin), ("sec-fetch-site", "same-origin"), header];
+    let fields = [
+        ("connection_id", editor.id()),
+        ("csrf", &form.field("csrf")),
+        ("email", "ada@example.com"),
+    ];
+    for header in [
+        ("x-real-ip", "127.0.0.1"),
+        ("via", "1.0 proxy"),
+        ("forwarded", "for=\"[::1]\""),
+    ] {
+        let headers = [
+            ("origin", &*origin),
+            ("sec-fetch-site", "same-origin"),
+            header,
+        ];
         let refused = browser.post_from("/dev/sign-in", &fields, &headers).await;
-        assert!(refused.status == StatusCode::FORBIDDEN && refused.body.contains(REFUSED), "{}", refused.body);
+        assert!(
+            refused.status == StatusCode::FORBIDDEN && refused.body.contains(REFUSED),
+            "{}",
+            refused.body
+        );
         assert!(!refused.headers.contains_key("set-cookie"));
     }
-    assert_eq!(browser.post("/dev/sign-in", &fields).await.status, StatusCode::SEE_OTHER);
+
+    assert_eq!(
+        browser.post("/dev/sign-in", &fields).await.status,
+        StatusCode::SEE_OTHER
+    );
+
     editor.read_on().await;
 }
 
@@ -80,43 +121,86 @@ async fn a_trusted_proxy_is_answered_for_this_machine_alone() {
     let stack = Stack::start_with(&TRUSTED).await;
     let mut editor = stack.editor().await;
     for (version, headers) in [
-        ("HTTP/1.0", "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n"),
-        ("HTTP/1.1", "X-Forwarded-For: ::1\r\nX-Real-IP: 127.0.0.1\r\nVia: 1.1 squid\r\n"),
+        (
+            "HTTP/1.0",
+            "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n",
+        ),
+        (
+            "HTTP/1.1",
+            "X-Forwarded-For: ::1\r\nX-Real-IP: 127.0.0.1\r\nVia: 1.1 squid\r\n",
+        ),
         ("HTTP/1.1", "X-Forwarded-For: ::ffff:127.0.0.1\r\n"),
         ("HTTP/1.1", "Forwarded: for=\"[::1]:4711\";proto=http\r\n"),
         ("HTTP/1.1", ""),
     ] {
         let answer = ask(&stack, &editor, version, headers).await;
-        assert!(answer.contains("/dev/sign-in"), "{version} {headers}: {answer}");
+        assert!(
+            answer.contains("/dev/sign-in"),
+            "{version} {headers}: {answer}"
+        );
     }
+
     for (version, headers) in [
         ("HTTP/1.0", ""),
         ("HTTP/1.1", "X-Real-IP: 203.0.113.7\r\n"),
-        ("HTTP/1.1", "X-Forwarded-For: 127.0.0.1\r\nCF-Connecting-IP: 203.0.113.7\r\n"),
-        ("HTTP/1.1", "X-Forwarded-For: 127.0.0.1\r\nForwarded: for=203.0.113.7\r\n"),
+        (
+            "HTTP/1.1",
+            "X-Forwarded-For: 127.0.0.1\r\nCF-Connecting-IP: 203.0.113.7\r\n",
+        ),
+        (
+            "HTTP/1.1",
+            "X-Forwarded-For: 127.0.0.1\r\nForwarded: for=203.0.113.7\r\n",
+        ),
         ("HTTP/1.1", "Forwarded: for=unknown\r\n"),
         ("HTTP/1.1", "X-Forwarded-Proto: https\r\n"),
     ] {
         let answer = ask(&stack, &editor, version, headers).await;
         assert!(is_refused(&answer), "{version} {headers}: {answer}");
     }
+
     editor.read_on().await;
 }
 
 /// `up` as a program, its key if it has one, and where it serves.
-async fn up(flags: &[&str], secrets: &Secrets) -> (Running, tempfile::TempDir, Option<String>, String) {
+async fn up(
+    flags: &[&str],
+    secrets: &Secrets,
+) -> (Running, tempfile::TempDir, Option<String>, String) {
     let data = tempfile::tempdir().unwrap();
-    let ports = ["--listen", "--relay-rpc-addr", "--sessions-rpc-addr", "--admin-addr"];
-    let ports = ports.iter().flat_map(|flag| [*flag, "127.0.0.1:0"]).collect::<Vec<_>>();
-    let arguments = [&["up", "--data-dir", data.path().to_str().unwrap()], &*ports, flags].concat();
+    let ports = [
+        "--listen",
+        "--relay-rpc-addr",
+        "--sessions-rpc-addr",
+        "--admin-addr",
+    ];
+    let ports = ports
+        .iter()
+        .flat_map(|flag| [*flag, "127.0.0.1:0"])
+        .collect::<Vec<_>>();
+    let arguments = [
+        &["up", "--data-dir", data.path().to_str().unwrap()],
+        &*ports,
+        flags,
+    ]
+    .concat();
     let mut up = Running::start(command("vvs-mesh", "vvs-mesh", &arguments), secrets);
     let lines = up.lines_until("ready http://127.0.0.1:").await;
-    let key = lines.iter().find_map(|line| line.strip_prefix("dev-key ")).map(str::to_owned);
+    let key = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("dev-key "))
+        .map(str::to_owned);
     if let Some(key) = &key {
         secrets.add_shown(key);
     }
+
     secrets.add_key_files(data.path());
-    let url = lines.last().unwrap().strip_prefix("ready ").unwrap().to_owned();
+    let url = lines
+        .last()
+        .unwrap()
+        .strip_prefix("ready ")
+        .unwrap()
+        .to_owned();
+
     (up, data, key, url)
 }
 
@@ -124,10 +208,27 @@ async fn up(flags: &[&str], secrets: &Secrets) -> (Running, tempfile::TempDir, O
 async fn link(url: &str, secrets: &Secrets) -> (Running, tempfile::TempDir, String) {
     let state = tempfile::tempdir().unwrap();
     let folder = state.path().to_str().unwrap();
-    let arguments = ["login", "--server", url, "--no-browser", "--store", "file", "--state-dir", folder];
+    let arguments = [
+        "login",
+        "--server",
+        url,
+        "--no-browser",
+        "--store",
+        "file",
+        "--state-dir",
+        folder,
+    ];
     let mut editor = Running::start(command("vvs-client", "vvs", &arguments), secrets);
     let line = editor.error_line("/login?connection_id=").await;
-    let path = line.trim().split_once('#').unwrap().0.strip_prefix(url).unwrap().to_owned();
+    let path = line
+        .trim()
+        .split_once('#')
+        .unwrap()
+        .0
+        .strip_prefix(url)
+        .unwrap()
+        .to_owned();
+
     (editor, state, path)
 }
 
@@ -136,13 +237,22 @@ async fn a_login_against_a_plain_up_is_one_click_and_no_key() {
     let secrets = Secrets::default();
     let (_up, _data, key, url) = up(&[], &secrets).await;
     assert_eq!(key, None);
+
     let (_editor, _state, path) = link(&url, &secrets).await;
     let mut browser = Browser::at(&url, &secrets);
     let page = browser.get(&path).await;
-    assert!(page.status == StatusCode::OK && page.body.contains("action=\"/dev/sign-in\""), "{}", page.body);
+    assert!(
+        page.status == StatusCode::OK && page.body.contains("action=\"/dev/sign-in\""),
+        "{}",
+        page.body
+    );
     assert!(!page.body.contains("/dev/key"), "{}", page.body);
+
     // The click.
-    assert_eq!(browser.sign_in_at(&path, "ada").await.status, StatusCode::OK);
+    assert_eq!(
+        browser.sign_in_at(&path, "ada").await.status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
@@ -153,17 +263,44 @@ async fn an_up_with_a_key_prints_it_once_and_asks_each_browser_once() {
     let (_editor, _state, path) = link(&url, &secrets).await;
     let mut browser = Browser::at(&url, &secrets);
     let asked = browser.get(&path).await;
-    assert!(asked.status == StatusCode::FORBIDDEN && asked.body.contains(ASKS), "{}", asked.body);
+    assert!(
+        asked.status == StatusCode::FORBIDDEN && asked.body.contains(ASKS),
+        "{}",
+        asked.body
+    );
 
     let id = path.split_once('=').unwrap().1;
     let shown = async |browser: &mut Browser, page: &Page, key: &str| {
-        browser.post("/dev/key", &[("connection_id", id), ("csrf", &page.field("csrf")), ("key", key)]).await
+        browser
+            .post(
+                "/dev/key",
+                &[
+                    ("connection_id", id),
+                    ("csrf", &page.field("csrf")),
+                    ("key", key),
+                ],
+            )
+            .await
     };
     let wrong = shown(&mut browser, &asked, "not-the-key").await;
-    assert!(wrong.status == StatusCode::FORBIDDEN && wrong.body.contains(ASKS), "{}", wrong.body);
+    assert!(
+        wrong.status == StatusCode::FORBIDDEN && wrong.body.contains(ASKS),
+        "{}",
+        wrong.body
+    );
     assert_eq!(shown(&mut browser, &asked, &key).await.location(), path);
-    assert_eq!(browser.sign_in_at(&path, "ada").await.status, StatusCode::OK);
-    assert!(Browser::at(&url, &secrets).get(&path).await.body.contains(ASKS), "another browser is asked too");
+    assert_eq!(
+        browser.sign_in_at(&path, "ada").await.status,
+        StatusCode::OK
+    );
+    assert!(
+        Browser::at(&url, &secrets)
+            .get(&path)
+            .await
+            .body
+            .contains(ASKS),
+        "another browser is asked too"
+    );
 
     up.signal("TERM");
     assert_eq!(up.exit_code().await, 0);

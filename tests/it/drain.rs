@@ -1,4 +1,5 @@
-//! Processes that are told to stop: whoever uses them goes on with another one, and nobody loses anything.
+//! Processes that are told to stop: whoever uses them goes on with another one, and nobody loses
+//! anything.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -41,8 +42,13 @@ async fn finish(held: &mut Held, editor: &mut Editor, split: &Split) {
 /// The browser is told so, and the token is good.
 async fn assert_succeeded(held: &mut Held, success: &Value, split: &Split) {
     let done = held.deliver(StatusCode::SEE_OTHER).await;
-    assert_eq!(held.browser.get(&done.location()).await.status, StatusCode::OK);
-    Install::of(held.key.clone(), success).sign_on(&split.stack).await;
+    assert_eq!(
+        held.browser.get(&done.location()).await.status,
+        StatusCode::OK
+    );
+    Install::of(held.key.clone(), success)
+        .sign_on(&split.stack)
+        .await;
 }
 
 #[tokio::test]
@@ -53,11 +59,18 @@ async fn each_login_and_each_session_goes_on_on_the_other_relay() {
     let install = Install::make(stack, stack.addresses().sessions_rpc, "ada").await;
     let mut signed_in = install.sign_on(stack).await;
     let (mut waiting, key) = (stack.editor().await, DeviceKey::generate().unwrap());
-    let ticket = waiting.hello(&key, None).await["ticket"].as_str().unwrap().to_owned();
+    let ticket = waiting.hello(&key, None).await["ticket"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let mut browser = stack.browser();
     let approval = browser.sign_in(&waiting, "ada").await;
     let (mut held, mut sent) = (Held::new(stack).await, Held::new(stack).await);
-    assert_eq!(held.editor.complete("BBBB-BBBB", "typed").await["attemptsLeft"], 4);
+    assert_eq!(
+        held.editor.complete("BBBB-BBBB", "typed").await["attemptsLeft"],
+        4
+    );
+
     let code = sent.code();
     let success = sent.editor.complete(&code, "typed").await;
     assert_eq!(success["type"], "auth:success", "{success}");
@@ -68,31 +81,60 @@ async fn each_login_and_each_session_goes_on_on_the_other_relay() {
         sent_away(&mut waiting).await;
         let mut editor = Editor::for_session(&split.stack).await;
         editor.resume(&ticket, &key).await;
+
         // The approval is of the page that was loaded before.
         let page = browser.approve(&approval).await;
         assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+
         let pending = editor.next().await;
-        assert_eq!((&pending["type"], &pending["attemptsLeft"]), (&json!("auth:pending"), &json!(5)));
-        finish(&mut Held { editor: waiting, key, ticket, browser, page }, &mut editor, &split).await;
+        assert_eq!(
+            (&pending["type"], &pending["attemptsLeft"]),
+            (&json!("auth:pending"), &json!(5))
+        );
+
+        finish(
+            &mut Held {
+                editor: waiting,
+                key,
+                ticket,
+                browser,
+                page,
+            },
+            &mut editor,
+            &split,
+        )
+        .await;
     };
+
     let is_held = async {
         sent_away(&mut held.editor).await;
         let mut editor = held.resume(&split.stack).await;
         let pending = editor.next().await;
-        assert_eq!((&pending["type"], &pending["attemptsLeft"]), (&json!("auth:pending"), &json!(4)));
+        assert_eq!(
+            (&pending["type"], &pending["attemptsLeft"]),
+            (&json!("auth:pending"), &json!(4))
+        );
         finish(&mut held, &mut editor, &split).await;
     };
+
     let is_signed_in = async {
         sent_away(&mut signed_in).await;
         install.sign_on(&split.stack).await;
         // All others are gone before this one is.
-        sent.editor.send(json!({"type": "auth:ack", "messageId": success["messageId"], "ok": true})).await;
+        sent.editor
+            .send(json!({"type": "auth:ack", "messageId": success["messageId"], "ok": true}))
+            .await;
         sent_away(&mut sent.editor).await;
         assert_succeeded(&mut sent, &success, &split).await;
     };
+
     tokio::join!(waits, is_held, is_signed_in);
     assert_eq!(stopping.process.exit_code().await, 0);
-    assert!(!stopping.process.log().contains("were cut"), "{}", stopping.process.log());
+    assert!(
+        !stopping.process.log().contains("were cut"),
+        "{}",
+        stopping.process.log()
+    );
 }
 
 #[tokio::test]
@@ -123,21 +165,50 @@ async fn sign_in_bare(split: &Split, editor: &mut Editor) {
         sent_away(editor).await;
     });
     assert_eq!(approved.status, StatusCode::SEE_OTHER, "{}", approved.body);
-    assert_eq!(browser.get(&approved.location()).await.status, StatusCode::OK);
+    assert_eq!(
+        browser.get(&approved.location()).await.status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
 async fn replacing_every_relay_web_and_sessions_loses_no_login_and_signs_nobody_out() {
-    let arguments = ["roll", "--roles", "relay,web,sessions", "--editors", "10", "--logins", "4", "--grace", "6"];
-    let output =
-        command("vvs-tests", "vvs-load", &[&arguments[..], &["--most-at-once", "100", "--json"]].concat()).output();
+    let arguments = [
+        "roll",
+        "--roles",
+        "relay,web,sessions",
+        "--editors",
+        "10",
+        "--logins",
+        "4",
+        "--grace",
+        "6",
+    ];
+    let output = command(
+        "vvs-tests",
+        "vvs-load",
+        &[&arguments[..], &["--most-at-once", "100", "--json"]].concat(),
+    )
+    .output();
     let output = timeout(PATIENCE * 10, output).await.unwrap().unwrap();
-    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{out}{errors}");
+
     let report: Value = serde_json::from_str(&out).unwrap();
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 3 + 2 + 2 + 1, "{report}");
-    let sum = |column: &str| rows.iter().map(|row| row[column].as_u64().unwrap()).sum::<u64>();
-    assert!(sum("logins") >= 10 && sum("bare logins") >= 2 && sum("reconnects") >= 10, "{report}");
+
+    let sum = |column: &str| {
+        rows.iter()
+            .map(|row| row[column].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert!(
+        sum("logins") >= 10 && sum("bare logins") >= 2 && sum("reconnects") >= 10,
+        "{report}"
+    );
     assert_eq!((sum("failed"), sum("signed out")), (0, 0), "{report}");
 }

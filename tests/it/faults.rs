@@ -1,8 +1,10 @@
-//! The whole installation under faults: processes are killed, stopped and told to end, connections refused and delayed,
-//! while many editors sign in, stay signed in and are signed out. When all is healed, what everybody was told must be so.
+//! The whole installation under faults: processes are killed, stopped and told to end, connections
+//! refused and delayed, while many editors sign in, stay signed in and are signed out. When all is
+//! healed, what everybody was told must be so.
 //!
-//! `VVS_FAULT_SEED=7` runs that seed, `VVS_FAULT_SEEDS=20` the first twenty; a seed always makes the same faults and the
-//! same wishes of people, though not the same order of packets. `VVS_FAULT_LOG` is the log level of the processes.
+//! `VVS_FAULT_SEED=7` runs that seed, `VVS_FAULT_SEEDS=20` the first twenty; a seed always makes
+//! the same faults and the same wishes of people, though not the same order of packets.
+//! `VVS_FAULT_LOG` is the log level of the processes.
 
 mod books;
 mod chance;
@@ -59,25 +61,33 @@ impl Site {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_books_balance_after_faults() {
-    let number = |name| std::env::var_os(name).map(|text| text.to_str().unwrap().parse::<u64>().unwrap());
+    let number =
+        |name| std::env::var_os(name).map(|text| text.to_str().unwrap().parse::<u64>().unwrap());
     let seeds = match (number("VVS_FAULT_SEED"), number("VVS_FAULT_SEEDS")) {
         (Some(seed), _) => seed..=seed,
         (None, count) => 1..=count.unwrap_or(1),
     };
+
     let mut all = Vec::new();
     for seed in seeds {
         let wrongs = run(seed).await;
         if !wrongs.is_empty() {
-            all.push(format!("VVS_FAULT_SEED={seed} repeats this:\n{}", wrongs.join("\n")));
+            all.push(format!(
+                "VVS_FAULT_SEED={seed} repeats this:\n{}",
+                wrongs.join("\n")
+            ));
         }
     }
+
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
 
 /// What was wrong in the end.
 async fn run(seed: u64) -> Vec<String> {
     say(&format!("seed {seed}: VVS_FAULT_SEED={seed} repeats it"));
-    let level = std::env::var_os("VVS_FAULT_LOG").map_or("warn".to_owned(), |level| level.to_str().unwrap().to_owned());
+    let level = std::env::var_os("VVS_FAULT_LOG").map_or("warn".to_owned(), |level| {
+        level.to_str().unwrap().to_owned()
+    });
     let flags = [
         ["--log", &level],
         ["--sessions-token-ttl", "20s"],
@@ -96,15 +106,25 @@ async fn run(seed: u64) -> Vec<String> {
     let books = Arc::new(Books::new());
     let (heal, healed) = watch::channel(false);
     let (url, secrets) = (cluster.url().to_owned(), cluster.secrets.clone());
-    let site = Site { seed, url, secrets, books: books.clone(), healed };
+    let site = Site {
+        seed,
+        url,
+        secrets,
+        books: books.clone(),
+        healed,
+    };
     let mut editors = JoinSet::new();
     for number in 1..=EDITORS {
         editors.spawn(Editor::new(number, site.clone()).live());
     }
-    Schedule::of(seed, FAULTS, &cluster).happen(&cluster, &books).await;
+
+    Schedule::of(seed, FAULTS, &cluster)
+        .happen(&cluster, &books)
+        .await;
     for member in &cluster.members {
         cluster.until_ready(member, SETTLING).await;
     }
+
     books.tell(&format!("healed: {}", books.counts()));
     heal.send_replace(true);
     let ending = async {
@@ -112,22 +132,41 @@ async fn run(seed: u64) -> Vec<String> {
             ended.unwrap();
         }
     };
+
     if timeout(SETTLING, ending).await.is_err() {
         for editor in books.unfinished() {
             books.wrong(&format!("it does not come to an end: {editor}"));
         }
         editors.shutdown().await;
     }
+
     let query = "SELECT id FROM sessions WHERE activated_at IS NOT NULL AND revoked_at IS NULL";
-    books.compare(&cluster.database.texts(query).await.into_iter().collect::<BTreeSet<_>>());
+    books.compare(
+        &cluster
+            .database
+            .texts(query)
+            .await
+            .into_iter()
+            .collect::<BTreeSet<_>>(),
+    );
     leak::look(&cluster, &before, &books).await;
     books.tell(&format!("in the end: {}", books.counts()));
     let wrongs = books.wrongs();
     if !wrongs.is_empty() {
         for member in &cluster.members {
-            say(&format!("what {} says:\n{}", member.name, member.log().await));
+            say(&format!(
+                "what {} says:\n{}",
+                member.name,
+                member.log().await
+            ));
         }
     }
-    assert!(books.counted("signed in") >= EDITORS, "the run was none: {}", books.counts());
+
+    assert!(
+        books.counted("signed in") >= EDITORS,
+        "the run was none: {}",
+        books.counts()
+    );
+
     wrongs
 }

@@ -1,5 +1,5 @@
-//! What is away, or is not what it was: sessions, its database, its feed. Nobody is signed out by that, and everything goes
-//! on when it is back. Each scenario runs on SQLite and on PostgreSQL.
+//! What is away, or is not what it was: sessions, its database, its feed. Nobody is signed out by
+//! that, and everything goes on when it is back. Each scenario runs on SQLite and on PostgreSQL.
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,14 @@ on_both!(
     a_feed_that_falls_silent_keeps_bearers_waiting_and_signs_nobody_out,
 );
 
-/// Editors here ask without a pause until they are answered, and each refresh needs a database that can be written to.
-const OFTEN: [&str; 4] = ["--sessions-refreshes-per-minute", "1000000", "--sessions-refresh-interval", "0s"];
+/// Editors here ask without a pause until they are answered, and each refresh needs a database that
+/// can be written to.
+const OFTEN: [&str; 4] = [
+    "--sessions-refreshes-per-minute",
+    "1000000",
+    "--sessions-refresh-interval",
+    "0s",
+];
 /// How long the database is away.
 const AWAY: Duration = Duration::from_secs(30);
 
@@ -48,7 +54,12 @@ enum Away {
 
 impl Own {
     async fn start(database: Database, flags: &[&str]) -> Self {
-        let cluster = if database == Database::Postgres { Some(Postgres::start().await) } else { None };
+        let cluster = if database == Database::Postgres {
+            Some(Postgres::start().await)
+        } else {
+            None
+        };
+
         let stack = match &cluster {
             Some(cluster) => {
                 let url = cluster.database().await;
@@ -56,11 +67,16 @@ impl Own {
             }
             None => Stack::start_on(database, flags).await,
         };
+
         Self { stack, cluster }
     }
 
     fn ways(&self) -> &'static [Away] {
-        if self.cluster.is_some() { &[Away::Frozen, Away::Stopped] } else { &[Away::Locked] }
+        if self.cluster.is_some() {
+            &[Away::Frozen, Away::Stopped]
+        } else {
+            &[Away::Locked]
+        }
     }
 
     async fn take(&self, away: Away) -> Option<Lock> {
@@ -83,21 +99,35 @@ impl Own {
 
     /// Nothing has ended a session.
     async fn assert_nobody_is_signed_out(&self) {
-        assert_eq!(self.stack.database().count("SELECT count(*) FROM revocations").await, 0);
+        assert_eq!(
+            self.stack
+                .database()
+                .count("SELECT count(*) FROM revocations")
+                .await,
+            0
+        );
     }
 }
 
 #[track_caller]
 fn assert_outage(answer: &Value) {
     let (kind, code) = (&answer["type"], &answer["code"]);
-    assert_eq!((kind, code), (&json!("auth:failure"), &json!("unavailable")), "{answer}");
+    assert_eq!(
+        (kind, code),
+        (&json!("auth:failure"), &json!("unavailable")),
+        "{answer}"
+    );
     assert_eq!(answer["terminal"], json!(false));
     retry_after(answer);
 }
 
 #[track_caller]
 fn retry_after(answer: &Value) -> Duration {
-    Duration::from_millis(answer["retryAfterMs"].as_u64().unwrap_or_else(|| panic!("{answer}")))
+    Duration::from_millis(
+        answer["retryAfterMs"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{answer}")),
+    )
 }
 
 /// Asks until that is answered by something else than an outage.
@@ -116,10 +146,23 @@ async fn until_answered(mut ask: impl AsyncFnMut() -> Value) -> Value {
 
 /// Shows a token that is no good any more on this socket, until there is a fresh one for it.
 async fn until_signed_on(editor: &mut Editor, install: &Install) -> Install {
-    let answer = until_answered(async || editor.authenticate(&install.token, Some(&install.key)).await).await;
+    let answer = until_answered(async || {
+        editor
+            .authenticate(&install.token, Some(&install.key))
+            .await
+    })
+    .await;
     assert_eq!(answer["type"], "auth:ok", "{answer}");
-    let token = answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
-    Install { token, ..install.clone() }
+
+    let token = answer["token"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{answer}"))
+        .to_owned();
+
+    Install {
+        token,
+        ..install.clone()
+    }
 }
 
 async fn until_refreshed(editor: &mut Editor, install: &Install) {
@@ -133,6 +176,7 @@ async fn sessions_that_are_killed_while_editors_reconnect_sign_nobody_out(databa
     for _ in 0..5 {
         installs.push(Install::make(&split.stack, split.sessions_rpc.address(), "ada").await);
     }
+
     split.kill_sessions().await;
     let mut waiting = Vec::new();
     for install in &installs {
@@ -142,12 +186,20 @@ async fn sessions_that_are_killed_while_editors_reconnect_sign_nobody_out(databa
         assert_outage(&answer);
         waiting.push(editor);
     }
+
     split.start_sessions().await;
     for (editor, install) in waiting.iter_mut().zip(&installs) {
         let fresh = until_signed_on(editor, &install.with_bent_token()).await;
         fresh.sign_on(&split.stack).await;
     }
-    assert_eq!(split.database.count("SELECT count(*) FROM revocations").await, 0);
+
+    assert_eq!(
+        split
+            .database
+            .count("SELECT count(*) FROM revocations")
+            .await,
+        0
+    );
 }
 
 async fn a_database_that_is_away_signs_nobody_out(database: Database) {
@@ -161,6 +213,7 @@ async fn a_database_that_is_away_signs_nobody_out(database: Database) {
 
     let away = *own.ways().last().unwrap();
     let lock = own.take(away).await;
+
     // Each of these waits for the database for as long as anybody does.
     install.sign_on(stack).await;
     let (mut waiting, answer) = install.with_bent_token().connect(stack).await;
@@ -169,52 +222,89 @@ async fn a_database_that_is_away_signs_nobody_out(database: Database) {
     assert_outage(&signed_in.refresh(&install.key).await);
     assert_outage(&signed_in.log_out(Some(&install.key)).await);
     let page = browser.approve(&approval).await;
-    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{}", page.body);
+    assert_eq!(
+        page.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        page.body
+    );
 
     own.give_back(away, lock).await;
     until_signed_on(&mut waiting, &install.with_bent_token()).await;
     until_refreshed(&mut signed_in, &install).await;
-    let mut held = Held { editor, key, ticket: String::new(), browser, page: approval };
+    let mut held = Held {
+        editor,
+        key,
+        ticket: String::new(),
+        browser,
+        page: approval,
+    };
     let page = held.deliver(StatusCode::OK).await;
     assert_eq!(held.editor.next().await["type"], "auth:pending");
+
     let success = held.editor.complete(&page.code().unwrap(), "typed").await;
     held.editor.ack(&success).await;
     own.assert_nobody_is_signed_out().await;
 }
 
 async fn a_database_that_is_away_for_thirty_seconds_signs_nobody_out(database: Database) {
-    let own = Own::start(database, &[&OFTEN[..], &["--sessions-token-ttl", "2s"]].concat()).await;
+    let own = Own::start(
+        database,
+        &[&OFTEN[..], &["--sessions-token-ttl", "2s"]].concat(),
+    )
+    .await;
     let stack = &own.stack;
     let installs = crowd::make(stack, 8).await;
     let (waiting, signed_in) = installs.split_at(4);
     crowd::until_expired(waiting).await;
+
     // These go on for a minute behind the end of their tokens.
-    let mut signed_in: Vec<_> =
-        join_all(signed_in.iter().map(async |install| (install.sign_on(stack).await, install))).await;
+    let mut signed_in: Vec<_> = join_all(
+        signed_in
+            .iter()
+            .map(async |install| (install.sign_on(stack).await, install)),
+    )
+    .await;
     for away in own.ways() {
         let lock = own.take(*away).await;
         let begun = Instant::now();
         loop {
-            let refreshing = signed_in.iter_mut().map(|(editor, install)| editor.refresh(&install.key));
-            let connecting = waiting.iter().map(async |install| install.connect(stack).await.1);
+            let refreshing = signed_in
+                .iter_mut()
+                .map(|(editor, install)| editor.refresh(&install.key));
+            let connecting = waiting
+                .iter()
+                .map(async |install| install.connect(stack).await.1);
             let (refused, not_taken) = tokio::join!(join_all(refreshing), join_all(connecting));
             refused.iter().chain(&not_taken).for_each(assert_outage);
-            // They do as they are told, all of them; each round is over before the database is back.
-            let pause = refused.iter().chain(&not_taken).map(retry_after).max().unwrap();
+
+            // They do as they are told, all of them; each round is over before the database is
+            // back.
+            let pause = refused
+                .iter()
+                .chain(&not_taken)
+                .map(retry_after)
+                .max()
+                .unwrap();
             let length = AWAY / u32::try_from(own.ways().len()).unwrap();
             if begun.elapsed() >= length {
                 break;
             }
+
             tokio::time::sleep(pause.min(length)).await;
         }
+
         own.give_back(*away, lock).await;
     }
+
     for (editor, install) in &mut signed_in {
         until_refreshed(editor, install).await;
     }
+
     for install in waiting {
         until_signed_on(&mut Editor::for_session(stack).await, install).await;
     }
+
     own.assert_nobody_is_signed_out().await;
 }
 
@@ -228,6 +318,7 @@ async fn an_empty_database_in_the_place_of_the_right_one_signs_nobody_out(databa
     split.kill_sessions().await;
     split.database = database.create(elsewhere.path()).await;
     split.start_sessions().await;
+
     // The relay that they were on, and one that has no other keys than those of the empty database.
     assert_outage(&signed_in.refresh(&install.key).await);
     assert_outage(&install.with_bent_token().connect(&split.stack).await.1);
@@ -236,11 +327,19 @@ async fn an_empty_database_in_the_place_of_the_right_one_signs_nobody_out(databa
     for shown in [install.clone(), install.with_bent_token()] {
         assert_outage(&shown.connect(&split.stack).await.1);
     }
+
     let (code, terminal) = show_bearer(&split.stack, &bearer).await;
     assert_eq!((code, terminal), (json!("bad_token"), json!(false)));
+
     assert_outage(&signed_in.refresh(&install.key).await);
+
     // It was asked, and does not know.
-    split.sessions.as_mut().unwrap().error_line("KEY_UNKNOWN").await;
+    split
+        .sessions
+        .as_mut()
+        .unwrap()
+        .error_line("KEY_UNKNOWN")
+        .await;
 
     split.kill_sessions().await;
     split.database = right;
@@ -249,7 +348,13 @@ async fn an_empty_database_in_the_place_of_the_right_one_signs_nobody_out(databa
     let fresh = until_signed_on(&mut Editor::for_session(&split.stack).await, &install).await;
     fresh.sign_on(&split.stack).await;
     drop(before);
-    assert_eq!(split.database.count("SELECT count(*) FROM revocations").await, 0);
+    assert_eq!(
+        split
+            .database
+            .count("SELECT count(*) FROM revocations")
+            .await,
+        0
+    );
 }
 
 /// The token of a bare editor that was signed in.
@@ -267,7 +372,10 @@ async fn bearer_token(stack: &Stack) -> String {
 
 /// Why a bearer token is not taken, and whether that is for good.
 async fn show_bearer(stack: &Stack, token: &str) -> (Value, Value) {
-    let answer = Editor::for_session(stack).await.authenticate(token, None).await;
+    let answer = Editor::for_session(stack)
+        .await
+        .authenticate(token, None)
+        .await;
     assert_eq!(answer["type"], "auth:failure", "{answer}");
     retry_after(&answer);
     (answer["code"].clone(), answer["terminal"].clone())
@@ -276,7 +384,11 @@ async fn show_bearer(stack: &Stack, token: &str) -> (Value, Value) {
 async fn a_feed_that_falls_silent_keeps_bearers_waiting_and_signs_nobody_out(database: Database) {
     const SILENCE: f64 = 7.0;
     const LAG: &str = "vvs_revocation_lag_seconds";
-    let split = Split::both(database, &["--relay-feed-silence", "7s", "--relay-sign-in-time", "5m"]).await;
+    let split = Split::both(
+        database,
+        &["--relay-feed-silence", "7s", "--relay-sign-in-time", "5m"],
+    )
+    .await;
     let install = Install::make(&split.stack, split.sessions_rpc.address(), "ada").await;
     let bearer = bearer_token(&split.stack).await;
     let header = format!("Bearer {bearer}");
@@ -288,13 +400,24 @@ async fn a_feed_that_falls_silent_keeps_bearers_waiting_and_signs_nobody_out(dat
     split.until_relay_metric(LAG, |lag| lag >= SILENCE).await;
     let mut waiting = Editor::for_session(&split.stack).await;
     let answer = waiting.authenticate(&bearer, None).await;
-    assert_eq!((&answer["type"], &answer["code"]), (&json!("auth:failure"), &json!("stale_feed")), "{answer}");
+    assert_eq!(
+        (&answer["type"], &answer["code"]),
+        (&json!("auth:failure"), &json!("stale_feed")),
+        "{answer}"
+    );
     assert_eq!(answer["terminal"], json!(false));
+
     retry_after(&answer);
-    let refused = Editor::try_connect(&split.stack, &[("authorization", &header)]).await.unwrap_err();
-    let tokio_tungstenite::tungstenite::Error::Http(response) = *refused else { panic!("{refused:?}") };
+    let refused = Editor::try_connect(&split.stack, &[("authorization", &header)])
+        .await
+        .unwrap_err();
+    let tokio_tungstenite::tungstenite::Error::Http(response) = *refused else {
+        panic!("{refused:?}")
+    };
+
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key(http::header::RETRY_AFTER));
+
     // A key speaks for its owner, and who is signed in stays so.
     install.sign_on(&split.stack).await;
     stays.read_on().await;
@@ -302,16 +425,27 @@ async fn a_feed_that_falls_silent_keeps_bearers_waiting_and_signs_nobody_out(dat
     sessions.signal("CONT");
     split.until_relay_metric(LAG, |lag| lag < SILENCE).await;
     assert_eq!(waiting.authenticate(&bearer, None).await["type"], "auth:ok");
-    let mut editor = Editor::try_connect(&split.stack, &[("authorization", &header)]).await.unwrap();
+
+    let mut editor = Editor::try_connect(&split.stack, &[("authorization", &header)])
+        .await
+        .unwrap();
     assert_eq!(editor.next().await["type"], "auth:ok");
-    assert_eq!(split.database.count("SELECT count(*) FROM revocations").await, 0);
+    assert_eq!(
+        split
+            .database
+            .count("SELECT count(*) FROM revocations")
+            .await,
+        0
+    );
 }
 
 #[tokio::test]
 async fn sessions_that_start_while_others_hold_the_database_wait_for_it() {
     let mut split = Split::both(Database::Postgres, &OFTEN).await;
     split.kill_sessions().await;
-    let mut other = PgConnection::connect(split.database.as_str()).await.unwrap();
+    let mut other = PgConnection::connect(split.database.as_str())
+        .await
+        .unwrap();
     let lock = "BEGIN; LOCK TABLE signing_keys IN ACCESS EXCLUSIVE MODE";
     sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
     let mut starting = split.launch_sessions();

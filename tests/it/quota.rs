@@ -10,7 +10,9 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 use vvs_auth::peer::Role;
 use vvs_proto::relay::{GetLoginRequest, LoginState};
-use vvs_proto::session::{GetSigningKeysRequest, WatchRevocationsRequest, WatchRevocationsResponse};
+use vvs_proto::session::{
+    GetSigningKeysRequest, WatchRevocationsRequest, WatchRevocationsResponse,
+};
 use vvs_runtime::http::Connector;
 use vvs_runtime::rpc::reason;
 use vvs_runtime::tls::Identity;
@@ -29,43 +31,80 @@ async fn sign_in(stack: &Stack) {
         assert_eq!(editor.next().await["type"], "auth:success");
         editor.read_on().await;
     });
-    assert_eq!(approved.status, http::StatusCode::SEE_OTHER, "{}", approved.body);
+    assert_eq!(
+        approved.status,
+        http::StatusCode::SEE_OTHER,
+        "{}",
+        approved.body
+    );
 }
 
 fn assert_busy(refused: &Status) {
-    assert_eq!((refused.code(), &*reason(refused)), (Code::ResourceExhausted, "PEER_BUSY"), "{refused:?}");
+    assert_eq!(
+        (refused.code(), &*reason(refused)),
+        (Code::ResourceExhausted, "PEER_BUSY"),
+        "{refused:?}"
+    );
     assert!(refused.get_details_retry_info().is_some());
 }
 
 /// Follows the feed so many times, as a backend of four processes.
-async fn follow(stack: &Stack, times: usize) -> Vec<Result<Streaming<WatchRevocationsResponse>, Status>> {
-    let processes = [(); 4].map(|()| stack.caller(Role::Backend).sessions(stack.addresses().sessions_rpc));
+async fn follow(
+    stack: &Stack,
+    times: usize,
+) -> Vec<Result<Streaming<WatchRevocationsResponse>, Status>> {
+    let processes = [(); 4].map(|()| {
+        stack
+            .caller(Role::Backend)
+            .sessions(stack.addresses().sessions_rpc)
+    });
     let follow = |at: usize| {
         let mut sessions = processes[at % processes.len()].clone();
-        async move { Ok(sessions.watch_revocations(WatchRevocationsRequest::default()).await?.into_inner()) }
+        async move {
+            Ok(sessions
+                .watch_revocations(WatchRevocationsRequest::default())
+                .await?
+                .into_inner())
+        }
     };
-    stream::iter((0..times).map(follow)).buffer_unordered(50).collect().await
+
+    stream::iter((0..times).map(follow))
+        .buffer_unordered(50)
+        .collect()
+        .await
 }
 
 #[tokio::test]
-async fn a_backend_that_follows_two_thousand_times_is_refused_beyond_its_bound_and_others_are_served() {
+async fn a_backend_that_follows_two_thousand_times_is_refused_beyond_its_bound_and_others_are_served()
+ {
     let stack = Stack::start().await;
     let followed = follow(&stack, ASKED).await;
     let (held, refused): (Vec<_>, Vec<_>) = followed.into_iter().partition(Result::is_ok);
     assert_eq!((held.len(), refused.len()), (BOUND, ASKED - BOUND));
+
     for refused in &refused {
         assert_busy(refused.as_ref().unwrap_err());
     }
+
     let setting = "vvs_limits_reached_total{setting=\"VVS_SESSIONS_MAX_STREAMS_PER_PEER\"}";
     assert!(stack.metric(setting).await >= 500.0);
 
     // Another kind of call, other peers, and whoever signs in.
     for role in [Role::Backend, Role::Web, Role::Relay] {
         let mut sessions = stack.caller(role).sessions(stack.addresses().sessions_rpc);
-        sessions.get_signing_keys(GetSigningKeysRequest {}).await.unwrap();
+        sessions
+            .get_signing_keys(GetSigningKeysRequest {})
+            .await
+            .unwrap();
     }
-    let mut relay = stack.caller(Role::Relay).sessions(stack.addresses().sessions_rpc);
-    relay.watch_revocations(WatchRevocationsRequest::default()).await.unwrap();
+
+    let mut relay = stack
+        .caller(Role::Relay)
+        .sessions(stack.addresses().sessions_rpc);
+    relay
+        .watch_revocations(WatchRevocationsRequest::default())
+        .await
+        .unwrap();
     sign_in(&stack).await;
 
     // What it gives back is its own again.
@@ -80,7 +119,10 @@ async fn calls_of_one_peer_under_way_are_bounded_over_all_its_connections() {
     let editor = stack.editor().await;
     let look = |known_state: LoginState| {
         let mut relay = stack.caller(Role::Web).relay(stack.addresses().relay_rpc);
-        let request = GetLoginRequest { connection_id: editor.id().to_owned(), known_state: known_state.into() };
+        let request = GetLoginRequest {
+            connection_id: editor.id().to_owned(),
+            known_state: known_state.into(),
+        };
         async move { relay.get_login(request).await }
     };
 
@@ -96,7 +138,12 @@ async fn calls_of_one_peer_under_way_are_bounded_over_all_its_connections() {
 
 #[tokio::test]
 async fn connections_of_one_peer_are_bounded_and_those_of_others_are_not_among_them() {
-    let flags = ["--sessions-max-connections-per-peer", "5", "--relay-max-connections-per-peer", "5"];
+    let flags = [
+        "--sessions-max-connections-per-peer",
+        "5",
+        "--relay-max-connections-per-peer",
+        "5",
+    ];
     let stack = Stack::start_with(&flags).await;
     for address in [stack.addresses().sessions_rpc, stack.addresses().relay_rpc] {
         let data = stack.data();
@@ -110,10 +157,19 @@ async fn connections_of_one_peer_are_bounded_and_those_of_others_are_not_among_t
         for _ in 0..10 {
             held.extend(connector.connect(&address.to_string()).await.ok());
         }
+
         let line = "vvs_handshakes_refused_total{reason=\"connections_per_peer\"}";
-        let before = if address == stack.addresses().sessions_rpc { 0.0 } else { 5.0 };
-        stack.until_metric(line, |count| count >= before + 5.0).await;
+        let before = if address == stack.addresses().sessions_rpc {
+            0.0
+        } else {
+            5.0
+        };
+
+        stack
+            .until_metric(line, |count| count >= before + 5.0)
+            .await;
         drop(held);
     }
+
     sign_in(&stack).await;
 }

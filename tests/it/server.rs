@@ -1,5 +1,5 @@
-//! The sessions role, a process of its own, and the server of its database: whether that is there, and whether it is the
-//! right one.
+//! The sessions role, a process of its own, and the server of its database: whether that is there,
+//! and whether it is the right one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,8 +14,20 @@ const WAITS: &str = "the database cannot be reached yet";
 
 /// Sessions with this database, not ready yet.
 fn sessions(stack: &Stack, url: &str) -> Running {
-    let key = stack.data().path().join("keys/sessions.key").display().to_string();
-    let flags = ["--sessions-rpc-addr", "127.0.0.1:0", "--sessions-key-file", &key, "--sessions-database-url", url];
+    let key = stack
+        .data()
+        .path()
+        .join("keys/sessions.key")
+        .display()
+        .to_string();
+    let flags = [
+        "--sessions-rpc-addr",
+        "127.0.0.1:0",
+        "--sessions-key-file",
+        &key,
+        "--sessions-database-url",
+        url,
+    ];
     stack.process(Role::Sessions, &flags)
 }
 
@@ -75,7 +87,12 @@ async fn sessions_whose_server_never_comes_say_which_setting_leads_there_and_hid
 async fn sessions_do_not_wait_for_what_will_not_change() {
     let (stack, cluster) = (Stack::start().await, Postgres::shared().await);
     let right = cluster.database().await;
-    assert_refused_at_once(&stack, &right.replace(PASSWORD, "somebody-elses"), "password").await;
+    assert_refused_at_once(
+        &stack,
+        &right.replace(PASSWORD, "somebody-elses"),
+        "password",
+    )
+    .await;
     assert_refused_at_once(&stack, &cluster.url("no_such_database"), "no_such_database").await;
 }
 
@@ -88,7 +105,9 @@ fn trust(folder: &Path, authority: &Authority) -> PathBuf {
 
 fn verified(cluster: &Postgres, name: &str, ca: &Path) -> String {
     let (port, ca) = (cluster.port(), ca.display());
-    format!("postgres://vvs:{PASSWORD}@localhost:{port}/{name}?sslmode=verify-full&sslrootcert={ca}")
+    format!(
+        "postgres://vvs:{PASSWORD}@localhost:{port}/{name}?sslmode=verify-full&sslrootcert={ca}"
+    )
 }
 
 #[tokio::test]
@@ -98,11 +117,15 @@ async fn sessions_reach_a_server_whose_certificate_is_in_order_over_tls_alone() 
     let cluster = Postgres::start_certified(&certificate, &key).await;
     let (folder, plain) = (tempfile::tempdir().unwrap(), cluster.database().await);
     let name = plain.rsplit_once('/').unwrap().1;
-    let mut running = sessions(&stack, &verified(&cluster, name, &trust(folder.path(), &authority)));
+    let mut running = sessions(
+        &stack,
+        &verified(&cluster, name, &trust(folder.path(), &authority)),
+    );
     let address = running.ready().await["sessions-rpc"];
     Install::make(&stack, address, "ada").await;
     let [in_clear, over_tls] = cluster.connections(name).await;
     assert_eq!(in_clear, 0);
+
     // One at least for questions, and the one that listens to other processes.
     assert!(over_tls >= 2, "{over_tls}");
 }
@@ -111,7 +134,10 @@ async fn sessions_reach_a_server_whose_certificate_is_in_order_over_tls_alone() 
 async fn sessions_refuse_a_server_with_a_certificate_of_another_ca_or_name() {
     let (stack, authority) = (Stack::start().await, Authority::foreign());
     let folder = tempfile::tempdir().unwrap();
-    for (signer, name) in [(&Authority::foreign(), "localhost"), (&authority, "db.example.org")] {
+    for (signer, name) in [
+        (&Authority::foreign(), "localhost"),
+        (&authority, "db.example.org"),
+    ] {
         let (certificate, key) = signer.certify_server(name);
         let cluster = Postgres::start_certified(&certificate, &key).await;
         let url = verified(&cluster, "postgres", &trust(folder.path(), &authority));

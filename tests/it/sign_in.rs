@@ -11,6 +11,7 @@ async fn an_editor_is_signed_in_when_the_person_approves() {
 
     let approval = browser.sign_in(&editor, "ada").await;
     assert!(approval.body.contains(editor.user_code()));
+
     let (approved, success) = tokio::join!(browser.approve(&approval), async {
         let success = editor.next().await;
         editor.read_on().await;
@@ -19,6 +20,7 @@ async fn an_editor_is_signed_in_when_the_person_approves() {
     assert_eq!(success["type"], "auth:success");
     assert_eq!(success["user"]["email"], "ada@example.com");
     assert_eq!(approved.status, StatusCode::SEE_OTHER, "{}", approved.body);
+
     let page = browser.get(&approved.location()).await;
     assert_eq!(page.status, StatusCode::OK);
 }
@@ -30,7 +32,9 @@ async fn the_callback_alone_delivers_nothing() {
     let mut browser = stack.browser();
 
     browser.sign_in(&editor, "ada").await;
-    let again = browser.get(&format!("/api/auth/callback?connection_id={}", editor.id())).await;
+    let again = browser
+        .get(&format!("/api/auth/callback?connection_id={}", editor.id()))
+        .await;
     assert_eq!(again.status, StatusCode::OK);
     editor.read_on().await;
 }

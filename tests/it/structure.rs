@@ -1,4 +1,5 @@
-//! What a machine can remember: who may import whom, which settings and reasons are documented, which methods have a row.
+//! What a machine can remember: who may import whom, which settings and reasons are documented,
+//! which methods have a row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,10 @@ use vvs_auth::method;
 use vvs_mesh::Cli;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 fn read(path: &str) -> String {
@@ -27,7 +31,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vvs-gateway", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
     (
         "vvs-mesh",
-        &["vvs-proto", "vvs-auth", "vvs-runtime", "vvs-relay", "vvs-web", "vvs-sessions", "vvs-gateway", "vvs-client"],
+        &[
+            "vvs-proto",
+            "vvs-auth",
+            "vvs-runtime",
+            "vvs-relay",
+            "vvs-web",
+            "vvs-sessions",
+            "vvs-gateway",
+            "vvs-client",
+        ],
     ),
     ("vvs-client", &["vvs-proto"]),
 ];
@@ -35,7 +48,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 #[test]
 fn crates_import_only_what_their_layer_may() {
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
@@ -47,20 +66,47 @@ fn crates_import_only_what_their_layer_may() {
         if name == "vvs-tests" {
             continue;
         }
-        let (_, allowed) = MAY_IMPORT.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name}"));
+
+        let (_, allowed) = MAY_IMPORT
+            .iter()
+            .find(|(known, _)| *known == name)
+            .unwrap_or_else(|| panic!("{name}"));
+
         for dependency in package["dependencies"].as_array().unwrap() {
             let dependency = dependency["name"].as_str().unwrap();
-            assert!(!dependency.starts_with("vvs-") || allowed.contains(&dependency), "{name} imports {dependency}");
+            assert!(
+                !dependency.starts_with("vvs-") || allowed.contains(&dependency),
+                "{name} imports {dependency}"
+            );
         }
     }
+
     assert_eq!(seen.len(), MAY_IMPORT.len() + 1);
 }
 
 /// The files of a role that speak to the outside; every other file is domain.
 const TRANSPORT: &[(&str, &[&str])] = &[
-    ("services/relay/src", &["lib.rs", "refusal.rs", "rpc.rs", "socket.rs", "socket", "upgrade.rs"]),
-    ("services/sessions/src", &["lib.rs", "error.rs", "rpc.rs", "rpc", "store.rs", "store"]),
-    ("services/web/src", &["lib.rs", "call.rs", "error.rs", "jwks.rs", "route.rs", "visit.rs"]),
+    (
+        "services/relay/src",
+        &[
+            "lib.rs",
+            "refusal.rs",
+            "rpc.rs",
+            "socket.rs",
+            "socket",
+            "upgrade.rs",
+        ],
+    ),
+    (
+        "services/sessions/src",
+        &["lib.rs", "error.rs", "rpc.rs", "rpc", "store.rs", "store"],
+    ),
+    (
+        "services/web/src",
+        &[
+            "lib.rs", "call.rs", "error.rs", "jwks.rs", "route.rs", "visit.rs",
+        ],
+    ),
     ("services/auth/src", &[]),
 ];
 
@@ -73,8 +119,17 @@ fn domain_files_name_no_transport() {
             if transport.contains(&name) || path.is_dir() {
                 continue;
             }
+
             let text = std::fs::read_to_string(&path).unwrap();
-            for word in ["axum", "tonic", "tungstenite", "sqlx", "vvs_proto::relay", "vvs_proto::session"] {
+
+            for word in [
+                "axum",
+                "tonic",
+                "tungstenite",
+                "sqlx",
+                "vvs_proto::relay",
+                "vvs_proto::session",
+            ] {
                 assert!(!text.contains(word), "{folder}/{name} names {word}");
             }
         }
@@ -96,13 +151,27 @@ fn every_method_of_the_contracts_has_a_row_and_every_row_a_method() {
             }
         }
     }
-    let rows: BTreeSet<_> = method::TABLE.iter().map(|(path, _)| (*path).to_owned()).collect();
+
+    let rows: BTreeSet<_> = method::TABLE
+        .iter()
+        .map(|(path, _)| (*path).to_owned())
+        .collect();
     assert_eq!(rows.len(), method::TABLE.len(), "a method has two rows");
+
     let ours = |path: &String| path.starts_with("/vvs.");
-    let listed: BTreeSet<_> = method::STREAMS.iter().map(|path| (*path).to_owned()).collect();
+    let listed: BTreeSet<_> = method::STREAMS
+        .iter()
+        .map(|path| (*path).to_owned())
+        .collect();
     assert!(listed.is_subset(&rows), "{listed:?}");
-    assert_eq!(listed.into_iter().filter(ours).collect::<BTreeSet<_>>(), streams);
-    assert_eq!(rows.into_iter().filter(ours).collect::<BTreeSet<_>>(), methods);
+    assert_eq!(
+        listed.into_iter().filter(ours).collect::<BTreeSet<_>>(),
+        streams
+    );
+    assert_eq!(
+        rows.into_iter().filter(ours).collect::<BTreeSet<_>>(),
+        methods
+    );
 }
 
 /// Settings of the server, by the heading that `--help` puts them under.
@@ -113,20 +182,45 @@ fn settings() -> BTreeMap<String, Vec<String>> {
     let mut seen = BTreeSet::new();
     for name in ["up", "gateway", "web", "relay", "sessions", "pki"] {
         let command = cli.find_subcommand(name).unwrap();
-        for arg in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+        for arg in command
+            .get_arguments()
+            .filter(|arg| arg.get_long().is_some())
+        {
             let flag = arg.get_long().unwrap();
             if matches!(flag, "help" | "version") || !seen.insert(flag.to_owned()) {
                 continue;
             }
-            let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
-            let variable = variable.unwrap_or_else(|| panic!("--{flag} has no environment variable"));
-            let default: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
-            let help = arg.get_help().unwrap_or_else(|| panic!("--{flag} has no help")).to_string();
-            let default = if default.is_empty() { String::new() } else { format!("`{}`", default.join(",")) };
-            let row = format!("| `{variable}` | `--{flag}` | {default} | {} |", help.replace('|', "\\|"));
-            rows.entry(arg.get_help_heading().unwrap_or("One process").to_owned()).or_default().push(row);
+
+            let variable = arg
+                .get_env()
+                .map(|name| name.to_string_lossy().into_owned());
+            let variable =
+                variable.unwrap_or_else(|| panic!("--{flag} has no environment variable"));
+            let default: Vec<_> = arg
+                .get_default_values()
+                .iter()
+                .map(|value| value.to_string_lossy())
+                .collect();
+            let help = arg
+                .get_help()
+                .unwrap_or_else(|| panic!("--{flag} has no help"))
+                .to_string();
+            let default = if default.is_empty() {
+                String::new()
+            } else {
+                format!("`{}`", default.join(","))
+            };
+
+            let row = format!(
+                "| `{variable}` | `--{flag}` | {default} | {} |",
+                help.replace('|', "\\|")
+            );
+            rows.entry(arg.get_help_heading().unwrap_or("One process").to_owned())
+                .or_default()
+                .push(row);
         }
     }
+
     rows
 }
 
@@ -141,32 +235,57 @@ fn every_setting_is_documented() {
         tables.extend(["\n## ", &heading, "\n\n", head]);
         tables.push_str(&(rows.join("\n") + "\n"));
     }
+
     let text = read("docs/configuration.md");
     let (head, rest) = text.split_once(BEGIN).unwrap();
     let (found, tail) = rest.split_once(END).unwrap();
+
     if std::env::var_os("VVS_REGENERATE").is_some() {
-        std::fs::write(root().join("docs/configuration.md"), [head, BEGIN, &tables, END, tail].concat()).unwrap();
+        std::fs::write(
+            root().join("docs/configuration.md"),
+            [head, BEGIN, &tables, END, tail].concat(),
+        )
+        .unwrap();
     } else {
-        assert_eq!(found, tables, "docs/configuration.md is out of date: run this test with VVS_REGENERATE=1");
+        assert_eq!(
+            found, tables,
+            "docs/configuration.md is out of date: run this test with VVS_REGENERATE=1"
+        );
     }
 }
 
 #[test]
 fn every_reason_is_documented_and_every_documented_reason_exists() {
     let mut reasons = BTreeSet::new();
-    for file in ["services/relay/src/refusal.rs", "services/sessions/src/error.rs"] {
+    for file in [
+        "services/relay/src/refusal.rs",
+        "services/sessions/src/error.rs",
+    ] {
         for literal in read(file).split('"').skip(1).step_by(2) {
-            if literal.len() > 3 && literal.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
+            if literal.len() > 3
+                && literal
+                    .bytes()
+                    .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+            {
                 reasons.insert(literal.to_owned());
             }
         }
     }
-    assert!(reasons.contains("PEER_NOT_ALLOWED") && reasons.contains("DATABASE_DOWN"), "{reasons:?}");
+
+    assert!(
+        reasons.contains("PEER_NOT_ALLOWED") && reasons.contains("DATABASE_DOWN"),
+        "{reasons:?}"
+    );
+
     let text = read("docs/errors.md");
     let headings: BTreeSet<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'))
-        .filter(|heading| heading.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+        .filter(|heading| {
+            heading
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+        })
         .map(str::to_owned)
         .collect();
     assert_eq!(headings, reasons);
@@ -175,10 +294,23 @@ fn every_reason_is_documented_and_every_documented_reason_exists() {
 #[test]
 fn the_readme_names_what_exists() {
     let readme = read("README.md");
-    for folder in ["proto/", "services/", "gateway/", "clients/", "tests/", "deploy/", "docs/"] {
-        assert!(readme.contains(folder) && root().join(folder).is_dir(), "{folder}");
+    for folder in [
+        "proto/",
+        "services/",
+        "gateway/",
+        "clients/",
+        "tests/",
+        "deploy/",
+        "docs/",
+    ] {
+        assert!(
+            readme.contains(folder) && root().join(folder).is_dir(),
+            "{folder}"
+        );
     }
+
     assert!(readme.contains("tests/run") && readme.contains("cargo run --release -- demo"));
+
     // Every link to a file of ours leads somewhere.
     for page in [
         "README.md",
@@ -192,20 +324,33 @@ fn the_readme_names_what_exists() {
     ] {
         let text = read(page);
         let folder = root().join(page);
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let target = link.split('#').next().unwrap();
             if target.is_empty() || target.contains("://") {
                 continue;
             }
-            assert!(folder.parent().unwrap().join(target).exists(), "{page} links to {target}");
+            assert!(
+                folder.parent().unwrap().join(target).exists(),
+                "{page} links to {target}"
+            );
         }
+
         // A claim that names its test: [`the_test`](its/file.rs).
         for claim in text.split("[`").skip(1) {
-            let Some((name, rest)) = claim.split_once("`](") else { continue };
+            let Some((name, rest)) = claim.split_once("`](") else {
+                continue;
+            };
             let (path, _) = rest.split_once(')').unwrap();
             if path.contains(".rs") && name.contains('_') && !name.contains('.') {
                 let code = std::fs::read_to_string(folder.parent().unwrap().join(path)).unwrap();
-                assert!(code.contains(&format!("fn {name}(")), "{page} names {name} in {path}");
+                assert!(
+                    code.contains(&format!("fn {name}(")),
+                    "{page} names {name} in {path}"
+                );
             }
         }
     }

@@ -1,5 +1,6 @@
-//! What an attacker with some addresses of one network, one account and a certificate for `backend` sends, at a rate that
-//! the installation has to stand: each kind on its own would be enough against one without bounds.
+//! What an attacker with some addresses of one network, one account and a certificate for `backend`
+//! sends, at a rate that the installation has to stand: each kind on its own would be enough
+//! against one without bounds.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -40,7 +41,8 @@ pub(crate) struct Strength {
     streams: u16,
 }
 
-/// Connections over HTTP/2 of each, and headers over each connection that no body follows; how long until all come again.
+/// Connections over HTTP/2 of each, and headers over each connection that no body follows; how long
+/// until all come again.
 const CONNECTIONS: u8 = 6;
 const STREAMS: usize = 99;
 const LONG_PAUSE: Duration = Duration::from_secs(5);
@@ -69,8 +71,8 @@ pub(crate) fn network(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 1, number)
 }
 
-/// Begins all attacks at once; they go on until what is returned is dropped. Each round has addresses that have spent
-/// nothing yet.
+/// Begins all attacks at once; they go on until what is returned is dropped. Each round has
+/// addresses that have spent nothing yet.
 pub(crate) fn begin(target: &Arc<Target>, strength: &Strength, round: u8) -> JoinSet<()> {
     let mut attacks = JoinSet::new();
     let Strength { addresses, streams } = *strength;
@@ -83,11 +85,13 @@ pub(crate) fn begin(target: &Arc<Target>, strength: &Strength, round: u8) -> Joi
         attacks.spawn(again(PAUSE, entrance.clone(), requests));
         attacks.spawn(again(PAUSE, entrance, logouts));
     }
+
     attacks.spawn(again(PAUSE, target.clone(), refreshes));
     for _ in 0..FEEDS {
         let following = move |target| feeds(target, streams / FEEDS);
         attacks.spawn(again(LONG_PAUSE, target.clone(), following));
     }
+
     attacks
 }
 
@@ -110,11 +114,13 @@ async fn headers_without_a_body(entrance: Entrance) -> Result<(), Failure> {
     let asking = (0..STREAMS).map(|_| {
         let (mut client, url) = (client.clone(), url.clone());
         async move {
-            let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>().boxed());
+            let body =
+                StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>().boxed());
             client.send_request(Request::post(url).body(body)?).await?;
             Ok::<_, Failure>(())
         }
     });
+
     tokio::select! {
         _ = join_all(asking) => Ok(()),
         ended = connection => Ok(ended?),
@@ -144,30 +150,43 @@ async fn logouts(entrance: Entrance) -> Result<(), Failure> {
 async fn flood(entrance: &Entrance, method: Method, path: &str) -> Result<(), Failure> {
     let stream = TokioIo::new(entrance.dial().await?);
     let (mut client, connection) = http1::handshake(stream).await?;
-    let host = entrance.origin.split_once("://").map_or("", |(_, host)| host);
+    let host = entrance
+        .origin
+        .split_once("://")
+        .map_or("", |(_, host)| host);
     let flooding = async {
         loop {
-            let request = Request::builder().method(method.clone()).uri(path).header("host", host);
-            let answer = client.send_request(request.body(Empty::<Bytes>::new())?).await?;
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(path)
+                .header("host", host);
+            let answer = client
+                .send_request(request.body(Empty::<Bytes>::new())?)
+                .await?;
             answer.into_body().collect().await?;
             client.ready().await?;
             sleep(FLOOD_PAUSE).await;
         }
     };
+
     tokio::select! {
         ended = flooding => ended,
         ended = connection => Ok(ended?),
     }
 }
 
-/// One session that asks for a fresh token as fast as it is answered, on as many sockets as that takes.
+/// One session that asks for a fresh token as fast as it is answered, on as many sockets as that
+/// takes.
 async fn refreshes(target: Arc<Target>) -> Result<(), Failure> {
     let (entrance, install) = (target.entrance.from(network(199)), &target.install);
     let (mut socket, first) = entrance.open("?for=session").await?;
     let nonce = first["nonce"].as_str().unwrap_or_default();
     let mut frames = vec![(Use::Authenticate, "authenticate", Some(&*install.token))].into_iter();
+
     loop {
-        let (r#use, name, token) = frames.next().unwrap_or((Use::Refresh, "token:refresh", None));
+        let (r#use, name, token) = frames
+            .next()
+            .unwrap_or((Use::Refresh, "token:refresh", None));
         let proof = install.key.proof(r#use, &entrance.origin, nonce, token);
         let frame = json!({"type": name, "token": token, "proof": proof.expose()});
         socket.send(Message::text(frame.to_string())).await?;
@@ -177,12 +196,22 @@ async fn refreshes(target: Arc<Target>) -> Result<(), Failure> {
 
 /// Followers of the feed with a certificate for `backend`.
 async fn feeds(target: Arc<Target>, count: u16) -> Result<(), Failure> {
-    let client = SessionsClient::new(channel_as(&target.data, Role::Backend, Role::Sessions, &target.calls)?);
+    let client = SessionsClient::new(channel_as(
+        &target.data,
+        Role::Backend,
+        Role::Sessions,
+        &target.calls,
+    )?);
     let following = (0..count).map(|_| async {
-        let mut feed = client.clone().watch_revocations(WatchRevocationsRequest::default()).await?.into_inner();
+        let mut feed = client
+            .clone()
+            .watch_revocations(WatchRevocationsRequest::default())
+            .await?
+            .into_inner();
         while feed.message().await?.is_some() {}
         Ok::<_, Failure>(())
     });
     join_all(following).await;
+
     Ok(())
 }

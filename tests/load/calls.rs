@@ -1,4 +1,5 @@
-//! gRPC over mutual TLS with nothing around it, and a sessions role that says yes to whatever it is asked.
+//! gRPC over mutual TLS with nothing around it, and a sessions role that says yes to whatever it is
+//! asked.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,15 +26,26 @@ const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const EMPTY: &[u8] = &[0; 5];
 
 /// Serves until it is dropped.
-pub(crate) async fn serve<S>(tcp: TcpListener, identity: &Arc<Identity>, service: S) -> Result<(), Failure>
+pub(crate) async fn serve<S>(
+    tcp: TcpListener,
+    identity: &Arc<Identity>,
+    service: S,
+) -> Result<(), Failure>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
 {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = tcp.accept().await?;
-        connections.spawn(connection(stream, TlsAcceptor::from(identity.server()), service.clone()));
+        connections.spawn(connection(
+            stream,
+            TlsAcceptor::from(identity.server()),
+            service.clone(),
+        ));
     }
 }
 
@@ -44,7 +56,9 @@ where
 {
     stream.set_nodelay(true)?;
     let stream = TokioIo::new(tls.accept(stream).await?);
-    Ok(http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await?)
+    Ok(http2::Builder::new(TokioExecutor::new())
+        .serve_connection(stream, service)
+        .await?)
 }
 
 /// Sessions, as far as a relay needs it that delivers: every answer is good and says nothing.
@@ -58,6 +72,8 @@ async fn yes(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
     let body = Full::new(Bytes::from_static(EMPTY)).with_trailers(async { Some(Ok(trailers)) });
     let mut answer = Response::new(Body::new(body));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     Ok(answer)
 }

@@ -1,4 +1,5 @@
-//! A server in a process of its own, so that its memory and its time are nobody else's: this program, started once more.
+//! A server in a process of its own, so that its memory and its time are nobody else's: this
+//! program, started once more.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,21 +29,36 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    pub(crate) async fn start(data_dir: &Path, server: &str, flags: &[&str]) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        data_dir: &Path,
+        server: &str,
+        flags: &[&str],
+    ) -> Result<Self, Failure> {
         pki::ensure(data_dir, TRUST_DOMAIN, time::OffsetDateTime::now_utc())?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["serve", server, "--data-dir"]).arg(data_dir).args(flags);
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        command
+            .args(["serve", server, "--data-dir"])
+            .arg(data_dir)
+            .args(flags);
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
         let output = process.stdout.take().ok_or("it has no output")?;
         let line = BufReader::new(output).lines().next_line().await?;
         let line = line.ok_or_else(|| format!("the {server} did not start"))?;
         let addresses = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+
         Ok(Self { process, addresses })
     }
 
     /// Where it serves, in the order in which it says so.
     pub(crate) fn address(&self, place: usize) -> Result<SocketAddr, Failure> {
-        self.addresses.get(place).copied().ok_or_else(|| "it named too few addresses".into())
+        self.addresses
+            .get(place)
+            .copied()
+            .ok_or_else(|| "it named too few addresses".into())
     }
 
     pub(crate) fn id(&self) -> Result<u32, Failure> {

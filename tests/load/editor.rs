@@ -1,4 +1,5 @@
-//! Many editors: where they connect, how they sign in with what they have, and bare ones that take what comes.
+//! Many editors: where they connect, how they sign in with what they have, and bare ones that take
+//! what comes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -47,32 +48,52 @@ pub(crate) struct Entrance {
 
 impl std::fmt::Debug for Entrance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entrance").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Entrance")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
 /// How a public site's certificate is checked.
-pub(crate) fn trusting(ca: &Path, authority: &str) -> Result<(TlsConnector, ServerName<'static>), Failure> {
+pub(crate) fn trusting(
+    ca: &Path,
+    authority: &str,
+) -> Result<(TlsConnector, ServerName<'static>), Failure> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca)? {
         roots.add(certificate?)?;
     }
+
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let config = config.with_root_certificates(roots).with_no_client_auth();
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    Ok((TlsConnector::from(Arc::new(config)), ServerName::try_from(host.to_owned())?))
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+
+    Ok((
+        TlsConnector::from(Arc::new(config)),
+        ServerName::try_from(host.to_owned())?,
+    ))
 }
 
 impl Entrance {
     /// The same, for those who come from one address.
     pub(crate) fn from(&self, address: Ipv4Addr) -> Self {
-        Self { from: Some(address), ..self.clone() }
+        Self {
+            from: Some(address),
+            ..self.clone()
+        }
     }
 
     pub(crate) async fn dial(&self) -> std::io::Result<TcpStream> {
         static DIALLED: AtomicU32 = AtomicU32::new(0);
-        let socket = if self.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if self.address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
         if let Some(from) = self.from {
             socket.bind((from, 0).into())?;
         } else if self.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
@@ -80,8 +101,10 @@ impl Entrance {
             let first = u32::from(Ipv4Addr::new(127, 1, 0, 0));
             socket.bind((Ipv4Addr::from(first + number), 0).into())?;
         }
+
         let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
+
         Ok(stream)
     }
 
@@ -90,20 +113,34 @@ impl Entrance {
         let stream = self.dial().await?;
         let stream = match &self.tls {
             None => Either::Left(stream),
-            Some((connector, name)) => Either::Right(connector.connect(name.clone(), stream).await?),
+            Some((connector, name)) => {
+                Either::Right(connector.connect(name.clone(), stream).await?)
+            }
         };
-        let (_, authority) = self.origin.split_once("://").ok_or("an origin without a scheme")?;
+
+        let (_, authority) = self
+            .origin
+            .split_once("://")
+            .ok_or("an origin without a scheme")?;
+
         // A small reader: the editors share the machine with what is measured.
-        let config = WebSocketConfig::default().read_buffer_size(2048).write_buffer_size(0);
-        let opening = client_async_with_config(format!("ws://{authority}/ws{query}"), stream, Some(config));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(2048)
+            .write_buffer_size(0);
+        let opening =
+            client_async_with_config(format!("ws://{authority}/ws{query}"), stream, Some(config));
         let (mut socket, _) = opening.await.map_err(|cause| {
-            let Error::Http(answer) = cause else { return Failure::from(cause) };
+            let Error::Http(answer) = cause else {
+                return Failure::from(cause);
+            };
             Failure::from(format!(
-                "an editor was refused with HTTP {}; when that is 429 or 503, the limits there are too low for this",
+                "an editor was refused with HTTP {}; when that is 429 or 503, the limits there are \
+                 too low for this",
                 answer.status()
             ))
         })?;
         let first = next(&mut socket).await?;
+
         Ok((socket, first))
     }
 
@@ -112,24 +149,37 @@ impl Entrance {
         let (mut socket, first) = self.open("?for=session").await?;
         // The floor has none.
         let nonce = first["nonce"].as_str().unwrap_or_default();
+
         loop {
-            let proof = install.key.proof(Use::Authenticate, &self.origin, nonce, Some(&install.token));
-            let frame = json!({"type": "authenticate", "token": install.token, "proof": proof.expose()});
+            let proof =
+                install
+                    .key
+                    .proof(Use::Authenticate, &self.origin, nonce, Some(&install.token));
+            let frame =
+                json!({"type": "authenticate", "token": install.token, "proof": proof.expose()});
             socket.send(Message::text(frame.to_string())).await?;
             let answer = next(&mut socket).await?;
             if answer["type"] == "auth:ok" {
                 return Ok((socket, answer));
             }
+
             if answer["type"] != "auth:failure" || answer["terminal"] != false {
                 return Err(format!("an editor was not signed in: {answer}").into());
             }
+
             // Such as a relay that has no keys yet.
-            sleep(Duration::from_millis(answer["retryAfterMs"].as_u64().unwrap_or(1000))).await;
+            sleep(Duration::from_millis(
+                answer["retryAfterMs"].as_u64().unwrap_or(1000),
+            ))
+            .await;
         }
     }
 
     /// The same, of all of them, some at once; how long each took.
-    pub(crate) async fn sign_all_on(&self, installs: &[Install]) -> Result<Vec<(Socket, Value, Duration)>, Failure> {
+    pub(crate) async fn sign_all_on(
+        &self,
+        installs: &[Install],
+    ) -> Result<Vec<(Socket, Value, Duration)>, Failure> {
         let signing = installs.iter().map(async |install| {
             let start = Instant::now();
             let (socket, answer) = self.sign_on(install).await?;
@@ -145,11 +195,14 @@ pub(crate) async fn next(socket: &mut Socket) -> Result<Value, Failure> {
         loop {
             match socket.next().await.ok_or("a socket was cut off")?? {
                 Message::Text(text) => return Ok(serde_json::from_str(&text)?),
-                Message::Close(close) => return Err(Failure::from(format!("a socket was closed: {close:?}"))),
+                Message::Close(close) => {
+                    return Err(Failure::from(format!("a socket was closed: {close:?}")));
+                }
                 Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
     };
+
     timeout(PATIENCE, next).await?
 }
 
@@ -165,10 +218,19 @@ pub(crate) struct Editors {
 impl Editors {
     pub(crate) async fn connect(entrance: &Entrance, count: usize) -> Result<Self, Failure> {
         let connecting = (0..count).map(|_| entrance.open(""));
-        let connected: Vec<_> = stream::iter(connecting).buffered(AT_ONCE).try_collect().await?;
-        let (mut ids, mut reading, (sender, arrivals)) = (Vec::new(), JoinSet::new(), unbounded_channel());
+        let connected: Vec<_> = stream::iter(connecting)
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let (mut ids, mut reading, (sender, arrivals)) =
+            (Vec::new(), JoinSet::new(), unbounded_channel());
         for (number, (mut socket, first)) in connected.into_iter().enumerate() {
-            ids.push(first["connectionId"].as_str().ok_or("a first frame without an id")?.to_owned());
+            ids.push(
+                first["connectionId"]
+                    .as_str()
+                    .ok_or("a first frame without an id")?
+                    .to_owned(),
+            );
             let sender = sender.clone();
             reading.spawn(async move {
                 while let Some(Ok(message)) = socket.next().await {
@@ -179,11 +241,18 @@ impl Editors {
                 }
             });
         }
-        Ok(Self { ids, arrivals, _reading: reading })
+
+        Ok(Self {
+            ids,
+            arrivals,
+            _reading: reading,
+        })
     }
 
     /// The editor that got a frame next, and when it had it.
     pub(crate) async fn next(&mut self) -> Result<(usize, Instant), Failure> {
-        timeout(PATIENCE, self.arrivals.recv()).await?.ok_or_else(|| "all editors are gone".into())
+        timeout(PATIENCE, self.arrivals.recv())
+            .await?
+            .ok_or_else(|| "all editors are gone".into())
     }
 }

@@ -1,5 +1,6 @@
-//! The floor: a tonic handler behind mutual TLS that writes one WebSocket frame to a socket it holds. No limit, no
-//! heartbeat, no state but the sockets; whatever a relay costs beyond it is what a relay is for.
+//! The floor: a tonic handler behind mutual TLS that writes one WebSocket frame to a socket it
+//! holds. No limit, no heartbeat, no state but the sockets; whatever a relay costs beyond it is
+//! what a relay is for.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -16,8 +17,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tonic::{Request, Response, Status};
 use vvs_proto::relay::relay_server::{Relay, RelayServer};
 use vvs_proto::relay::{
-    DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, GetLoginRequest, GetLoginResponse,
-    LoginState,
+    DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, GetLoginRequest,
+    GetLoginResponse, LoginState,
 };
 use vvs_runtime::tls::Identity;
 
@@ -37,9 +38,17 @@ struct Floor {
     made: AtomicU64,
 }
 
-pub(crate) async fn serve(ws: TcpListener, rpc: TcpListener, identity: &Arc<Identity>) -> Result<(), Failure> {
+pub(crate) async fn serve(
+    ws: TcpListener,
+    rpc: TcpListener,
+    identity: &Arc<Identity>,
+) -> Result<(), Failure> {
     let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-    let floor = Arc::new(Floor { shards, hasher: RandomState::new(), made: AtomicU64::new(0) });
+    let floor = Arc::new(Floor {
+        shards,
+        hasher: RandomState::new(),
+        made: AtomicU64::new(0),
+    });
     let service = TowerToHyperService::new(RelayServer::from_arc(floor.clone()));
     tokio::select! {
         ended = calls::serve(rpc, identity, service) => ended,
@@ -59,7 +68,9 @@ async fn accept(floor: &Arc<Floor>, ws: TcpListener) -> Result<(), Failure> {
 impl Floor {
     fn shard(&self, id: &str) -> MutexGuard<'_, HashMap<String, Arc<TcpStream>>> {
         let shard = usize::try_from(self.hasher.hash_one(id)).unwrap_or_default() % SHARDS;
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,11 +79,13 @@ async fn hold(floor: Arc<Floor>, stream: TcpStream) -> Result<(), Failure> {
     stream.set_nodelay(true)?;
     let number = floor.made.fetch_add(1, Ordering::Relaxed);
     let id = format!("00000000-0000-4000-8000-{number:012x}");
+
     // Apart, and on the heap, so that the handshake's buffers do not stay with the connection.
     let stream = Arc::new(Box::pin(upgrade(stream)).await?);
     floor.shard(&id).insert(id.clone(), stream.clone());
     let opened = format!(r#"{{"type":"connection","connectionId":"{id}"}}"#);
     write(&stream, &frame(&opened)).await?;
+
     loop {
         poll_fn(|cx| stream.poll_read_ready(cx)).await?;
         match stream.try_read(&mut [0; 256]) {
@@ -83,7 +96,9 @@ async fn hold(floor: Arc<Floor>, stream: TcpStream) -> Result<(), Failure> {
             Err(_) => {}
         }
     }
+
     floor.shard(&id).remove(&id);
+
     Ok(())
 }
 
@@ -95,22 +110,28 @@ async fn upgrade(mut stream: TcpStream) -> Result<TcpStream, Failure> {
             return Err("this is no handshake".into());
         }
     }
+
     let head = String::from_utf8(head)?;
     if head.starts_with("GET / ") {
         // A page with nothing on it.
-        stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await?;
+        stream
+            .write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+            .await?;
         return Err("this was a page".into());
     }
+
     let key = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
+        name.eq_ignore_ascii_case("sec-websocket-key")
+            .then(|| value.trim())
     });
     let accept = derive_accept_key(key.ok_or("a handshake without a key")?.as_bytes());
     let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: \
-         {accept}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: \
+         upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
     );
     stream.write_all(answer.as_bytes()).await?;
+
     Ok(stream)
 }
 
@@ -118,6 +139,7 @@ async fn upgrade(mut stream: TcpStream) -> Result<TcpStream, Failure> {
 fn frame(text: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(text.len() + 10);
     frame.push(0x81);
+
     match u16::try_from(text.len()) {
         Ok(length) if length < 126 => frame.extend(&length.to_be_bytes()[1..]),
         Ok(length) => {
@@ -129,7 +151,9 @@ fn frame(text: &str) -> Vec<u8> {
             frame.extend((text.len() as u64).to_be_bytes());
         }
     }
+
     frame.extend(text.as_bytes());
+
     frame
 }
 
@@ -150,19 +174,35 @@ impl Relay for Floor {
         &self,
         request: Request<DeliverAuthRequest>,
     ) -> Result<Response<DeliverAuthResponse>, Status> {
-        let DeliverAuthRequest { request_id, connection_id, token, .. } = request.into_inner();
+        let DeliverAuthRequest {
+            request_id,
+            connection_id,
+            token,
+            ..
+        } = request.into_inner();
         let stream = self.shard(&connection_id).get(&connection_id).cloned();
         let stream = stream.ok_or_else(|| Status::not_found(""))?;
-        let text = format!(r#"{{"type":"auth:success","token":"{token}","messageId":"{request_id}"}}"#);
+        let text =
+            format!(r#"{{"type":"auth:success","token":"{token}","messageId":"{request_id}"}}"#);
         write(&stream, &frame(&text)).await?;
-        Ok(Response::new(DeliverAuthResponse { state: LoginState::Sent.into(), ..DeliverAuthResponse::default() }))
+
+        Ok(Response::new(DeliverAuthResponse {
+            state: LoginState::Sent.into(),
+            ..DeliverAuthResponse::default()
+        }))
     }
 
-    async fn get_login(&self, _request: Request<GetLoginRequest>) -> Result<Response<GetLoginResponse>, Status> {
+    async fn get_login(
+        &self,
+        _request: Request<GetLoginRequest>,
+    ) -> Result<Response<GetLoginResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 
-    async fn deny_login(&self, _request: Request<DenyLoginRequest>) -> Result<Response<DenyLoginResponse>, Status> {
+    async fn deny_login(
+        &self,
+        _request: Request<DenyLoginRequest>,
+    ) -> Result<Response<DenyLoginResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

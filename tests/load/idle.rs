@@ -22,9 +22,14 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
-    /// How many connections are held, at most 9000 through the gateway, which has two descriptors for each; several numbers with
-    /// commas between are measured one after the other
-    #[arg(long, value_delimiter = ',', default_value = "10000", value_parser = clap::value_parser!(u32).range(2..=15_000))]
+    /// How many connections are held, at most 9000 through the gateway, which has two descriptors
+    /// for each; several numbers with commas between are measured one after the other
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "10000",
+        value_parser = clap::value_parser!(u32).range(2..=15_000),
+    )]
     connections: Vec<u32>,
     /// Seconds between two heartbeats of the servers started for the run
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -49,65 +54,150 @@ struct Kind {
 }
 
 const STARTED: [Kind; 4] = [
-    Kind { name: "floor", hop: Some(Hop::Floor), is_limited: false },
-    Kind { name: "relay, plain", hop: Some(Hop::Plain), is_limited: true },
-    Kind { name: "relay, mutual TLS", hop: Some(Hop::Tls), is_limited: false },
-    Kind { name: "gateway before a relay", hop: Some(Hop::Gateway), is_limited: false },
+    Kind {
+        name: "floor",
+        hop: Some(Hop::Floor),
+        is_limited: false,
+    },
+    Kind {
+        name: "relay, plain",
+        hop: Some(Hop::Plain),
+        is_limited: true,
+    },
+    Kind {
+        name: "relay, mutual TLS",
+        hop: Some(Hop::Tls),
+        is_limited: false,
+    },
+    Kind {
+        name: "gateway before a relay",
+        hop: Some(Hop::Gateway),
+        is_limited: false,
+    },
 ];
-const EXISTING: [Kind; 2] = [STARTED[0], Kind { name: "the system", hop: None, is_limited: true }];
+const EXISTING: [Kind; 2] = [
+    STARTED[0],
+    Kind {
+        name: "the system",
+        hop: None,
+        is_limited: true,
+    },
+];
 
 pub(crate) async fn run(options: &Options, as_json: bool) -> Result<(), Failure> {
     if options.existing.is_chosen() {
         // Says early that it cannot be measured.
         options.existing.system().await?.memory()?;
     }
+
     let data = tempfile::tempdir()?;
     let sessions = Sessions::of(&options.existing, data.path(), &[]).await?;
-    let most = options.connections.iter().max().copied().unwrap_or_default();
+    let most = options
+        .connections
+        .iter()
+        .max()
+        .copied()
+        .unwrap_or_default();
     let mut installs = sessions.make(usize::try_from(most)?).await?;
     if !options.existing.is_chosen() {
-        // Else the first relay would have the memory of all their activations. One that runs already would keep it.
+        // Else the first relay would have the memory of all their activations. One that runs
+        // already would keep it.
         let first = start(options, STARTED[1], data.path(), &sessions).await?;
         sessions.activate(&installs, &first.entrance).await?;
         first.stop().await?;
         sessions.renew(&mut installs).await?;
     }
+
     let installs: Arc<[_]> = installs.into();
-    let kinds = if options.existing.is_chosen() { &EXISTING[..] } else { &STARTED };
+    let kinds = if options.existing.is_chosen() {
+        &EXISTING[..]
+    } else {
+        &STARTED
+    };
+
     let title = format!("Idle connections of signed-in editors, {ROUNDS} heartbeats each");
-    let mut report = Report::new(title, &["connections", "server", "bytes per connection", "to the floor"]);
-    let mut lines: Vec<_> = kinds.iter().map(|kind| plot::Line { name: kind.name, points: Vec::new() }).collect();
+    let mut report = Report::new(
+        title,
+        &[
+            "connections",
+            "server",
+            "bytes per connection",
+            "to the floor",
+        ],
+    );
+    let mut lines: Vec<_> = kinds
+        .iter()
+        .map(|kind| plot::Line {
+            name: kind.name,
+            points: Vec::new(),
+        })
+        .collect();
     let mut limited = 0;
     for connections in &options.connections {
         let mut floor = 0;
         for (kind, line) in kinds.iter().zip(&mut lines) {
             let system = start(options, *kind, data.path(), &sessions).await?;
-            let connections = kind.hop.map_or(*connections, |hop| hop.bounded(*connections));
-            let rounds = if kind.hop == Some(Hop::Floor) { 0 } else { ROUNDS };
+            let connections = kind
+                .hop
+                .map_or(*connections, |hop| hop.bounded(*connections));
+            let rounds = if kind.hop == Some(Hop::Floor) {
+                0
+            } else {
+                ROUNDS
+            };
+
             let bytes = measure(&system, &installs, connections, rounds).await?;
             system.stop().await?;
+
             // The first one.
             floor = if rounds == 0 { bytes } else { floor };
-            limited = if kind.is_limited { limited.max(bytes) } else { limited };
+            limited = if kind.is_limited {
+                limited.max(bytes)
+            } else {
+                limited
+            };
             let each = f64::from(u32::try_from(bytes)?);
             line.points.push((f64::from(connections), each));
             let ratio = number(each / f64::from(u32::try_from(floor.max(1))?));
-            report.row(vec![json!(connections), json!(kind.name), json!(bytes), ratio]);
+            report.row(vec![
+                json!(connections),
+                json!(kind.name),
+                json!(bytes),
+                ratio,
+            ]);
         }
     }
+
     sessions.stop().await?;
     report.print(as_json)?;
+
     if let Some(path) = &options.plot {
-        std::fs::write(path, plot::svg("Memory of one idle connection, in bytes, against connections held", &lines))?;
+        std::fs::write(
+            path,
+            plot::svg(
+                "Memory of one idle connection, in bytes, against connections held",
+                &lines,
+            ),
+        )?;
     }
+
     match options.max_bytes {
-        Some(most) if limited > most => Err(format!("a connection costs {limited} bytes, more than {most}").into()),
+        Some(most) if limited > most => {
+            Err(format!("a connection costs {limited} bytes, more than {most}").into())
+        }
         _ => Ok(()),
     }
 }
 
-async fn start(options: &Options, kind: Kind, data: &std::path::Path, sessions: &Sessions) -> Result<System, Failure> {
-    let Some(hop) = kind.hop else { return options.existing.system().await };
+async fn start(
+    options: &Options,
+    kind: Kind,
+    data: &std::path::Path,
+    sessions: &Sessions,
+) -> Result<System, Failure> {
+    let Some(hop) = kind.hop else {
+        return options.existing.system().await;
+    };
     let (heartbeat, sessions) = (format!("{}s", options.heartbeat), sessions.address()?);
     let flags = [
         ["--relay-heartbeat-interval", &*heartbeat],
@@ -118,17 +208,27 @@ async fn start(options: &Options, kind: Kind, data: &std::path::Path, sessions: 
 }
 
 /// Bytes per connection of the process that editors connect to.
-async fn measure(system: &System, installs: &Arc<[Install]>, connections: u32, rounds: usize) -> Result<u64, Failure> {
+async fn measure(
+    system: &System,
+    installs: &Arc<[Install]>,
+    connections: u32,
+    rounds: usize,
+) -> Result<u64, Failure> {
     let count = usize::try_from(connections)?;
     let before = system.memory()?;
-    let seen = Arc::new(Seen { left: AtomicUsize::new(count), all: Notify::new() });
+    let seen = Arc::new(Seen {
+        left: AtomicUsize::new(count),
+        all: Notify::new(),
+    });
     let mut editors = JoinSet::new();
     let entrance = system.entrance.clone();
-    let mut signing =
-        stream::iter(0..count).map(async |place| entrance.sign_on(&installs[place]).await).buffered(AT_ONCE);
+    let mut signing = stream::iter(0..count)
+        .map(async |place| entrance.sign_on(&installs[place]).await)
+        .buffered(AT_ONCE);
     while let Some((socket, _)) = signing.try_next().await? {
         editors.spawn(hold(socket, seen.clone(), rounds));
     }
+
     tokio::select! {
         () = seen.all.notified() => {}
         ended = editors.join_next() => return Err(format!("an editor was cut off: {ended:?}").into()),
@@ -136,6 +236,7 @@ async fn measure(system: &System, installs: &Arc<[Install]>, connections: u32, r
     }
     let each = system.memory()?.saturating_sub(before) / u64::from(connections);
     editors.shutdown().await;
+
     Ok(each)
 }
 

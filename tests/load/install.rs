@@ -1,5 +1,5 @@
-//! Editor installs that are signed in, each with a session and a user of its own: made at sessions as web makes them after
-//! an approval, with no browser.
+//! Editor installs that are signed in, each with a session and a user of its own: made at sessions
+//! as web makes them after an approval, with no browser.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -47,24 +47,48 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) async fn of(existing: &Existing, data: &Path, flags: &[&str]) -> Result<Self, Failure> {
+    pub(crate) async fn of(
+        existing: &Existing,
+        data: &Path,
+        flags: &[&str],
+    ) -> Result<Self, Failure> {
         if existing.is_chosen() {
-            let (client, admin) = (SessionsClient::new(existing.sessions()?), existing.sessions_admin);
-            return Ok(Self { client, admin, child: None });
+            let (client, admin) = (
+                SessionsClient::new(existing.sessions()?),
+                existing.sessions_admin,
+            );
+            return Ok(Self {
+                client,
+                admin,
+                child: None,
+            });
         }
+
         let child = Child::start(data, "sessions", flags).await?;
         let channel = channel(data, Role::Sessions, &child.address(0)?.to_string())?;
-        Ok(Self { client: SessionsClient::new(channel), admin: Some(child.address(1)?), child: Some(child) })
+
+        Ok(Self {
+            client: SessionsClient::new(channel),
+            admin: Some(child.address(1)?),
+            child: Some(child),
+        })
     }
 
     /// One that runs already, where nothing is counted.
     pub(crate) fn at(client: SessionsClient<TracedChannel>) -> Self {
-        Self { client, admin: None, child: None }
+        Self {
+            client,
+            admin: None,
+            child: None,
+        }
     }
 
     /// Where relays call it, when it was started for this run.
     pub(crate) fn address(&self) -> Result<String, Failure> {
-        self.child.as_ref().map_or_else(|| Ok(String::new()), |child| Ok(child.address(0)?.to_string()))
+        self.child.as_ref().map_or_else(
+            || Ok(String::new()),
+            |child| Ok(child.address(0)?.to_string()),
+        )
     }
 
     pub(crate) async fn make(&self, count: usize) -> Result<Vec<Install>, Failure> {
@@ -73,17 +97,32 @@ impl Sessions {
             let request = CreateSessionRequest {
                 request_id: uuid()?,
                 identity: Some(who(&format!("vvs-load-{number}@example.com"))),
-                device: Some(Device { name: "vvs-load".to_owned(), jwk: key.jwk().to_string(), ..Device::default() }),
+                device: Some(Device {
+                    name: "vvs-load".to_owned(),
+                    jwk: key.jwk().to_string(),
+                    ..Device::default()
+                }),
                 ..CreateSessionRequest::default()
             };
             let (session_id, token) = self.create(&request).await?;
-            Ok::<_, Failure>(Install { key, token, session_id, request })
+
+            Ok::<_, Failure>(Install {
+                key,
+                token,
+                session_id,
+                request,
+            })
         });
         stream::iter(making).buffered(AT_ONCE).try_collect().await
     }
 
-    /// Signs each on once, for the relay to activate its session, as it does when a token is shown for the first time.
-    pub(crate) async fn activate(&self, installs: &[Install], entrance: &Entrance) -> Result<(), Failure> {
+    /// Signs each on once, for the relay to activate its session, as it does when a token is shown
+    /// for the first time.
+    pub(crate) async fn activate(
+        &self,
+        installs: &[Install],
+        entrance: &Entrance,
+    ) -> Result<(), Failure> {
         let before = self.calls().await;
         drop(entrance.sign_all_on(installs).await?);
         let Some(before) = before else { return Ok(()) };
@@ -96,7 +135,8 @@ impl Sessions {
         Ok(timeout(PATIENCE, reached).await?)
     }
 
-    /// Gives each a new token of its session: one that was signed after the session was activated says so.
+    /// Gives each a new token of its session: one that was signed after the session was activated
+    /// says so.
     pub(crate) async fn renew(&self, installs: &mut [Install]) -> Result<(), Failure> {
         let renewing = installs.iter_mut().map(async |install| {
             install.token = self.create(&install.request).await?.1;
@@ -105,12 +145,16 @@ impl Sessions {
         stream::iter(renewing).buffered(AT_ONCE).try_collect().await
     }
 
-    /// What a relay has asked of it for editors that showed a token: to activate a session, or to refresh the token.
+    /// What a relay has asked of it for editors that showed a token: to activate a session, or to
+    /// refresh the token.
     pub(crate) async fn calls(&self) -> Option<u64> {
         let mut browser = Browser::at("http://127.0.0.1:1", &Secrets::default());
         let page = browser.get_at(self.admin?, "/metrics").await.body;
-        let count =
-            |name| page.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok()).unwrap_or_default();
+        let count = |name| {
+            page.lines()
+                .find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok())
+                .unwrap_or_default()
+        };
         Some(count("vvs_sessions_activated_total ") + count("vvs_sessions_refreshed_total "))
     }
 
@@ -125,15 +169,20 @@ impl Sessions {
             }
             sleep(PAUSE).await;
         };
+
         let (session, token) = made.session.zip(made.token).ok_or("sessions made none")?;
+
         Ok((session.id, token.token))
     }
 
     /// Ends all that were made, in this run and in others.
     pub(crate) async fn revoke_all(&self) -> Result<(), Failure> {
         let reason = "load_test".to_owned();
-        let request =
-            RevokeUserSessionsRequest { identity: Some(who("")), reason, ..RevokeUserSessionsRequest::default() };
+        let request = RevokeUserSessionsRequest {
+            identity: Some(who("")),
+            reason,
+            ..RevokeUserSessionsRequest::default()
+        };
         self.client.clone().revoke_user_sessions(request).await?;
         Ok(())
     }
@@ -149,12 +198,28 @@ impl Sessions {
 /// A user; whoever it was when that is empty. Each has one session, for there is a limit to those.
 fn who(subject: &str) -> Identity {
     let [provider, subject, provider_session] = ["dev", subject, "vvs-load"].map(str::to_owned);
-    Identity { provider, subject, provider_session, ..Identity::default() }
+    Identity {
+        provider,
+        subject,
+        provider_session,
+        ..Identity::default()
+    }
 }
 
 /// Of version 4 (RFC 9562, section 5.4).
 pub(crate) fn uuid() -> Result<String, Failure> {
     let bits = u128::from_be_bytes(random::<16>()?);
-    let hex = format!("{:032x}", bits & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62));
-    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+    let hex = format!(
+        "{:032x}",
+        bits & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62)
+    );
+
+    Ok(format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    ))
 }

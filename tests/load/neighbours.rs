@@ -1,4 +1,5 @@
-//! What neighbours feel of an attack: how long other people's sign-ins take meanwhile, and whether anybody loses a socket.
+//! What neighbours feel of an attack: how long other people's sign-ins take meanwhile, and whether
+//! anybody loses a socket.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -26,7 +27,14 @@ const NEIGHBOURS: u8 = 20;
 const HEAD_START: Duration = Duration::from_secs(3);
 /// Other people's sign-ins come from 127.0.0.1, where many sit behind one address.
 const FLAGS: [&str; 2] = ["--gateway-shared-networks", "127.0.0.1/32=20"];
-const COLUMNS: &[&str] = &["sign-ins", "count", "failed", "median ms", "p90 ms", "times undisturbed"];
+const COLUMNS: &[&str] = &[
+    "sign-ins",
+    "count",
+    "failed",
+    "median ms",
+    "p90 ms",
+    "times undisturbed",
+];
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -36,7 +44,8 @@ pub(crate) struct Options {
     /// How often each line has its turn
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=10))]
     rounds: u8,
-    /// How many times as long as beside an attack on somebody else a sign-in may take, by the median
+    /// How many times as long as beside an attack on somebody else a sign-in may take, by the
+    /// median
     #[arg(long, default_value_t = 1.5)]
     most: f64,
     #[command(flatten)]
@@ -85,9 +94,11 @@ pub(crate) async fn run(options: &Options, as_json: bool) -> Result<(), Failure>
                 Turn::Beside => attack::begin(&other_target, &options.strength, round),
                 Turn::Under => attack::begin(&target, &options.strength, round),
             };
+
             if turn != Turn::Quiet {
                 sleep(HEAD_START).await;
             }
+
             seen.sign_in(&system.entrance.origin, options.logins).await;
             drop(attack);
             system.until_quiet().await?;
@@ -100,6 +111,7 @@ pub(crate) async fn run(options: &Options, as_json: bool) -> Result<(), Failure>
     drop(neighbours);
     system.stop().await?;
     other.stop().await?;
+
     report(options, seen, lost, as_json)
 }
 
@@ -113,13 +125,24 @@ async fn target(data: &Path, system: &System) -> Result<(Arc<Target>, JoinSet<()
         let socket = sign_on(&sessions, system, address).await?;
         neighbours.spawn(hold(socket));
     }
+
     let install = sessions.make(1).await?.pop().ok_or("no session was made")?;
-    let target = Target { data: data.to_owned(), entrance: system.entrance.clone(), calls: calls.to_owned(), install };
+    let target = Target {
+        data: data.to_owned(),
+        entrance: system.entrance.clone(),
+        calls: calls.to_owned(),
+        install,
+    };
+
     Ok((Arc::new(target), neighbours))
 }
 
 /// Signs one editor in that comes from this address.
-async fn sign_on(sessions: &Sessions, system: &System, address: Ipv4Addr) -> Result<Socket, Failure> {
+async fn sign_on(
+    sessions: &Sessions,
+    system: &System,
+    address: Ipv4Addr,
+) -> Result<Socket, Failure> {
     let install = sessions.make(1).await?.pop().ok_or("no session was made")?;
     Ok(system.entrance.from(address).sign_on(&install).await?.0)
 }
@@ -151,26 +174,44 @@ fn report(options: &Options, seen: [Seen; 3], lost: usize, as_json: bool) -> Res
     if counts.iter().any(|(good, _)| *good == 0) {
         return Err(format!("nobody could sign in: {counts:?} were signed in and refused").into());
     }
+
     let times = seen.map(|seen| Times::of(seen.times));
     let medians = times.each_ref().map(|times| times.at(500).as_secs_f64());
     let title = format!(
-        "sign-ins while {} addresses of one /24 attack; {lost} of {NEIGHBOURS} editors there lost their socket",
+        "sign-ins while {} addresses of one /24 attack; {lost} of {NEIGHBOURS} editors there lost \
+         their socket",
         options.strength.addresses
     );
     let mut report = Report::new(title, COLUMNS);
-    for ((turn, times), ((good, failed), median)) in Turn::ALL.iter().zip(&times).zip(counts.iter().zip(medians)) {
+    for ((turn, times), ((good, failed), median)) in
+        Turn::ALL.iter().zip(&times).zip(counts.iter().zip(medians))
+    {
         let ratio = json!((median / medians[0] * 100.0).round() / 100.0);
         let (median, p90) = (milliseconds(times.at(500)), milliseconds(times.at(900)));
-        report.row(vec![json!(turn.name()), json!(good), json!(failed), median, p90, ratio]);
+        report.row(vec![
+            json!(turn.name()),
+            json!(good),
+            json!(failed),
+            median,
+            p90,
+            ratio,
+        ]);
     }
+
     report.print(as_json)?;
 
     let ratio = medians[2] / medians[1];
     if failed > 0 || lost > 0 {
-        return Err(format!("{failed} sign-ins failed, and {lost} neighbours lost their socket").into());
+        return Err(
+            format!("{failed} sign-ins failed, and {lost} neighbours lost their socket").into(),
+        );
     }
+
     if ratio > options.most {
-        return Err(format!("under attack a sign-in takes {ratio:.2} times as long as beside one").into());
+        return Err(
+            format!("under attack a sign-in takes {ratio:.2} times as long as beside one").into(),
+        );
     }
+
     Ok(())
 }

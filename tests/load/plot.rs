@@ -39,7 +39,11 @@ impl Scale {
     /// Logarithmic: ten times as many are as far apart everywhere.
     fn x(&self, value: f64) -> f64 {
         let decades = (self.most / self.least).log10();
-        let part = if decades > 0.0 { (value / self.least).log10() / decades } else { 0.5 };
+        let part = if decades > 0.0 {
+            (value / self.least).log10() / decades
+        } else {
+            0.5
+        };
         LEFT + part * (WIDTH - LEFT - RIGHT)
     }
 
@@ -59,28 +63,70 @@ fn draw(out: &mut String, title: &str, lines: &[Line], scale: &Scale) -> std::fm
         out,
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">"#
     )?;
-    writeln!(out, r##"<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>"##)?;
-    writeln!(out, r#"<text x="{LEFT}" y="24" font-size="14">{title}</text>"#)?;
+    writeln!(
+        out,
+        r##"<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>"##
+    )?;
+    writeln!(
+        out,
+        r#"<text x="{LEFT}" y="24" font-size="14">{title}</text>"#
+    )?;
+
     for part in 0..=4 {
         let value = scale.top * f64::from(part) / 4.0;
         let (y, right) = (scale.y(value), WIDTH - RIGHT);
-        writeln!(out, r##"<path d="M{LEFT} {y:.1}H{right}" stroke="#d1d5db"/>"##)?;
-        writeln!(out, r#"<text x="{}" y="{:.1}" text-anchor="end">{value}</text>"#, LEFT - 8.0, y + 4.0)?;
+        writeln!(
+            out,
+            r##"<path d="M{LEFT} {y:.1}H{right}" stroke="#d1d5db"/>"##
+        )?;
+        writeln!(
+            out,
+            r#"<text x="{}" y="{:.1}" text-anchor="end">{value}</text>"#,
+            LEFT - 8.0,
+            y + 4.0
+        )?;
     }
+
     for (x, _) in lines.first().iter().flat_map(|line| &line.points) {
         let y = HEIGHT - BOTTOM + 20.0;
-        writeln!(out, r#"<text x="{:.1}" y="{y}" text-anchor="middle">{x}</text>"#, scale.x(*x))?;
+        writeln!(
+            out,
+            r#"<text x="{:.1}" y="{y}" text-anchor="middle">{x}</text>"#,
+            scale.x(*x)
+        )?;
     }
+
     for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         let place = |(x, y): &(f64, f64)| (scale.x(*x), scale.y(*y));
-        let path: Vec<_> = line.points.iter().map(place).map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
-        writeln!(out, r#"<path d="M{}" fill="none" stroke="{colour}" stroke-width="2"/>"#, path.join("L"))?;
+        let path: Vec<_> = line
+            .points
+            .iter()
+            .map(place)
+            .map(|(x, y)| format!("{x:.1} {y:.1}"))
+            .collect();
+        writeln!(
+            out,
+            r#"<path d="M{}" fill="none" stroke="{colour}" stroke-width="2"/>"#,
+            path.join("L")
+        )?;
+
         for (x, y) in line.points.iter().map(place) {
-            writeln!(out, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#)?;
+            writeln!(
+                out,
+                r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#
+            )?;
         }
+
         if let Some((x, y)) = line.points.last().map(place) {
-            writeln!(out, r#"<text x="{:.1}" y="{:.1}" fill="{colour}">{}</text>"#, x + 8.0, y + 4.0, line.name)?;
+            writeln!(
+                out,
+                r#"<text x="{:.1}" y="{:.1}" fill="{colour}">{}</text>"#,
+                x + 8.0,
+                y + 4.0,
+                line.name
+            )?;
         }
     }
+
     writeln!(out, "</svg>")
 }

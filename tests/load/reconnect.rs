@@ -45,7 +45,10 @@ struct Seen {
 }
 
 pub(crate) async fn run(options: &Options, as_json: bool) -> Result<(), Failure> {
-    let title = format!("{} signed-in editors are cut off and come back, {AT_ONCE} at once", options.editors);
+    let title = format!(
+        "{} signed-in editors are cut off and come back, {AT_ONCE} at once",
+        options.editors
+    );
     let mut report = Report::new(title, COLUMNS);
     let kinds: &[(_, &[&str], _)] = if options.existing.is_chosen() {
         &[("floor", &[], Some(Hop::Floor)), ("the system", &[], None)]
@@ -53,18 +56,29 @@ pub(crate) async fn run(options: &Options, as_json: bool) -> Result<(), Failure>
         &[
             ("floor", &[], Some(Hop::Floor)),
             ("relay", &[], Some(Hop::Plain)),
-            ("relay, tokens run out", &["--sessions-token-ttl", "1s"], Some(Hop::Plain)),
+            (
+                "relay, tokens run out",
+                &["--sessions-token-ttl", "1s"],
+                Some(Hop::Plain),
+            ),
         ]
     };
+
     let mut is_as_promised = true;
     for (name, flags, hop) in kinds {
         let data = tempfile::tempdir()?;
         let seen = measure(options, data.path(), *hop, flags).await?;
-        let expected = if flags.is_empty() { 0 } else { options.editors.into() };
+        let expected = if flags.is_empty() {
+            0
+        } else {
+            options.editors.into()
+        };
         is_as_promised &= seen.calls.is_none_or(|calls| calls == expected);
         report.row(seen.row(name, options.editors));
     }
+
     report.print(as_json)?;
+
     if is_as_promised {
         Ok(())
     } else {
@@ -72,39 +86,76 @@ pub(crate) async fn run(options: &Options, as_json: bool) -> Result<(), Failure>
     }
 }
 
-async fn measure(options: &Options, data: &Path, hop: Option<Hop>, flags: &[&str]) -> Result<Seen, Failure> {
+async fn measure(
+    options: &Options,
+    data: &Path,
+    hop: Option<Hop>,
+    flags: &[&str],
+) -> Result<Seen, Failure> {
     let sessions = Sessions::of(&options.existing, data, flags).await?;
     let mut installs = sessions.make(options.editors.into()).await?;
     let system = match hop {
         Some(hop) => {
             // Nobody reads while others connect.
-            let flags = ["--relay-sessions-addr", &*sessions.address()?, "--relay-heartbeat-interval", "1h"];
+            let flags = [
+                "--relay-sessions-addr",
+                &*sessions.address()?,
+                "--relay-heartbeat-interval",
+                "1h",
+            ];
             System::start(data, hop, &flags).await?
         }
         None => options.existing.system().await?,
     };
+
     let is_floor = hop == Some(Hop::Floor);
     if is_floor {
         drop(system.entrance.sign_all_on(&installs).await?);
     } else {
         sessions.activate(&installs, &system.entrance).await?;
     }
+
     if flags.is_empty() {
         sessions.renew(&mut installs).await?;
     } else {
         // Each of them is good for a second.
         sleep(Duration::from_secs(2)).await;
     }
+
     system.until_quiet().await?;
-    let (before, used, start) = (sessions.calls().await, system.processor_time()?, Instant::now());
+    let (before, used, start) = (
+        sessions.calls().await,
+        system.processor_time()?,
+        Instant::now(),
+    );
     let editors = system.entrance.sign_all_on(&installs).await?;
     let (back, processor_time) = (start.elapsed(), system.used_since(used)?);
-    let calls = sessions.calls().await.zip(before).map(|(after, before)| after - before).filter(|_| !is_floor);
-    let (sockets, times) = editors.into_iter().map(|(socket, _, time)| (socket, time)).unzip::<_, _, Vec<_>, Vec<_>>();
-    let closed = if is_floor { None } else { Some(revoke(&sessions, sockets).await?) };
+    let calls = sessions
+        .calls()
+        .await
+        .zip(before)
+        .map(|(after, before)| after - before)
+        .filter(|_| !is_floor);
+    let (sockets, times) = editors
+        .into_iter()
+        .map(|(socket, _, time)| (socket, time))
+        .unzip::<_, _, Vec<_>, Vec<_>>();
+    let closed = if is_floor {
+        None
+    } else {
+        Some(revoke(&sessions, sockets).await?)
+    };
+
     system.stop().await?;
     sessions.stop().await?;
-    Ok(Seen { back, each: Times::of(times), processor_time, calls, closed })
+
+    Ok(Seen {
+        back,
+        each: Times::of(times),
+        processor_time,
+        calls,
+        closed,
+    })
 }
 
 /// From the revocation of all sessions to the frame that says so, at each socket.
@@ -115,18 +166,28 @@ async fn revoke(sessions: &Sessions, sockets: Vec<Socket>) -> Result<Times, Fail
         .map(async |mut socket| {
             let frame = next(&mut socket).await?;
             let time = start.elapsed();
-            if frame["type"] == "session:revoked" { Ok(time) } else { Err(Failure::from(format!("{frame}"))) }
+            if frame["type"] == "session:revoked" {
+                Ok(time)
+            } else {
+                Err(Failure::from(format!("{frame}")))
+            }
         })
         .collect();
     let (revoked, times) = tokio::join!(sessions.revoke_all(), hearing.try_collect());
     revoked?;
+
     Ok(Times::of(times?))
 }
 
 impl Seen {
     fn row(&self, name: &str, editors: u16) -> Vec<Value> {
         let each = |used: Duration| number(used.as_secs_f64() * 1e6 / f64::from(editors));
-        let closed = |place| self.closed.as_ref().map_or(Value::Null, |times| milliseconds(times.at(place)));
+        let closed = |place| {
+            self.closed
+                .as_ref()
+                .map_or(Value::Null, |times| milliseconds(times.at(place)))
+        };
+
         vec![
             json!(name),
             milliseconds(self.back),

@@ -17,7 +17,11 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(title: String, columns: &'static [&'static str]) -> Self {
-        Self { title, columns, rows: Vec::new() }
+        Self {
+            title,
+            columns,
+            rows: Vec::new(),
+        }
     }
 
     pub(crate) fn row(&mut self, cells: Vec<Value>) {
@@ -26,14 +30,22 @@ impl Report {
 
     /// Writes it to standard output.
     pub(crate) fn print(&self, as_json: bool) -> Result<(), Failure> {
-        let text = if as_json { self.json().to_string() } else { self.table() };
+        let text = if as_json {
+            self.json().to_string()
+        } else {
+            self.table()
+        };
         writeln!(std::io::stdout(), "{text}")?;
         Ok(())
     }
 
     fn json(&self) -> Value {
         let object = |row: &Vec<Value>| {
-            let members = self.columns.iter().zip(row).map(|(name, cell)| ((*name).to_owned(), cell.clone()));
+            let members = self
+                .columns
+                .iter()
+                .zip(row)
+                .map(|(name, cell)| ((*name).to_owned(), cell.clone()));
             Value::Object(members.collect::<Map<_, _>>())
         };
         json!({"title": self.title, "rows": self.rows.iter().map(object).collect::<Vec<_>>()})
@@ -46,13 +58,17 @@ impl Report {
             if cells.iter().any(|cell| cell.is_array()) {
                 continue;
             }
-            let texts: Vec<_> = std::iter::once((*name).to_owned()).chain(cells.into_iter().map(text)).collect();
+            let texts: Vec<_> = std::iter::once((*name).to_owned())
+                .chain(cells.into_iter().map(text))
+                .collect();
             let width = texts.iter().map(String::len).max().unwrap_or_default();
             for (line, text) in lines.iter_mut().zip(texts) {
                 line.extend([format!("{text:>width$}"), "  ".to_owned()]);
             }
         }
+
         let lines: Vec<_> = lines.iter().map(|line| line.trim_end()).collect();
+
         format!("{}\n{}", self.title, lines.join("\n"))
     }
 }
@@ -91,12 +107,14 @@ impl Times {
 
     /// The time that so many in a thousand did not exceed.
     pub(crate) fn at(&self, per_thousand: usize) -> Duration {
-        let rank = (self.0.len() * per_thousand).div_ceil(1000).saturating_sub(1);
+        let rank = (self.0.len() * per_thousand)
+            .div_ceil(1000)
+            .saturating_sub(1);
         self.0.get(rank).copied().unwrap_or_default()
     }
 
-    /// Pairs of an upper bound in microseconds and how many were below it and not below the one before: four for each power
-    /// of two.
+    /// Pairs of an upper bound in microseconds and how many were below it and not below the one
+    /// before: four for each power of two.
     pub(crate) fn histogram(&self) -> Value {
         let mut buckets: Vec<(u64, u64)> = Vec::new();
         for time in &self.0 {

@@ -116,22 +116,34 @@ pub(crate) async fn run(options: &Options, as_json: bool) -> Result<(), Failure>
     };
     run.connect(options.editors).await?;
     let signing_in = CancellationToken::new();
-    run.logins.spawn(run.clone().sign_in(options.logins, signing_in.clone()));
+    run.logins
+        .spawn(run.clone().sign_in(options.logins, signing_in.clone()));
     sleep(SETTLE).await;
-    let mut rows = Rows { editors: options.editors, before: Books::default(), most: 0.0 };
+    let mut rows = Rows {
+        editors: options.editors,
+        before: Books::default(),
+        most: 0.0,
+    };
     for role in options.roles.iter().map(|kind| kind.role()) {
         for number in 0..fleet.count(role) {
             let start = Instant::now();
             let ended = fleet.replace(role, number).await?;
             sleep(SETTLE).await;
-            report.row(rows.next(&format!("{role} {}", number + 1), Some(ended), start, &run.books()));
+            report.row(rows.next(
+                &format!("{role} {}", number + 1),
+                Some(ended),
+                start,
+                &run.books(),
+            ));
         }
     }
+
     signing_in.cancel();
     let start = Instant::now();
     run.finish().await;
     report.row(rows.next("afterwards", None, start, &run.books()));
     report.print(as_json)?;
+
     run.books().verdict(rows.most, options.most_at_once)
 }
 
@@ -151,13 +163,21 @@ impl Books {
         for reason in self.failed.iter().chain(&self.signed_out) {
             *reasons.entry(reason).or_default() += 1;
         }
+
         if !reasons.is_empty() {
             let (failed, out) = (self.failed.len(), self.signed_out.len());
-            return Err(format!("{failed} logins failed and {out} editors were signed out: {reasons:#?}").into());
+            return Err(format!(
+                "{failed} logins failed and {out} editors were signed out: {reasons:#?}"
+            )
+            .into());
         }
+
         if most > allowed {
-            return Err(format!("{most} % of the editors connected again within one second").into());
+            return Err(
+                format!("{most} % of the editors connected again within one second").into(),
+            );
         }
+
         Ok(())
     }
 }
@@ -170,17 +190,26 @@ struct Rows {
 }
 
 impl Rows {
-    fn next(&mut self, name: &str, ended: Option<Duration>, start: Instant, books: &Books) -> Vec<Value> {
+    fn next(
+        &mut self,
+        name: &str,
+        ended: Option<Duration>,
+        start: Instant,
+        books: &Books,
+    ) -> Vec<Value> {
         let before = std::mem::replace(&mut self.before, books.clone());
         let mut seconds: Vec<usize> = Vec::new();
         for moment in &books.reconnects[before.reconnects.len()..] {
-            let second = usize::try_from(moment.saturating_duration_since(start).as_secs()).unwrap_or_default();
+            let second = usize::try_from(moment.saturating_duration_since(start).as_secs())
+                .unwrap_or_default();
             seconds.resize(seconds.len().max(second + 1), 0);
             seconds[second] += 1;
         }
+
         let peak = seconds.iter().copied().max().unwrap_or_default();
         let share = count(peak) * 100.0 / f64::from(self.editors);
         self.most = self.most.max(share);
+
         vec![
             json!(name),
             ended.map_or(Value::Null, |ended| number(ended.as_secs_f64())),
@@ -216,30 +245,42 @@ impl Run {
             timeout(PATIENCE, is_connected).await??;
             Ok::<_, Failure>(())
         });
-        stream::iter(connecting).buffer_unordered(AT_ONCE).try_collect::<()>().await
+        stream::iter(connecting)
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await
     }
 
     /// One editor that stays.
     async fn hold(self, profile: Profile, connected: oneshot::Sender<()>) {
         let mut connected = Some(connected);
-        let end = vvs_client::connect(&profile, None, self.stop.cancelled(), |change| match change {
-            Change::SignedIn { .. } => {
-                if let Some(connected) = connected.take() {
-                    connected.send(()).ok();
+        let end = vvs_client::connect(
+            &profile,
+            None,
+            self.stop.cancelled(),
+            |change| match change {
+                Change::SignedIn { .. } => {
+                    if let Some(connected) = connected.take() {
+                        connected.send(()).ok();
+                    }
                 }
-            }
-            Change::Lost { retry_after_ms, .. } => {
-                let moment = Instant::now() + Duration::from_millis(retry_after_ms);
-                self.write(|books| books.reconnects.push(moment));
-            }
-            Change::Refreshed { .. } | Change::Expiring { .. } | Change::Refused { .. } | Change::NotStored { .. } => {}
-        });
+                Change::Lost { retry_after_ms, .. } => {
+                    let moment = Instant::now() + Duration::from_millis(retry_after_ms);
+                    self.write(|books| books.reconnects.push(moment));
+                }
+                Change::Refreshed { .. }
+                | Change::Expiring { .. }
+                | Change::Refused { .. }
+                | Change::NotStored { .. } => {}
+            },
+        );
         let out = match end.await {
             Ok(End::Stopped) => return,
             Ok(End::NotSignedIn) => "it has no credential any more".to_owned(),
             Ok(End::Over { why }) => why,
             Err(cause) => cause.to_string(),
         };
+
         self.write(|books| books.signed_out.push(out));
     }
 
@@ -257,7 +298,8 @@ impl Run {
         stop.run_until_cancelled(begin).await;
     }
 
-    /// Writes down a login that ends in a panic, too: the person's browser has an opinion on every page.
+    /// Writes down a login that ends in a panic, too: the person's browser has an opinion on every
+    /// page.
     async fn judged(self, login: JoinHandle<Result<(), Failure>>) {
         let failure = match login.await {
             Ok(Ok(())) => return,
@@ -271,16 +313,23 @@ impl Run {
         // Persons take their time, and each takes another.
         let thought = THOUGHT.mul_f64(f64::from(number % 17) / 16.0);
         if number.is_multiple_of(BARE) {
-            let signed = timeout(PATIENCE, person::bare_login(&self.url, number, thought)).await??;
+            let signed =
+                timeout(PATIENCE, person::bare_login(&self.url, number, thought)).await??;
             self.write(|books| match signed {
                 Signed::In => books.bare += 1,
                 Signed::Interrupted => books.bare_again += 1,
             });
             return Ok(());
         }
+
         let profile = Profile::new(&self.profiles, &format!("login-{number}"), Keep::File)?;
-        timeout(PATIENCE, Box::pin(person::login(&self.url, profile, thought))).await??;
+        timeout(
+            PATIENCE,
+            Box::pin(person::login(&self.url, profile, thought)),
+        )
+        .await??;
         self.write(|books| books.logins += 1);
+
         Ok(())
     }
 

@@ -73,41 +73,91 @@ enum Server {
 
 /// Serves until its parent closes standard input.
 pub(crate) async fn serve(options: Options) -> Result<(), Failure> {
-    // Quiet, and not without: where there is no log at all, each span of a library looks for another one.
-    let log = telemetry::Settings { log_format: telemetry::Format::Text, log: Some(options.log), otlp_endpoint: None };
+    // Quiet, and not without: where there is no log at all, each span of a library looks for
+    // another one.
+    let log = telemetry::Settings {
+        log_format: telemetry::Format::Text,
+        log: Some(options.log),
+        otlp_endpoint: None,
+    };
     tracing::dispatcher::set_global_default(telemetry::subscriber(&log, std::io::stderr, None)?)?;
+
     match options.server {
-        Server::Sessions { data_dir, mut settings } => {
+        Server::Sessions {
+            data_dir,
+            mut settings,
+        } => {
             let (launch, process) = process(&data_dir, Role::Sessions)?;
             let (rpc, admin) = (port().await?, port().await?);
             let addresses = [rpc.local_addr()?, admin.local_addr()?];
             launch.admin(admin, Vec::new(), Vec::new());
-            settings.database_url = Some(format!("sqlite:{}", data_dir.join("load.db").display()).into());
+            settings.database_url =
+                Some(format!("sqlite:{}", data_dir.join("load.db").display()).into());
             let keys = Keyring::parse(&Keyring::generate()?)?;
-            let (peers, url, stop) = (launch.peers.clone(), launch.public_url.clone(), process.stop.clone());
+            let (peers, url, stop) = (
+                launch.peers.clone(),
+                launch.public_url.clone(),
+                process.stop.clone(),
+            );
             let ready = process.readiness.clone();
-            launch.run(Role::Sessions, stop, vvs_sessions::serve(*settings, rpc, peers, url, keys, process));
+            launch.run(
+                Role::Sessions,
+                stop,
+                vvs_sessions::serve(*settings, rpc, peers, url, keys, process),
+            );
             ready.wait().await;
             say(&addresses)?;
+
             until_told().await
         }
-        Server::Relay { data_dir, tls, settings } => {
+        Server::Relay {
+            data_dir,
+            tls,
+            settings,
+        } => {
             let (launch, process) = process(&data_dir, Role::Relay)?;
             let identity = process.identity.clone();
-            let ws = Listener { tcp: port().await?, tls: tls.then(|| identity.clone()) };
-            let rpc = Listener { tcp: port().await?, tls: Some(identity) };
+            let ws = Listener {
+                tcp: port().await?,
+                tls: tls.then(|| identity.clone()),
+            };
+            let rpc = Listener {
+                tcp: port().await?,
+                tls: Some(identity),
+            };
             say(&[ws.tcp.local_addr()?, rpc.tcp.local_addr()?])?;
             let keys = Keyring::parse(&Keyring::generate()?)?;
-            let (peers, url, stop) = (launch.peers.clone(), launch.public_url.clone(), process.stop.clone());
-            launch.run(Role::Relay, stop, vvs_relay::serve(*settings, ws, rpc, peers, url, keys, process));
+            let (peers, url, stop) = (
+                launch.peers.clone(),
+                launch.public_url.clone(),
+                process.stop.clone(),
+            );
+            launch.run(
+                Role::Relay,
+                stop,
+                vvs_relay::serve(*settings, ws, rpc, peers, url, keys, process),
+            );
+
             until_told().await
         }
         Server::Gateway { data_dir, settings } => {
             let (launch, process) = process(&data_dir, Role::Gateway)?;
-            let public = Listener { tcp: port().await?, tls: None };
+            let public = Listener {
+                tcp: port().await?,
+                tls: None,
+            };
             say(&[public.tcp.local_addr()?])?;
-            let (peers, url, stop) = (launch.peers.clone(), launch.public_url.clone(), process.stop.clone());
-            launch.run(Role::Gateway, stop, vvs_gateway::serve(*settings, public, peers, url, process));
+            let (peers, url, stop) = (
+                launch.peers.clone(),
+                launch.public_url.clone(),
+                process.stop.clone(),
+            );
+            launch.run(
+                Role::Gateway,
+                stop,
+                vvs_gateway::serve(*settings, public, peers, url, process),
+            );
+
             until_told().await
         }
         Server::All { data_dir, flags } => {
@@ -131,7 +181,12 @@ pub(crate) async fn serve(options: Options) -> Result<(), Failure> {
 
 fn process(data_dir: &std::path::Path, role: Role) -> Result<(Launch, Process), Failure> {
     let peers = Peers::new(Vec::new(), TRUST_DOMAIN)?;
-    let launch = Launch::new(peers, URL.parse()?, Duration::from_secs(1), Policy::default());
+    let launch = Launch::new(
+        peers,
+        URL.parse()?,
+        Duration::from_secs(1),
+        Policy::default(),
+    );
     let process = launch.process(role, pki::files(data_dir, role))?;
     Ok((launch, process))
 }

@@ -1,6 +1,10 @@
-//! From the version before to this one: what it has written is taken up, and its editors go on. `VVS_BEFORE` names the
-//! folder with its programs; `tests/run --all` builds them from the commit in `before.txt`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, at whatever it did not expect")]
+//! From the version before to this one: what it has written is taken up, and its editors go on.
+//! `VVS_BEFORE` names the folder with its programs; `tests/run --all` builds them from the commit
+//! in `before.txt`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, at whatever it did not expect"
+)]
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -19,23 +23,43 @@ struct Version {
 
 impl Version {
     fn before() -> Self {
-        let folder = std::env::var_os("VVS_BEFORE").expect("VVS_BEFORE names the folder with the programs of before");
+        let folder = std::env::var_os("VVS_BEFORE")
+            .expect("VVS_BEFORE names the folder with the programs of before");
         let folder = PathBuf::from(folder);
-        Self { mesh: folder.join("vvs-mesh"), vvs: folder.join("vvs") }
+        Self {
+            mesh: folder.join("vvs-mesh"),
+            vvs: folder.join("vvs"),
+        }
     }
 
     fn now() -> Self {
-        Self { mesh: binary("vvs-mesh", "vvs-mesh"), vvs: binary("vvs-client", "vvs") }
+        Self {
+            mesh: binary("vvs-mesh", "vvs-mesh"),
+            vvs: binary("vvs-client", "vvs"),
+        }
     }
 
     /// Starts a whole installation on a folder's data; its URL too.
     async fn up(&self, site: &Site, listen: &str) -> (Running, String) {
         let data = site.data.path().to_str().unwrap();
         let free = "127.0.0.1:0";
-        let flags = ["--relay-rpc-addr", free, "--sessions-rpc-addr", free, "--admin-addr", free];
+        let flags = [
+            "--relay-rpc-addr",
+            free,
+            "--sessions-rpc-addr",
+            free,
+            "--admin-addr",
+            free,
+        ];
+
         // So short that an editor cannot go on without a fresh token.
         let life = ["--sessions-token-ttl", "2s"];
-        let arguments = [&["up", "--data-dir", data, "--listen", listen][..], &flags, &life].concat();
+        let arguments = [
+            &["up", "--data-dir", data, "--listen", listen][..],
+            &flags,
+            &life,
+        ]
+        .concat();
 
         let mut up = Running::start(program(&self.mesh, &arguments), &site.secrets);
         let ready = up.lines_until("ready http://").await.pop().unwrap();
@@ -53,7 +77,16 @@ impl Version {
 
     /// Signs in a profile, as a person does who types the code.
     async fn sign_in(&self, site: &Site, url: &str, profile: &str) {
-        let flags = ["--server", url, "--profile", profile, "--no-browser", "--typed", "--store", "file"];
+        let flags = [
+            "--server",
+            url,
+            "--profile",
+            profile,
+            "--no-browser",
+            "--typed",
+            "--store",
+            "file",
+        ];
         let mut login = self.editor(site, &[&["login"][..], &flags].concat());
 
         let page = approve(&link_of(&mut login).await, &site.secrets).await;
@@ -65,7 +98,9 @@ impl Version {
 
     /// Exit code 0 is that the server knows the editor, 7 that it does not.
     async fn status(&self, site: &Site, profile: &str) -> i32 {
-        self.editor(site, &["status", "--profile", profile]).exit_code().await
+        self.editor(site, &["status", "--profile", profile])
+            .exit_code()
+            .await
     }
 
     /// Holds a connection until it has had two more tokens.
@@ -95,7 +130,11 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let folder = || tempfile::tempdir().unwrap();
-        Self { data: folder(), state: folder(), secrets: Secrets::default() }
+        Self {
+            data: folder(),
+            state: folder(),
+            secrets: Secrets::default(),
+        }
     }
 }
 
@@ -127,7 +166,11 @@ async fn database_keys_certificates_and_editors_of_before_go_on_and_its_browsers
     let bearer = sign_in_bare(&site, &url).await;
     let mut browser = Browser::at(&url, &site.secrets);
     browser.account("ada").await;
-    assert_eq!(browser.get("/account/sessions").await.status, StatusCode::OK);
+    assert_eq!(
+        browser.get("/account/sessions").await.status,
+        StatusCode::OK
+    );
+
     stop(up).await;
 
     let (up, same) = now.up(&site, url.strip_prefix("http://").unwrap()).await;
@@ -139,16 +182,25 @@ async fn database_keys_certificates_and_editors_of_before_go_on_and_its_browsers
 
     // Its editors, with its programs and with ours on what it has stored.
     assert_eq!(before.status(&site, "old").await, 0);
+
     before.hold(&site, "old").await;
     assert_eq!(now.status(&site, "moved").await, 0);
+
     now.hold(&site, "moved").await;
     let mut bare = Editor::at_session(&url, &site.secrets).await;
     assert_eq!(bare.authenticate(&bearer, None).await["type"], "auth:ok");
 
     // What it could do before, it still can.
     before.sign_in(&site, &url, "new").await;
-    assert_eq!(before.editor(&site, &["logout", "--profile", "new"]).exit_code().await, 0);
+    assert_eq!(
+        before
+            .editor(&site, &["logout", "--profile", "new"])
+            .exit_code()
+            .await,
+        0
+    );
     assert_eq!(before.status(&site, "new").await, 7);
+
     let list = browser.account("ada").await;
     assert_eq!(list.body.matches("/revoke\"").count(), 3, "{}", list.body);
 

@@ -1,5 +1,5 @@
-//! Opens a link in the person's browser. It may not work, on a machine without a desktop for one: the link is always
-//! printed as well.
+//! Opens a link in the person's browser. It may not work, on a machine without a desktop for one:
+//! the link is always printed as well.
 
 use std::process::{Command, Stdio};
 use std::{env, fs, thread};
@@ -9,11 +9,16 @@ use crate::server::Link;
 /// None of these is a shell, so that `&` in a link stays a character.
 const WINDOWS: &[&str] = &["rundll32.exe", "url.dll,FileProtocolHandler"];
 /// For a WSL that does not take over the `PATH` of Windows.
-const WINDOWS_FROM_WSL: &[&str] = &["/mnt/c/Windows/System32/rundll32.exe", "url.dll,FileProtocolHandler"];
+const WINDOWS_FROM_WSL: &[&str] = &[
+    "/mnt/c/Windows/System32/rundll32.exe",
+    "url.dll,FileProtocolHandler",
+];
 
 /// Starts the browser and returns at once; false when there is nothing to start.
 pub fn open(link: &Link) -> bool {
-    launchers(is_wsl()).iter().any(|launcher| start(launcher, link))
+    launchers(is_wsl())
+        .iter()
+        .any(|launcher| start(launcher, link))
 }
 
 fn launchers(wsl: bool) -> &'static [&'static [&'static str]] {
@@ -31,20 +36,33 @@ fn launchers(wsl: bool) -> &'static [&'static [&'static str]] {
 /// Whether this Linux runs inside Windows, where the browser is.
 fn is_wsl() -> bool {
     env::var_os("WSL_DISTRO_NAME").is_some()
-        || fs::read_to_string("/proc/version").is_ok_and(|version| version.to_lowercase().contains("microsoft"))
+        || fs::read_to_string("/proc/version")
+            .is_ok_and(|version| version.to_lowercase().contains("microsoft"))
 }
 
 fn start(launcher: &[&str], link: &Link) -> bool {
-    let Some((program, arguments)) = launcher.split_first() else { return false };
+    let Some((program, arguments)) = launcher.split_first() else {
+        return false;
+    };
+
     let mut command = Command::new(program);
     command.args(arguments).arg(link.as_str());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+
     // Ctrl-C in our terminal must not reach the browser.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let Ok(mut child) = command.spawn() else { return false };
-    // Some launchers stay as long as the browser; somebody must wait for them, or they stay as zombies.
+    let Ok(mut child) = command.spawn() else {
+        return false;
+    };
+
+    // Some launchers stay as long as the browser; somebody must wait for them, or they stay as
+    // zombies.
     thread::spawn(move || child.wait());
+
     true
 }
 
@@ -65,7 +83,10 @@ mod tests {
     fn no_launcher_is_a_shell() {
         for launcher in launchers(false).iter().chain(launchers(true)) {
             let program = launcher[0].rsplit('/').next().unwrap();
-            assert!(["wslview", "rundll32.exe", "xdg-open", "open"].contains(&program), "{program}");
+            assert!(
+                ["wslview", "rundll32.exe", "xdg-open", "open"].contains(&program),
+                "{program}"
+            );
         }
     }
 }

@@ -23,10 +23,11 @@ pub(crate) fn between(from: Duration, to: Duration) -> Duration {
     from + to.saturating_sub(from) * u32::from(u16::from_be_bytes(byte)) / 65_536
 }
 
-/// The pause before the next try: it doubles from try to try up to `most`, and is cut by up to a half at random, so that
-/// editors do not come back all at once.
+/// The pause before the next try: it doubles from try to try up to `most`, and is cut by up to a
+/// half at random, so that editors do not come back all at once.
 pub(crate) fn back_off(tries: u32, most: Duration) -> Duration {
-    let whole = (Duration::from_millis(500) * 2_u32.saturating_pow(tries.saturating_sub(1))).min(most);
+    let whole =
+        (Duration::from_millis(500) * 2_u32.saturating_pow(tries.saturating_sub(1))).min(most);
     between(whole / 2, whole)
 }
 
@@ -36,14 +37,25 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_limit_and_are_cut_by_at_most_a_half() {
-        for (tries, whole) in [(0, 500), (1, 500), (2, 1000), (5, 8000), (6, 10_000), (99, 10_000)] {
+        for (tries, whole) in [
+            (0, 500),
+            (1, 500),
+            (2, 1000),
+            (5, 8000),
+            (6, 10_000),
+            (99, 10_000),
+        ] {
             for _ in 0..100 {
                 let pause = back_off(tries, Duration::from_secs(10)).as_millis();
                 assert!(pause >= whole / 2 && pause <= whole, "{tries}: {pause}");
             }
         }
+
         let pauses = [0; 20].map(|_| back_off(9, Duration::from_secs(10)));
-        assert!(pauses.iter().any(|pause| *pause != pauses[0]), "all the same");
+        assert!(
+            pauses.iter().any(|pause| *pause != pauses[0]),
+            "all the same"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! One WebSocket to the server: opens it, and turns messages into frames and back. Does not know what they are for.
+//! One WebSocket to the server: opens it, and turns messages into frames and back. Does not know
+//! what they are for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,36 +49,70 @@ pub(crate) enum Incoming {
 }
 
 impl Connection<Socket> {
-    pub(crate) async fn open(server: &Server, purpose: Purpose, tls: Arc<ClientConfig>) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        server: &Server,
+        purpose: Purpose,
+        tls: Arc<ClientConfig>,
+    ) -> Result<Self, Error> {
         let socket = dial(server, tls).await?;
-        let not_vvs = |answer: String| Error::NotVvs { server: server.clone(), answer: plain(&answer, 200) };
-        let mut request =
-            server.websocket(purpose).into_client_request().map_err(|cause| not_vvs(cause.to_string()))?;
-        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        let not_vvs = |answer: String| Error::NotVvs {
+            server: server.clone(),
+            answer: plain(&answer, 200),
+        };
+        let mut request = server
+            .websocket(purpose)
+            .into_client_request()
+            .map_err(|cause| not_vvs(cause.to_string()))?;
+        request.headers_mut().insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(SUBPROTOCOL),
+        );
+
         match tokio_tungstenite::client_async_with_config(request, socket, Some(config())).await {
             Ok((socket, _response)) => Ok(Self { socket }),
             Err(tungstenite::Error::Http(response)) => Err(refusal(server, &response)),
-            Err(tungstenite::Error::Io(source)) => Err(Error::Unreachable { server: server.clone(), source }),
+            Err(tungstenite::Error::Io(source)) => Err(Error::Unreachable {
+                server: server.clone(),
+                source,
+            }),
             Err(other) => Err(not_vvs(other.to_string())),
         }
     }
 }
 
 async fn dial(server: &Server, tls: Arc<ClientConfig>) -> Result<Socket, Error> {
-    let unreachable = |source| Error::Unreachable { server: server.clone(), source };
+    let unreachable = |source| Error::Unreachable {
+        server: server.clone(),
+        source,
+    };
+
     // The cause may quote names from a certificate that nobody vouches for.
-    let untrusted = |cause: String| Error::Untrusted { server: server.clone(), cause: plain(&cause, 300) };
+    let untrusted = |cause: String| Error::Untrusted {
+        server: server.clone(),
+        cause: plain(&cause, 300),
+    };
     let (host, port) = server.address();
     let found = lookup_host((host, port)).await.map_err(unreachable)?;
+
     // `localhost` is a name, and somebody may have given it another address.
-    let addresses: Vec<_> = found.filter(|address| server.is_https() || address.ip().is_loopback()).collect();
-    let tcp = TcpStream::connect(&addresses[..]).await.map_err(unreachable)?;
+    let addresses: Vec<_> = found
+        .filter(|address| server.is_https() || address.ip().is_loopback())
+        .collect();
+    let tcp = TcpStream::connect(&addresses[..])
+        .await
+        .map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
     if !server.is_https() {
         return Ok(Either::Left(tcp));
     }
-    let name = ServerName::try_from(host.to_owned()).map_err(|cause| untrusted(cause.to_string()))?;
-    let tls = TlsConnector::from(tls).connect(name, tcp).await.map_err(|cause| untrusted(cause.to_string()))?;
+
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|cause| untrusted(cause.to_string()))?;
+    let tls = TlsConnector::from(tls)
+        .connect(name, tcp)
+        .await
+        .map_err(|cause| untrusted(cause.to_string()))?;
+
     Ok(Either::Right(tls))
 }
 
@@ -92,38 +127,62 @@ fn config() -> WebSocketConfig {
 fn refusal(server: &Server, response: &Response) -> Error {
     let (server, status) = (server.clone(), response.status().as_u16());
     if !matches!(status, 429 | 502..=504) {
-        return Error::NotVvs { server, answer: format!("HTTP {status}") };
+        return Error::NotVvs {
+            server,
+            answer: format!("HTTP {status}"),
+        };
     }
-    let seconds: Option<u32> = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
-    let when = seconds.map_or_else(|| "in a minute".to_owned(), |seconds| format!("in {seconds} s"));
-    Error::Busy { server, status, when }
+
+    let seconds: Option<u32> = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
+    let when = seconds.map_or_else(
+        || "in a minute".to_owned(),
+        |seconds| format!("in {seconds} s"),
+    );
+
+    Error::Busy {
+        server,
+        status,
+        when,
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// The next message. Dropping the future loses nothing. Pings are answered by the *following* call.
+    /// The next message. Dropping the future loses nothing. Pings are answered by the *following*
+    /// call.
     pub(crate) async fn next(&mut self) -> Incoming {
         match self.socket.next().await {
-            Some(Ok(Message::Text(text))) => {
-                serde_json::from_str(&text).map_or(Incoming::Other, |frame| Incoming::Frame(Box::new(frame)))
-            }
+            Some(Ok(Message::Text(text))) => serde_json::from_str(&text)
+                .map_or(Incoming::Other, |frame| Incoming::Frame(Box::new(frame))),
             Some(Ok(Message::Close(frame))) => {
                 Incoming::Closed(frame.map(|close| (close.code.into(), plain(&close.reason, 200))))
             }
-            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Other,
+            Some(Ok(
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
+            )) => Incoming::Other,
             Some(Err(_)) | None => Incoming::Closed(None),
         }
     }
 
     /// Whether the frame could be handed to the network.
     pub(crate) async fn send(&mut self, frame: &EditorFrame) -> bool {
-        self.socket.send(Message::text(frame.to_json())).await.is_ok()
+        self.socket
+            .send(Message::text(frame.to_json()))
+            .await
+            .is_ok()
     }
 
-    /// Says goodbye and waits a little for the answer. Without the wait, what the server sent last and nobody read would
-    /// make the kernel reset the connection, and the server might lose what was sent to it last. No ping is answered any
-    /// more. Whether the answer came: then the server has read all that was sent before.
+    /// Says goodbye and waits a little for the answer. Without the wait, what the server sent last
+    /// and nobody read would make the kernel reset the connection, and the server might lose what
+    /// was sent to it last. No ping is answered any more. Whether the answer came: then the server
+    /// has read all that was sent before.
     pub(crate) async fn close(mut self) -> bool {
-        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let normal = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
         let farewell = async {
             self.socket.close(Some(normal)).await.ok()?;
             loop {
@@ -134,7 +193,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         };
-        timeout(FAREWELL, farewell).await.is_ok_and(|answer| answer.is_some())
+
+        timeout(FAREWELL, farewell)
+            .await
+            .is_ok_and(|answer| answer.is_some())
     }
 }
 
@@ -145,7 +207,10 @@ impl Connection<tokio::io::DuplexStream> {
         use tokio_tungstenite::tungstenite::protocol::Role;
         let (ours, theirs) = tokio::io::duplex(MAX_MESSAGE);
         let socket = WebSocketStream::from_raw_socket(ours, Role::Client, Some(config())).await;
-        (Self { socket }, WebSocketStream::from_raw_socket(theirs, Role::Server, None).await)
+        (
+            Self { socket },
+            WebSocketStream::from_raw_socket(theirs, Role::Server, None).await,
+        )
     }
 }
 
@@ -157,7 +222,9 @@ mod tests {
         let mut response = Response::new(None);
         *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
         if let Some(value) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_str(value).unwrap());
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_str(value).unwrap());
         }
         refusal(&"http://127.0.0.1:8080".parse().unwrap(), &response).to_string()
     }
@@ -177,10 +244,18 @@ mod tests {
             server.send(Message::text(text)).await.unwrap();
             assert_eq!(connection.next().await, Incoming::Other, "{text}");
         }
+
         server.send(Message::binary(vec![1])).await.unwrap();
         assert_eq!(connection.next().await, Incoming::Other);
-        server.send(Message::text(r#"{"type":"ping","more":1}"#)).await.unwrap();
-        assert_eq!(connection.next().await, Incoming::Frame(Box::new(RelayFrame::Ping)));
+
+        server
+            .send(Message::text(r#"{"type":"ping","more":1}"#))
+            .await
+            .unwrap();
+        assert_eq!(
+            connection.next().await,
+            Incoming::Frame(Box::new(RelayFrame::Ping))
+        );
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! A sign-in as an editor keeps it. Does not judge whether the token is still good, and does not know where it is kept.
+//! A sign-in as an editor keeps it. Does not judge whether the token is still good, and does not
+//! know where it is kept.
 
 use serde::{Deserialize, Serialize};
 use vvs_proto::frame::{Secret, User};
@@ -24,7 +25,11 @@ pub struct Credential {
 impl Credential {
     /// The user's name and email address, or id, safe to print.
     pub fn who(&self) -> String {
-        let said = |text: &Option<String>| text.as_deref().map(|text| plain(text, 200)).filter(|text| !text.is_empty());
+        let said = |text: &Option<String>| {
+            text.as_deref()
+                .map(|text| plain(text, 200))
+                .filter(|text| !text.is_empty())
+        };
         match (said(&self.user.name), said(&self.user.email)) {
             (Some(name), Some(email)) => format!("{name} <{email}>"),
             (Some(one), None) | (None, Some(one)) => one,
@@ -41,7 +46,12 @@ mod tests {
     fn who_is_safe_to_print_and_debug_hides_the_secrets() {
         let mut credential = Credential {
             server: "https://vvs.example.org".to_owned(),
-            user: User { id: "usr_1".to_owned(), email: None, name: Some("Ada\u{1b}[2J".to_owned()), avatar_url: None },
+            user: User {
+                id: "usr_1".to_owned(),
+                email: None,
+                name: Some("Ada\u{1b}[2J".to_owned()),
+                avatar_url: None,
+            },
             session_id: "ses_1".to_owned(),
             session_expires_at: "2026-03-31T12:00:00Z".to_owned(),
             token: Secret::new("fake-token"),
@@ -49,9 +59,14 @@ mod tests {
             device_key: DeviceKey::generate().unwrap(),
         };
         assert_eq!(credential.who(), "Ada[2J");
+
         credential.user.name = Some("\u{3164}".to_owned());
         assert_eq!(credential.who(), "usr_1", "a blank name says nothing");
+
         let shown = format!("{credential:?}");
-        assert!(!shown.contains("fake-token") && !shown.contains(Secret::from(credential.device_key).expose()));
+        assert!(
+            !shown.contains("fake-token")
+                && !shown.contains(Secret::from(credential.device_key).expose())
+        );
     }
 }

@@ -5,47 +5,82 @@ use std::path::PathBuf;
 
 use crate::server::Server;
 
-/// Every message ends with what to do next. Texts that came from the server are without control characters.
+/// Every message ends with what to do next. Texts that came from the server are without control
+/// characters.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`{0}` is not the address of a server. Give scheme and host, such as https://vvs.example.org")]
+    #[error(
+        "`{0}` is not the address of a server. Give scheme and host, such as \
+         https://vvs.example.org"
+    )]
     Address(String),
     #[error(
-        "`{0}` is not this machine, and over http anyone on the way could read the token. Use https \
-         (http is for localhost, 127.0.0.1 and [::1] only)"
+        "`{0}` is not this machine, and over http anyone on the way could read the token. Use \
+         https (http is for localhost, 127.0.0.1 and [::1] only)"
     )]
     Cleartext(String),
-    #[error("cannot read CA certificates from {file}: {cause}. Give a PEM file with --ca-file", file = file.display())]
+    #[error(
+        "cannot read CA certificates from {file}: {cause}. Give a PEM file with --ca-file",
+        file = file.display()
+    )]
     CaFile { file: PathBuf, cause: String },
     #[error("TLS cannot be set up: {0}. This is a fault of this program; report it")]
     Tls(#[from] rustls::Error),
     #[error("this is no device key, or none can be made here. Sign in again")]
     Crypto,
-    #[error("cannot reach {server}: {source}. Check that the server runs and that --server names it")]
+    #[error(
+        "cannot reach {server}: {source}. Check that the server runs and that --server names it"
+    )]
     Unreachable { server: Server, source: io::Error },
-    #[error("no trusted TLS connection to {server}: {cause}. If it has a private CA, give that with --ca-file")]
+    #[error(
+        "no trusted TLS connection to {server}: {cause}. If it has a private CA, give that with \
+         --ca-file"
+    )]
     Untrusted { server: Server, cause: String },
     #[error("{server} answers, but not as a VVS server does ({answer}). Check --server")]
     NotVvs { server: Server, answer: String },
     #[error("{server} takes no sign-in right now (HTTP {status}). Try again {when}")]
-    Busy { server: Server, status: u16, when: String },
-    #[error("{server} does not take this editor's device key ({answer}). Update the server, or ask who runs it")]
+    Busy {
+        server: Server,
+        status: u16,
+        when: String,
+    },
+    #[error(
+        "{server} does not take this editor's device key ({answer}). Update the server, or ask who \
+         runs it"
+    )]
     TooOld { server: Server, answer: String },
-    #[error("{server} refused this editor: {message}. Check that --server is the address that the server itself uses")]
+    #[error(
+        "{server} refused this editor: {message}. Check that --server is the address that the \
+         server itself uses"
+    )]
     Refused { server: Server, message: String },
-    #[error("{server} cannot say whether this editor is signed in: {message}. Try again in a minute")]
+    #[error(
+        "{server} cannot say whether this editor is signed in: {message}. Try again in a minute"
+    )]
     NotNow { server: Server, message: String },
-    #[error("`{0}` cannot be the name of a profile. Use up to 32 lower-case letters, digits, - and _")]
+    #[error(
+        "`{0}` cannot be the name of a profile. Use up to 32 lower-case letters, digits, - and _"
+    )]
     Profile(String),
-    #[error("the system's keyring cannot be used: {0}. Unlock it, or keep the credential in a file with --store file")]
+    #[error(
+        "the system's keyring cannot be used: {0}. Unlock it, or keep the credential in a file \
+         with --store file"
+    )]
     Keyring(String),
     #[error("the connection to {server} was lost. Check the network, then try again")]
     Lost { server: Server },
-    #[error("{server} ended the connection ({code} {reason}). Update this editor, then sign in again")]
-    Closed { server: Server, code: u16, reason: String },
     #[error(
-        "cannot keep the credential in {dir}: {source}. Make room there or choose another folder with --state-dir, \
-         then try again",
+        "{server} ended the connection ({code} {reason}). Update this editor, then sign in again"
+    )]
+    Closed {
+        server: Server,
+        code: u16,
+        reason: String,
+    },
+    #[error(
+        "cannot keep the credential in {dir}: {source}. Make room there or choose another folder \
+         with --state-dir, then try again",
         dir = dir.display()
     )]
     Store { dir: PathBuf, source: io::Error },
@@ -77,6 +112,9 @@ impl Error {
 
     /// Whether an editor that was connected before may hope that the next try works.
     pub(crate) fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Lost { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::Lost { .. }
+        )
     }
 }

@@ -1,5 +1,5 @@
-//! The loopback page that a browser brings the completion code to, after its person has approved. Decides nothing about
-//! the code: whoever asked for it does.
+//! The loopback page that a browser brings the completion code to, after its person has approved.
+//! Decides nothing about the code: whoever asked for it does.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -51,7 +51,11 @@ impl HandBack {
         let (sender, brought) = mpsc::channel(1);
         let mut listening = JoinSet::new();
         listening.spawn(serve(listener, Arc::new(Page { address, sender })));
-        Ok(Self { address, brought, _listening: listening })
+        Ok(Self {
+            address,
+            brought,
+            _listening: listening,
+        })
     }
 
     pub(crate) fn uri(&self) -> String {
@@ -73,7 +77,8 @@ struct Page {
 }
 
 async fn serve(listener: TcpListener, page: Arc<Page>) {
-    // In here, so that they end with the listener. A browser may open connections that it never uses.
+    // In here, so that they end with the listener. A browser may open connections that it never
+    // uses.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -97,27 +102,56 @@ async fn serve(listener: TcpListener, page: Arc<Page>) {
 
 impl Page {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        // Any other name for this address is somebody's attempt to make a browser confuse it with a site of theirs.
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+
+        // Any other name for this address is somebody's attempt to make a browser confuse it with a
+        // site of theirs.
         if host != Some(&self.address.to_string()) {
             return page(StatusCode::MISDIRECTED_REQUEST, "text/plain", "Not here.");
         }
-        match (request.method(), request.uri().path(), request.uri().query()) {
-            (&Method::GET, "/", None) => {
-                page(StatusCode::OK, "text/html; charset=utf-8", &[PAGE.0, SCRIPT, PAGE.1].concat())
+
+        match (
+            request.method(),
+            request.uri().path(),
+            request.uri().query(),
+        ) {
+            (&Method::GET, "/", None) => page(
+                StatusCode::OK,
+                "text/html; charset=utf-8",
+                &[PAGE.0, SCRIPT, PAGE.1].concat(),
+            ),
+            (&Method::POST, "/", None) if self.is_own(request.headers()) => {
+                self.take(request).await
             }
-            (&Method::POST, "/", None) if self.is_own(request.headers()) => self.take(request).await,
-            (&Method::POST, "/", None) => page(StatusCode::FORBIDDEN, "text/plain", "Only this page may do that."),
-            (_, "/", None) => page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "That cannot be done here."),
+            (&Method::POST, "/", None) => page(
+                StatusCode::FORBIDDEN,
+                "text/plain",
+                "Only this page may do that.",
+            ),
+            (_, "/", None) => page(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "text/plain",
+                "That cannot be done here.",
+            ),
             _ => page(StatusCode::NOT_FOUND, "text/plain", "Nothing is here."),
         }
     }
 
-    /// Whether it was our own page that sends, and not another one that is open in the same browser.
+    /// Whether it was our own page that sends, and not another one that is open in the same
+    /// browser.
     fn is_own(&self, headers: &HeaderMap) -> bool {
-        let is = |name: header::HeaderName, value: &str| headers.get(name).is_some_and(|found| found == value);
-        let site = headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin");
-        is(header::ORIGIN, &format!("http://{}", self.address)) && is(header::CONTENT_TYPE, FORM) && site
+        let is = |name: header::HeaderName, value: &str| {
+            headers.get(name).is_some_and(|found| found == value)
+        };
+        let site = headers
+            .get("sec-fetch-site")
+            .is_none_or(|site| site == "same-origin");
+        is(header::ORIGIN, &format!("http://{}", self.address))
+            && is(header::CONTENT_TYPE, FORM)
+            && site
     }
 
     async fn take(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -125,25 +159,43 @@ impl Page {
         let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
             return refused("That is too much.");
         };
+
         let body = body.to_bytes();
         let field = |name: &str| {
             let mut found = url::form_urlencoded::parse(&body).filter(|(key, _)| key == name);
-            found.next().map(|(_, value)| value.into_owned()).filter(|_| found.next().is_none())
+            found
+                .next()
+                .map(|(_, value)| value.into_owned())
+                .filter(|_| found.next().is_none())
         };
-        let (Some(connection_id), Some(state), Some(code)) = (field("connection_id"), field("state"), field("code"))
+        let (Some(connection_id), Some(state), Some(code)) =
+            (field("connection_id"), field("state"), field("code"))
         else {
             return refused(
-                "Something is missing from this link. Go back to the page that you came from and try again.",
+                "Something is missing from this link. Go back to the page that you came from and \
+                 try again.",
             );
         };
+
         let (answer, ours) = oneshot::channel();
-        let brought = Brought { connection_id, state: Secret::new(state), code: Secret::new(code), answer };
+        let brought = Brought {
+            connection_id,
+            state: Secret::new(state),
+            code: Secret::new(code),
+            answer,
+        };
+
         if self.sender.send(brought).await.is_ok() && ours.await.unwrap_or(false) {
-            page(StatusCode::OK, "text/plain", "Done. You may close this window and go back to your editor.")
+            page(
+                StatusCode::OK,
+                "text/plain",
+                "Done. You may close this window and go back to your editor.",
+            )
         } else {
             refused(
-                "This link does not belong to the sign-in that your editor is waiting for, so nothing was done. If \
-                 somebody sent it to you, they may be trying to get into your account.",
+                "This link does not belong to the sign-in that your editor is waiting for, so \
+                 nothing was done. If somebody sent it to you, they may be trying to get into your \
+                 account.",
             )
         }
     }
@@ -152,8 +204,8 @@ impl Page {
 fn page(status: StatusCode, content_type: &'static str, text: &str) -> Response<Full<Bytes>> {
     let hash = BASE64_STANDARD.encode(digest(&SHA256, SCRIPT.as_bytes()));
     let policy = format!(
-        "default-src 'none'; script-src 'sha256-{hash}'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'"
+        "default-src 'none'; script-src 'sha256-{hash}'; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'"
     );
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *response.status_mut() = status;
@@ -169,6 +221,7 @@ fn page(status: StatusCode, content_type: &'static str, text: &str) -> Response<
             headers.insert(name, value);
         }
     }
+
     response
 }
 

@@ -1,5 +1,5 @@
-//! The device key of an editor: proves to a server, over and over, that it is the editor that signed in. Knows nothing
-//! of sockets and stores.
+//! The device key of an editor: proves to a server, over and over, that it is the editor that
+//! signed in. Knows nothing of sockets and stores.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use vvs_proto::frame::Secret;
 
 use crate::error::Error;
 
-/// A P-256 key pair, made for one sign-in. It is stored with the credential, as PKCS#8 in base64url; only the public
-/// half goes to a server.
+/// A P-256 key pair, made for one sign-in. It is stored with the credential, as PKCS#8 in
+/// base64url; only the public half goes to a server.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "Secret", into = "Secret")]
 pub struct DeviceKey(Arc<Pair>);
@@ -40,7 +40,8 @@ pub enum Use {
 
 impl DeviceKey {
     pub fn generate() -> Result<Self, Error> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|Unspecified| Error::Crypto)?;
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+            .map_err(|Unspecified| Error::Crypto)?;
         let pkcs8 = pair.to_pkcs8v1().map_err(|Unspecified| Error::Crypto)?;
         let pkcs8 = Secret::new(BASE64URL.encode(pkcs8));
         Ok(Self(Arc::new(Pair { pair, pkcs8 })))
@@ -53,24 +54,36 @@ impl DeviceKey {
         json!({"kty": "EC", "crv": "P-256", "x": BASE64URL.encode(x), "y": BASE64URL.encode(y)})
     }
 
-    /// A `vvs-pop+jwt`: good once, for this `use`, on the socket with this `nonce`. `audience` is the server's origin as
-    /// the editor was told it, without a slash at the end; `token` is the one shown with [`Use::Authenticate`], and
-    /// nothing otherwise. Only a system without random numbers makes an empty proof, which servers refuse.
+    /// A `vvs-pop+jwt`: good once, for this `use`, on the socket with this `nonce`. `audience` is
+    /// the server's origin as the editor was told it, without a slash at the end; `token` is the
+    /// one shown with [`Use::Authenticate`], and nothing otherwise. Only a system without random
+    /// numbers makes an empty proof, which servers refuse.
     pub fn proof(&self, r#use: Use, audience: &str, nonce: &str, token: Option<&str>) -> Secret {
         Secret::new(self.sign(r#use, audience, nonce, token).unwrap_or_default())
     }
 
-    fn sign(&self, r#use: Use, audience: &str, nonce: &str, token: Option<&str>) -> Result<String, Unspecified> {
+    fn sign(
+        &self,
+        r#use: Use,
+        audience: &str,
+        nonce: &str,
+        token: Option<&str>,
+    ) -> Result<String, Unspecified> {
         let mut jti = [0; 16];
         rand::fill(&mut jti)?;
         let header = json!({"alg": "ES256", "typ": "vvs-pop+jwt", "jwk": self.jwk()});
-        let mut payload = json!({"aud": audience, "nonce": nonce, "jti": BASE64URL.encode(jti), "use": r#use});
+        let mut payload =
+            json!({"aud": audience, "nonce": nonce, "jti": BASE64URL.encode(jti), "use": r#use});
         if let Some(token) = token {
-            payload["ath"] = BASE64URL.encode(digest::digest(&SHA256, token.as_bytes())).into();
+            payload["ath"] = BASE64URL
+                .encode(digest::digest(&SHA256, token.as_bytes()))
+                .into();
         }
+
         let part = |value: &Value| BASE64URL.encode(value.to_string());
         let signed = format!("{}.{}", part(&header), part(&payload));
         let signature = self.0.pair.sign(&SystemRandom::new(), signed.as_bytes())?;
+
         Ok(format!("{signed}.{}", BASE64URL.encode(signature)))
     }
 }
@@ -86,8 +99,11 @@ impl TryFrom<Secret> for DeviceKey {
 
     /// Reads what [`Secret::from`] wrote.
     fn try_from(pkcs8: Secret) -> Result<Self, Error> {
-        let der = BASE64URL.decode(pkcs8.expose()).map_err(|_cause| Error::Crypto)?;
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).map_err(|_cause| Error::Crypto)?;
+        let der = BASE64URL
+            .decode(pkcs8.expose())
+            .map_err(|_cause| Error::Crypto)?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der)
+            .map_err(|_cause| Error::Crypto)?;
         Ok(Self(Arc::new(Pair { pair, pkcs8 })))
     }
 }
@@ -119,15 +135,30 @@ mod tests {
     #[test]
     fn a_proof_is_signed_and_bound_to_key_server_socket_use_and_token() {
         let key = DeviceKey::generate().unwrap();
-        let proof = key.proof(Use::Authenticate, "https://vvs.example.org", "nonce-1", Some("fake.token"));
+        let proof = key.proof(
+            Use::Authenticate,
+            "https://vvs.example.org",
+            "nonce-1",
+            Some("fake.token"),
+        );
         let (signed, signature) = proof.expose().rsplit_once('.').unwrap();
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.0.pair.public_key().as_ref().to_vec());
-        public.verify(signed.as_bytes(), &BASE64URL.decode(signature).unwrap()).unwrap();
+        let public = UnparsedPublicKey::new(
+            &ECDSA_P256_SHA256_FIXED,
+            key.0.pair.public_key().as_ref().to_vec(),
+        );
+        public
+            .verify(signed.as_bytes(), &BASE64URL.decode(signature).unwrap())
+            .unwrap();
         let (header, payload) = signed.split_once('.').unwrap();
-        assert_eq!(read(header), json!({"alg": "ES256", "typ": "vvs-pop+jwt", "jwk": key.jwk()}));
+        assert_eq!(
+            read(header),
+            json!({"alg": "ES256", "typ": "vvs-pop+jwt", "jwk": key.jwk()})
+        );
+
         let mut payload = read(payload);
         let jti = payload["jti"].take();
         assert_eq!(BASE64URL.decode(jti.as_str().unwrap()).unwrap().len(), 16);
+
         // printf fake.token | openssl dgst -sha256 -binary | basenc --base64url
         let ath = "vPhqM-vuTyUw7KPyuYwQlly8xVdHXsbM0RPyj6SY88g";
         let expected = json!({"aud": "https://vvs.example.org", "nonce": "nonce-1", "jti": null, "use": "authenticate", "ath": ath});
@@ -161,7 +192,13 @@ mod tests {
     fn the_public_key_is_a_jwk_without_the_private_half() {
         let jwk = DeviceKey::generate().unwrap().jwk();
         assert_eq!((&jwk["kty"], &jwk["crv"]), (&"EC".into(), &"P-256".into()));
-        assert!(["x", "y"].iter().all(|name| BASE64URL.decode(jwk[name].as_str().unwrap()).unwrap().len() == 32));
+        assert!(
+            ["x", "y"].iter().all(|name| BASE64URL
+                .decode(jwk[name].as_str().unwrap())
+                .unwrap()
+                .len()
+                == 32)
+        );
         assert_eq!(jwk.as_object().unwrap().len(), 4);
     }
 }

@@ -1,5 +1,5 @@
-//! The reference editor as a library: it signs in through the browser, keeps the credential, and holds a connection
-//! with it. It knows the server by its WebSocket alone.
+//! The reference editor as a library: it signs in through the browser, keeps the credential, and
+//! holds a connection with it. It knows the server by its WebSocket alone.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), vvs_client::Error> {

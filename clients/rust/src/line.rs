@@ -29,7 +29,8 @@ pub(crate) enum Purpose {
 }
 
 /// Opens a connection.
-pub(crate) type Dial<'a, S> = &'a (dyn Fn(Purpose) -> BoxFuture<'a, Result<Connection<S>, Error>> + Send + Sync);
+pub(crate) type Dial<'a, S> =
+    &'a (dyn Fn(Purpose) -> BoxFuture<'a, Result<Connection<S>, Error>> + Send + Sync);
 
 pub(crate) struct Line<'a, S> {
     server: &'a Server,
@@ -60,7 +61,8 @@ type Greeted<S> = (Up<S>, RelayFrame);
 pub(crate) enum Heard {
     /// A new connection's first frame is a frame like any other, and always `connection`.
     Frame(Box<RelayFrame>),
-    /// Over; with code and reason when the server gave them. `None` when it was lost, or silent for too long.
+    /// Over; with code and reason when the server gave them. `None` when it was lost, or silent for
+    /// too long.
     Closed(Option<(u16, String)>),
     /// There was no connection to be had.
     Failed(Error),
@@ -68,7 +70,13 @@ pub(crate) enum Heard {
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
     pub(crate) fn new(server: &'a Server, dial: Dial<'a, S>, purpose: Purpose) -> Self {
-        let mut line = Self { server, dial, state: State::Down, tries: 0, nonce: String::new() };
+        let mut line = Self {
+            server,
+            dial,
+            state: State::Down,
+            tries: 0,
+            nonce: String::new(),
+        };
         line.connect(purpose, Duration::ZERO);
         line
     }
@@ -77,20 +85,45 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
         let (server, dial) = (self.server, self.dial);
         self.state = State::Dialling(Box::pin(async move {
             sleep(delay).await;
-            let too_slow = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in 10 seconds");
-            let unreachable = |_| Err(Error::Unreachable { server: server.clone(), source: too_slow() });
-            timeout(PATIENCE, greet(server, dial(purpose))).await.unwrap_or_else(unreachable)
+            let too_slow =
+                || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in 10 seconds");
+            let unreachable = |_| {
+                Err(Error::Unreachable {
+                    server: server.clone(),
+                    source: too_slow(),
+                })
+            };
+
+            timeout(PATIENCE, greet(server, dial(purpose)))
+                .await
+                .unwrap_or_else(unreachable)
         }));
     }
 
-    /// Lets go of the connection, and makes a new one after a pause that grows from try to try, and is not shorter than
-    /// what the server asked for. Returns the pause.
-    pub(crate) fn again(&mut self, purpose: Purpose, asked: Option<Duration>, most: Duration) -> Duration {
+    /// Lets go of the connection, and makes a new one after a pause that grows from try to try, and
+    /// is not shorter than what the server asked for. Returns the pause.
+    pub(crate) fn again(
+        &mut self,
+        purpose: Purpose,
+        asked: Option<Duration>,
+        most: Duration,
+    ) -> Duration {
         self.tries += 1;
         let own = back_off(self.tries, most);
-        // `reconnect` comes with a pause of the server's choice for each editor: nothing is to be added.
-        let delay = asked.map_or(own, |asked| if self.tries > 1 { asked.max(own) } else { asked }).min(MAX_DELAY);
+
+        // `reconnect` comes with a pause of the server's choice for each editor: nothing is to be
+        // added.
+        let delay = asked
+            .map_or(own, |asked| {
+                if self.tries > 1 {
+                    asked.max(own)
+                } else {
+                    asked
+                }
+            })
+            .min(MAX_DELAY);
         self.connect(purpose, delay);
+
         delay
     }
 
@@ -104,8 +137,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
         &self.nonce
     }
 
-    /// The next thing that happens. Dropping the future loses nothing. After [`Heard::Closed`] and [`Heard::Failed`]
-    /// comes nothing more until [`Line::again`].
+    /// The next thing that happens. Dropping the future loses nothing. After [`Heard::Closed`] and
+    /// [`Heard::Failed`] comes nothing more until [`Line::again`].
     pub(crate) async fn next(&mut self) -> Heard {
         let heard = match &mut self.state {
             State::Dialling(dialling) => match dialling.await {
@@ -126,6 +159,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
             },
             State::Down => std::future::pending().await,
         };
+
         match &heard {
             Heard::Frame(frame) => {
                 if let RelayFrame::Connection { nonce, .. } = &**frame {
@@ -134,10 +168,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
             }
             Heard::Closed(_) | Heard::Failed(_) => self.state = State::Down,
         }
+
         heard
     }
 
-    /// Whether the frame could be handed to the network. When not, the next [`Line::next`] says what is the matter.
+    /// Whether the frame could be handed to the network. When not, the next [`Line::next`] says
+    /// what is the matter.
     pub(crate) async fn send(&mut self, frame: &EditorFrame) -> bool {
         match &mut self.state {
             State::Up(up) => up.connection.send(frame).await,
@@ -167,25 +203,49 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
             Incoming::Closed(how) => return Err(farewell(how, server)),
         }
     };
-    let RelayFrame::Connection { heartbeat: Heartbeat { interval_ms, timeout_ms }, .. } = frame else {
+
+    let RelayFrame::Connection {
+        heartbeat: Heartbeat {
+            interval_ms,
+            timeout_ms,
+        },
+        ..
+    } = frame
+    else {
         return Err(Error::NotVvs {
             server: server.clone(),
             answer: "another first frame than `connection`".to_owned(),
         });
     };
+
     // Two pings in a row may be lost. Small numbers of a broken server do not lead to a busy loop.
     let silence = Duration::from_millis(interval_ms.saturating_mul(2).saturating_add(timeout_ms));
-    Ok((Up { connection, heard: Instant::now(), silence: silence.clamp(PATIENCE, MAX_TIME) }, frame))
+
+    Ok((
+        Up {
+            connection,
+            heard: Instant::now(),
+            silence: silence.clamp(PATIENCE, MAX_TIME),
+        },
+        frame,
+    ))
 }
 
 /// What the end of a connection means, when nothing on it has said more.
 pub(crate) fn farewell(how: Option<(u16, String)>, server: &Server) -> Error {
     match how {
-        // No close frame, or one without a code, or one of those that a proxy or a dying server sends.
+        // No close frame, or one without a code, or one of those that a proxy or a dying server
+        // sends.
         None | Some((close::NORMAL | 1001 | 1005 | 1006 | 1011..=1014 | 4000..=4499, _)) => {
-            Error::Lost { server: server.clone() }
+            Error::Lost {
+                server: server.clone(),
+            }
         }
-        Some((code, reason)) => Error::Closed { server: server.clone(), code, reason },
+        Some((code, reason)) => Error::Closed {
+            server: server.clone(),
+            code,
+            reason,
+        },
     }
 }
 
@@ -196,12 +256,23 @@ mod tests {
     #[test]
     fn close_codes_say_whether_to_come_back() {
         let server: Server = "https://vvs.example.org".parse().unwrap();
-        let temporary = |code: Option<u16>| farewell(code.map(|code| (code, String::new())), &server).is_temporary();
-        for code in
-            [None, Some(1000), Some(1001), Some(1006), Some(1011), Some(1012), Some(4000), Some(4003), Some(4499)]
-        {
+        let temporary = |code: Option<u16>| {
+            farewell(code.map(|code| (code, String::new())), &server).is_temporary()
+        };
+        for code in [
+            None,
+            Some(1000),
+            Some(1001),
+            Some(1006),
+            Some(1011),
+            Some(1012),
+            Some(4000),
+            Some(4003),
+            Some(4499),
+        ] {
             assert!(temporary(code), "{code:?}");
         }
+
         for code in [1002, 1008, 1009, 4500, 4501, 4502, 4503, 4999] {
             assert!(!temporary(Some(code)), "{code}");
         }

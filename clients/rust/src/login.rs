@@ -1,5 +1,5 @@
-//! One sign-in, from connecting to a stored credential, through as many connections as it takes. Prints nothing and
-//! opens nothing: it tells a user interface what to show.
+//! One sign-in, from connecting to a stored credential, through as many connections as it takes.
+//! Prints nothing and opens nothing: it tells a user interface what to show.
 
 mod attempt;
 
@@ -26,7 +26,8 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
     /// Where the credential goes.
     pub profile: Profile,
-    /// Offer no link back from the browser: the person types the code, because the browser is on another machine.
+    /// Offer no link back from the browser: the person types the code, because the browser is on
+    /// another machine.
     pub typed: bool,
     /// What the approval page shows as the program that asks.
     pub app: App,
@@ -42,8 +43,14 @@ impl Options {
             ca_file: None,
             profile,
             typed: false,
-            app: App { name: "vvs".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-            device: Device { name, os: std::env::consts::OS.to_owned() },
+            app: App {
+                name: "vvs".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            device: Device {
+                name,
+                os: std::env::consts::OS.to_owned(),
+            },
         }
     }
 }
@@ -60,17 +67,25 @@ pub enum Input {
 /// What a user interface should show. All texts are safe to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Always show `login_url`; open `link` if there is one. There is none when the server's URL leads elsewhere: the
-    /// person should know. With `changed` it replaces an earlier one, which is dead.
-    Link { login_url: String, link: Option<Link>, user_code: String, left: Duration, changed: bool },
+    /// Always show `login_url`; open `link` if there is one. There is none when the server's URL
+    /// leads elsewhere: the person should know. With `changed` it replaces an earlier one, which is
+    /// dead.
+    Link {
+        login_url: String,
+        link: Option<Link>,
+        user_code: String,
+        left: Duration,
+        changed: bool,
+    },
     /// Every second: the whole seconds left.
     Left(Duration),
-    /// The person approved. The code comes by itself when `link` is true and the browser runs on this machine; a typed
-    /// one is good in any case, so ask for it.
+    /// The person approved. The code comes by itself when `link` is true and the browser runs on
+    /// this machine; a typed one is good in any case, so ask for it.
     Pending { link: bool, attempts_left: u8 },
     /// That code was wrong.
     WrongCode { attempts_left: u8 },
-    /// A browser brought a code for a login that is not this one. Somebody may be tricking the person: warn.
+    /// A browser brought a code for a login that is not this one. Somebody may be tricking the
+    /// person: warn.
     Stranger,
     /// The connection is gone, and there will be a new one after this time.
     Lost { retry_after: Duration },
@@ -112,18 +127,28 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SignedIn { credential, place } => write!(f, "Signed in as {}.\n{place}", credential.who()),
-            Self::Denied => f.write_str("The sign-in was denied in the browser. If that was a slip, sign in again."),
+            Self::SignedIn { credential, place } => {
+                write!(f, "Signed in as {}.\n{place}", credential.who())
+            }
+            Self::Denied => f.write_str(
+                "The sign-in was denied in the browser. If that was a slip, sign in again.",
+            ),
             Self::Cancelled => f.write_str("Cancelled. The link is dead; nothing was stored."),
-            Self::Expired => f.write_str("Nobody approved in time, and the link is dead. Sign in again for a new one."),
-            Self::Burned => f.write_str("Too many wrong codes, so this sign-in is over. Sign in again for a new link."),
-            Self::Ended => f.write_str("The server ended this sign-in. Sign in again for a new link."),
+            Self::Expired => f.write_str(
+                "Nobody approved in time, and the link is dead. Sign in again for a new one.",
+            ),
+            Self::Burned => f.write_str(
+                "Too many wrong codes, so this sign-in is over. Sign in again for a new link.",
+            ),
+            Self::Ended => {
+                f.write_str("The server ended this sign-in. Sign in again for a new link.")
+            }
         }
     }
 }
 
-/// Signs in, with a new device key. Dropping the future ends the login, though the server then keeps it until its time
-/// is over.
+/// Signs in, with a new device key. Dropping the future ends the login, though the server then
+/// keeps it until its time is over.
 pub async fn login(
     options: &Options,
     inputs: mpsc::Receiver<Input>,

@@ -24,6 +24,7 @@ async fn main() -> ExitCode {
         Command::Logout => logout(&common).await,
         Command::Profiles => profiles(&common),
     };
+
     match done {
         Ok(code) => code.into(),
         Err(error) => {
@@ -36,13 +37,18 @@ async fn main() -> ExitCode {
 async fn login(common: &Common, settings: &Login) -> Result<u8, Error> {
     let options = settings.options(common)?;
     let (person, inputs) = mpsc::channel(1);
-    let mut terminal =
-        Terminal::new(io::stderr(), io::stderr().is_terminal(), !settings.no_browser).asking(person.clone());
+    let mut terminal = Terminal::new(
+        io::stderr(),
+        io::stderr().is_terminal(),
+        !settings.no_browser,
+    )
+    .asking(person.clone());
     let cancelling = async {
         ctrl_c().await;
         person.send(Input::Cancel).await.ok();
         std::future::pending().await
     };
+
     let outcome = tokio::select! {
         outcome = vvs_client::login(&options, inputs, |event| terminal.show(&event)) => outcome,
         never = cancelling => never,
@@ -54,13 +60,20 @@ async fn login(common: &Common, settings: &Login) -> Result<u8, Error> {
     } else {
         say(&outcome.to_string());
     }
+
     Ok(outcome.exit_code())
 }
 
 async fn connect(common: &Common, json: bool) -> Result<u8, Error> {
     let profile = common.profile()?;
-    let show =
-        |change: Change| tell(&if json { serde_json::to_string(&change).unwrap_or_default() } else { line(&change) });
+    let show = |change: Change| {
+        tell(&if json {
+            serde_json::to_string(&change).unwrap_or_default()
+        } else {
+            line(&change)
+        })
+    };
+
     match vvs_client::connect(&profile, common.ca_file(), ctrl_c(), show).await? {
         End::Stopped => Ok(0),
         End::NotSignedIn => Ok(not_signed_in(&profile)),
@@ -71,12 +84,25 @@ async fn connect(common: &Common, json: bool) -> Result<u8, Error> {
 /// One line for a person.
 fn line(change: &Change) -> String {
     match change {
-        Change::SignedIn { user, session, expires_in } => {
-            format!("signed in as {user}, session {session}, for {}", span(*expires_in))
+        Change::SignedIn {
+            user,
+            session,
+            expires_in,
+        } => {
+            format!(
+                "signed in as {user}, session {session}, for {}",
+                span(*expires_in)
+            )
         }
         Change::Refreshed { expires_in } => format!("fresh token, good for {}", span(*expires_in)),
-        Change::Expiring { expires_in } => format!("the session ends in {}; sign in again before", span(*expires_in)),
-        Change::Lost { retry_after_ms, why } => format!("connecting again in {retry_after_ms} ms: {why}"),
+        Change::Expiring { expires_in } => format!(
+            "the session ends in {}; sign in again before",
+            span(*expires_in)
+        ),
+        Change::Lost {
+            retry_after_ms,
+            why,
+        } => format!("connecting again in {retry_after_ms} ms: {why}"),
         Change::Refused { message, .. } => format!("refused for now, still signed in: {message}"),
         Change::NotStored { why } => format!("the fresh token could not be kept: {why}"),
     }
@@ -84,15 +110,35 @@ fn line(change: &Change) -> String {
 
 async fn status(common: &Common, offline: bool) -> Result<u8, Error> {
     let profile = common.profile()?;
-    let Some(stored) = profile.load()? else { return Ok(not_signed_in(&profile)) };
-    tell(&format!("{} at {}, profile {}", stored.who(), stored.server, profile.name()));
+    let Some(stored) = profile.load()? else {
+        return Ok(not_signed_in(&profile));
+    };
+
+    tell(&format!(
+        "{} at {}, profile {}",
+        stored.who(),
+        stored.server,
+        profile.name()
+    ));
+
     if offline {
-        tell(&format!("by what is stored here, until {}", stored.session_expires_at));
+        tell(&format!(
+            "by what is stored here, until {}",
+            stored.session_expires_at
+        ));
         return Ok(0);
     }
+
     match vvs_client::status(&profile, common.ca_file()).await? {
-        Status::SignedIn { credential, expires_in } => {
-            tell(&format!("the server agrees, until {} ({})", credential.session_expires_at, span(expires_in)));
+        Status::SignedIn {
+            credential,
+            expires_in,
+        } => {
+            tell(&format!(
+                "the server agrees, until {} ({})",
+                credential.session_expires_at,
+                span(expires_in)
+            ));
             Ok(0)
         }
         Status::NotSignedIn => Ok(not_signed_in(&profile)),
@@ -127,12 +173,18 @@ fn profiles(common: &Common) -> Result<u8, Error> {
 }
 
 fn not_signed_in(profile: &Profile) -> u8 {
-    say(&format!("Profile {} is not signed in. To sign in: vvs login", profile.name()));
+    say(&format!(
+        "Profile {} is not signed in. To sign in: vvs login",
+        profile.name()
+    ));
     NOT_SIGNED_IN
 }
 
 fn over(why: &str) -> u8 {
-    say(&format!("The server has ended this session ({why}), and the credential was removed. To sign in: vvs login"));
+    say(&format!(
+        "The server has ended this session ({why}), and the credential was removed. To sign in: \
+         vvs login"
+    ));
     NOT_SIGNED_IN
 }
 

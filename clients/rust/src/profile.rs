@@ -1,5 +1,5 @@
-//! Where the sign-in of one account on one server is kept: the operating system's keyring, or a file for its owner's
-//! eyes. Several programs may use a profile at once.
+//! Where the sign-in of one account on one server is kept: the operating system's keyring, or a
+//! file for its owner's eyes. Several programs may use a profile at once.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
@@ -38,7 +38,8 @@ impl fmt::Display for Place {
                 let file = file.display();
                 write!(
                     f,
-                    "No keyring can be used here ({why}), so the credential is in a file that only you can read:\n{file}"
+                    "No keyring can be used here ({why}), so the credential is in a file that only \
+                     you can read:\n{file}"
                 )
             }
         }
@@ -76,18 +77,29 @@ impl Profile {
         if !is_name(name) {
             return Err(Error::Profile(name.to_owned()));
         }
-        Ok(Self { dir: dir.into(), name: name.to_owned(), keep, vault: Vault::system() })
+        Ok(Self {
+            dir: dir.into(),
+            name: name.to_owned(),
+            keep,
+            vault: Vault::system(),
+        })
     }
 
     /// The names of the profiles in a folder, in order.
     pub fn names(dir: &Path) -> Vec<String> {
         let name = |file: &str| match file.strip_prefix("credential.")?.strip_suffix("json")? {
             "" => Some(DEFAULT.to_owned()),
-            name => name.strip_suffix('.').filter(|name| is_name(name)).map(str::to_owned),
+            name => name
+                .strip_suffix('.')
+                .filter(|name| is_name(name))
+                .map(str::to_owned),
         };
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries.filter_map(|entry| name(entry.file_name().to_str()?)).collect();
+        let mut names: Vec<_> = entries
+            .filter_map(|entry| name(entry.file_name().to_str()?))
+            .collect();
         names.sort();
+
         names
     }
 
@@ -128,7 +140,11 @@ impl Profile {
     }
 
     /// Keeps a new sign-in in place of the one before. When this returns, it outlives a power cut.
-    pub(crate) fn store(&self, credential: &Credential, ca_file: Option<&Path>) -> Result<Place, Error> {
+    pub(crate) fn store(
+        &self,
+        credential: &Credential,
+        ca_file: Option<&Path>,
+    ) -> Result<Place, Error> {
         let _lock = self.lock()?;
         let before = self.record().unwrap_or_default();
         let mut record = Record {
@@ -144,6 +160,7 @@ impl Profile {
                 (Err(cause), Keep::Keyring | Keep::File) => return Err(Error::Keyring(cause)),
             },
         };
+
         record.keyring = refused.is_none();
         record.credential = refused.is_some().then(|| credential.clone());
         self.write(&record)?;
@@ -151,22 +168,29 @@ impl Profile {
             // It is dead weight by now, and the keyring may be gone.
             self.vault.remove(&self.entry()).ok();
         }
+
         Ok(refused.map_or(Place::Keyring, |why| Place::File(self.file(), why)))
     }
 
-    /// Puts a newer token of the same session in place. Another session, or none, stays as it is: somebody else has
-    /// signed in or out meanwhile, and must not be overwritten.
+    /// Puts a newer token of the same session in place. Another session, or none, stays as it is:
+    /// somebody else has signed in or out meanwhile, and must not be overwritten.
     pub(crate) fn renew(&self, renewed: &Credential) -> Result<(), Error> {
         let _lock = self.lock()?;
         let mut record = self.record()?;
-        let Some(before) = self.take_out(record.clone())? else { return Ok(()) };
+        let Some(before) = self.take_out(record.clone())? else {
+            return Ok(());
+        };
+
         if before.session_id != renewed.session_id || before == *renewed {
             return Ok(());
         }
+
         if record.keyring {
             return self.hide(renewed).map_err(Error::Keyring);
         }
+
         record.credential = Some(renewed.clone());
+
         self.write(&record)
     }
 
@@ -174,13 +198,22 @@ impl Profile {
     pub(crate) fn forget(&self, session_id: &str) -> Result<(), Error> {
         let _lock = self.lock()?;
         let record = self.record()?;
-        if self.take_out(record.clone())?.is_none_or(|stored| stored.session_id != session_id) {
+        if self
+            .take_out(record.clone())?
+            .is_none_or(|stored| stored.session_id != session_id)
+        {
             return Ok(());
         }
+
         if record.keyring {
             self.vault.remove(&self.entry()).map_err(Error::Keyring)?;
         }
-        self.write(&Record { keyring: false, credential: None, ..record })
+
+        self.write(&Record {
+            keyring: false,
+            credential: None,
+            ..record
+        })
     }
 
     fn hide(&self, credential: &Credential) -> Result<(), String> {
@@ -192,7 +225,9 @@ impl Profile {
     fn write(&self, record: &Record) -> Result<(), Error> {
         let write = || {
             // Made with mode 0600 before there is anything in it.
-            let mut file = tempfile::Builder::new().prefix(".credential-").tempfile_in(&self.dir)?;
+            let mut file = tempfile::Builder::new()
+                .prefix(".credential-")
+                .tempfile_in(&self.dir)?;
             file.write_all(serde_json::to_string_pretty(record)?.as_bytes())?;
             file.as_file().sync_all()?;
             file.persist(self.file())?;
@@ -208,29 +243,45 @@ impl Profile {
         let lock = || {
             let mut builder = DirBuilder::new();
             builder.recursive(true);
+
             #[cfg(unix)]
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
             builder.create(&self.dir)?;
-            let file = File::options().create(true).truncate(false).write(true).open(self.dir.join("lock"))?;
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(self.dir.join("lock"))?;
             file.lock()?;
+
             Ok(file)
         };
         lock().map_err(|cause| self.failed(cause))
     }
 
     fn file(&self) -> PathBuf {
-        let name = if self.name == DEFAULT { String::new() } else { format!("{}.", self.name) };
+        let name = if self.name == DEFAULT {
+            String::new()
+        } else {
+            format!("{}.", self.name)
+        };
         self.dir.join(format!("credential.{name}json"))
     }
 
     /// The keyring is one for all folders, so that the folder is part of the name.
     fn entry(&self) -> String {
-        let dir = self.dir.canonicalize().unwrap_or_else(|_none| self.dir.clone());
+        let dir = self
+            .dir
+            .canonicalize()
+            .unwrap_or_else(|_none| self.dir.clone());
         format!("{} {}", self.name, dir.display())
     }
 
     fn failed(&self, source: io::Error) -> Error {
-        Error::Store { dir: self.dir.clone(), source }
+        Error::Store {
+            dir: self.dir.clone(),
+            source,
+        }
     }
 }
 
@@ -239,11 +290,14 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let panicked = |cause: tokio::task::JoinError| Err(Error::Keyring(cause.to_string()));
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(panicked)
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(panicked)
 }
 
 fn is_name(name: &str) -> bool {
-    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    let good =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     (1..=32).contains(&name.len()) && name.bytes().all(good)
 }
 

@@ -19,7 +19,12 @@ use crate::line::Purpose;
 
 macro_rules! golden {
     ($name:literal) => {
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/golden/relay/", $name, ".json"))
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../proto/golden/relay/",
+            $name,
+            ".json"
+        ))
     };
 }
 pub(crate) use golden;
@@ -47,11 +52,23 @@ impl Servers {
         pipe
     }
 
-    pub(crate) fn dial(&self, purpose: Purpose) -> BoxFuture<'_, Result<Connection<DuplexStream>, Error>> {
+    pub(crate) fn dial(
+        &self,
+        purpose: Purpose,
+    ) -> BoxFuture<'_, Result<Connection<DuplexStream>, Error>> {
         self.purposes.lock().unwrap().push(purpose);
         let server = ORIGIN.parse().unwrap();
-        let refused = move || Error::Unreachable { server, source: std::io::ErrorKind::ConnectionRefused.into() };
-        let connection = self.connections.lock().unwrap().pop_front().ok_or_else(refused);
+        let refused = move || Error::Unreachable {
+            server,
+            source: std::io::ErrorKind::ConnectionRefused.into(),
+        };
+        let connection = self
+            .connections
+            .lock()
+            .unwrap()
+            .pop_front()
+            .ok_or_else(refused);
+
         Box::pin(std::future::ready(connection))
     }
 
@@ -78,7 +95,9 @@ impl Pipe {
             match self.0.next().await.unwrap().unwrap() {
                 Message::Text(text) => return EditorFrame::parse(&text).unwrap(),
                 Message::Ping(_) | Message::Pong(_) => {}
-                other @ (Message::Binary(_) | Message::Close(_) | Message::Frame(_)) => panic!("{other:?}, no frame"),
+                other @ (Message::Binary(_) | Message::Close(_) | Message::Frame(_)) => {
+                    panic!("{other:?}, no frame")
+                }
             }
         }
     }
@@ -93,19 +112,33 @@ impl Pipe {
     }
 
     pub(crate) async fn close(&mut self, code: u16) {
-        self.0.close(Some(CloseFrame { code: code.into(), reason: "".into() })).await.unwrap();
+        self.0
+            .close(Some(CloseFrame {
+                code: code.into(),
+                reason: "".into(),
+            }))
+            .await
+            .unwrap();
     }
 }
 
 pub(crate) fn frames(messages: &[Message]) -> Vec<EditorFrame> {
-    messages.iter().filter_map(|message| EditorFrame::parse(message.to_text().ok()?).ok()).collect()
+    messages
+        .iter()
+        .filter_map(|message| EditorFrame::parse(message.to_text().ok()?).ok())
+        .collect()
 }
 
 /// The payload of a proof.
 pub(crate) fn payload(proof: &vvs_proto::frame::Secret) -> Value {
     use base64::Engine as _;
     let part = proof.expose().split('.').nth(1).unwrap().to_owned();
-    serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    serde_json::from_slice(
+        &base64::prelude::BASE64_URL_SAFE_NO_PAD
+            .decode(part)
+            .unwrap(),
+    )
+    .unwrap()
 }
 
 pub(crate) fn seconds(seconds: u64) -> Duration {

@@ -9,7 +9,8 @@ use http::Uri;
 use crate::error::Error;
 use crate::line::Purpose;
 
-/// Scheme, host and port of a VVS server. Over plain http it is this machine: anything else does not parse.
+/// Scheme, host and port of a VVS server. Over plain http it is this machine: anything else does
+/// not parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     https: bool,
@@ -35,19 +36,32 @@ impl Server {
             "http" => false,
             _other => return None,
         };
+
         let authority = uri.authority()?;
         let port = authority.port();
-        let exact = port.as_ref().map_or_else(|| authority.host().to_owned(), |p| format!("{}:{p}", authority.host()));
-        // What is left over is user info, or a port that is no number and that `port` is silent about.
+        let exact = port.as_ref().map_or_else(
+            || authority.host().to_owned(),
+            |p| format!("{}:{p}", authority.host()),
+        );
+
+        // What is left over is user info, or a port that is no number and that `port` is silent
+        // about.
         if authority.host().is_empty() || authority.as_str() != exact {
             return None;
         }
+
         let port = port.map_or(if https { 443 } else { 80 }, |port| port.as_u16());
-        Some(Self { https, host: authority.host().to_ascii_lowercase(), port })
+
+        Some(Self {
+            https,
+            host: authority.host().to_ascii_lowercase(),
+            port,
+        })
     }
 
-    /// The link, if it leads to this server. `None` for other origins and schemes, and for characters that some shell,
-    /// launcher or browser reads in its own way: the server chose the text, and it may not be an honest one.
+    /// The link, if it leads to this server. `None` for other origins and schemes, and for
+    /// characters that some shell, launcher or browser reads in its own way: the server chose the
+    /// text, and it may not be an honest one.
     pub fn link(&self, url: &str) -> Option<Link> {
         let harmless = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@=&%+,".contains(c);
         let own = url.chars().all(harmless) && Self::of(&url.parse().ok()?).as_ref() == Some(self);
@@ -61,7 +75,10 @@ impl Server {
 
     /// Host, without the brackets of an IPv6 address, and port.
     pub(crate) fn address(&self) -> (&str, u16) {
-        (self.host.trim_start_matches('[').trim_end_matches(']'), self.port)
+        (
+            self.host.trim_start_matches('[').trim_end_matches(']'),
+            self.port,
+        )
     }
 
     /// Where editors connect.
@@ -82,9 +99,17 @@ impl Server {
 /// The origin, as a browser writes it.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, default) = if self.https { ("https", 443) } else { ("http", 80) };
+        let (scheme, default) = if self.https {
+            ("https", 443)
+        } else {
+            ("http", 80)
+        };
         write!(f, "{scheme}://{}", self.host)?;
-        if self.port == default { Ok(()) } else { write!(f, ":{}", self.port) }
+        if self.port == default {
+            Ok(())
+        } else {
+            write!(f, ":{}", self.port)
+        }
     }
 }
 
@@ -92,10 +117,16 @@ impl FromStr for Server {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let uri: Uri = text.parse().map_err(|_cause| Error::Address(text.to_owned()))?;
+        let uri: Uri = text
+            .parse()
+            .map_err(|_cause| Error::Address(text.to_owned()))?;
         let server = Self::of(&uri).filter(|_| uri.path() == "/" && uri.query().is_none());
         let server = server.ok_or_else(|| Error::Address(text.to_owned()))?;
-        if server.https || server.is_this_machine() { Ok(server) } else { Err(Error::Cleartext(server.to_string())) }
+        if server.https || server.is_this_machine() {
+            Ok(server)
+        } else {
+            Err(Error::Cleartext(server.to_string()))
+        }
     }
 }
 
@@ -110,24 +141,57 @@ mod tests {
     #[test]
     fn a_server_is_shown_as_its_origin_and_reached_at_its_websocket() {
         for (text, origin, websocket) in [
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080", "ws://127.0.0.1:8080/ws"),
-            ("HTTP://LocalHost:80/", "http://localhost", "ws://localhost/ws"),
-            ("https://VVS.example.org:443", "https://vvs.example.org", "wss://vvs.example.org/ws"),
-            ("https://http.example.org:8443", "https://http.example.org:8443", "wss://http.example.org:8443/ws"),
-            ("http://[::1]:8080", "http://[::1]:8080", "ws://[::1]:8080/ws"),
+            (
+                "http://127.0.0.1:8080",
+                "http://127.0.0.1:8080",
+                "ws://127.0.0.1:8080/ws",
+            ),
+            (
+                "HTTP://LocalHost:80/",
+                "http://localhost",
+                "ws://localhost/ws",
+            ),
+            (
+                "https://VVS.example.org:443",
+                "https://vvs.example.org",
+                "wss://vvs.example.org/ws",
+            ),
+            (
+                "https://http.example.org:8443",
+                "https://http.example.org:8443",
+                "wss://http.example.org:8443/ws",
+            ),
+            (
+                "http://[::1]:8080",
+                "http://[::1]:8080",
+                "ws://[::1]:8080/ws",
+            ),
         ] {
             assert_eq!(server(text).to_string(), origin);
             assert_eq!(server(text).websocket(Purpose::Login), websocket);
-            assert_eq!(server(text).websocket(Purpose::Session), format!("{websocket}?for=session"));
+            assert_eq!(
+                server(text).websocket(Purpose::Session),
+                format!("{websocket}?for=session")
+            );
         }
+
         assert_eq!(server("http://[::1]:8080").address(), ("::1", 8080));
     }
 
     #[test]
     fn plain_http_to_another_machine_is_refused() {
-        for text in ["http://vvs.example.org", "http://10.0.0.1", "http://localhost.example.org", "http://0x7f.1"] {
-            assert!(matches!(text.parse::<Server>(), Err(Error::Cleartext(_))), "{text}");
+        for text in [
+            "http://vvs.example.org",
+            "http://10.0.0.1",
+            "http://localhost.example.org",
+            "http://0x7f.1",
+        ] {
+            assert!(
+                matches!(text.parse::<Server>(), Err(Error::Cleartext(_))),
+                "{text}"
+            );
         }
+
         for text in ["http://localhost", "http://127.8.9.1:1", "http://[::1]"] {
             assert!(text.parse::<Server>().is_ok(), "{text}");
         }
@@ -150,16 +214,23 @@ mod tests {
             "https://c.d?q",
             "https://c.d /",
         ] {
-            assert!(matches!(text.parse::<Server>(), Err(Error::Address(_))), "{text}");
+            assert!(
+                matches!(text.parse::<Server>(), Err(Error::Address(_))),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_link_is_opened_only_when_it_is_the_servers_own() {
         let own = server("https://vvs.example.org");
-        for url in ["https://vvs.example.org/login?connection_id=1", "https://VVS.example.org:443/login#state=a-b"] {
+        for url in [
+            "https://vvs.example.org/login?connection_id=1",
+            "https://VVS.example.org:443/login#state=a-b",
+        ] {
             assert_eq!(own.link(url).unwrap().as_str(), url);
         }
+
         for url in [
             "",
             "/login",
@@ -180,10 +251,29 @@ mod tests {
     #[test]
     fn a_link_with_characters_of_a_shell_or_a_terminal_is_not_opened() {
         let own = server("https://vvs.example.org");
-        for tail in
-            ["\"", "'", "`", "$(x)", ";x", "|x", "<x", "^", "!", " x", "\t", "\n", "\u{1b}[2J", "\u{202e}", "ä", "\\"]
-        {
-            assert_eq!(own.link(&format!("https://vvs.example.org/login?x={tail}")), None, "{tail:?}");
+        for tail in [
+            "\"",
+            "'",
+            "`",
+            "$(x)",
+            ";x",
+            "|x",
+            "<x",
+            "^",
+            "!",
+            " x",
+            "\t",
+            "\n",
+            "\u{1b}[2J",
+            "\u{202e}",
+            "ä",
+            "\\",
+        ] {
+            assert_eq!(
+                own.link(&format!("https://vvs.example.org/login?x={tail}")),
+                None,
+                "{tail:?}"
+            );
         }
     }
 }

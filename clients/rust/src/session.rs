@@ -1,5 +1,5 @@
-//! A stored sign-in at work: signs on with it, keeps it fresh, and lets go of it when the server says that it is over.
-//! Prints nothing.
+//! A stored sign-in at work: signs on with it, keeps it fresh, and lets go of it when the server
+//! says that it is over. Prints nothing.
 
 mod answer;
 mod hold;
@@ -26,13 +26,18 @@ use crate::profile::{Profile, blocking};
 use crate::server::Server;
 use crate::tls;
 
-/// For how long a server that cannot answer now is asked again: less than it lets a socket be that is not signed on.
+/// For how long a server that cannot answer now is asked again: less than it lets a socket be that
+/// is not signed on.
 const ASKED_FOR: Duration = Duration::from_secs(8);
 
-/// What happens to a connection that is held; `Serialize` makes the lines of `vvs connect --json`. All texts are safe to
-/// print.
+/// What happens to a connection that is held; `Serialize` makes the lines of `vvs connect --json`.
+/// All texts are safe to print.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "event",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
 pub enum Change {
     SignedIn {
         user: String,
@@ -90,29 +95,45 @@ pub enum SignedOut {
     },
 }
 
-/// Holds a connection with the stored credential until `stop` resolves, or the server ends the session.
+/// Holds a connection with the stored credential until `stop` resolves, or the server ends the
+/// session.
 pub async fn connect(
     profile: &Profile,
     ca_file: Option<PathBuf>,
     stop: impl Future<Output = ()>,
     show: impl FnMut(Change) + Send,
 ) -> Result<End, Error> {
-    let Some(door) = Door::of(profile, ca_file).await? else { return Ok(End::NotSignedIn) };
+    let Some(door) = Door::of(profile, ca_file).await? else {
+        return Ok(End::NotSignedIn);
+    };
+
     let dial = |purpose| door.knock(purpose);
     let mut line = Line::new(&door.server, &dial, Purpose::Session);
-    Hold { profile, server: &door.server, line: &mut line, show }.until(stop).await
+
+    Hold {
+        profile,
+        server: &door.server,
+        line: &mut line,
+        show,
+    }
+    .until(stop)
+    .await
 }
 
 /// Asks the server about the stored credential.
 pub async fn status(profile: &Profile, ca_file: Option<PathBuf>) -> Result<Status, Error> {
-    let Some(door) = Door::of(profile, ca_file).await? else { return Ok(Status::NotSignedIn) };
+    let Some(door) = Door::of(profile, ca_file).await? else {
+        return Ok(Status::NotSignedIn);
+    };
     let dial = |purpose| door.knock(purpose);
     ask(profile, door.credential.clone(), &door.server, &dial).await
 }
 
 /// Forgets the stored credential, then tells the server so, as well as that goes.
 pub async fn logout(profile: &Profile, ca_file: Option<PathBuf>) -> Result<SignedOut, Error> {
-    let Some(door) = Door::of(profile, ca_file).await? else { return Ok(SignedOut::WasNot) };
+    let Some(door) = Door::of(profile, ca_file).await? else {
+        return Ok(SignedOut::WasNot);
+    };
     let dial = |purpose| door.knock(purpose);
     leave(profile, &door.credential, &door.server, &dial).await
 }
@@ -130,9 +151,18 @@ impl Door {
             Some(file) => Some(file),
             None => profile.record()?.ca_file,
         };
-        let Some(credential) = load(profile).await? else { return Ok(None) };
+
+        let Some(credential) = load(profile).await? else {
+            return Ok(None);
+        };
+
         let (server, tls) = (credential.server.parse()?, tls::client(ca_file.as_deref())?);
-        Ok(Some(Self { credential, server, tls }))
+
+        Ok(Some(Self {
+            credential,
+            server,
+            tls,
+        }))
     }
 
     fn knock(&self, purpose: Purpose) -> BoxFuture<'_, Result<Connection<Socket>, Error>> {
@@ -150,7 +180,8 @@ async fn forget(profile: &Profile, session_id: &str) -> Result<(), Error> {
     blocking(move || profile.forget(&session_id)).await
 }
 
-/// Signs on for somebody who waits at a prompt. A server that cannot say now is asked again when it says, until `due`.
+/// Signs on for somebody who waits at a prompt. A server that cannot say now is asked again when it
+/// says, until `due`.
 async fn first_sign_on<S>(
     line: &mut Line<'_, S>,
     server: &Server,
@@ -163,7 +194,10 @@ where
     connected(line, server).await?;
     loop {
         match sign_on(line, server, credential.clone()).await {
-            Err(Cut::Refused { retry_after: Some(pause), .. }) if Instant::now() + pause < due => sleep(pause).await,
+            Err(Cut::Refused {
+                retry_after: Some(pause),
+                ..
+            }) if Instant::now() + pause < due => sleep(pause).await,
             done => return done,
         }
     }
@@ -179,18 +213,26 @@ async fn ask<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut line = Line::new(server, dial, Purpose::Session);
     let answer = first_sign_on(&mut line, server, &credential, Instant::now() + ASKED_FOR).await;
     line.close().await;
+
     match answer {
         Ok(signed_on) => {
             let (profile, credential) = (profile.clone(), signed_on.credential.clone());
             blocking(move || profile.renew(&credential)).await?;
-            let (credential, expires_in) = (Box::new(signed_on.credential), signed_on.session.expires_in);
-            Ok(Status::SignedIn { credential, expires_in })
+            let (credential, expires_in) =
+                (Box::new(signed_on.credential), signed_on.session.expires_in);
+            Ok(Status::SignedIn {
+                credential,
+                expires_in,
+            })
         }
         Err(Cut::Over(why)) => {
             forget(profile, &session_id).await?;
             Ok(Status::Over { why })
         }
-        Err(Cut::Refused { message, .. }) => Err(Error::NotNow { server: server.clone(), message }),
+        Err(Cut::Refused { message, .. }) => Err(Error::NotNow {
+            server: server.clone(),
+            message,
+        }),
         Err(Cut::Lost(error, _)) => Err(error),
     }
 }
@@ -205,16 +247,26 @@ async fn leave<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     forget(profile, &credential.session_id).await?;
     let mut line = Line::new(server, dial, Purpose::Session);
     let telling = tell(&mut line, server, credential);
-    let told = timeout(PATIENCE * 2, telling).await.unwrap_or_else(|_elapsed| Err("it does not answer".to_owned()));
+    let told = timeout(PATIENCE * 2, telling)
+        .await
+        .unwrap_or_else(|_elapsed| Err("it does not answer".to_owned()));
     line.close().await;
+
     Ok(match told {
         Ok(()) => SignedOut::Everywhere,
-        Err(why) => SignedOut::HereOnly { server: server.to_string(), why },
+        Err(why) => SignedOut::HereOnly {
+            server: server.to_string(),
+            why,
+        },
     })
 }
 
 /// Ends the session on the server; the error is for a person.
-async fn tell<S>(line: &mut Line<'_, S>, server: &Server, credential: &Credential) -> Result<(), String>
+async fn tell<S>(
+    line: &mut Line<'_, S>,
+    server: &Server,
+    credential: &Credential,
+) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -228,26 +280,42 @@ where
     if let Err(cut) = first_sign_on(line, server, credential, due).await {
         return outcome(cut);
     }
+
     loop {
         match sign_off(line, server, credential).await {
-            Err(Cut::Refused { retry_after: Some(pause), .. }) if Instant::now() + pause < due => sleep(pause).await,
+            Err(Cut::Refused {
+                retry_after: Some(pause),
+                ..
+            }) if Instant::now() + pause < due => sleep(pause).await,
             done => return done.or_else(outcome),
         }
     }
 }
 
 /// Ends the session on a line that is signed on.
-async fn sign_off<S>(line: &mut Line<'_, S>, server: &Server, credential: &Credential) -> Result<(), Cut>
+async fn sign_off<S>(
+    line: &mut Line<'_, S>,
+    server: &Server,
+    credential: &Credential,
+) -> Result<(), Cut>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let proof = credential.device_key.proof(Use::Logout, &server.to_string(), line.nonce(), None);
-    line.send(&EditorFrame::SessionLogout { proof: Some(proof) }).await;
+    let proof = credential
+        .device_key
+        .proof(Use::Logout, &server.to_string(), line.nonce(), None);
+    line.send(&EditorFrame::SessionLogout { proof: Some(proof) })
+        .await;
+
     loop {
         match listen(line, server).await {
             Answer::Ended => return Ok(()),
             Answer::Cut(cut) => return Err(cut),
-            Answer::Connected | Answer::SignedOn { .. } | Answer::Fresh(_) | Answer::Expiring(_) | Answer::Other => {}
+            Answer::Connected
+            | Answer::SignedOn { .. }
+            | Answer::Fresh(_)
+            | Answer::Expiring(_)
+            | Answer::Other => {}
         }
     }
 }

@@ -20,7 +20,8 @@ pub(crate) struct Settings {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Login(Login),
-    /// Hold a connection with the stored sign-in and print what happens, until Ctrl-C or until the session is over.
+    /// Hold a connection with the stored sign-in and print what happens, until Ctrl-C or until the
+    /// session is over.
     Connect {
         /// A line of JSON for each event.
         #[arg(long)]
@@ -32,7 +33,8 @@ pub(crate) enum Command {
         #[arg(long)]
         offline: bool,
     },
-    /// Sign out: forget the sign-in here in any case, and end the session on the server if it can be reached.
+    /// Sign out: forget the sign-in here in any case, and end the session on the server if it can
+    /// be reached.
     Logout,
     /// List the profiles: name, server, and who is signed in.
     Profiles,
@@ -40,29 +42,32 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
-    /// Which sign-in is meant. Each account on each server has a profile of its own, under a name of your choice.
+    /// Which sign-in is meant. Each account on each server has a profile of its own, under a name
+    /// of your choice.
     #[arg(long, global = true, env = "VVS_PROFILE", value_name = "NAME", default_value = DEFAULT)]
     profile: String,
-    /// PEM file with the certificates to trust, instead of the public authorities. Remembered from `login` on.
+    /// PEM file with the certificates to trust, instead of the public authorities. Remembered from
+    /// `login` on.
     #[arg(long, global = true, env = "VVS_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Where the profiles are kept. Default: `$XDG_STATE_HOME/vvs` or `~/.local/state/vvs`; on macOS
-    /// `~/Library/Application Support/vvs`; on Windows `%LOCALAPPDATA%\vvs`.
+    /// Where the profiles are kept. Default: `$XDG_STATE_HOME/vvs` or `~/.local/state/vvs`; on
+    /// macOS `~/Library/Application Support/vvs`; on Windows `%LOCALAPPDATA%\vvs`.
     #[arg(long, global = true, env = "VVS_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
 
 /// Sign in through the browser.
 ///
-/// Prints a link and a code, opens the link in the browser, and waits until you have signed in there and approved. Before
-/// you approve, compare the code on the page with the one printed here: a link that somebody sent you signs in the editor
-/// of whoever sent it. After you have approved, the browser hands a second code back to this program, if it runs on this
-/// machine; otherwise the page shows that code, and you type it here.
+/// Prints a link and a code, opens the link in the browser, and waits until you have signed in
+/// there and approved. Before you approve, compare the code on the page with the one printed here:
+/// a link that somebody sent you signs in the editor of whoever sent it. After you have approved,
+/// the browser hands a second code back to this program, if it runs on this machine; otherwise the
+/// page shows that code, and you type it here.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Login {
-    /// The server to sign in to. Plain http is refused for any machine but this one. Default: the one that the profile
-    /// was signed in to before, or else `http://127.0.0.1:8080`.
+    /// The server to sign in to. Plain http is refused for any machine but this one. Default: the
+    /// one that the profile was signed in to before, or else `http://127.0.0.1:8080`.
     #[arg(long, env = "VVS_SERVER", value_name = "URL")]
     server: Option<Server>,
     /// Only print the link, do not open it.
@@ -106,6 +111,7 @@ impl Login {
             Some(Store::Keyring) => Keep::Keyring,
             Some(Store::File) => Keep::File,
         };
+
         let profile = Profile::new(common.state_dir(), &common.profile, keep)?;
         let record = profile.record().unwrap_or_default();
         let server = match (&self.server, &record.server) {
@@ -113,10 +119,18 @@ impl Login {
             (None, Some(server)) => server.parse()?,
             (None, None) => "http://127.0.0.1:8080".parse()?,
         };
+
         // The certificates belong to the server.
-        let known = record.ca_file.filter(|_| record.server == Some(server.to_string()));
+        let known = record
+            .ca_file
+            .filter(|_| record.server == Some(server.to_string()));
         let options = Options::new(server, profile);
-        Ok(Options { ca_file: common.ca_file().or(known), typed: self.typed, ..options })
+
+        Ok(Options {
+            ca_file: common.ca_file().or(known),
+            typed: self.typed,
+            ..options
+        })
     }
 }
 
@@ -127,27 +141,43 @@ impl Common {
 
     pub(crate) fn profiles(&self) -> Result<Vec<Profile>, Error> {
         let dir = self.state_dir();
-        Profile::names(&dir).iter().map(|name| Profile::new(&dir, name, Keep::Anywhere)).collect()
+        Profile::names(&dir)
+            .iter()
+            .map(|name| Profile::new(&dir, name, Keep::Anywhere))
+            .collect()
     }
 
     /// Absolute, because the next command may run in another folder.
     pub(crate) fn ca_file(&self) -> Option<PathBuf> {
-        self.ca_file.as_ref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
+        self.ca_file
+            .as_ref()
+            .map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()))
     }
 
     fn state_dir(&self) -> PathBuf {
-        let state_dir = self.state_dir.clone().or_else(|| state_dir(|name| std::env::var_os(name)));
+        let state_dir = self
+            .state_dir
+            .clone()
+            .or_else(|| state_dir(|name| std::env::var_os(name)));
         state_dir.unwrap_or_else(|| {
-            let message = "there is no home directory to keep the sign-in in: give one with --state-dir";
-            Settings::command().error(clap::error::ErrorKind::MissingRequiredArgument, message).exit()
+            let message =
+                "there is no home directory to keep the sign-in in: give one with --state-dir";
+            Settings::command()
+                .error(clap::error::ErrorKind::MissingRequiredArgument, message)
+                .exit()
         })
     }
 }
 
 /// The user's own place for state, by the custom of the operating system.
 fn state_dir(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    // The XDG specification says to ignore relative paths, and empty variables count as unset everywhere.
-    let folder = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // The XDG specification says to ignore relative paths, and empty variables count as unset
+    // everywhere.
+    let folder = |name: &str| {
+        variable(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let base = if cfg!(windows) {
         folder("LOCALAPPDATA")
     } else if cfg!(target_os = "macos") {
@@ -155,6 +185,7 @@ fn state_dir(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     } else {
         folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")))
     };
+
     base.map(|base| base.join("vvs"))
 }
 
@@ -169,7 +200,9 @@ mod tests {
 
     #[test]
     fn a_server_over_plain_http_is_a_usage_error() {
-        let error = Settings::try_parse_from(["vvs", "login", "--server", "http://vvs.example.org"]).unwrap_err();
+        let error =
+            Settings::try_parse_from(["vvs", "login", "--server", "http://vvs.example.org"])
+                .unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("Use https"), "{error}");
     }
@@ -182,16 +215,37 @@ mod tests {
         let options = |more: &[&str]| {
             let dir = home.path().to_str().unwrap();
             let arguments = [&["vvs", "login", "--state-dir", dir], more].concat();
-            let Settings { common, command: Command::Login(login) } = Settings::parse_from(arguments) else { panic!() };
+            let Settings {
+                common,
+                command: Command::Login(login),
+            } = Settings::parse_from(arguments)
+            else {
+                panic!()
+            };
             let options = login.options(&common).unwrap();
             (options.server.to_string(), options.ca_file)
         };
         assert_eq!(options(&[]), ("http://127.0.0.1:8080".to_owned(), None));
+
         let work = ["--profile", "work"];
-        assert_eq!(options(&work), ("https://vvs.internal".to_owned(), Some("/etc/internal.crt".into())));
+        assert_eq!(
+            options(&work),
+            (
+                "https://vvs.internal".to_owned(),
+                Some("/etc/internal.crt".into())
+            )
+        );
+
         let other = options(&["--profile", "work", "--server", "https://vvs.example.org"]);
-        assert_eq!(other, ("https://vvs.example.org".to_owned(), None), "another server, other certificates");
-        assert_eq!(options(&["--profile", "work", "--ca-file", "/x.crt"]).1, Some("/x.crt".into()));
+        assert_eq!(
+            other,
+            ("https://vvs.example.org".to_owned(), None),
+            "another server, other certificates"
+        );
+        assert_eq!(
+            options(&["--profile", "work", "--ca-file", "/x.crt"]).1,
+            Some("/x.crt".into())
+        );
     }
 
     #[test]
@@ -201,8 +255,14 @@ mod tests {
             state_dir(|name| if name == "HOME" { home } else { xdg }.map(OsString::from))
         };
         assert_eq!(with(Some("/x"), Some("/home/ada")), Some("/x/vvs".into()));
-        assert_eq!(with(None, Some("/home/ada")), Some("/home/ada/.local/state/vvs".into()));
-        assert_eq!(with(Some("relative"), Some("/home/ada")), Some("/home/ada/.local/state/vvs".into()));
+        assert_eq!(
+            with(None, Some("/home/ada")),
+            Some("/home/ada/.local/state/vvs".into())
+        );
+        assert_eq!(
+            with(Some("relative"), Some("/home/ada")),
+            Some("/home/ada/.local/state/vvs".into())
+        );
         assert_eq!(with(Some(""), Some("")), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Whom an editor trusts to be its server: the public certificate authorities, or one file instead of them.
+//! Whom an editor trusts to be its server: the public certificate authorities, or one file instead
+//! of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,17 +10,27 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::Error;
 
-/// TLS 1.2 and 1.3 with server names checked. `ca_file`, in PEM, takes the place of the public authorities.
+/// TLS 1.2 and 1.3 with server names checked. `ca_file`, in PEM, takes the place of the public
+/// authorities.
 pub(crate) fn client(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Error> {
     let roots = match ca_file {
-        Some(file) => private(file).map_err(|cause| Error::CaFile { file: file.to_owned(), cause })?,
-        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+        Some(file) => private(file).map_err(|cause| Error::CaFile {
+            file: file.to_owned(),
+            cause,
+        })?,
+        None => RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        },
     };
+
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+
     // A server that prefers HTTP/2 would take it, and a WebSocket cannot be opened on that.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+
     Ok(Arc::new(config))
 }
 
@@ -29,7 +40,11 @@ fn private(file: &Path) -> Result<RootCertStore, String> {
         let certificate = certificate.map_err(|cause| cause.to_string())?;
         roots.add(certificate).map_err(|cause| cause.to_string())?;
     }
-    if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err("it holds no certificate".to_owned())
+    } else {
+        Ok(roots)
+    }
 }
 
 #[cfg(test)]
@@ -43,9 +58,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ca.crt");
         assert!(matches!(client(Some(&file)), Err(Error::CaFile { .. })));
-        for text in ["", "nothing", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+
+        for text in [
+            "",
+            "nothing",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
             fs::write(&file, text).unwrap();
-            assert!(matches!(client(Some(&file)), Err(Error::CaFile { .. })), "{text}");
+            assert!(
+                matches!(client(Some(&file)), Err(Error::CaFile { .. })),
+                "{text}"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! One entry in the operating system's keyring: Keychain, Credential Manager or Secret Service. May block until the
-//! person has unlocked it.
+//! One entry in the operating system's keyring: Keychain, Credential Manager or Secret Service. May
+//! block until the person has unlocked it.
 
 #[cfg(feature = "keyring")]
 pub(crate) use real::Vault;
@@ -34,7 +34,9 @@ mod real {
         }
 
         pub(crate) fn set(self, name: &str, bytes: &[u8]) -> Result<(), String> {
-            (self.open)(SERVICE, name).and_then(|entry| entry.set_secret(bytes)).map_err(|cause| words(&cause))
+            (self.open)(SERVICE, name)
+                .and_then(|entry| entry.set_secret(bytes))
+                .map_err(|cause| words(&cause))
         }
 
         pub(crate) fn remove(self, name: &str) -> Result<(), String> {
@@ -47,7 +49,9 @@ mod real {
 
     fn words(cause: &Error) -> String {
         // It says only that there is no store; why stands with the store.
-        let why = matches!(cause, Error::NoDefaultStore).then(|| Entry::store_status().as_ref().err()).flatten();
+        let why = matches!(cause, Error::NoDefaultStore)
+            .then(|| Entry::store_status().as_ref().err())
+            .flatten();
         plain(&why.unwrap_or(cause).to_string(), 200)
     }
 }

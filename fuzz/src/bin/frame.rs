@@ -1,5 +1,5 @@
-//! What an editor sends before anybody knows it, and what a relay sends to an editor. What is taken means the same when it
-//! is written anew.
+//! What an editor sends before anybody knows it, and what a relay sends to an editor. What is taken
+//! means the same when it is written anew.
 
 #![no_main]
 
@@ -16,6 +16,9 @@ fuzz_target!(|text: &str| {
         assert_eq!(EditorFrame::parse(&frame.to_json()), Ok(frame));
     }
     if let Ok(frame) = serde_json::from_str::<RelayFrame>(text) {
-        assert_eq!(serde_json::from_str::<RelayFrame>(&frame.to_json()).ok(), Some(frame));
+        assert_eq!(
+            serde_json::from_str::<RelayFrame>(&frame.to_json()).ok(),
+            Some(frame)
+        );
     }
 });

@@ -10,7 +10,9 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(id) = SpiffeId::from_certificate(bytes) {
         assert_eq!(id.as_str().parse::<SpiffeId>().ok(), Some(id));
     }
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
     if let Ok(id) = text.parse::<SpiffeId>() {
         assert_eq!(id.as_str(), text, "a name has one spelling");
     }

@@ -1,4 +1,5 @@
-//! Tokens: the text as it comes, which is never to be trusted, and as a payload that was really signed.
+//! Tokens: the text as it comes, which is never to be trusted, and as a payload that was really
+//! signed.
 
 #![no_main]
 
@@ -10,17 +11,24 @@ use vvs_auth::token::{Distrust, JwkSet, Verifier, unverified};
 const NOW: i64 = 1_000_000;
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
-    let keys = JwkSet { keys: vec![vvs_fuzz::public().clone()] };
+    let keys = JwkSet {
+        keys: vec![vvs_fuzz::public().clone()],
+    };
     Verifier::new(&keys, "https://auth.example.com", "vvs")
 });
 
 fuzz_target!(|text: &str| {
     let refused = VERIFIER.verify(text, NOW);
-    let is_forged = matches!(refused, Err(Distrust::Malformed | Distrust::UnknownKey | Distrust::BadSignature));
+    let is_forged = matches!(
+        refused,
+        Err(Distrust::Malformed | Distrust::UnknownKey | Distrust::BadSignature)
+    );
     assert!(is_forged, "{refused:?}");
     drop(unverified(text));
 
-    let Some(token) = vvs_fuzz::sign(text) else { return };
+    let Some(token) = vvs_fuzz::sign(text) else {
+        return;
+    };
     let said = unverified(&token);
     match VERIFIER.verify(&token, NOW) {
         Ok(claims) => {
@@ -28,7 +36,9 @@ fuzz_target!(|text: &str| {
             assert!(NOW < claims.exp && NOW < claims.sxp);
             assert_eq!(said, Some(claims));
         }
-        Err(Distrust::WrongIssuer | Distrust::WrongAudience | Distrust::Expired) => assert!(said.is_some()),
+        Err(Distrust::WrongIssuer | Distrust::WrongAudience | Distrust::Expired) => {
+            assert!(said.is_some())
+        }
         Err(Distrust::Malformed | Distrust::UnknownKey) => {}
         Err(Distrust::BadSignature) => panic!("the signature is good"),
     }

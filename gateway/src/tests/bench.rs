@@ -1,4 +1,5 @@
-//! An edge with processes behind it. Each of those has a thread of its own, so that it can die at once with its sockets.
+//! An edge with processes behind it. Each of those has a thread of its own, so that it can die at
+//! once with its sockets.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -7,7 +8,9 @@ use std::time::Duration;
 
 use axum::Router;
 use clap::Parser as _;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -35,8 +38,20 @@ struct Flags {
 }
 
 pub(super) fn settings(relays: &str, webs: &str, flags: &[&str]) -> Result<Settings, String> {
-    let line = [&["x", "--gateway-relay-addr", relays, "--gateway-web-addr", webs], flags].concat();
-    Flags::try_parse_from(line).map(|flags| flags.gateway).map_err(|cause| cause.to_string())
+    let line = [
+        &[
+            "x",
+            "--gateway-relay-addr",
+            relays,
+            "--gateway-web-addr",
+            webs,
+        ],
+        flags,
+    ]
+    .concat();
+    Flags::try_parse_from(line)
+        .map(|flags| flags.gateway)
+        .map_err(|cause| cause.to_string())
 }
 
 /// One CA, and everybody that it signs.
@@ -65,9 +80,19 @@ impl Bench {
         let (folder, ca_key) = (TempDir::new().unwrap(), KeyPair::generate().unwrap());
         let mut ca = CertificateParams::default();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        std::fs::write(folder.path().join("ca.crt"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
+        std::fs::write(
+            folder.path().join("ca.crt"),
+            ca.self_signed(&ca_key).unwrap().pem(),
+        )
+        .unwrap();
         let peers = Arc::new(Peers::new(Vec::new(), "vvs.internal").unwrap());
-        Self { folder, ca, ca_key, peers }
+
+        Self {
+            folder,
+            ca,
+            ca_key,
+            peers,
+        }
     }
 
     fn process(&self, role: Role) -> Process {
@@ -86,18 +111,32 @@ impl Bench {
         let mut leaf = CertificateParams::default();
         let name = format!("spiffe://vvs.internal/{role}");
         leaf.subject_alt_names = vec![SanType::URI(name.as_str().try_into().unwrap())];
-        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = leaf.signed_by(&key, &Issuer::from_params(&self.ca, &self.ca_key)).unwrap();
+        leaf.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let leaf = leaf
+            .signed_by(&key, &Issuer::from_params(&self.ca, &self.ca_key))
+            .unwrap();
         let path = |end: &str| self.folder.path().join(format!("{role}{end}"));
         let write = |path: &Path, pem: String| std::fs::write(path, pem).unwrap();
         write(&path(".crt"), leaf.pem());
         write(&path(".key"), key.serialize_pem());
-        Files { cert: path(".crt"), key: path(".key"), ca: Some(self.folder.path().join("ca.crt")) }
+
+        Files {
+            cert: path(".crt"),
+            key: path(".key"),
+            ca: Some(self.folder.path().join("ca.crt")),
+        }
     }
 
     /// Serves, and is ready.
     pub(super) fn peer(&self, role: Role, router: Router) -> Peer {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         tcp.set_nonblocking(true).unwrap();
         let address = tcp.local_addr().unwrap();
@@ -106,9 +145,20 @@ impl Bench {
         let readiness = process.readiness.clone();
         let _inside = runtime.enter();
         let tcp = tokio::net::TcpListener::from_std(tcp).unwrap();
-        let listener = Listener { tcp, tls: Some(process.identity.clone()) };
-        let accepting = process.tasks.spawn(process.server(Limits::default()).serve(listener, router));
-        Peer { address, readiness, accepting, runtime: Some(runtime) }
+        let listener = Listener {
+            tcp,
+            tls: Some(process.identity.clone()),
+        };
+        let accepting = process
+            .tasks
+            .spawn(process.server(Limits::default()).serve(listener, router));
+
+        Peer {
+            address,
+            readiness,
+            accepting,
+            runtime: Some(runtime),
+        }
     }
 
     /// An edge in front of these, on a plain port.
@@ -116,23 +166,50 @@ impl Bench {
         self.edge_with(relays, webs, &[]).await
     }
 
-    pub(super) async fn edge_with(&self, relays: &[SocketAddr], webs: &[SocketAddr], flags: &[&str]) -> Edge {
-        let list = |peers: &[SocketAddr]| peers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    pub(super) async fn edge_with(
+        &self,
+        relays: &[SocketAddr],
+        webs: &[SocketAddr],
+        flags: &[&str],
+    ) -> Edge {
+        let list = |peers: &[SocketAddr]| {
+            peers
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let settings = settings(&list(relays), &list(webs), flags).unwrap();
         let process = self.process(Role::Gateway);
-        let (listener, url) = (Listener { tcp, tls: None }, format!("http://{address}").parse().unwrap());
+        let (listener, url) = (
+            Listener { tcp, tls: None },
+            format!("http://{address}").parse().unwrap(),
+        );
         let serving = crate::serve(settings, listener, self.peers.clone(), url, process.clone());
         process.tasks.spawn(async move { serving.await.unwrap() });
+
         Edge { address, process }
     }
 
     pub(super) async fn refused(&self, relays: &str) -> Error {
         let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (settings, url) = (settings(relays, "web:1", &[]).unwrap(), "http://127.0.0.1:1".parse().unwrap());
+        let (settings, url) = (
+            settings(relays, "web:1", &[]).unwrap(),
+            "http://127.0.0.1:1".parse().unwrap(),
+        );
         let listener = Listener { tcp, tls: None };
-        crate::serve(settings, listener, self.peers.clone(), url, self.process(Role::Gateway)).await.unwrap_err()
+
+        crate::serve(
+            settings,
+            listener,
+            self.peers.clone(),
+            url,
+            self.process(Role::Gateway),
+        )
+        .await
+        .unwrap_err()
     }
 }
 
@@ -182,21 +259,28 @@ impl Edge {
         socket.bind((from, 0).into()).unwrap();
         let mut stream = socket.connect(self.address).await.unwrap();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: \
+             0\r\n\r\n",
             self.address
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        timeout(PATIENCE, stream.read_to_string(&mut text))
+            .await
+            .unwrap()
+            .unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
+
         answer(head, body.to_owned())
     }
 
     /// Asks for a WebSocket; it lasts as long as the stream.
     pub(super) async fn open(&self) -> (Answer, TcpStream) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request =
-            format!("GET /ws HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", self.address);
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            self.address
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
         let reading = async {
@@ -204,17 +288,25 @@ impl Edge {
                 head.push(stream.read_u8().await.unwrap());
             }
         };
+
         timeout(PATIENCE, reading).await.unwrap();
-        (answer(&String::from_utf8(head).unwrap(), String::new()), stream)
+
+        (
+            answer(&String::from_utf8(head).unwrap(), String::new()),
+            stream,
+        )
     }
 
     pub(super) fn metric(&self, line: &str) -> Option<String> {
         let text = self.process.metrics.scrape();
-        text.lines().find_map(|found| Some(found.strip_prefix(line)?.trim().to_owned()))
+        text.lines()
+            .find_map(|found| Some(found.strip_prefix(line)?.trim().to_owned()))
     }
 
     fn gauge(&self, name: &str, role: Role, peer: SocketAddr) -> Option<String> {
-        self.metric(&format!("vvs_gateway_member_{name}{{role=\"{role}\",address=\"{peer}\"}}"))
+        self.metric(&format!(
+            "vvs_gateway_member_{name}{{role=\"{role}\",address=\"{peer}\"}}"
+        ))
     }
 
     pub(super) fn is_up(&self, role: Role, peer: SocketAddr) -> bool {
@@ -234,7 +326,11 @@ impl Edge {
 
 fn answer(head: &str, body: String) -> Answer {
     let head = head.to_lowercase();
-    Answer { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body }
+    Answer {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head,
+        body,
+    }
 }
 
 pub(super) async fn until(reached: impl Fn() -> bool) {
@@ -248,5 +344,8 @@ pub(super) async fn until(reached: impl Fn() -> bool) {
 
 /// A port that nobody listens on.
 pub(super) fn dead_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }

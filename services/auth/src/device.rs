@@ -1,4 +1,5 @@
-//! An editor's public device key: EC P-256, as a JWK (RFC 7517) on the wire. The private half never leaves the editor.
+//! An editor's public device key: EC P-256, as a JWK (RFC 7517) on the wire. The private half never
+//! leaves the editor.
 
 use std::fmt;
 use std::str::FromStr;
@@ -36,7 +37,13 @@ impl TryFrom<String> for Thumbprint {
 
     fn try_from(text: String) -> Result<Self, Error> {
         let is_one = from_base64url(&text).is_some_and(|hash| hash.len() == LEN);
-        if is_one { Ok(Self(text)) } else { Err(Error::DeviceKey("a thumbprint is the base64url of 32 bytes")) }
+        if is_one {
+            Ok(Self(text))
+        } else {
+            Err(Error::DeviceKey(
+                "a thumbprint is the base64url of 32 bytes",
+            ))
+        }
     }
 }
 
@@ -59,26 +66,39 @@ impl DeviceKey {
     /// Reads a JWK.
     ///
     /// # Errors
-    /// [`Error::DeviceKey`] when it is no EC P-256 key, when its point is not on the curve, and when it holds a private
-    /// half: whoever sends that has a program that gives secrets away.
+    /// [`Error::DeviceKey`] when it is no EC P-256 key, when its point is not on the curve, and
+    /// when it holds a private half: whoever sends that has a program that gives secrets away.
     pub fn from_value(jwk: &Value) -> Result<Self, Error> {
         let member = |name: &str| jwk.get(name).and_then(Value::as_str);
         if member("kty") != Some("EC") || member("crv") != Some("P-256") {
             return Err(Error::DeviceKey("kty must be EC and crv P-256"));
         }
+
         if jwk.get("d").is_some() {
-            return Err(Error::DeviceKey("it holds the private half, which must stay in the editor"));
+            return Err(Error::DeviceKey(
+                "it holds the private half, which must stay in the editor",
+            ));
         }
+
         let coordinate = |name| {
-            let bytes = member(name).and_then(from_base64url).filter(|bytes| bytes.len() == LEN);
-            bytes.ok_or(Error::DeviceKey("x and y must be the base64url of 32 bytes each"))
+            let bytes = member(name)
+                .and_then(from_base64url)
+                .filter(|bytes| bytes.len() == LEN);
+            bytes.ok_or(Error::DeviceKey(
+                "x and y must be the base64url of 32 bytes each",
+            ))
         };
         let (x, y) = (coordinate("x")?, coordinate("y")?);
+
         // An uncompressed point (SEC 1, section 2.3.3).
         let point = [&[4], &x[..], &y[..]].concat();
         ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
             .map_err(|_cause| Error::DeviceKey("the point is not on P-256"))?;
-        Ok(Self { x: base64url(&x), y: base64url(&y) })
+
+        Ok(Self {
+            x: base64url(&x),
+            y: base64url(&y),
+        })
     }
 
     /// Reads a JWK as JSON text.
@@ -86,7 +106,9 @@ impl DeviceKey {
     /// # Errors
     /// As [`DeviceKey::from_value`].
     pub fn from_json(text: &str) -> Result<Self, Error> {
-        Self::from_value(&serde_json::from_str(text).map_err(|_cause| Error::DeviceKey("it is not JSON"))?)
+        Self::from_value(
+            &serde_json::from_str(text).map_err(|_cause| Error::DeviceKey("it is not JSON"))?,
+        )
     }
 
     /// The point's coordinates, base64url.
@@ -96,12 +118,17 @@ impl DeviceKey {
 
     /// The JWK with its required members only, in lexicographic order (RFC 7638, section 3.2).
     pub fn to_json(&self) -> String {
-        format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, self.x, self.y)
+        format!(
+            r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#,
+            self.x, self.y
+        )
     }
 
     /// What tokens and tickets remember of this key.
     pub fn thumbprint(&self) -> Thumbprint {
-        Thumbprint(base64url(digest::digest(&digest::SHA256, self.to_json().as_bytes()).as_ref()))
+        Thumbprint(base64url(
+            digest::digest(&digest::SHA256, self.to_json().as_bytes()).as_ref(),
+        ))
     }
 }
 
@@ -129,8 +156,12 @@ mod tests {
         dressed["use"] = json!("sig");
         let dressed = DeviceKey::from_value(&dressed).unwrap();
         assert_eq!(plain.thumbprint(), dressed.thumbprint());
+
         // As `jwk.thumbprint(SHA256)` of another library computes it.
-        assert_eq!(plain.thumbprint().as_str(), "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U");
+        assert_eq!(
+            plain.thumbprint().as_str(),
+            "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"
+        );
         assert_eq!(DeviceKey::from_json(&plain.to_json()).unwrap(), plain);
     }
 
@@ -159,7 +190,11 @@ mod tests {
 
     #[test]
     fn a_thumbprint_is_32_bytes() {
-        assert!("oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U".parse::<Thumbprint>().is_ok());
+        assert!(
+            "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"
+                .parse::<Thumbprint>()
+                .is_ok()
+        );
         for bad in ["", "abc", "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-", "*"] {
             assert!(bad.parse::<Thumbprint>().is_err(), "{bad}");
         }

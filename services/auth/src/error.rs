@@ -16,8 +16,11 @@ pub enum Error {
     /// The certificate may sign others; a caller's must not.
     #[error("the peer's certificate belongs to a certificate authority")]
     CertificateAuthority,
-    /// The certificate's key is for signing certificates or revocation lists (X.509-SVID, section 4.3).
-    #[error("the key usage of the peer's certificate has {0}, which is for certificate authorities")]
+    /// The certificate's key is for signing certificates or revocation lists (X.509-SVID, section
+    /// 4.3).
+    #[error(
+        "the key usage of the peer's certificate has {0}, which is for certificate authorities"
+    )]
     KeyUsage(&'static str),
     /// The certificate names nobody, or more than one.
     #[error("the peer's certificate has {0} URI names instead of one")]
@@ -47,7 +50,9 @@ pub enum Error {
     #[error("this is not a JWK set: an object whose member keys is a list")]
     KeySet,
     /// Not a key to verify with.
-    #[error("this is not one public RSA key of 2048 to 8192 bits in PEM, -----BEGIN PUBLIC KEY-----")]
+    #[error(
+        "this is not one public RSA key of 2048 to 8192 bits in PEM, -----BEGIN PUBLIC KEY-----"
+    )]
     PublicKey,
     /// The cryptographic library refused a key or an operation.
     #[error("the cryptographic library refused: {0}")]

@@ -1,5 +1,6 @@
-//! Keys from a key file, and what they do: seal what a stranger keeps for us, authenticate what comes back, derive what
-//! must be equal everywhere. AES-256-GCM, HMAC-SHA-256 and HKDF come from the library.
+//! Keys from a key file, and what they do: seal what a stranger keeps for us, authenticate what
+//! comes back, derive what must be equal everywhere. AES-256-GCM, HMAC-SHA-256 and HKDF come from
+//! the library.
 
 use std::fmt;
 
@@ -13,7 +14,8 @@ use crate::Error;
 /// Length of every key, in bytes.
 pub const KEY_LEN: usize = 32;
 
-/// The keys of one key file: the first makes, all of them check, so that a file with two lines rotates.
+/// The keys of one key file: the first makes, all of them check, so that a file with two lines
+/// rotates.
 #[derive(Clone)]
 pub struct Keyring(Vec<[u8; KEY_LEN]>);
 
@@ -30,11 +32,18 @@ impl Keyring {
             .lines()
             .map(str::trim)
             .filter(|line| !line.is_empty())
-            .map(|line| STANDARD.decode(line).ok().and_then(|key| key.try_into().ok()).ok_or(Error::KeyFile))
+            .map(|line| {
+                STANDARD
+                    .decode(line)
+                    .ok()
+                    .and_then(|key| key.try_into().ok())
+                    .ok_or(Error::KeyFile)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() || keys.len() > 2 {
             return Err(Error::KeyFile);
         }
+
         Ok(Self(keys))
     }
 
@@ -43,7 +52,8 @@ impl Keyring {
         Ok(STANDARD.encode(random::<KEY_LEN>()?) + "\n")
     }
 
-    /// Independent keys for one purpose, so that what was made for one thing is no good for another (RFC 5869).
+    /// Independent keys for one purpose, so that what was made for one thing is no good for another
+    /// (RFC 5869).
     pub fn derive(&self, purpose: &str) -> Result<Self, Error> {
         let derive = |key: &[u8; KEY_LEN]| {
             let mut out = [0; KEY_LEN];
@@ -54,12 +64,16 @@ impl Keyring {
                 .map_err(|_cause| Error::Crypto("HKDF"))?;
             Ok(out)
         };
-        Ok(Self(self.0.iter().map(derive).collect::<Result<_, Error>>()?))
+        Ok(Self(
+            self.0.iter().map(derive).collect::<Result<_, Error>>()?,
+        ))
     }
 
-    /// Encrypts and authenticates `plain`; `context` is authenticated with it and must be the same when it is opened.
+    /// Encrypts and authenticates `plain`; `context` is authenticated with it and must be the same
+    /// when it is opened.
     pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, Error> {
-        let key = RandomizedNonceKey::new(&AES_256_GCM, &self.0[0]).map_err(|_cause| Error::Crypto("AES-GCM key"))?;
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &self.0[0])
+            .map_err(|_cause| Error::Crypto("AES-GCM key"))?;
         let mut sealed = plain.to_vec();
         let nonce = key
             .seal_in_place_append_tag(Aad::from(context.as_bytes()), &mut sealed)
@@ -77,23 +91,35 @@ impl Keyring {
                 let key = RandomizedNonceKey::new(&AES_256_GCM, key).ok()?;
                 let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
                 let mut body = body.to_vec();
-                let plain = key.open_in_place(nonce, Aad::from(context.as_bytes()), &mut body).ok()?;
+                let plain = key
+                    .open_in_place(nonce, Aad::from(context.as_bytes()), &mut body)
+                    .ok()?;
                 Some(plain.to_vec())
             })
             .ok_or(Error::Sealed)
     }
 
-    /// HMAC-SHA-256 over the parts, each with its length, so that no two lists of parts are the same bytes.
+    /// HMAC-SHA-256 over the parts, each with its length, so that no two lists of parts are the
+    /// same bytes.
     pub fn mac(&self, parts: &[&str]) -> [u8; KEY_LEN] {
         let mut out = [0; KEY_LEN];
-        out.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0[0]), &framed(parts)).as_ref());
+        out.copy_from_slice(
+            hmac::sign(
+                &hmac::Key::new(hmac::HMAC_SHA256, &self.0[0]),
+                &framed(parts),
+            )
+            .as_ref(),
+        );
         out
     }
 
-    /// Whether `tag` is what [`Keyring::mac`] gives for the parts under any of these keys, in constant time.
+    /// Whether `tag` is what [`Keyring::mac`] gives for the parts under any of these keys, in
+    /// constant time.
     pub fn check_mac(&self, parts: &[&str], tag: &[u8]) -> bool {
         let message = framed(parts);
-        self.0.iter().any(|key| hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), &message, tag).is_ok())
+        self.0
+            .iter()
+            .any(|key| hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), &message, tag).is_ok())
     }
 }
 
@@ -137,7 +163,13 @@ mod tests {
         let sealed = ring.seal("cookie", b"ada").unwrap();
         assert_eq!(ring.open("cookie", &sealed).unwrap(), b"ada");
         assert!(ring.open("ticket", &sealed).is_err());
-        assert!(ring.derive("other").unwrap().open("cookie", &sealed).is_err());
+        assert!(
+            ring.derive("other")
+                .unwrap()
+                .open("cookie", &sealed)
+                .is_err()
+        );
+
         let mut bent = sealed.clone();
         *bent.last_mut().unwrap() ^= 1;
         assert!(ring.open("cookie", &bent).is_err());

@@ -1,5 +1,5 @@
-//! Who may call what: one row a method. What has no row is refused, and a test walks the contracts to see that every
-//! method has one.
+//! Who may call what: one row a method. What has no row is refused, and a test walks the contracts
+//! to see that every method has one.
 
 use crate::Error;
 use crate::peer::{Peer, Peers, Role};
@@ -18,19 +18,34 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/vvs.session.v1.Sessions/RefreshToken", &[Role::Relay]),
     ("/vvs.session.v1.Sessions/GetSession", &[Role::Web]),
     ("/vvs.session.v1.Sessions/ListSessions", &[Role::Web]),
-    ("/vvs.session.v1.Sessions/RevokeSession", &[Role::Web, Role::Relay]),
+    (
+        "/vvs.session.v1.Sessions/RevokeSession",
+        &[Role::Web, Role::Relay],
+    ),
     ("/vvs.session.v1.Sessions/RevokeUserSessions", &[Role::Web]),
     ("/vvs.session.v1.Sessions/BeginBrowserSignIn", &[Role::Web]),
     ("/vvs.session.v1.Sessions/CheckBrowserSignIn", &[Role::Web]),
     ("/vvs.session.v1.Sessions/EndBrowserSignIns", &[Role::Web]),
-    ("/vvs.session.v1.Sessions/WatchRevocations", &[Role::Relay, Role::Backend]),
+    (
+        "/vvs.session.v1.Sessions/WatchRevocations",
+        &[Role::Relay, Role::Backend],
+    ),
     ("/vvs.session.v1.Sessions/TakeStaleUsers", &[Role::Web]),
-    ("/vvs.session.v1.Sessions/RecordAudit", &[Role::Web, Role::Relay]),
-    ("/vvs.session.v1.Sessions/GetSigningKeys", &[Role::Web, Role::Relay, Role::Backend]),
+    (
+        "/vvs.session.v1.Sessions/RecordAudit",
+        &[Role::Web, Role::Relay],
+    ),
+    (
+        "/vvs.session.v1.Sessions/GetSigningKeys",
+        &[Role::Web, Role::Relay, Role::Backend],
+    ),
     ("/grpc.health.v1.Health/Check", ANYONE),
     ("/grpc.health.v1.Health/List", ANYONE),
     ("/grpc.health.v1.Health/Watch", ANYONE),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", ANYONE),
+    (
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        ANYONE,
+    ),
 ];
 
 /// Those of them that go on for as long as both sides like.
@@ -40,38 +55,66 @@ pub const STREAMS: &[&str] = &[
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Who may speak HTTP to web and relay: what the gateway says about a client's address is believed, so nobody else may
-/// say it.
+/// Who may speak HTTP to web and relay: what the gateway says about a client's address is believed,
+/// so nobody else may say it.
 pub const HTTP_HOP: Role = Role::Gateway;
 
 /// Refuses a peer that has no business with this method.
 pub fn check(peer: &Peer, path: &str) -> Result<(), Error> {
-    let allowed = TABLE.iter().find(|(method, _)| *method == path).is_some_and(|(_, roles)| roles.contains(&peer.role));
+    let allowed = TABLE
+        .iter()
+        .find(|(method, _)| *method == path)
+        .is_some_and(|(_, roles)| roles.contains(&peer.role));
     if allowed {
         return Ok(());
     }
+
     let action = format!("call {}", path.chars().take(100).collect::<String>());
-    Err(Error::NotAllowed { peer: peer.id.to_string(), action })
+
+    Err(Error::NotAllowed {
+        peer: peer.id.to_string(),
+        action,
+    })
 }
 
-/// Who is calling: the holder of this leaf certificate (DER), if it may call the method at this path.
+/// Who is calling: the holder of this leaf certificate (DER), if it may call the method at this
+/// path.
 pub fn authorize(peers: &Peers, certificate: Option<&[u8]>, path: &str) -> Result<Peer, Error> {
     let peer = peers.identify(certificate.ok_or(Error::Certificate)?)?;
     check(&peer, path)?;
     Ok(peer)
 }
 
-/// Lets in the holder of this leaf certificate (DER), if it may call the method at this path and has not too much under way;
-/// the place is what the call holds.
-pub fn admit(peers: &Peers, quota: &Quota, certificate: Option<&[u8]>, path: &str) -> Result<Place, Error> {
+/// Lets in the holder of this leaf certificate (DER), if it may call the method at this path and
+/// has not too much under way; the place is what the call holds.
+pub fn admit(
+    peers: &Peers,
+    quota: &Quota,
+    certificate: Option<&[u8]>,
+    path: &str,
+) -> Result<Place, Error> {
     let peer = authorize(peers, certificate, path)?;
-    let kind = if STREAMS.contains(&path) { Kind::Stream } else { Kind::Call };
-    quota.take(Some(&peer.id), kind).map_err(|setting| Error::PeerBusy { peer: peer.id.to_string(), setting })
+    let kind = if STREAMS.contains(&path) {
+        Kind::Stream
+    } else {
+        Kind::Call
+    };
+
+    quota
+        .take(Some(&peer.id), kind)
+        .map_err(|setting| Error::PeerBusy {
+            peer: peer.id.to_string(),
+            setting,
+        })
 }
 
-/// Lets a connection in over which the holder of this leaf certificate (DER) may call; the error is the setting that allows
-/// it no more. What it calls is looked at with each call.
-pub fn admit_connection(peers: &Peers, quota: &Quota, certificate: &[u8]) -> Result<Place, &'static str> {
+/// Lets a connection in over which the holder of this leaf certificate (DER) may call; the error is
+/// the setting that allows it no more. What it calls is looked at with each call.
+pub fn admit_connection(
+    peers: &Peers,
+    quota: &Quota,
+    certificate: &[u8],
+) -> Result<Place, &'static str> {
     let peer = peers.identify(certificate).ok();
     quota.take(peer.as_ref().map(|peer| &peer.id), Kind::Connection)
 }
@@ -87,7 +130,10 @@ mod tests {
     use crate::peer::SpiffeId;
 
     fn peer(role: Role) -> Peer {
-        Peer { id: SpiffeId::of("vvs.internal", role).unwrap(), role }
+        Peer {
+            id: SpiffeId::of("vvs.internal", role).unwrap(),
+            role,
+        }
     }
 
     #[test]
@@ -100,14 +146,28 @@ mod tests {
     #[test]
     fn a_role_may_call_what_the_documentation_says() {
         let callable = |role| -> Vec<&str> {
-            let rows = TABLE.iter().filter(|(method, _)| check(&peer(role), method).is_ok());
-            rows.filter_map(|(method, _)| method.strip_prefix("/vvs.")?.rsplit('/').next()).collect()
+            let rows = TABLE
+                .iter()
+                .filter(|(method, _)| check(&peer(role), method).is_ok());
+            rows.filter_map(|(method, _)| method.strip_prefix("/vvs.")?.rsplit('/').next())
+                .collect()
         };
         assert_eq!(callable(Role::Gateway), [""; 0]);
         assert_eq!(callable(Role::Sessions), [""; 0]);
-        assert_eq!(callable(Role::Backend), ["WatchRevocations", "GetSigningKeys"]);
+        assert_eq!(
+            callable(Role::Backend),
+            ["WatchRevocations", "GetSigningKeys"]
+        );
+
         let of_relays = callable(Role::Relay);
-        for method in ["CreateSession", "GetSession", "ListSessions", "RevokeUserSessions", "TakeStaleUsers"] {
+
+        for method in [
+            "CreateSession",
+            "GetSession",
+            "ListSessions",
+            "RevokeUserSessions",
+            "TakeStaleUsers",
+        ] {
             assert!(!of_relays.contains(&method), "{method}");
         }
     }
@@ -115,7 +175,10 @@ mod tests {
     #[test]
     fn only_web_delivers() {
         for role in Role::ALL {
-            assert_eq!(check(&peer(role), "/vvs.relay.v1.Relay/DeliverAuth").is_ok(), role == Role::Web);
+            assert_eq!(
+                check(&peer(role), "/vvs.relay.v1.Relay/DeliverAuth").is_ok(),
+                role == Role::Web
+            );
         }
     }
 }

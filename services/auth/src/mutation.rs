@@ -1,5 +1,5 @@
-//! Everything that strangers hand us, changed at random: what was bent is refused, what is whole is judged as a simple
-//! model says, and noise never does more than fail.
+//! Everything that strangers hand us, changed at random: what was bent is refused, what is whole is
+//! judged as a simple model says, and noise never does more than fail.
 
 use std::sync::LazyLock;
 
@@ -20,22 +20,35 @@ use crate::token::{Claims, Confirmation, Distrust, JwkSet, SigningKey, Verifier,
 const NOW: i64 = 1_000_000;
 
 static PRIVATE: LazyLock<Vec<u8>> = LazyLock::new(|| SigningKey::generate().unwrap());
-static ISSUER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_pkcs8("k", &PRIVATE).unwrap());
+static ISSUER: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::from_pkcs8("k", &PRIVATE).unwrap());
 
 fn verify(token: &str) -> Result<Claims, Distrust> {
-    Verifier::new(&JwkSet { keys: vec![ISSUER.public().clone()] }, "https://a.test", "vvs").verify(token, NOW)
+    Verifier::new(
+        &JwkSet {
+            keys: vec![ISSUER.public().clone()],
+        },
+        "https://a.test",
+        "vvs",
+    )
+    .verify(token, NOW)
 }
 
 /// The public half of an editor's key.
 fn jwk() -> Jwk {
-    let mut jwk = Jwk::from_encoding_key(&EncodingKey::from_ec_der(&PRIVATE), Algorithm::ES256).unwrap();
+    let mut jwk =
+        Jwk::from_encoding_key(&EncodingKey::from_ec_der(&PRIVATE), Algorithm::ES256).unwrap();
     jwk.common = CommonParameters::default();
     jwk
 }
 
 /// As an editor makes a proof.
 fn prove(payload: &Value) -> String {
-    let header = Header { typ: Some(proof::TYPE.to_owned()), jwk: Some(jwk()), ..Header::new(Algorithm::ES256) };
+    let header = Header {
+        typ: Some(proof::TYPE.to_owned()),
+        jwk: Some(jwk()),
+        ..Header::new(Algorithm::ES256)
+    };
     jsonwebtoken::encode(&header, payload, &EncodingKey::from_ec_der(&PRIVATE)).unwrap()
 }
 
@@ -84,7 +97,13 @@ impl Change {
 
 /// Mostly with what base64url is made of: other characters are refused before anything is decoded.
 fn change() -> impl Strategy<Value = Change> {
-    let letters = select(('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['-', '_', '.', '=']).collect::<Vec<_>>());
+    let letters = select(
+        ('A'..='Z')
+            .chain('a'..='z')
+            .chain('0'..='9')
+            .chain(['-', '_', '.', '='])
+            .collect::<Vec<_>>(),
+    );
     let put = of(prop_oneof![9 => letters, 1 => any::<char>()]);
     (any::<Index>(), put, any::<bool>()).prop_map(|(at, put, cut)| Change { at, put, cut })
 }
@@ -123,7 +142,8 @@ proptest! {
         prop_assert!(is_forged, "{:?}", refused);
     }
 
-    /// For this origin, this socket, one of these uses and, when a token is shown with it, for that one.
+    /// For this origin, this socket, one of these uses and, when a token is shown with it, for that
+    /// one.
     #[test]
     fn a_proof_holds_for_what_it_says_only(
         (aud, nonce) in (name("https://a.test", "https://a.test.evil"), name("n", "m")),

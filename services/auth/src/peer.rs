@@ -1,5 +1,5 @@
-//! Who is on the other end of a TLS connection: SPIFFE ids and the roles they stand for. Chains and validity have been
-//! checked by TLS before anything here is asked.
+//! Who is on the other end of a TLS connection: SPIFFE ids and the roles they stand for. Chains and
+//! validity have been checked by TLS before anything here is asked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,7 +11,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::Error;
 
-/// How many certificates are remembered. A peer has one at a time, and all of them are from our own CA.
+/// How many certificates are remembered. A peer has one at a time, and all of them are from our own
+/// CA.
 const REMEMBERED: usize = 256;
 
 /// What a process does in the mesh. `Backend` is somebody else's service that verifies our tokens.
@@ -25,7 +26,13 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Self; 5] = [Self::Gateway, Self::Web, Self::Relay, Self::Sessions, Self::Backend];
+    pub const ALL: [Self; 5] = [
+        Self::Gateway,
+        Self::Web,
+        Self::Relay,
+        Self::Sessions,
+        Self::Backend,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,16 +61,27 @@ impl SpiffeId {
         format!("spiffe://{trust_domain}/{role}").parse()
     }
 
-    /// The one URI name of a leaf certificate in DER (X.509-SVID, section 2). Two names would let a peer choose who it is.
+    /// The one URI name of a leaf certificate in DER (X.509-SVID, section 2). Two names would let a
+    /// peer choose who it is.
     pub fn from_certificate(der: &[u8]) -> Result<Self, Error> {
-        let (_rest, certificate) = X509Certificate::from_der(der).map_err(|_cause| Error::Certificate)?;
+        let (_rest, certificate) =
+            X509Certificate::from_der(der).map_err(|_cause| Error::Certificate)?;
         refuse_authority(&certificate)?;
-        let names = certificate.subject_alternative_name().map_err(|_cause| Error::Certificate)?;
+        let names = certificate
+            .subject_alternative_name()
+            .map_err(|_cause| Error::Certificate)?;
         let uris: Vec<&str> = names
             .iter()
             .flat_map(|extension| &extension.value.general_names)
-            .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
+            .filter_map(|name| {
+                if let GeneralName::URI(uri) = name {
+                    Some(*uri)
+                } else {
+                    None
+                }
+            })
             .collect();
+
         match uris.as_slice() {
             [uri] => uri.parse(),
             others => Err(Error::UriNames(others.len())),
@@ -75,16 +93,21 @@ impl SpiffeId {
     }
 }
 
-/// Refuses a certificate that could sign others (X.509-SVID, sections 4.1 and 4.3). One that says nothing about its use is
-/// taken: many tools leave that out.
+/// Refuses a certificate that could sign others (X.509-SVID, sections 4.1 and 4.3). One that says
+/// nothing about its use is taken: many tools leave that out.
 fn refuse_authority(certificate: &X509Certificate<'_>) -> Result<(), Error> {
     // An extension that is there twice, or cannot be read, says nothing that can be relied on.
-    let constraints = certificate.basic_constraints().map_err(|_cause| Error::Certificate)?;
-    let usage = certificate.key_usage().map_err(|_cause| Error::Certificate)?;
+    let constraints = certificate
+        .basic_constraints()
+        .map_err(|_cause| Error::Certificate)?;
+    let usage = certificate
+        .key_usage()
+        .map_err(|_cause| Error::Certificate)?;
 
     if constraints.is_some_and(|constraints| constraints.value.ca) {
         return Err(Error::CertificateAuthority);
     }
+
     match usage.map(|usage| usage.value) {
         Some(usage) if usage.key_cert_sign() => Err(Error::KeyUsage("keyCertSign")),
         Some(usage) if usage.crl_sign() => Err(Error::KeyUsage("cRLSign")),
@@ -97,15 +120,27 @@ impl FromStr for SpiffeId {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = || Error::SpiffeId(text.chars().take(80).collect());
-        let (domain, path) = text.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')).ok_or_else(bad)?;
+        let (domain, path) = text
+            .strip_prefix("spiffe://")
+            .and_then(|rest| rest.split_once('/'))
+            .ok_or_else(bad)?;
         let domain_ok = !domain.is_empty()
-            && domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b));
+            && domain
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b));
         let path_ok = path.split('/').all(|segment| {
             !segment.is_empty()
                 && !matches!(segment, "." | "..")
-                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+                && segment
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
         });
-        if text.len() <= 2048 && domain_ok && path_ok { Ok(Self(text.to_owned())) } else { Err(bad()) }
+
+        if text.len() <= 2048 && domain_ok && path_ok {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(bad())
+        }
     }
 }
 
@@ -128,8 +163,14 @@ impl FromStr for Entry {
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = || Error::PeerEntry(text.chars().take(80).collect());
         let (id, role) = text.split_once('=').ok_or_else(bad)?;
-        let role = Role::ALL.into_iter().find(|known| known.as_str() == role).ok_or_else(bad)?;
-        Ok(Self { id: id.parse()?, role })
+        let role = Role::ALL
+            .into_iter()
+            .find(|known| known.as_str() == role)
+            .ok_or_else(bad)?;
+        Ok(Self {
+            id: id.parse()?,
+            role,
+        })
     }
 }
 
@@ -137,8 +178,8 @@ impl FromStr for Entry {
 #[derive(Debug)]
 pub struct Peers {
     roles: BTreeMap<SpiffeId, Role>,
-    /// Whose certificate it is, by its DER. A peer shows one with every call, and reading it takes longer than much of what
-    /// is asked.
+    /// Whose certificate it is, by its DER. A peer shows one with every call, and reading it takes
+    /// longer than much of what is asked.
     identified: Mutex<HashMap<Box<[u8]>, Peer>>,
 }
 
@@ -146,29 +187,49 @@ impl Peers {
     /// The list as configured, or one id a role in the trust domain when it is empty.
     pub fn new(entries: Vec<Entry>, trust_domain: &str) -> Result<Self, Error> {
         if entries.is_empty() {
-            let ids = Role::ALL.into_iter().map(|role| Ok((SpiffeId::of(trust_domain, role)?, role)));
+            let ids = Role::ALL
+                .into_iter()
+                .map(|role| Ok((SpiffeId::of(trust_domain, role)?, role)));
             return Ok(Self::of(ids.collect::<Result<_, Error>>()?));
         }
-        Ok(Self::of(entries.into_iter().map(|entry| (entry.id, entry.role)).collect()))
+
+        Ok(Self::of(
+            entries
+                .into_iter()
+                .map(|entry| (entry.id, entry.role))
+                .collect(),
+        ))
     }
 
     fn of(roles: BTreeMap<SpiffeId, Role>) -> Self {
-        Self { roles, identified: Mutex::default() }
+        Self {
+            roles,
+            identified: Mutex::default(),
+        }
     }
 
     /// Who holds this leaf certificate (DER).
     pub fn identify(&self, der: &[u8]) -> Result<Peer, Error> {
-        let mut identified = self.identified.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut identified = self
+            .identified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = identified.get(der) {
             return Ok(peer.clone());
         }
+
         let id = SpiffeId::from_certificate(der)?;
-        let role = *self.roles.get(&id).ok_or_else(|| Error::UnknownPeer(id.to_string()))?;
+        let role = *self
+            .roles
+            .get(&id)
+            .ok_or_else(|| Error::UnknownPeer(id.to_string()))?;
         let peer = Peer { id, role };
         if identified.len() >= REMEMBERED {
             identified.clear();
         }
+
         identified.insert(der.into(), peer.clone());
+
         Ok(peer)
     }
 
@@ -178,17 +239,26 @@ impl Peers {
         if peer.role == role {
             return Ok(peer);
         }
-        Err(Error::NotAllowed { peer: peer.id.to_string(), action: format!("be the {role}") })
+        Err(Error::NotAllowed {
+            peer: peer.id.to_string(),
+            action: format!("be the {role}"),
+        })
     }
 }
 
-/// A question about a leaf certificate (DER) whose chain is good: is its holder who we meant to call?
+/// A question about a leaf certificate (DER) whose chain is good: is its holder who we meant to
+/// call?
 pub type Check = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 
 /// Accepts one role only: what a client asks of the server it has dialled.
 pub fn check(peers: &Arc<Peers>, role: Role) -> Check {
     let peers = peers.clone();
-    Arc::new(move |der| peers.expect(der, role).map(drop).map_err(|refusal| refusal.to_string()))
+    Arc::new(move |der| {
+        peers
+            .expect(der, role)
+            .map(drop)
+            .map_err(|refusal| refusal.to_string())
+    })
 }
 
 /// A caller whose certificate was checked.
@@ -203,40 +273,65 @@ mod tests {
     use rcgen::KeyUsagePurpose::{
         CrlSign, DataEncipherment, DigitalSignature, KeyAgreement, KeyCertSign, KeyEncipherment,
     };
-    use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, KeyUsagePurpose, SanType};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, KeyUsagePurpose,
+        SanType,
+    };
 
     use super::*;
 
     const WEB: &str = "spiffe://vvs.internal/web";
 
-    fn certificate(usages: &[KeyUsagePurpose], is_ca: IsCa, extensions: Vec<CustomExtension>) -> Vec<u8> {
+    fn certificate(
+        usages: &[KeyUsagePurpose],
+        is_ca: IsCa,
+        extensions: Vec<CustomExtension>,
+    ) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(WEB.try_into().unwrap())];
         params.key_usages = usages.to_vec();
         params.is_ca = is_ca;
         params.custom_extensions = extensions;
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+        params
+            .self_signed(&KeyPair::generate().unwrap())
+            .unwrap()
+            .der()
+            .to_vec()
     }
 
     #[test]
     fn a_certificate_whose_key_may_sign_others_is_no_peers() {
         let leaf = |usages: &[KeyUsagePurpose]| {
-            let read = SpiffeId::from_certificate(&certificate(usages, IsCa::ExplicitNoCa, Vec::new()));
-            read.map(|id| id.to_string()).map_err(|refusal| refusal.to_string())
+            let read =
+                SpiffeId::from_certificate(&certificate(usages, IsCa::ExplicitNoCa, Vec::new()));
+            read.map(|id| id.to_string())
+                .map_err(|refusal| refusal.to_string())
         };
         let for_authorities = |usage| {
-            Err(format!("the key usage of the peer's certificate has {usage}, which is for certificate authorities"))
+            Err(format!(
+                "the key usage of the peer's certificate has {usage}, which is for certificate \
+                 authorities"
+            ))
         };
 
         // None at all, ours, and what SPIRE makes.
-        for good in
-            [&[][..], &[DigitalSignature], &[DigitalSignature, KeyEncipherment, KeyAgreement], &[DataEncipherment]]
-        {
+        for good in [
+            &[][..],
+            &[DigitalSignature],
+            &[DigitalSignature, KeyEncipherment, KeyAgreement],
+            &[DataEncipherment],
+        ] {
             assert_eq!(leaf(good), Ok(WEB.to_owned()), "{good:?}");
         }
-        for signs in [&[KeyCertSign][..], &[DigitalSignature, KeyCertSign], &[KeyCertSign, CrlSign]] {
+
+        for signs in [
+            &[KeyCertSign][..],
+            &[DigitalSignature, KeyCertSign],
+            &[KeyCertSign, CrlSign],
+        ] {
             assert_eq!(leaf(signs), for_authorities("keyCertSign"), "{signs:?}");
         }
+
         for signs in [&[CrlSign][..], &[DigitalSignature, CrlSign]] {
             assert_eq!(leaf(signs), for_authorities("cRLSign"), "{signs:?}");
         }
@@ -252,19 +347,40 @@ mod tests {
         let no = || IsCa::ExplicitNoCa;
 
         let authority = IsCa::Ca(BasicConstraints::Unconstrained);
-        assert!(matches!(read(&[], authority, extension(&[1, 2, 3], &[5, 0])), Err(Error::CertificateAuthority)));
+        assert!(matches!(
+            read(&[], authority, extension(&[1, 2, 3], &[5, 0])),
+            Err(Error::CertificateAuthority)
+        ));
+
         // A second `CA:TRUE`, a second digitalSignature, and an octet string where bits should be.
-        assert!(matches!(read(&[], no(), extension(constraints, &[0x30, 3, 1, 1, 0xff])), Err(Error::Certificate)));
-        assert!(matches!(read(&[DigitalSignature], no(), extension(usage, &[3, 2, 7, 0x80])), Err(Error::Certificate)));
-        assert!(matches!(read(&[], no(), extension(usage, &[4, 1, 4])), Err(Error::Certificate)));
+        assert!(matches!(
+            read(&[], no(), extension(constraints, &[0x30, 3, 1, 1, 0xff])),
+            Err(Error::Certificate)
+        ));
+        assert!(matches!(
+            read(
+                &[DigitalSignature],
+                no(),
+                extension(usage, &[3, 2, 7, 0x80])
+            ),
+            Err(Error::Certificate)
+        ));
+        assert!(matches!(
+            read(&[], no(), extension(usage, &[4, 1, 4])),
+            Err(Error::Certificate)
+        ));
         assert!(read(&[], no(), extension(usage, &[3, 2, 7, 0x80])).is_ok());
     }
 
     #[test]
     fn an_id_has_one_spelling() {
-        for good in ["spiffe://vvs.internal/web", "spiffe://prod.example/ns/auth/sa/web-1"] {
+        for good in [
+            "spiffe://vvs.internal/web",
+            "spiffe://prod.example/ns/auth/sa/web-1",
+        ] {
             assert_eq!(good.parse::<SpiffeId>().unwrap().as_str(), good);
         }
+
         for bad in [
             "",
             "https://vvs.internal/web",
@@ -285,9 +401,16 @@ mod tests {
 
     #[test]
     fn a_peer_list_replaces_the_default_one() {
-        let peers = Peers::new(vec!["spiffe://a.test/x=web".parse().unwrap()], "vvs.internal").unwrap();
+        let peers = Peers::new(
+            vec!["spiffe://a.test/x=web".parse().unwrap()],
+            "vvs.internal",
+        )
+        .unwrap();
         assert_eq!(peers.roles.len(), 1);
-        assert_eq!(Peers::new(Vec::new(), "vvs.internal").unwrap().roles.len(), Role::ALL.len());
+        assert_eq!(
+            Peers::new(Vec::new(), "vvs.internal").unwrap().roles.len(),
+            Role::ALL.len()
+        );
         assert!("spiffe://a.test/x=admin".parse::<Entry>().is_err());
     }
 }

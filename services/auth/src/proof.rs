@@ -1,5 +1,6 @@
-//! Proof of possession: an editor shows that it holds its device key, now, on this socket, for this one purpose. Whose key
-//! it must be, and that a proof is used once only, is for the caller to judge.
+//! Proof of possession: an editor shows that it holds its device key, now, on this socket, for this
+//! one purpose. Whose key it must be, and that a proof is used once only, is for the caller to
+//! judge.
 
 use aws_lc_rs::digest;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -35,7 +36,8 @@ pub struct Expected<'a> {
     /// The nonce of the socket that the proof came on.
     pub nonce: &'a str,
     pub uses: &'a [Use],
-    /// The token that the editor showed with it; a proof for [`Use::Authenticate`] is for one token only.
+    /// The token that the editor showed with it; a proof for [`Use::Authenticate`] is for one token
+    /// only.
     pub token: Option<&'a str>,
 }
 
@@ -67,24 +69,33 @@ pub fn check(compact: &str, expected: &Expected<'_>) -> Result<Proof, Error> {
     if payload.aud != expected.audience {
         return fail("aud");
     }
+
     if payload.nonce != expected.nonce {
         return fail("nonce");
     }
+
     if !expected.uses.contains(&payload.r#use) {
         return fail("use");
     }
+
     if payload.jti.is_empty() || payload.jti.len() > MAX_JTI {
         return fail("jti");
     }
+
     let hash = expected.token.map(hash);
     if payload.r#use == Use::Authenticate && (hash.is_none() || payload.ath != hash) {
         return fail("ath");
     }
-    Ok(Proof { key: key.thumbprint(), jti: payload.jti, r#use: payload.r#use })
+
+    Ok(Proof {
+        key: key.thumbprint(),
+        jti: payload.jti,
+        r#use: payload.r#use,
+    })
 }
 
-/// Whose signature a proof bears, whatever else is wrong with it. It shows that somebody has seen a proof of this key, and
-/// not that anybody holds the key now.
+/// Whose signature a proof bears, whatever else is wrong with it. It shows that somebody has seen a
+/// proof of this key, and not that anybody holds the key now.
 pub fn signer(compact: &str) -> Option<Thumbprint> {
     signed(compact).ok().map(|(key, _)| key.thumbprint())
 }
@@ -94,13 +105,23 @@ fn signed(compact: &str) -> Result<(DeviceKey, Payload), Error> {
     if compact.len() > MAX_LEN {
         return fail("too long");
     }
-    let header = jsonwebtoken::decode_header(compact).map_err(|_cause| Error::Proof("not a JWS"))?;
-    if header.typ.as_deref() != Some(TYPE) || header.alg != Algorithm::ES256 || header.crit.is_some() {
+
+    let header =
+        jsonwebtoken::decode_header(compact).map_err(|_cause| Error::Proof("not a JWS"))?;
+    if header.typ.as_deref() != Some(TYPE)
+        || header.alg != Algorithm::ES256
+        || header.crit.is_some()
+    {
         return fail("typ, alg or crit");
     }
-    let jwk = header.jwk.and_then(|jwk| serde_json::to_value(jwk).ok()).ok_or(Error::Proof("jwk"))?;
+
+    let jwk = header
+        .jwk
+        .and_then(|jwk| serde_json::to_value(jwk).ok())
+        .ok_or(Error::Proof("jwk"))?;
     let key = DeviceKey::from_value(&jwk)?;
     let payload = verify(compact, &key)?;
+
     Ok((key, payload))
 }
 
@@ -111,7 +132,9 @@ fn verify(compact: &str, key: &DeviceKey) -> Result<Payload, Error> {
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
     let decoded = jsonwebtoken::decode(compact, &key.decoding()?, &validation);
-    decoded.map(|data| data.claims).map_err(|_cause| Error::Proof("signature or members"))
+    decoded
+        .map(|data| data.claims)
+        .map_err(|_cause| Error::Proof("signature or members"))
 }
 
 /// What `ath` says of a token.

@@ -1,5 +1,5 @@
-//! The one verifier for the tokens of identity providers, Clerk's and OpenID's. It knows no network, no clock and no
-//! setting: keys, rules and the time are passed in.
+//! The one verifier for the tokens of identity providers, Clerk's and OpenID's. It knows no
+//! network, no clock and no setting: keys, rules and the time are passed in.
 
 mod claim;
 pub mod clerk;
@@ -52,8 +52,8 @@ pub enum Distrust {
 }
 
 impl Distrust {
-    /// Whether a fresh token would do: all else is right with this one. [`Distrust::UnknownKey`] is not among them,
-    /// that takes fresh keys.
+    /// Whether a fresh token would do: all else is right with this one. [`Distrust::UnknownKey`] is
+    /// not among them, that takes fresh keys.
     pub fn is_stale(self) -> bool {
         matches!(self, Self::Expired | Self::NotYet | Self::TooOld)
     }
@@ -62,11 +62,13 @@ impl Distrust {
 /// Longest key id that is worth asking a provider for, in bytes.
 const MAX_KEY_ID: usize = 128;
 
-/// The id of the key that a token says it is signed with, to find out whether fresh keys are needed. It proves nothing.
+/// The id of the key that a token says it is signed with, to find out whether fresh keys are
+/// needed. It proves nothing.
 pub fn key_id(token: &str) -> Option<String> {
     let jws = jws::Jws::parse(token).ok()?;
     let id = jws.key_id().ok()??;
-    let is_sane = (1..=MAX_KEY_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_sane =
+        (1..=MAX_KEY_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     is_sane.then(|| id.to_owned())
 }
 

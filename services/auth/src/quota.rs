@@ -61,7 +61,10 @@ impl Drop for Place {
 
 impl Quota {
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, held: Arc::default() }
+        Self {
+            bounds,
+            held: Arc::default(),
+        }
     }
 
     /// Takes a place of this peer; the error is the setting that allows no more.
@@ -78,8 +81,13 @@ impl Quota {
         if *count >= bound.most {
             return Err(bound.setting);
         }
+
         *count += 1;
-        Ok(Place { key, held: self.held.clone() })
+
+        Ok(Place {
+            key,
+            held: self.held.clone(),
+        })
     }
 }
 
@@ -91,13 +99,23 @@ mod tests {
     #[test]
     fn a_peer_that_holds_all_its_places_takes_nobody_elses() {
         let bound = |most, setting| Bound { most, setting };
-        let quota = Quota::new(Bounds { connections: bound(1, "A"), calls: bound(2, "B"), streams: bound(1, "C") });
-        let [backend, web] = [Role::Backend, Role::Web].map(|role| SpiffeId::of("vvs.internal", role).unwrap());
+        let quota = Quota::new(Bounds {
+            connections: bound(1, "A"),
+            calls: bound(2, "B"),
+            streams: bound(1, "C"),
+        });
+        let [backend, web] =
+            [Role::Backend, Role::Web].map(|role| SpiffeId::of("vvs.internal", role).unwrap());
 
-        let held =
-            [Kind::Call, Kind::Call, Kind::Stream, Kind::Connection].map(|kind| quota.take(Some(&backend), kind));
+        let held = [Kind::Call, Kind::Call, Kind::Stream, Kind::Connection]
+            .map(|kind| quota.take(Some(&backend), kind));
         assert!(held.iter().all(Result::is_ok));
-        for (kind, setting) in [(Kind::Connection, "A"), (Kind::Call, "B"), (Kind::Stream, "C")] {
+
+        for (kind, setting) in [
+            (Kind::Connection, "A"),
+            (Kind::Call, "B"),
+            (Kind::Stream, "C"),
+        ] {
             assert_eq!(quota.take(Some(&backend), kind).unwrap_err(), setting);
             assert!(quota.take(Some(&web), kind).is_ok() && quota.take(None, kind).is_ok());
         }
@@ -106,13 +124,21 @@ mod tests {
         drop(first);
         let again = quota.take(Some(&backend), Kind::Call).unwrap();
         assert!(quota.take(Some(&backend), Kind::Call).is_err());
+
         drop(again);
     }
 
     #[test]
     fn nothing_is_remembered_of_a_peer_that_holds_nothing() {
-        let bound = Bound { most: 1, setting: "A" };
-        let quota = Quota::new(Bounds { connections: bound, calls: bound, streams: bound });
+        let bound = Bound {
+            most: 1,
+            setting: "A",
+        };
+        let quota = Quota::new(Bounds {
+            connections: bound,
+            calls: bound,
+            streams: bound,
+        });
         drop(quota.take(None, Kind::Call).unwrap());
         assert!(quota.held.lock().unwrap().is_empty());
     }

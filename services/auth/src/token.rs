@@ -1,5 +1,5 @@
-//! The access tokens we sign, and how they are checked: JWT, ES256, `typ: at+jwt` (RFC 9068, section 2.1). Keeping the
-//! keys, and knowing what was revoked, is for others.
+//! The access tokens we sign, and how they are checked: JWT, ES256, `typ: at+jwt` (RFC 9068,
+//! section 2.1). Keeping the keys, and knowing what was revoked, is for others.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,11 +29,12 @@ pub struct Claims {
     pub exp: i64,
     /// When the session ends, whatever becomes of this token.
     pub sxp: i64,
-    /// The key that must be proven together with the token (RFC 7800, section 3); a bearer token has none.
+    /// The key that must be proven together with the token (RFC 7800, section 3); a bearer token
+    /// has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
-    /// Signed while the session waited for its editor's acknowledgement: whoever is shown this token may have to say that
-    /// the editor has it.
+    /// Signed while the session waited for its editor's acknowledgement: whoever is shown this
+    /// token may have to say that the editor has it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub pending: bool,
 }
@@ -78,26 +79,36 @@ pub struct SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("SigningKey")
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
     }
 }
 
 impl SigningKey {
     /// A new private key in PKCS #8 (RFC 5208).
     pub fn generate() -> Result<Vec<u8>, Error> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_cause| Error::Crypto("P-256"))?;
-        Ok(pair.to_pkcs8v1().map_err(|_cause| Error::Crypto("PKCS #8"))?.as_ref().to_vec())
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+            .map_err(|_cause| Error::Crypto("P-256"))?;
+        Ok(pair
+            .to_pkcs8v1()
+            .map_err(|_cause| Error::Crypto("PKCS #8"))?
+            .as_ref()
+            .to_vec())
     }
 
-    /// Reads a private key in PKCS #8. The key id is random, so that it says nothing about the key's age.
+    /// Reads a private key in PKCS #8. The key id is random, so that it says nothing about the
+    /// key's age.
     pub fn from_pkcs8(kid: &str, der: &[u8]) -> Result<Self, Error> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
             .map_err(|_cause| Error::Crypto("PKCS #8"))?;
+
         // An uncompressed point: 0x04, then 32 bytes each (SEC 1, section 2.3.3).
         let point = pair.public_key().as_ref();
         let (Some(x), Some(y)) = (point.get(1..33), point.get(33..65)) else {
             return Err(Error::Crypto("P-256 point"));
         };
+
         let public = Jwk {
             kty: "EC".to_owned(),
             crv: "P-256".to_owned(),
@@ -107,7 +118,12 @@ impl SigningKey {
             alg: "ES256".to_owned(),
             r#use: "sig".to_owned(),
         };
-        Ok(Self { kid: kid.to_owned(), key: EncodingKey::from_ec_der(der), public })
+
+        Ok(Self {
+            kid: kid.to_owned(),
+            key: EncodingKey::from_ec_der(der),
+            public,
+        })
     }
 
     /// The half that verifies.
@@ -117,9 +133,13 @@ impl SigningKey {
 
     /// Signs the claims.
     pub fn sign(&self, claims: &Claims) -> Result<SecretString, Error> {
-        let header =
-            Header { typ: Some(TYPE.to_owned()), kid: Some(self.kid.clone()), ..Header::new(Algorithm::ES256) };
-        let token = jsonwebtoken::encode(&header, claims, &self.key).map_err(|_cause| Error::Crypto("sign"))?;
+        let header = Header {
+            typ: Some(TYPE.to_owned()),
+            kid: Some(self.kid.clone()),
+            ..Header::new(Algorithm::ES256)
+        };
+        let token = jsonwebtoken::encode(&header, claims, &self.key)
+            .map_err(|_cause| Error::Crypto("sign"))?;
         Ok(token.into())
     }
 }
@@ -156,22 +176,38 @@ pub struct Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("keys", &self.keys.keys()).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("keys", &self.keys.keys())
+            .finish_non_exhaustive()
     }
 }
 
 impl Verifier {
     /// Keys that are no EC P-256 keys for signatures are left out.
     pub fn new(keys: &JwkSet, issuer: &str, audience: &str) -> Self {
-        let keys = keys.keys.iter().filter(|key| key.kty == "EC" && key.crv == "P-256" && key.alg == "ES256");
-        let keys =
-            keys.filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ec_components(&key.x, &key.y).ok()?)));
+        let keys = keys
+            .keys
+            .iter()
+            .filter(|key| key.kty == "EC" && key.crv == "P-256" && key.alg == "ES256");
+        let keys = keys.filter_map(|key| {
+            Some((
+                key.kid.clone(),
+                DecodingKey::from_ec_components(&key.x, &key.y).ok()?,
+            ))
+        });
         let mut validation = Validation::new(Algorithm::ES256);
+
         // Judged below, against the time and the names that are passed in.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        Self { keys: keys.collect(), issuer: issuer.to_owned(), audience: audience.to_owned(), validation }
+
+        Self {
+            keys: keys.collect(),
+            issuer: issuer.to_owned(),
+            audience: audience.to_owned(),
+            validation,
+        }
     }
 
     pub fn knows(&self, kid: &str) -> bool {
@@ -184,19 +220,27 @@ impl Verifier {
     /// [`Distrust`] says why; [`Distrust::Expired`] only when all else is right.
     pub fn verify(&self, token: &str, now: i64) -> Result<Claims, Distrust> {
         let key = self.keys.get(&kid(token)?).ok_or(Distrust::UnknownKey)?;
-        let claims = jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|cause| {
-            if *cause.kind() == ErrorKind::InvalidSignature { Distrust::BadSignature } else { Distrust::Malformed }
-        })?;
+        let claims =
+            jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|cause| {
+                if *cause.kind() == ErrorKind::InvalidSignature {
+                    Distrust::BadSignature
+                } else {
+                    Distrust::Malformed
+                }
+            })?;
         let claims = claims.claims;
         if claims.iss != self.issuer {
             return Err(Distrust::WrongIssuer);
         }
+
         if claims.aud != self.audience {
             return Err(Distrust::WrongAudience);
         }
+
         if now >= claims.exp || now >= claims.sxp {
             return Err(Distrust::Expired);
         }
+
         Ok(claims)
     }
 }
@@ -207,7 +251,9 @@ fn kid(token: &str) -> Result<String, Distrust> {
         return Err(Distrust::Malformed);
     }
     let header = jsonwebtoken::decode_header(token).map_err(|_cause| Distrust::Malformed)?;
-    let is_ours = header.typ.as_deref() == Some(TYPE) && header.alg == Algorithm::ES256 && header.crit.is_none();
+    let is_ours = header.typ.as_deref() == Some(TYPE)
+        && header.alg == Algorithm::ES256
+        && header.crit.is_none();
     header.kid.filter(|_| is_ours).ok_or(Distrust::Malformed)
 }
 
@@ -219,7 +265,9 @@ pub fn key_id(token: &str) -> Option<String> {
 /// What a token says of itself, to find out which session is meant. It proves nothing.
 pub fn unverified(token: &str) -> Option<Claims> {
     kid(token).ok()?;
-    jsonwebtoken::dangerous::insecure_decode::<Claims>(token).ok().map(|data| data.claims)
+    jsonwebtoken::dangerous::insecure_decode::<Claims>(token)
+        .ok()
+        .map(|data| data.claims)
 }
 
 /// A new random id for a token or a key: 16 bytes, base64url.

@@ -32,10 +32,12 @@ pub(crate) async fn run(mut up: Up, signals: Signals) -> Result<ExitCode, Error>
         launch.finish(cut.clone()).await?;
         signed_in
     };
+
     let obeying = async {
         signals.obey(drain.clone(), cut.clone()).await;
         std::future::pending().await
     };
+
     tokio::select! {
         code = work => code,
         never = obeying => never,
@@ -49,25 +51,33 @@ async fn sign_in(
 ) -> Result<ExitCode, Error> {
     let url = &running.addresses.public_url;
     say(&format!("Serving on {url}; an editor now signs in.\n"))?;
+
     if let Some(key) = &running.dev_key {
-        say(&format!("The browser asks for this key: {}\n", key.expose_secret()))?;
+        say(&format!(
+            "The browser asks for this key: {}\n",
+            key.expose_secret()
+        ))?;
     }
+
     // In a file: what the demo makes is all in one folder, and goes with it.
     let profile = Profile::new(state_dir, DEFAULT, Keep::File)?;
     let options = Options::new(url.to_string().parse()?, profile);
     let (person, inputs) = mpsc::channel(1);
-    let mut terminal = Terminal::new(io::stderr(), io::stderr().is_terminal(), true).asking(person.clone());
+    let mut terminal =
+        Terminal::new(io::stderr(), io::stderr().is_terminal(), true).asking(person.clone());
     let cancelling = async {
         cancel.cancelled().await;
         person.send(Input::Cancel).await.ok();
         std::future::pending().await
     };
+
     let outcome = tokio::select! {
         outcome = vvs_client::login(&options, inputs, |event| terminal.show(&event)) => outcome?,
         never = cancelling => never,
     };
     terminal.end();
     say(&format!("{outcome}"))?;
+
     Ok(ExitCode::from(outcome.exit_code()))
 }
 

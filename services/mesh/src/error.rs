@@ -10,13 +10,23 @@ pub enum Error {
     #[error("the settings do not work:\n  {}", .0.join("\n  "))]
     Settings(Vec<String>),
     #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("cannot listen on {address} for {what}: {source}")]
-    Bind { what: &'static str, address: SocketAddr, source: std::io::Error },
+    Bind {
+        what: &'static str,
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Tls(#[from] vvs_runtime::tls::Error),
     #[error("{}: {source}", path.display())]
-    Key { path: PathBuf, source: vvs_auth::Error },
+    Key {
+        path: PathBuf,
+        source: vvs_auth::Error,
+    },
     #[error("cannot make a key: {0}")]
     Random(vvs_auth::Error),
     #[error("cannot make certificates: {0}")]
@@ -30,5 +40,8 @@ pub enum Error {
     #[error(transparent)]
     Time(#[from] time::error::Format),
     #[error("the {role} stopped: {cause}")]
-    Role { role: vvs_auth::peer::Role, cause: String },
+    Role {
+        role: vvs_auth::peer::Role,
+        cause: String,
+    },
 }

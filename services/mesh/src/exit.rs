@@ -35,9 +35,13 @@ pub(crate) fn warn(lines: &[String]) {
 /// Bad settings end with 78, anything else with 1.
 pub fn report(error: &Error) -> ExitCode {
     say(&format!("error: {error}"));
+
     match error {
         Error::Settings(_) => {
-            say("`vvs-mesh check` reads the same settings and says what is wrong; `--help` documents each.");
+            say(
+                "`vvs-mesh check` reads the same settings and says what is wrong; `--help` \
+                 documents each.",
+            );
             ExitCode::from(CONFIG)
         }
         Error::File { .. }

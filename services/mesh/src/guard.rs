@@ -14,8 +14,9 @@ use crate::{pki, up};
 #[derive(Args, Debug, Clone, Copy, Default)]
 #[command(next_help_heading = "Every role")]
 pub struct Strictness {
-    /// What becomes of a key, certificate or database file that every user of the machine may change: `refuse` it with exit
-    /// code 78, or `warn` and use it, for volumes where modes cannot be set
+    /// What becomes of a key, certificate or database file that every user of the machine may
+    /// change: `refuse` it with exit code 78, or `warn` and use it, for volumes where modes cannot
+    /// be set
     #[arg(long, env = "VVS_FILE_MODES", value_enum, default_value = "refuse")]
     pub file_modes: Policy,
 }
@@ -37,8 +38,13 @@ pub trait Trusts {
 
 /// The files that are named.
 fn list<const N: usize>(files: [(&'static str, Option<&Path>, bool); N]) -> Vec<Trusted> {
-    let one =
-        |(what, path, is_secret): (_, Option<&Path>, _)| Some(Trusted { what, path: path?.to_owned(), is_secret });
+    let one = |(what, path, is_secret): (_, Option<&Path>, _)| {
+        Some(Trusted {
+            what,
+            path: path?.to_owned(),
+            is_secret,
+        })
+    };
     files.into_iter().filter_map(one).collect()
 }
 
@@ -48,9 +54,21 @@ const PUBLIC: bool = false;
 impl Trusts for Certificates {
     fn trusted(&self) -> Vec<Trusted> {
         list([
-            ("VVS_TLS_CERT_FILE (--tls-cert-file)", self.cert.as_deref(), PUBLIC),
-            ("VVS_TLS_KEY_FILE (--tls-key-file)", self.key.as_deref(), SECRET),
-            ("VVS_TLS_CA_FILE (--tls-ca-file)", self.ca.as_deref(), PUBLIC),
+            (
+                "VVS_TLS_CERT_FILE (--tls-cert-file)",
+                self.cert.as_deref(),
+                PUBLIC,
+            ),
+            (
+                "VVS_TLS_KEY_FILE (--tls-key-file)",
+                self.key.as_deref(),
+                SECRET,
+            ),
+            (
+                "VVS_TLS_CA_FILE (--tls-ca-file)",
+                self.ca.as_deref(),
+                PUBLIC,
+            ),
         ])
     }
 }
@@ -58,8 +76,16 @@ impl Trusts for Certificates {
 impl Trusts for vvs_gateway::Settings {
     fn trusted(&self) -> Vec<Trusted> {
         list([
-            ("VVS_GATEWAY_TLS_CERT (--gateway-tls-cert)", self.tls_cert.as_deref(), PUBLIC),
-            ("VVS_GATEWAY_TLS_KEY (--gateway-tls-key)", self.tls_key.as_deref(), SECRET),
+            (
+                "VVS_GATEWAY_TLS_CERT (--gateway-tls-cert)",
+                self.tls_cert.as_deref(),
+                PUBLIC,
+            ),
+            (
+                "VVS_GATEWAY_TLS_KEY (--gateway-tls-key)",
+                self.tls_key.as_deref(),
+                SECRET,
+            ),
         ])
     }
 }
@@ -67,12 +93,32 @@ impl Trusts for vvs_gateway::Settings {
 impl Trusts for vvs_web::Settings {
     fn trusted(&self) -> Vec<Trusted> {
         let (clerk, oidc) = (&self.clerk, &self.oidc);
-        let (secret_key, webhook) = (clerk.secret_key_file.as_deref(), clerk.webhook_secret_file.as_deref());
+        let (secret_key, webhook) = (
+            clerk.secret_key_file.as_deref(),
+            clerk.webhook_secret_file.as_deref(),
+        );
+
         list([
-            ("VVS_WEB_KEY_FILE (--web-key-file)", self.key_file.as_deref(), SECRET),
-            ("VVS_WEB_CLERK_SECRET_KEY_FILE (--web-clerk-secret-key-file)", secret_key, SECRET),
-            ("VVS_WEB_CLERK_WEBHOOK_SECRET_FILE (--web-clerk-webhook-secret-file)", webhook, SECRET),
-            ("VVS_WEB_CLERK_JWT_KEY_FILE (--web-clerk-jwt-key-file)", clerk.jwt_key_file.as_deref(), PUBLIC),
+            (
+                "VVS_WEB_KEY_FILE (--web-key-file)",
+                self.key_file.as_deref(),
+                SECRET,
+            ),
+            (
+                "VVS_WEB_CLERK_SECRET_KEY_FILE (--web-clerk-secret-key-file)",
+                secret_key,
+                SECRET,
+            ),
+            (
+                "VVS_WEB_CLERK_WEBHOOK_SECRET_FILE (--web-clerk-webhook-secret-file)",
+                webhook,
+                SECRET,
+            ),
+            (
+                "VVS_WEB_CLERK_JWT_KEY_FILE (--web-clerk-jwt-key-file)",
+                clerk.jwt_key_file.as_deref(),
+                PUBLIC,
+            ),
             (
                 "VVS_WEB_OIDC_CLIENT_SECRET_FILE (--web-oidc-client-secret-file)",
                 oidc.client_secret_file.as_deref(),
@@ -85,23 +131,51 @@ impl Trusts for vvs_web::Settings {
 impl Trusts for vvs_relay::Settings {
     fn trusted(&self) -> Vec<Trusted> {
         list([
-            ("VVS_RELAY_KEY_FILE (--relay-key-file)", self.key_file.as_deref(), SECRET),
-            ("VVS_RELAY_NATS_NKEY_FILE (--relay-nats-nkey-file)", self.nats_nkey_file.as_deref(), SECRET),
-            ("VVS_RELAY_NATS_KEY_FILE (--relay-nats-key-file)", self.nats_key_file.as_deref(), SECRET),
-            ("VVS_RELAY_NATS_CERT_FILE (--relay-nats-cert-file)", self.nats_cert_file.as_deref(), PUBLIC),
-            ("VVS_RELAY_NATS_CA_FILE (--relay-nats-ca-file)", self.nats_ca_file.as_deref(), PUBLIC),
+            (
+                "VVS_RELAY_KEY_FILE (--relay-key-file)",
+                self.key_file.as_deref(),
+                SECRET,
+            ),
+            (
+                "VVS_RELAY_NATS_NKEY_FILE (--relay-nats-nkey-file)",
+                self.nats_nkey_file.as_deref(),
+                SECRET,
+            ),
+            (
+                "VVS_RELAY_NATS_KEY_FILE (--relay-nats-key-file)",
+                self.nats_key_file.as_deref(),
+                SECRET,
+            ),
+            (
+                "VVS_RELAY_NATS_CERT_FILE (--relay-nats-cert-file)",
+                self.nats_cert_file.as_deref(),
+                PUBLIC,
+            ),
+            (
+                "VVS_RELAY_NATS_CA_FILE (--relay-nats-ca-file)",
+                self.nats_ca_file.as_deref(),
+                PUBLIC,
+            ),
         ])
     }
 }
 
 impl Trusts for vvs_sessions::Settings {
     fn trusted(&self) -> Vec<Trusted> {
-        let mut files = list([("VVS_SESSIONS_KEY_FILE (--sessions-key-file)", self.key_file.as_deref(), SECRET)]);
-        files.extend(self.database_files().into_iter().map(|(path, is_secret)| Trusted {
-            what: "VVS_SESSIONS_DATABASE_URL (--sessions-database-url)",
-            path,
-            is_secret,
-        }));
+        let mut files = list([(
+            "VVS_SESSIONS_KEY_FILE (--sessions-key-file)",
+            self.key_file.as_deref(),
+            SECRET,
+        )]);
+        files.extend(
+            self.database_files()
+                .into_iter()
+                .map(|(path, is_secret)| Trusted {
+                    what: "VVS_SESSIONS_DATABASE_URL (--sessions-database-url)",
+                    path,
+                    is_secret,
+                }),
+        );
         files
     }
 }
@@ -121,28 +195,48 @@ impl Trusts for Up {
             own(self.sessions.key_file.as_ref(), "sessions"),
         ];
         let mut sessions = self.sessions.clone();
-        sessions.database_url.get_or_insert_with(|| up::database(&self.data_dir).into());
+        sessions
+            .database_url
+            .get_or_insert_with(|| up::database(&self.data_dir).into());
 
         let mut files = made(&self.data_dir);
         files.extend(keys.into_iter().flatten());
-        files.extend([self.gateway.trusted(), self.web.trusted(), self.relay.trusted(), sessions.trusted()].concat());
+        files.extend(
+            [
+                self.gateway.trusted(),
+                self.web.trusted(),
+                self.relay.trusted(),
+                sessions.trusted(),
+            ]
+            .concat(),
+        );
+
         files
     }
 }
 
 /// What `up` and `pki` make below the data directory, as far as it is there.
 pub(crate) fn made(data_dir: &Path) -> Vec<Trusted> {
-    let at = |what, path: PathBuf, is_secret| Trusted { what, path, is_secret };
+    let at = |what, path: PathBuf, is_secret| Trusted {
+        what,
+        path,
+        is_secret,
+    };
     let mut files = vec![at("the CA's key", pki::ca_key(data_dir), SECRET)];
     for role in Role::ALL {
         let Files { cert, key, ca } = pki::files(data_dir, role);
-        files.extend([at("a certificate", cert, PUBLIC), at("a certificate's key", key, SECRET)]);
+        files.extend([
+            at("a certificate", cert, PUBLIC),
+            at("a certificate's key", key, SECRET),
+        ]);
         files.extend(ca.map(|ca| at("the CA", ca, PUBLIC)));
     }
+
     files
 }
 
-/// What is wrong with the modes of files, apart by what comes of it. Files that are not there are somebody else's to miss.
+/// What is wrong with the modes of files, apart by what comes of it. Files that are not there are
+/// somebody else's to miss.
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
     pub(crate) refused: Vec<String>,
@@ -152,15 +246,25 @@ pub(crate) struct Judgement {
 impl Judgement {
     pub(crate) fn of(files: Vec<Trusted>, strictness: Strictness) -> Self {
         let mut judgement = Self::default();
-        for Trusted { what, path, is_secret } in files {
-            let Ok(Some(exposure)) = Exposure::of(&path, is_secret) else { continue };
+        for Trusted {
+            what,
+            path,
+            is_secret,
+        } in files
+        {
+            let Ok(Some(exposure)) = Exposure::of(&path, is_secret) else {
+                continue;
+            };
             let line = format!("{what}: {exposure}");
             if exposure.is_grave() && strictness.file_modes == Policy::Refuse {
-                judgement.refused.push(format!("{line}, or set VVS_FILE_MODES=warn on a volume without modes"));
+                judgement.refused.push(format!(
+                    "{line}, or set VVS_FILE_MODES=warn on a volume without modes"
+                ));
             } else if !judgement.warned.contains(&line) {
                 judgement.warned.push(line);
             }
         }
+
         judgement
     }
 }

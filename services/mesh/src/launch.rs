@@ -32,7 +32,8 @@ pub struct Launch {
     pub grace: Duration,
     /// What becomes of new certificates that others may change.
     file_modes: Policy,
-    /// The sessions role's, which serves the others until they have ended, and the administration port's.
+    /// The sessions role's, which serves the others until they have ended, and the administration
+    /// port's.
     last: (CancellationToken, TaskTracker),
     failure: Arc<Mutex<Option<Error>>>,
 }
@@ -54,8 +55,12 @@ impl Launch {
 
     /// What a role is given. Its own stop token ends it alone; the launch's ends them all.
     pub fn process(&self, role: Role, files: Files) -> Result<Process, Error> {
-        let (stop, tasks) =
-            if role == Role::Sessions { self.last.clone() } else { (self.stop.clone(), self.tasks.clone()) };
+        let (stop, tasks) = if role == Role::Sessions {
+            self.last.clone()
+        } else {
+            (self.stop.clone(), self.tasks.clone())
+        };
+
         let process = Process {
             identity: Identity::load(files)?,
             metrics: self.metrics.clone(),
@@ -64,13 +69,28 @@ impl Launch {
             tasks,
             grace: self.grace,
         };
-        self.watch(role.as_str(), &process.identity, &process.stop, &process.tasks);
+        self.watch(
+            role.as_str(),
+            &process.identity,
+            &process.stop,
+            &process.tasks,
+        );
+
         Ok(process)
     }
 
     /// Takes up new certificates while the process runs.
-    pub fn watch(&self, name: &'static str, identity: &Arc<Identity>, stop: &CancellationToken, tasks: &TaskTracker) {
-        let watch = identity.clone().watch(name, self.file_modes, self.metrics.clone(), stop.clone());
+    pub fn watch(
+        &self,
+        name: &'static str,
+        identity: &Arc<Identity>,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) {
+        let watch =
+            identity
+                .clone()
+                .watch(name, self.file_modes, self.metrics.clone(), stop.clone());
         tasks.spawn(watch);
     }
 
@@ -82,12 +102,20 @@ impl Launch {
         serving: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
         let (failure, stop) = (self.failure.clone(), self.stop.clone());
-        let tasks = if role == Role::Sessions { &self.last.1 } else { &self.tasks };
+        let tasks = if role == Role::Sessions {
+            &self.last.1
+        } else {
+            &self.tasks
+        };
+
         tasks.spawn(async move {
             if let Err(cause) = serving.await {
                 tracing::error!(role = role.as_str(), %cause, "a role stopped");
                 let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                failure.get_or_insert(Error::Role { role, cause: cause.to_string() });
+                failure.get_or_insert(Error::Role {
+                    role,
+                    cause: cause.to_string(),
+                });
             }
             if !own.is_cancelled() {
                 stop.cancel();
@@ -96,11 +124,22 @@ impl Launch {
     }
 
     /// Serves the administration port, to the end: what drains is watched most of all.
-    pub fn admin(&self, tcp: TcpListener, names: Vec<HostName>, parts: Vec<(&'static str, Readiness)>) {
-        let limits = Limits { max_connections: 100, ..Limits::default() };
+    pub fn admin(
+        &self,
+        tcp: TcpListener,
+        names: Vec<HostName>,
+        parts: Vec<(&'static str, Readiness)>,
+    ) {
+        let limits = Limits {
+            max_connections: 100,
+            ..Limits::default()
+        };
         let (stop, tasks) = self.last.clone();
         let server = http::Server::new(limits, self.metrics.clone(), stop, tasks.clone());
-        tasks.spawn(server.serve(Listener { tcp, tls: None }, admin::router(parts, self.metrics.clone(), names)));
+        tasks.spawn(server.serve(
+            Listener { tcp, tls: None },
+            admin::router(parts, self.metrics.clone(), names),
+        ));
     }
 
     /// Waits until told to stop, then until all is drained or the time is over.
@@ -110,7 +149,11 @@ impl Launch {
         let (stop, tasks) = &self.last;
         stop.cancel();
         stop::drained(tasks, self.grace, &cut).await;
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failure = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         failure.map_or(Ok(()), Err)
     }
 }
@@ -124,11 +167,23 @@ pub fn warn(lines: &[String]) {
 
 /// Binds a port.
 pub async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Bind { what, address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| Error::Bind {
+            what,
+            address,
+            source,
+        })
 }
 
 /// Reads a key file.
 pub fn read_keys(path: &Path) -> Result<Keyring, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    Keyring::parse(&text).map_err(|source| Error::Key { path: path.to_owned(), source })
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    Keyring::parse(&text).map_err(|source| Error::Key {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -1,5 +1,5 @@
-//! The server binary: reads all settings before it binds anything, starts one role or all four, and ends when told. It
-//! knows every role's way in, and nothing of what they do.
+//! The server binary: reads all settings before it binds anything, starts one role or all four, and
+//! ends when told. It knows every role's way in, and nothing of what they do.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -43,7 +43,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
         | Command::Web(_)
         | Command::Relay(_)
         | Command::Sessions(_)) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()?;
             let code = runtime.block_on(serve(serving));
             // What is still running after the grace period is cut.
             runtime.shutdown_background();
@@ -55,8 +57,12 @@ pub fn run(cli: Cli) -> Result<ExitCode, Error> {
 async fn serve(mut command: Command) -> Result<ExitCode, Error> {
     if let Command::Demo(up) = &mut command {
         // The terminal belongs to the editor.
-        up.common.telemetry.log.get_or_insert_with(|| "warn".to_owned());
+        up.common
+            .telemetry
+            .log
+            .get_or_insert_with(|| "warn".to_owned());
     }
+
     let (settings, name) = match &command {
         Command::Up(up) | Command::Demo(up) => (&up.common.telemetry, "vvs-mesh"),
         Command::Gateway(single) => (&single.common.telemetry, "vvs-gateway"),
@@ -65,14 +71,21 @@ async fn serve(mut command: Command) -> Result<ExitCode, Error> {
         Command::Sessions(single) => (&single.common.telemetry, "vvs-sessions"),
         Command::Check(_) | Command::Pki(_) | Command::Keys(_) => return Ok(ExitCode::SUCCESS),
     };
+
     let bad = |cause: telemetry::Error| Error::Settings(vec![cause.to_string()]);
     let endpoint = settings.otlp_endpoint.as_deref();
-    let traces = endpoint.map(|endpoint| telemetry::otlp(endpoint, name)).transpose().map_err(bad)?;
-    let dispatch = telemetry::subscriber(settings, std::io::stderr, traces.as_ref()).map_err(bad)?;
+    let traces = endpoint
+        .map(|endpoint| telemetry::otlp(endpoint, name))
+        .transpose()
+        .map_err(bad)?;
+    let dispatch =
+        telemetry::subscriber(settings, std::io::stderr, traces.as_ref()).map_err(bad)?;
+
     // Fails only when one is installed already, and this is the one place that does.
     tracing::dispatcher::set_global_default(dispatch).ok();
     let code = serve_role(command).await;
     telemetry::flush(traces.map(Arc::new)).await;
+
     code
 }
 
@@ -87,25 +100,56 @@ async fn serve_role(command: Command) -> Result<ExitCode, Error> {
         Command::Sessions(single) => role::sessions(*single).await?,
         Command::Check(_) | Command::Pki(_) | Command::Keys(_) => return Ok(ExitCode::SUCCESS),
     };
-    print(&running.addresses.iter().map(|(name, address)| format!("{name} {address}")).collect::<Vec<_>>())?;
+
+    print(
+        &running
+            .addresses
+            .iter()
+            .map(|(name, address)| format!("{name} {address}"))
+            .collect::<Vec<_>>(),
+    )?;
     let ready = async {
-        running.launch.stop.run_until_cancelled(running.readiness.wait()).await;
-        if running.readiness.get() { print(&["ready".to_owned()]) } else { Ok(()) }
+        running
+            .launch
+            .stop
+            .run_until_cancelled(running.readiness.wait())
+            .await;
+        if running.readiness.get() {
+            print(&["ready".to_owned()])
+        } else {
+            Ok(())
+        }
     };
+
     tokio::try_join!(ready, until_stopped(running.launch.clone(), signals))?;
+
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve_all(up: Up, signals: Signals) -> Result<ExitCode, Error> {
     let running = up::start(up).await?;
-    let key = running.dev_key.iter().map(|key| format!("dev-key {}", key.expose_secret()));
-    print(&listing(&running.addresses).into_iter().chain(key).collect::<Vec<_>>())?;
+    let key = running
+        .dev_key
+        .iter()
+        .map(|key| format!("dev-key {}", key.expose_secret()));
+    print(
+        &listing(&running.addresses)
+            .into_iter()
+            .chain(key)
+            .collect::<Vec<_>>(),
+    )?;
     let ready = async {
         running.ready().await;
         let url = &running.addresses.public_url;
-        if running.launch.stop.is_cancelled() { Ok(()) } else { print(&[format!("ready {url}")]) }
+        if running.launch.stop.is_cancelled() {
+            Ok(())
+        } else {
+            print(&[format!("ready {url}")])
+        }
     };
+
     tokio::try_join!(ready, until_stopped(running.launch.clone(), signals))?;
+
     Ok(ExitCode::SUCCESS)
 }
 
@@ -135,12 +179,21 @@ async fn until_stopped(launch: Launch, signals: Signals) -> Result<(), Error> {
 
 fn make_certificates(pki: &Pki) -> Result<ExitCode, Error> {
     exit::warn(&pki.check()?);
-    let written = pki::ensure(&pki.data_dir, &pki.trust_domain, time::OffsetDateTime::now_utc())?;
-    let mut lines: Vec<_> = written.iter().map(|path| path.display().to_string()).collect();
+    let written = pki::ensure(
+        &pki.data_dir,
+        &pki.trust_domain,
+        time::OffsetDateTime::now_utc(),
+    )?;
+    let mut lines: Vec<_> = written
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     if lines.is_empty() {
         lines.push("all certificates are there, and good for another 30 days".to_owned());
     }
+
     print(&lines)?;
+
     Ok(ExitCode::SUCCESS)
 }
 
@@ -149,10 +202,14 @@ fn rotate_keys(keys: &Keys) -> Result<ExitCode, Error> {
     let Keys::Rotate(rotation) = keys;
     let sessions = &rotation.sessions;
     let keyring = read_keys(sessions.key_file.as_deref().unwrap_or("".as_ref()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let next = runtime.block_on(vvs_sessions::rotate_keys(sessions, &keyring))?;
-    let signs_at = time::OffsetDateTime::from(next.signs_at).format(&time::format_description::well_known::Rfc3339)?;
+    let signs_at = time::OffsetDateTime::from(next.signs_at)
+        .format(&time::format_description::well_known::Rfc3339)?;
     print(&[format!("{} signs from {signs_at}", next.kid)])?;
+
     Ok(ExitCode::SUCCESS)
 }
 

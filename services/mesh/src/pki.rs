@@ -1,13 +1,13 @@
-//! The development CA: certificates for the roles of one machine, made at first start and renewed before they expire.
-//! In production another CA writes files of the same kind.
+//! The development CA: certificates for the roles of one machine, made at first start and renewed
+//! before they expire. In production another CA writes files of the same kind.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use time::{Duration, OffsetDateTime};
 use vvs_auth::peer::{Role, SpiffeId};
@@ -38,11 +38,16 @@ pub fn ca_key(data_dir: &Path) -> PathBuf {
 }
 
 /// Makes what is missing and renews what ends soon; returns the files that were written.
-pub fn ensure(data_dir: &Path, trust_domain: &str, now: OffsetDateTime) -> Result<Vec<PathBuf>, Error> {
+pub fn ensure(
+    data_dir: &Path,
+    trust_domain: &str,
+    now: OffsetDateTime,
+) -> Result<Vec<PathBuf>, Error> {
     let pki = data_dir.join("pki");
     let (ca_cert, ca_key) = (pki.join("ca.crt"), ca_key(data_dir));
     let mut written = Vec::new();
     make_dir(&pki)?;
+
     if !(ca_cert.exists() && ca_key.exists()) {
         let key = KeyPair::generate()?;
         let certificate = ca_params(now).self_signed(&key)?;
@@ -50,6 +55,7 @@ pub fn ensure(data_dir: &Path, trust_domain: &str, now: OffsetDateTime) -> Resul
         write(&ca_cert, certificate.pem().as_bytes(), 0o644)?;
         written.extend([ca_cert.clone(), ca_key.clone()]);
     }
+
     let key = KeyPair::from_pem(&read(&ca_key)?)?;
     let issuer = Issuer::from_ca_cert_pem(&read(&ca_cert)?, key)?;
     for role in Role::ALL {
@@ -58,6 +64,7 @@ pub fn ensure(data_dir: &Path, trust_domain: &str, now: OffsetDateTime) -> Resul
         if written.is_empty() && !ends_soon(&files, now) {
             continue;
         }
+
         let leaf = leaf_params(trust_domain, role, now)?;
         let key = KeyPair::generate()?;
         let certificate = leaf.signed_by(&key, &issuer)?;
@@ -66,12 +73,15 @@ pub fn ensure(data_dir: &Path, trust_domain: &str, now: OffsetDateTime) -> Resul
         write(&files.cert, certificate.pem().as_bytes(), 0o644)?;
         written.extend([files.cert, files.key]);
     }
+
     Ok(written)
 }
 
 fn ends_soon(files: &Files, now: OffsetDateTime) -> bool {
     let identity = vvs_runtime::tls::Identity::load(files.clone());
-    identity.map_or(true, |identity| identity.not_after() < (now + RENEW_BEFORE).unix_timestamp())
+    identity.map_or(true, |identity| {
+        identity.not_after() < (now + RENEW_BEFORE).unix_timestamp()
+    })
 }
 
 fn ca_params(now: OffsetDateTime) -> CertificateParams {
@@ -85,17 +95,28 @@ fn ca_params(now: OffsetDateTime) -> CertificateParams {
 }
 
 /// An X.509-SVID: one URI name. The DNS names are for clients that cannot check URI names.
-fn leaf_params(trust_domain: &str, role: Role, now: OffsetDateTime) -> Result<CertificateParams, Error> {
-    let id = SpiffeId::of(trust_domain, role)
-        .map_err(|cause| Error::Settings(vec![format!("VVS_TRUST_DOMAIN (--trust-domain): {cause}")]))?;
+fn leaf_params(
+    trust_domain: &str,
+    role: Role,
+    now: OffsetDateTime,
+) -> Result<CertificateParams, Error> {
+    let id = SpiffeId::of(trust_domain, role).map_err(|cause| {
+        Error::Settings(vec![format!("VVS_TRUST_DOMAIN (--trust-domain): {cause}")])
+    })?;
     let mut params = CertificateParams::new(vec![role.to_string(), "localhost".to_owned()])?;
-    params.subject_alt_names.push(SanType::URI(id.as_str().try_into()?));
+    params
+        .subject_alt_names
+        .push(SanType::URI(id.as_str().try_into()?));
     params.distinguished_name = named(role.as_str());
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     params.use_authority_key_identifier_extension = true;
     params.not_before = now - BACKDATE;
     params.not_after = now + LEAF_LIFE;
+
     Ok(params)
 }
 
@@ -108,8 +129,14 @@ fn named(name: &str) -> DistinguishedName {
 /// A directory for its owner alone.
 pub fn make_dir(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| Error::File { path: path.to_owned(), source })
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Writes a file that only its owner reads.
@@ -120,17 +147,31 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// Writes beside and renames, so that no reader sees half a file.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let failed = |source| Error::File { path: path.to_owned(), source };
+    let failed = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     std::fs::remove_file(&beside).ok();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)
+        .map_err(failed)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
+
     std::fs::rename(&beside, path).map_err(failed)
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -145,10 +186,23 @@ mod tests {
         let now = OffsetDateTime::now_utc();
         let written = ensure(dir.path(), "vvs.internal", now).unwrap();
         assert_eq!(written.len(), 2 + 2 * Role::ALL.len());
-        for path in written.iter().filter(|path| path.extension().is_some_and(|end| end == "key")) {
-            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+
+        for path in written
+            .iter()
+            .filter(|path| path.extension().is_some_and(|end| end == "key"))
+        {
+            assert_eq!(
+                std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{}",
+                path.display()
+            );
         }
-        assert_eq!(ensure(dir.path(), "vvs.internal", now).unwrap(), Vec::<PathBuf>::new());
+
+        assert_eq!(
+            ensure(dir.path(), "vvs.internal", now).unwrap(),
+            Vec::<PathBuf>::new()
+        );
     }
 
     #[test]
@@ -156,7 +210,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = OffsetDateTime::now_utc();
         ensure(dir.path(), "vvs.internal", now).unwrap();
-        let written = ensure(dir.path(), "vvs.internal", now + LEAF_LIFE - RENEW_BEFORE + Duration::days(1)).unwrap();
+        let written = ensure(
+            dir.path(),
+            "vvs.internal",
+            now + LEAF_LIFE - RENEW_BEFORE + Duration::days(1),
+        )
+        .unwrap();
         assert_eq!(written.len(), 2 * Role::ALL.len(), "leaves, and not the CA");
     }
 
@@ -167,7 +226,10 @@ mod tests {
         for role in Role::ALL {
             let pem = std::fs::read(files(dir.path(), role).cert).unwrap();
             let der = rustls_der(&pem);
-            assert_eq!(SpiffeId::from_certificate(&der).unwrap().as_str(), format!("spiffe://a.test/{role}"));
+            assert_eq!(
+                SpiffeId::from_certificate(&der).unwrap().as_str(),
+                format!("spiffe://a.test/{role}")
+            );
         }
     }
 

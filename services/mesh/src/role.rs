@@ -28,15 +28,37 @@ async fn prepare<R: clap::Args + Choices>(
 ) -> Result<(Running, vvs_runtime::Process), Error> {
     warn(&single.check()?);
     let missing = |what: &str| Error::Settings(vec![format!("{what} is not set")]);
-    let public_url = single.common.public_url.clone().ok_or_else(|| missing("VVS_PUBLIC_URL"))?;
-    let files = single.certificates.files().ok_or_else(|| missing("VVS_TLS_CERT_FILE"))?;
-    let (grace, file_modes) = (single.common.grace.unwrap_or(GRACE), single.common.strictness.file_modes);
+    let public_url = single
+        .common
+        .public_url
+        .clone()
+        .ok_or_else(|| missing("VVS_PUBLIC_URL"))?;
+    let files = single
+        .certificates
+        .files()
+        .ok_or_else(|| missing("VVS_TLS_CERT_FILE"))?;
+    let (grace, file_modes) = (
+        single.common.grace.unwrap_or(GRACE),
+        single.common.strictness.file_modes,
+    );
     let launch = Launch::new(single.common.peers()?, public_url, grace, file_modes);
     let process = launch.process(role, files)?;
     let admin = bind("administration", single.common.admin_addr).await?;
     let addresses = vec![("admin", admin.local_addr()?)];
-    launch.admin(admin, single.common.admin_hosts.clone(), vec![(role.as_str(), process.readiness.clone())]);
-    Ok((Running { launch, addresses, readiness: process.readiness.clone() }, process))
+    launch.admin(
+        admin,
+        single.common.admin_hosts.clone(),
+        vec![(role.as_str(), process.readiness.clone())],
+    );
+
+    Ok((
+        Running {
+            launch,
+            addresses,
+            readiness: process.readiness.clone(),
+        },
+        process,
+    ))
 }
 
 pub(crate) async fn gateway(single: Single<vvs_gateway::Settings>) -> Result<Running, Error> {
@@ -44,35 +66,88 @@ pub(crate) async fn gateway(single: Single<vvs_gateway::Settings>) -> Result<Run
     let tcp = bind("the public address", single.role.listen).await?;
     running.addresses.push(("listen", tcp.local_addr()?));
     let launch = &running.launch;
-    let public = Listener { tcp, tls: public_identity(&single.role, launch)? };
-    let (stop, peers, url) = (process.stop.clone(), launch.peers.clone(), launch.public_url.clone());
-    launch.run(Role::Gateway, stop, vvs_gateway::serve(single.role, public, peers, url, process));
+    let public = Listener {
+        tcp,
+        tls: public_identity(&single.role, launch)?,
+    };
+    let (stop, peers, url) = (
+        process.stop.clone(),
+        launch.peers.clone(),
+        launch.public_url.clone(),
+    );
+    launch.run(
+        Role::Gateway,
+        stop,
+        vvs_gateway::serve(single.role, public, peers, url, process),
+    );
+
     Ok(running)
 }
 
 pub(crate) async fn web(single: Single<vvs_web::Settings>) -> Result<Running, Error> {
     let (mut running, process) = prepare(&single, Role::Web).await?;
     let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
-    let tcp = bind("web", single.role.http_addr.unwrap_or(([127, 0, 0, 1], 0).into())).await?;
+    let tcp = bind(
+        "web",
+        single.role.http_addr.unwrap_or(([127, 0, 0, 1], 0).into()),
+    )
+    .await?;
     running.addresses.push(("web-http", tcp.local_addr()?));
     let launch = &running.launch;
-    let http = Listener { tcp, tls: Some(process.identity.clone()) };
-    let (stop, peers, url) = (process.stop.clone(), launch.peers.clone(), launch.public_url.clone());
-    launch.run(Role::Web, stop, vvs_web::serve(single.role, http, peers, url, keys, process));
+    let http = Listener {
+        tcp,
+        tls: Some(process.identity.clone()),
+    };
+    let (stop, peers, url) = (
+        process.stop.clone(),
+        launch.peers.clone(),
+        launch.public_url.clone(),
+    );
+    launch.run(
+        Role::Web,
+        stop,
+        vvs_web::serve(single.role, http, peers, url, keys, process),
+    );
+
     Ok(running)
 }
 
 pub(crate) async fn relay(single: Single<vvs_relay::Settings>) -> Result<Running, Error> {
     let (mut running, process) = prepare(&single, Role::Relay).await?;
     let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
-    let ws = bind("the relay's sockets", single.role.ws_addr.unwrap_or(([127, 0, 0, 1], 0).into())).await?;
+    let ws = bind(
+        "the relay's sockets",
+        single.role.ws_addr.unwrap_or(([127, 0, 0, 1], 0).into()),
+    )
+    .await?;
     let rpc = bind("the relay's calls", single.role.rpc_addr).await?;
-    running.addresses.extend([("relay-ws", ws.local_addr()?), ("relay-rpc", rpc.local_addr()?)]);
+    running.addresses.extend([
+        ("relay-ws", ws.local_addr()?),
+        ("relay-rpc", rpc.local_addr()?),
+    ]);
     let launch = &running.launch;
     let tls = || Some(process.identity.clone());
-    let (ws, rpc) = (Listener { tcp: ws, tls: tls() }, Listener { tcp: rpc, tls: tls() });
-    let (stop, peers, url) = (process.stop.clone(), launch.peers.clone(), launch.public_url.clone());
-    launch.run(Role::Relay, stop, vvs_relay::serve(single.role, ws, rpc, peers, url, keys, process));
+    let (ws, rpc) = (
+        Listener {
+            tcp: ws,
+            tls: tls(),
+        },
+        Listener {
+            tcp: rpc,
+            tls: tls(),
+        },
+    );
+    let (stop, peers, url) = (
+        process.stop.clone(),
+        launch.peers.clone(),
+        launch.public_url.clone(),
+    );
+    launch.run(
+        Role::Relay,
+        stop,
+        vvs_relay::serve(single.role, ws, rpc, peers, url, keys, process),
+    );
+
     Ok(running)
 }
 
@@ -82,7 +157,16 @@ pub(crate) async fn sessions(single: Single<vvs_sessions::Settings>) -> Result<R
     let tcp = bind("the sessions role's calls", single.role.rpc_addr).await?;
     running.addresses.push(("sessions-rpc", tcp.local_addr()?));
     let launch = &running.launch;
-    let (stop, peers, url) = (process.stop.clone(), launch.peers.clone(), launch.public_url.clone());
-    launch.run(Role::Sessions, stop, vvs_sessions::serve(single.role, tcp, peers, url, keys, process));
+    let (stop, peers, url) = (
+        process.stop.clone(),
+        launch.peers.clone(),
+        launch.public_url.clone(),
+    );
+    launch.run(
+        Role::Sessions,
+        stop,
+        vvs_sessions::serve(single.role, tcp, peers, url, keys, process),
+    );
+
     Ok(running)
 }

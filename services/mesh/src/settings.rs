@@ -1,5 +1,6 @@
-//! The command line: every setting of every role, as a flag and as an environment variable, and what is wrong with them.
-//! A single role wants each choice made; `up` and `demo` make them for you.
+//! The command line: every setting of every role, as a flag and as an environment variable, and
+//! what is wrong with them. A single role wants each choice made; `up` and `demo` make them for
+//! you.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,8 +35,9 @@ pub struct Cli {
 pub enum Command {
     /// Run all four roles in this process, with nothing else installed
     ///
-    /// Keeps its certificates, keys and database in the data directory, prints the addresses it serves on and then
-    /// `ready URL` on standard output, and logs to standard error. Ctrl-C drains, a second one cuts.
+    /// Keeps its certificates, keys and database in the data directory, prints the addresses it
+    /// serves on and then `ready URL` on standard output, and logs to standard error. Ctrl-C
+    /// drains, a second one cuts.
     Up(Box<Up>),
     /// Run all four roles, and sign the reference editor in in this terminal
     Demo(Box<Up>),
@@ -51,8 +53,9 @@ pub enum Command {
     Check(Box<Check>),
     /// Make or renew the development certificates
     ///
-    /// Writes pki/ca.crt, pki/ca.key and pki/ROLE/tls.crt and tls.key for each role and for `backend` below the data
-    /// directory. For one machine and for trying things; in production, let cert-manager or a SPIFFE helper write files.
+    /// Writes pki/ca.crt, pki/ca.key and pki/ROLE/tls.crt and tls.key for each role and for
+    /// `backend` below the data directory. For one machine and for trying things; in production,
+    /// let cert-manager or a SPIFFE helper write files.
     Pki(Pki),
     /// Look after the keys that sign tokens
     #[command(subcommand)]
@@ -63,9 +66,9 @@ pub enum Command {
 pub enum Keys {
     /// Publish the next signing key now, instead of when the current one has had its time
     ///
-    /// Works on the database, beside sessions processes that run: they publish the key at once and sign with it after
-    /// `VVS_SESSIONS_KEY_LEAD`. Nobody is signed out: the old key verifies until its last token is over. Prints the key's id
-    /// and when it begins to sign.
+    /// Works on the database, beside sessions processes that run: they publish the key at once and
+    /// sign with it after `VVS_SESSIONS_KEY_LEAD`. Nobody is signed out: the old key verifies until
+    /// its last token is over. Prints the key's id and when it begins to sign.
     Rotate(Box<Rotation>),
 }
 
@@ -81,23 +84,26 @@ pub struct Rotation {
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Every role")]
 pub struct Common {
-    /// The address that browsers and editors use, such as `https://auth.example.com`; `up` on loopback makes its own
+    /// The address that browsers and editors use, such as `https://auth.example.com`; `up` on
+    /// loopback makes its own
     #[arg(long, env = "VVS_PUBLIC_URL")]
     pub public_url: Option<Origin>,
-    /// How long connections may take to end when the process is told to stop [default: 30s, `up` 5s]
+    /// How long connections may take to end when the process is told to stop [default: 30s, `up`
+    /// 5s]
     #[arg(long, env = "VVS_GRACE", value_parser = humantime::parse_duration)]
     pub grace: Option<Duration>,
     /// The SPIFFE trust domain of all roles
     #[arg(long, env = "VVS_TRUST_DOMAIN", default_value = "vvs.internal")]
     pub trust_domain: String,
-    /// Which SPIFFE id has which role, as ID=ROLE separated by commas [default: `spiffe://<trust domain>/<role>`]
+    /// Which SPIFFE id has which role, as ID=ROLE separated by commas [default: `spiffe://<trust
+    /// domain>/<role>`]
     #[arg(long, env = "VVS_PEERS", value_delimiter = ',')]
     pub peers: Vec<Entry>,
     /// Where /livez, /readyz and /metrics are served, in plain HTTP
     #[arg(long, env = "VVS_ADMIN_ADDR", default_value = "127.0.0.1:9090")]
     pub admin_addr: SocketAddr,
-    /// Names by which that port may be asked beside addresses and `localhost`, without a port and with commas between
-    /// them; under any other name it answers 421
+    /// Names by which that port may be asked beside addresses and `localhost`, without a port and
+    /// with commas between them; under any other name it answers 421
     #[arg(long, env = "VVS_ADMIN_HOSTS", value_delimiter = ',')]
     pub admin_hosts: Vec<HostName>,
     #[command(flatten)]
@@ -138,8 +144,8 @@ pub struct Up {
     /// Where certificates, keys and the database are kept
     #[arg(long, env = "VVS_DATA_DIR", default_value = ".vvs")]
     pub data_dir: PathBuf,
-    /// Ask each browser once for a key that is printed at the start, before the development sign-in serves it: for a machine
-    /// whose ports others reach through a tunnel
+    /// Ask each browser once for a key that is printed at the start, before the development sign-in
+    /// serves it: for a machine whose ports others reach through a tunnel
     #[arg(long, env = "VVS_DEV_KEY")]
     pub dev_key: bool,
     #[command(flatten)]
@@ -206,28 +212,34 @@ impl Problems {
     /// Nothing wrong but what is worth a warning, or everything that is wrong.
     fn into_result(mut self, files: Judgement) -> Result<Vec<String>, Error> {
         self.0.extend(files.refused);
-        if self.0.is_empty() { Ok(files.warned) } else { Err(Error::Settings(self.0)) }
+        if self.0.is_empty() {
+            Ok(files.warned)
+        } else {
+            Err(Error::Settings(self.0))
+        }
     }
 }
 
 impl Common {
     /// Who is who among the peers.
     pub fn peers(&self) -> Result<Peers, Error> {
-        Peers::new(self.peers.clone(), &self.trust_domain)
-            .map_err(|cause| Error::Settings(vec![format!("VVS_TRUST_DOMAIN (--trust-domain): {cause}")]))
+        Peers::new(self.peers.clone(), &self.trust_domain).map_err(|cause| {
+            Error::Settings(vec![format!("VVS_TRUST_DOMAIN (--trust-domain): {cause}")])
+        })
     }
 
     fn check(&self, problems: &mut Problems) {
         if let Err(Error::Settings(more)) = self.peers() {
             problems.0.extend(more);
         }
+
         if let Some(url) = &self.public_url
             && !url.is_secure()
             && !url.is_loopback()
         {
             problems.say(format!(
-                "VVS_PUBLIC_URL (--public-url) is {url}: plain http carries sign-ins in the clear; use https, or a \
-                 loopback address to try things"
+                "VVS_PUBLIC_URL (--public-url) is {url}: plain http carries sign-ins in the clear; \
+                 use https, or a loopback address to try things"
             ));
         }
     }
@@ -235,7 +247,12 @@ impl Common {
     fn check_single(&self, problems: &mut Problems) {
         self.check(problems);
         let what = "the address that browsers and editors use, such as https://auth.example.com";
-        problems.missing(self.public_url.as_ref(), "VVS_PUBLIC_URL", "--public-url", what);
+        problems.missing(
+            self.public_url.as_ref(),
+            "VVS_PUBLIC_URL",
+            "--public-url",
+            what,
+        );
     }
 }
 
@@ -243,17 +260,32 @@ impl Certificates {
     /// The three files, when all are named.
     pub fn files(&self) -> Option<Files> {
         let Self { cert, key, ca } = self.clone();
-        Some(Files { cert: cert?, key: key?, ca: Some(ca?) })
+        Some(Files {
+            cert: cert?,
+            key: key?,
+            ca: Some(ca?),
+        })
     }
 
     fn check(&self, problems: &mut Problems) {
         let make = "; `vvs-mesh pki` makes certificates to try things";
         let what = format!("this role's certificate{make}");
-        problems.missing(self.cert.as_ref(), "VVS_TLS_CERT_FILE", "--tls-cert-file", &what);
+        problems.missing(
+            self.cert.as_ref(),
+            "VVS_TLS_CERT_FILE",
+            "--tls-cert-file",
+            &what,
+        );
         let what = "the certificate's private key";
-        problems.missing(self.key.as_ref(), "VVS_TLS_KEY_FILE", "--tls-key-file", what);
+        problems.missing(
+            self.key.as_ref(),
+            "VVS_TLS_KEY_FILE",
+            "--tls-key-file",
+            what,
+        );
         let what = "the CA that signs all peers";
         problems.missing(self.ca.as_ref(), "VVS_TLS_CA_FILE", "--tls-ca-file", what);
+
         if let Some(files) = self.files()
             && let Err(cause) = vvs_runtime::tls::Identity::load(files)
         {
@@ -270,9 +302,19 @@ pub trait Choices: Trusts {
 impl Choices for vvs_gateway::Settings {
     fn check(&self, problems: &mut Problems, _public_url: Option<&Origin>) {
         let what = "where the gateway reaches web's HTTP port, as HOST:PORT";
-        problems.missing(self.web_addr.as_ref(), "VVS_GATEWAY_WEB_ADDR", "--gateway-web-addr", what);
+        problems.missing(
+            self.web_addr.as_ref(),
+            "VVS_GATEWAY_WEB_ADDR",
+            "--gateway-web-addr",
+            what,
+        );
         let what = "where the gateway reaches the relay's WebSocket port, as HOST:PORT";
-        problems.missing(self.relay_addr.as_ref(), "VVS_GATEWAY_RELAY_ADDR", "--gateway-relay-addr", what);
+        problems.missing(
+            self.relay_addr.as_ref(),
+            "VVS_GATEWAY_RELAY_ADDR",
+            "--gateway-relay-addr",
+            what,
+        );
         check_public_port(self, problems);
     }
 }
@@ -280,16 +322,49 @@ impl Choices for vvs_gateway::Settings {
 impl Choices for vvs_web::Settings {
     fn check(&self, problems: &mut Problems, public_url: Option<&Origin>) {
         let what = "where web listens for the gateway, as ADDRESS:PORT";
-        problems.missing(self.http_addr.as_ref(), "VVS_WEB_HTTP_ADDR", "--web-http-addr", what);
+        problems.missing(
+            self.http_addr.as_ref(),
+            "VVS_WEB_HTTP_ADDR",
+            "--web-http-addr",
+            what,
+        );
+
         let what = "who signs people in: `clerk`, `oidc`, or `dev` on loopback";
-        problems.missing(self.identity.as_ref(), "VVS_WEB_IDENTITY", "--web-identity", what);
+        problems.missing(
+            self.identity.as_ref(),
+            "VVS_WEB_IDENTITY",
+            "--web-identity",
+            what,
+        );
+
         let what = "the key that seals cookies: base64 of 32 random bytes in a file";
-        problems.missing(self.key_file.as_ref(), "VVS_WEB_KEY_FILE", "--web-key-file", what);
-        check_key(self.key_file.as_ref(), "VVS_WEB_KEY_FILE (--web-key-file)", problems);
+        problems.missing(
+            self.key_file.as_ref(),
+            "VVS_WEB_KEY_FILE",
+            "--web-key-file",
+            what,
+        );
+        check_key(
+            self.key_file.as_ref(),
+            "VVS_WEB_KEY_FILE (--web-key-file)",
+            problems,
+        );
+
         let what = "where the relay's gRPC port is, as HOST:PORT";
-        problems.missing(self.relay_addr.as_ref(), "VVS_WEB_RELAY_ADDR", "--web-relay-addr", what);
+        problems.missing(
+            self.relay_addr.as_ref(),
+            "VVS_WEB_RELAY_ADDR",
+            "--web-relay-addr",
+            what,
+        );
+
         let what = "where the sessions role's gRPC port is, as HOST:PORT";
-        problems.missing(self.sessions_addr.as_ref(), "VVS_WEB_SESSIONS_ADDR", "--web-sessions-addr", what);
+        problems.missing(
+            self.sessions_addr.as_ref(),
+            "VVS_WEB_SESSIONS_ADDR",
+            "--web-sessions-addr",
+            what,
+        );
         check_identity(self, problems, public_url);
     }
 }
@@ -297,15 +372,45 @@ impl Choices for vvs_web::Settings {
 impl Choices for vvs_relay::Settings {
     fn check(&self, problems: &mut Problems, public_url: Option<&Origin>) {
         let what = "where the relay listens for the gateway, as ADDRESS:PORT";
-        problems.missing(self.ws_addr.as_ref(), "VVS_RELAY_WS_ADDR", "--relay-ws-addr", what);
-        let what = "how relays find each other's logins: nats://HOST:PORT; `memory` is right for exactly one relay";
-        problems.missing(self.backplane.as_ref(), "VVS_RELAY_BACKPLANE", "--relay-backplane", what);
+        problems.missing(
+            self.ws_addr.as_ref(),
+            "VVS_RELAY_WS_ADDR",
+            "--relay-ws-addr",
+            what,
+        );
+
+        let what = "how relays find each other's logins: nats://HOST:PORT; `memory` is right for \
+            exactly one relay";
+        problems.missing(
+            self.backplane.as_ref(),
+            "VVS_RELAY_BACKPLANE",
+            "--relay-backplane",
+            what,
+        );
+
         let what = "where the sessions role's gRPC port is, as HOST:PORT";
-        problems.missing(self.sessions_addr.as_ref(), "VVS_RELAY_SESSIONS_ADDR", "--relay-sessions-addr", what);
+        problems.missing(
+            self.sessions_addr.as_ref(),
+            "VVS_RELAY_SESSIONS_ADDR",
+            "--relay-sessions-addr",
+            what,
+        );
+
         let what = "the key that all relays share: base64 of 32 random bytes in a file";
-        problems.missing(self.key_file.as_ref(), "VVS_RELAY_KEY_FILE", "--relay-key-file", what);
-        check_key(self.key_file.as_ref(), "VVS_RELAY_KEY_FILE (--relay-key-file)", problems);
-        self.problems(public_url).into_iter().for_each(|problem| problems.say(problem));
+        problems.missing(
+            self.key_file.as_ref(),
+            "VVS_RELAY_KEY_FILE",
+            "--relay-key-file",
+            what,
+        );
+        check_key(
+            self.key_file.as_ref(),
+            "VVS_RELAY_KEY_FILE (--relay-key-file)",
+            problems,
+        );
+        self.problems(public_url)
+            .into_iter()
+            .for_each(|problem| problems.say(problem));
     }
 }
 
@@ -314,17 +419,34 @@ impl Choices for vvs_sessions::Settings {
         let what = "where users and sessions are kept, such as sqlite:/var/lib/vvs/sessions.db or \
                     postgres://vvs:PASSWORD@db.internal/vvs";
         let url = self.database_url.as_ref();
-        problems.missing(url, "VVS_SESSIONS_DATABASE_URL", "--sessions-database-url", what);
+        problems.missing(
+            url,
+            "VVS_SESSIONS_DATABASE_URL",
+            "--sessions-database-url",
+            what,
+        );
         let what = "the key that encrypts the signing keys: base64 of 32 random bytes in a file";
-        problems.missing(self.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE", "--sessions-key-file", what);
+        problems.missing(
+            self.key_file.as_ref(),
+            "VVS_SESSIONS_KEY_FILE",
+            "--sessions-key-file",
+            what,
+        );
         check_sessions(self, problems);
     }
 }
 
 /// What is wrong with the choices that were made.
 fn check_sessions(sessions: &vvs_sessions::Settings, problems: &mut Problems) {
-    check_key(sessions.key_file.as_ref(), "VVS_SESSIONS_KEY_FILE (--sessions-key-file)", problems);
-    sessions.problems().into_iter().for_each(|problem| problems.say(problem));
+    check_key(
+        sessions.key_file.as_ref(),
+        "VVS_SESSIONS_KEY_FILE (--sessions-key-file)",
+        problems,
+    );
+    sessions
+        .problems()
+        .into_iter()
+        .for_each(|problem| problems.say(problem));
 }
 
 impl Keys {
@@ -333,7 +455,10 @@ impl Keys {
         let Self::Rotate(rotation) = self;
         let mut problems = Problems::default();
         rotation.sessions.check(&mut problems, None);
-        problems.into_result(Judgement::of(rotation.sessions.trusted(), rotation.strictness))
+        problems.into_result(Judgement::of(
+            rotation.sessions.trusted(),
+            rotation.strictness,
+        ))
     }
 }
 
@@ -357,10 +482,15 @@ fn check_public_port(gateway: &vvs_gateway::Settings, problems: &mut Problems) {
     if named.0 != named.1 {
         problems.say("VVS_GATEWAY_TLS_CERT and VVS_GATEWAY_TLS_KEY go together: set both or none");
     }
-    if named == (false, false) && !gateway.listen.ip().is_loopback() && gateway.trusted_proxies.is_empty() {
+
+    if named == (false, false)
+        && !gateway.listen.ip().is_loopback()
+        && gateway.trusted_proxies.is_empty()
+    {
         problems.say(format!(
-            "VVS_GATEWAY_LISTEN (--listen) is {}, without TLS: set VVS_GATEWAY_TLS_CERT and VVS_GATEWAY_TLS_KEY, or \
-             VVS_GATEWAY_TRUSTED_PROXIES when a proxy in front has the certificate",
+            "VVS_GATEWAY_LISTEN (--listen) is {}, without TLS: set VVS_GATEWAY_TLS_CERT and \
+             VVS_GATEWAY_TLS_KEY, or VVS_GATEWAY_TRUSTED_PROXIES when a proxy in front has the \
+             certificate",
             gateway.listen
         ));
     }
@@ -368,10 +498,17 @@ fn check_public_port(gateway: &vvs_gateway::Settings, problems: &mut Problems) {
 
 /// What a provider needs is its own to say. The development provider signs anybody in as anybody.
 fn check_identity(web: &vvs_web::Settings, problems: &mut Problems, public_url: Option<&Origin>) {
-    if web.identity == Some(vvs_web::IdentityKind::Dev) && public_url.is_some_and(|url| !url.is_loopback()) {
-        problems.say("VVS_WEB_IDENTITY (--web-identity) is dev: it runs only while the public URL is on loopback");
+    if web.identity == Some(vvs_web::IdentityKind::Dev)
+        && public_url.is_some_and(|url| !url.is_loopback())
+    {
+        problems.say(
+            "VVS_WEB_IDENTITY (--web-identity) is dev: it runs only while the public URL \
+            is on loopback",
+        );
     }
-    web.problems().into_iter().for_each(|problem| problems.say(problem));
+    web.problems()
+        .into_iter()
+        .for_each(|problem| problems.say(problem));
 }
 
 impl<R: Args + Choices> Single<R> {
@@ -381,7 +518,11 @@ impl<R: Args + Choices> Single<R> {
     }
 }
 
-fn check_single(common: &Common, certificates: &Certificates, role: &impl Choices) -> Result<Vec<String>, Error> {
+fn check_single(
+    common: &Common,
+    certificates: &Certificates,
+    role: &impl Choices,
+) -> Result<Vec<String>, Error> {
     let mut problems = Problems::default();
     common.check_single(&mut problems);
     certificates.check(&mut problems);
@@ -391,46 +532,85 @@ fn check_single(common: &Common, certificates: &Certificates, role: &impl Choice
 }
 
 impl Up {
-    /// Everything that is wrong with the settings of all roles together, or what is worth a warning.
+    /// Everything that is wrong with the settings of all roles together, or what is worth a
+    /// warning.
     pub fn check(&self) -> Result<Vec<String>, Error> {
         let mut problems = Problems::default();
         self.common.check(&mut problems);
         check_public_port(&self.gateway, &mut problems);
-        check_key(self.web.key_file.as_ref(), "VVS_WEB_KEY_FILE (--web-key-file)", &mut problems);
-        check_key(self.relay.key_file.as_ref(), "VVS_RELAY_KEY_FILE (--relay-key-file)", &mut problems);
-        self.relay.problems(self.common.public_url.as_ref()).into_iter().for_each(|problem| problems.say(problem));
+        check_key(
+            self.web.key_file.as_ref(),
+            "VVS_WEB_KEY_FILE (--web-key-file)",
+            &mut problems,
+        );
+        check_key(
+            self.relay.key_file.as_ref(),
+            "VVS_RELAY_KEY_FILE (--relay-key-file)",
+            &mut problems,
+        );
+        self.relay
+            .problems(self.common.public_url.as_ref())
+            .into_iter()
+            .for_each(|problem| problems.say(problem));
         check_sessions(&self.sessions, &mut problems);
+
         if self.relay.audience != self.sessions.audience {
             problems.say(
-                "VVS_RELAY_AUDIENCE (--relay-audience) and VVS_SESSIONS_AUDIENCE (--sessions-audience) differ: the \
-                 relay would take no token that sessions signs",
+                "VVS_RELAY_AUDIENCE (--relay-audience) and VVS_SESSIONS_AUDIENCE \
+                 (--sessions-audience) differ: the relay would take no token that sessions signs",
             );
         }
+
         if self.web.identity.is_none() {
             let is_local = self.gateway.listen.ip().is_loopback()
-                && self.common.public_url.as_ref().is_none_or(Origin::is_loopback);
+                && self
+                    .common
+                    .public_url
+                    .as_ref()
+                    .is_none_or(Origin::is_loopback);
             if !is_local {
                 problems.say(
-                    "VVS_WEB_IDENTITY (--web-identity) is not set: off loopback the built-in development sign-in does \
-                     not run",
+                    "VVS_WEB_IDENTITY (--web-identity) is not set: off loopback the built-in \
+                     development sign-in does not run",
                 );
             }
-        } else if self.web.identity == Some(vvs_web::IdentityKind::Dev) && !self.gateway.listen.ip().is_loopback() {
-            problems.say("VVS_WEB_IDENTITY (--web-identity) is dev: it runs only while --listen is on loopback");
-        }
-        if self.dev_key && self.web.identity.is_some_and(|identity| identity != vvs_web::IdentityKind::Dev) {
+        } else if self.web.identity == Some(vvs_web::IdentityKind::Dev)
+            && !self.gateway.listen.ip().is_loopback()
+        {
             problems.say(
-                "VVS_DEV_KEY (--dev-key) is set, but VVS_WEB_IDENTITY (--web-identity) is not the development sign-in",
+                "VVS_WEB_IDENTITY (--web-identity) is dev: it runs only while --listen is \
+                on loopback",
             );
         }
+
+        if self.dev_key
+            && self
+                .web
+                .identity
+                .is_some_and(|identity| identity != vvs_web::IdentityKind::Dev)
+        {
+            problems.say(
+                "VVS_DEV_KEY (--dev-key) is set, but VVS_WEB_IDENTITY (--web-identity) is not the \
+                 development sign-in",
+            );
+        }
+
         check_identity(&self.web, &mut problems, self.common.public_url.as_ref());
+
         problems.into_result(Judgement::of(self.trusted(), self.common.strictness))
     }
 }
 
 impl Check {
     pub fn check(&self) -> Result<Vec<String>, Error> {
-        let Up { common, gateway, web, relay, sessions, .. } = &self.all;
+        let Up {
+            common,
+            gateway,
+            web,
+            relay,
+            sessions,
+            ..
+        } = &self.all;
         match self.target {
             Target::Up => self.all.check(),
             Target::Gateway => check_single(common, &self.certificates, gateway),

@@ -1,5 +1,5 @@
-//! All four roles in one process. What nobody chose is made here; from there on everything is as with four processes:
-//! mutual TLS on every hop.
+//! All four roles in one process. What nobody chose is made here; from there on everything is as
+//! with four processes: mutual TLS on every hop.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -100,7 +100,9 @@ impl Ports {
         up.gateway.relay_addr.get_or_insert(at(&self.relay_ws)?);
         up.web.relay_addr.get_or_insert(at(&self.relay_rpc)?);
         up.web.sessions_addr.get_or_insert(at(&self.sessions_rpc)?);
-        up.relay.sessions_addr.get_or_insert(at(&self.sessions_rpc)?);
+        up.relay
+            .sessions_addr
+            .get_or_insert(at(&self.sessions_rpc)?);
         Ok(())
     }
 }
@@ -117,11 +119,26 @@ pub async fn start(mut up: Up) -> Result<Running, Error> {
         web_http = up.gateway.web_addr.as_deref(),
         "the gateway reaches the roles here"
     );
-    let (grace, file_modes) = (up.common.grace.unwrap_or(GRACE), up.common.strictness.file_modes);
-    let launch = Launch::new(up.common.peers()?, addresses.public_url.clone(), grace, file_modes);
+    let (grace, file_modes) = (
+        up.common.grace.unwrap_or(GRACE),
+        up.common.strictness.file_modes,
+    );
+    let launch = Launch::new(
+        up.common.peers()?,
+        addresses.public_url.clone(),
+        grace,
+        file_modes,
+    );
     let dev_key = up.web.dev_key.clone();
-    let mut running = Running { addresses, launch, dev_key, stops: Vec::new(), parts: Vec::new() };
+    let mut running = Running {
+        addresses,
+        launch,
+        dev_key,
+        stops: Vec::new(),
+        parts: Vec::new(),
+    };
     run_roles(&mut running, up, ports, keys)?;
+
     Ok(running)
 }
 
@@ -137,16 +154,25 @@ fn embed(up: &mut Up) -> Result<Keys, Error> {
     for path in pki::ensure(&data, &up.common.trust_domain, OffsetDateTime::now_utc())? {
         tracing::info!(path = %path.display(), "made");
     }
+
     up.web.identity.get_or_insert(IdentityKind::Dev);
     if up.dev_key {
         up.web.dev_key = Some(base64url(&random::<16>().map_err(Error::Random)?).into());
     }
+
     up.relay.backplane.get_or_insert(BackplaneKind::Memory);
-    up.sessions.database_url.get_or_insert_with(|| database(&data).into());
+    up.sessions
+        .database_url
+        .get_or_insert_with(|| database(&data).into());
     let web = key_file(up.web.key_file.as_deref(), &data, "web")?;
     let relay = key_file(up.relay.key_file.as_deref(), &data, "relay")?;
     let sessions = key_file(up.sessions.key_file.as_deref(), &data, "sessions")?;
-    Ok(Keys { web, relay, sessions })
+
+    Ok(Keys {
+        web,
+        relay,
+        sessions,
+    })
 }
 
 /// The database that nobody chose.
@@ -164,13 +190,18 @@ fn key_file(chosen: Option<&Path>, data_dir: &Path, name: &str) -> Result<Keyrin
     if let Some(path) = chosen {
         return read_keys(path);
     }
+
     let path = own_key_file(data_dir, name);
     if !path.exists() {
         pki::make_dir(&data_dir.join("keys"))?;
-        let key = Keyring::generate().map_err(|source| Error::Key { path: path.clone(), source })?;
+        let key = Keyring::generate().map_err(|source| Error::Key {
+            path: path.clone(),
+            source,
+        })?;
         pki::write_secret(&path, key.as_bytes())?;
         tracing::info!(path = %path.display(), "made");
     }
+
     read_keys(&path)
 }
 
@@ -179,34 +210,71 @@ fn run_roles(running: &mut Running, up: Up, ports: Ports, keys: Keys) -> Result<
     let mut process = |role: Role| {
         let process = launch.process(role, pki::files(&up.data_dir, role))?;
         running.stops.push((role, process.stop.clone()));
-        running.parts.push((role.as_str(), process.readiness.clone()));
+        running
+            .parts
+            .push((role.as_str(), process.readiness.clone()));
         Ok::<_, Error>(process)
     };
     let (peers, url) = (|| launch.peers.clone(), || launch.public_url.clone());
 
     let sessions = process(Role::Sessions)?;
     let stop = sessions.stop.clone();
-    let serving = vvs_sessions::serve(up.sessions, ports.sessions_rpc, peers(), url(), keys.sessions, sessions);
+    let serving = vvs_sessions::serve(
+        up.sessions,
+        ports.sessions_rpc,
+        peers(),
+        url(),
+        keys.sessions,
+        sessions,
+    );
     launch.run(Role::Sessions, stop, serving);
 
     let relay = process(Role::Relay)?;
     let stop = relay.stop.clone();
     let tls = || Some(relay.identity.clone());
-    let (ws, rpc) = (Listener { tcp: ports.relay_ws, tls: tls() }, Listener { tcp: ports.relay_rpc, tls: tls() });
-    launch.run(Role::Relay, stop, vvs_relay::serve(up.relay, ws, rpc, peers(), url(), keys.relay, relay));
+    let (ws, rpc) = (
+        Listener {
+            tcp: ports.relay_ws,
+            tls: tls(),
+        },
+        Listener {
+            tcp: ports.relay_rpc,
+            tls: tls(),
+        },
+    );
+    launch.run(
+        Role::Relay,
+        stop,
+        vvs_relay::serve(up.relay, ws, rpc, peers(), url(), keys.relay, relay),
+    );
 
     let web = process(Role::Web)?;
     let stop = web.stop.clone();
-    let http = Listener { tcp: ports.web_http, tls: Some(web.identity.clone()) };
-    launch.run(Role::Web, stop, vvs_web::serve(up.web, http, peers(), url(), keys.web, web));
+    let http = Listener {
+        tcp: ports.web_http,
+        tls: Some(web.identity.clone()),
+    };
+    launch.run(
+        Role::Web,
+        stop,
+        vvs_web::serve(up.web, http, peers(), url(), keys.web, web),
+    );
 
     let gateway = process(Role::Gateway)?;
     let stop = gateway.stop.clone();
     let tls = public_identity(&up.gateway, &launch)?;
-    let public = Listener { tcp: ports.public, tls };
-    launch.run(Role::Gateway, stop, vvs_gateway::serve(up.gateway, public, peers(), url(), gateway));
+    let public = Listener {
+        tcp: ports.public,
+        tls,
+    };
+    launch.run(
+        Role::Gateway,
+        stop,
+        vvs_gateway::serve(up.gateway, public, peers(), url(), gateway),
+    );
 
     launch.admin(ports.admin, up.common.admin_hosts, running.parts.clone());
+
     Ok(())
 }
 
@@ -215,8 +283,14 @@ pub fn public_identity(
     gateway: &vvs_gateway::Settings,
     launch: &Launch,
 ) -> Result<Option<std::sync::Arc<Identity>>, Error> {
-    let (Some(cert), Some(key)) = (&gateway.tls_cert, &gateway.tls_key) else { return Ok(None) };
-    let identity = Identity::load(Files { cert: cert.clone(), key: key.clone(), ca: None })?;
+    let (Some(cert), Some(key)) = (&gateway.tls_cert, &gateway.tls_key) else {
+        return Ok(None);
+    };
+    let identity = Identity::load(Files {
+        cert: cert.clone(),
+        key: key.clone(),
+        ca: None,
+    })?;
     launch.watch("public", &identity, &launch.stop, &launch.tasks);
     Ok(Some(identity))
 }

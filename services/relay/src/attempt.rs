@@ -1,6 +1,6 @@
-//! One login while it is held: its state, who waits for it, and its activation. It outlives the socket, because what
-//! became of a login is answered until its time is over, and an editor that closes right behind its acknowledgement is
-//! signed in all the same.
+//! One login while it is held: its state, who waits for it, and its activation. It outlives the
+//! socket, because what became of a login is answered until its time is over, and an editor that
+//! closes right behind its acknowledgement is signed in all the same.
 
 use std::fmt;
 use std::future::Future;
@@ -48,7 +48,8 @@ pub(crate) enum NotActivated {
 type Activation = Pin<Box<dyn Future<Output = Result<(), NotActivated>> + Send>>;
 /// Tells the sessions role that the editor of this session has its token, and where it is.
 pub(crate) type Activate = Arc<dyn Fn(String, IpAddr) -> Activation + Send + Sync>;
-/// Tells the sessions role that this session, which no editor has, is over, where its editor was, and why. Does not wait.
+/// Tells the sessions role that this session, which no editor has, is over, where its editor was,
+/// and why. Does not wait.
 pub(crate) type EndSession = Arc<dyn Fn(String, IpAddr, &'static str) + Send + Sync>;
 
 /// What is fixed about a login from its start.
@@ -70,7 +71,8 @@ struct Waiter {
 impl Waiter {
     /// A look waits for any change, a delivery for its outcome.
     fn is_due(&self, phase: Phase) -> bool {
-        self.known.map_or(phase != Phase::Sent, |known| known != phase)
+        self.known
+            .map_or(phase != Phase::Sent, |known| known != phase)
     }
 }
 
@@ -84,7 +86,8 @@ pub(crate) struct Attempt {
     is_shown: bool,
     login: Login,
     listening: Option<(Registration, Mailbox)>,
-    /// Another relay may have the login by now. Until it claims it, or this moment has passed, nothing may change it.
+    /// Another relay may have the login by now. Until it claims it, or this moment has passed,
+    /// nothing may change it.
     offered: Option<Instant>,
     /// Held while the login is unfinished, whether its socket is there or not.
     login_place: Option<LoginPlace>,
@@ -99,7 +102,9 @@ pub(crate) struct Attempt {
 
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt").field("facts", &self.facts).finish_non_exhaustive()
+        f.debug_struct("Attempt")
+            .field("facts", &self.facts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,7 +114,14 @@ impl Attempt {
         count(&shared.metrics.logins, "state", Phase::Waiting.as_str());
         let expiry = Instant::now() + facts.ttl;
         let listening = shared.backplane.register(facts.id, 0);
-        Self::hold(facts, Login::new(Binding::Confirm), expiry, listening, Some(login_place), shared)
+        Self::hold(
+            facts,
+            Login::new(Binding::Confirm),
+            expiry,
+            listening,
+            Some(login_place),
+            shared,
+        )
     }
 
     fn hold(
@@ -139,8 +151,8 @@ impl Attempt {
         })
     }
 
-    /// Takes up a login where its editor left it. Its last holder has let go of it, or is gone and with it the grant: then
-    /// web delivers again.
+    /// Takes up a login where its editor left it. Its last holder has let go of it, or is gone and
+    /// with it the grant: then web delivers again.
     pub(crate) fn resume(
         ticket: Ticket,
         handover: Option<Handover>,
@@ -148,31 +160,56 @@ impl Attempt {
     ) -> Result<Box<Self>, AuthErrorCode> {
         let facts = ticket.facts().ok_or(AuthErrorCode::BadTicket)?;
         let left = facts.created_at + facts.ttl - OffsetDateTime::now_utc();
+
         // One that was handed over too late expires here, and its session with it.
         let left = Duration::try_from(left).unwrap_or_default();
         if handover.is_none() && left.is_zero() {
             return Err(AuthErrorCode::LoginOver);
         }
-        let Handover { generation, state, listening, login_place } =
-            handover.unwrap_or(Handover { generation: 0, state: State::Waiting, listening: None, login_place: None });
+
+        let Handover {
+            generation,
+            state,
+            listening,
+            login_place,
+        } = handover.unwrap_or(Handover {
+            generation: 0,
+            state: State::Waiting,
+            listening: None,
+            login_place: None,
+        });
         let mut login_place = match login_place {
             Some(place) => place,
-            None => shared.limits.login(facts.client_address, Instant::now()).map_err(|full| {
-                count(&shared.metrics.handshakes_refused, "reason", full.reason);
-                AuthErrorCode::NotReady
-            })?,
+            None => shared
+                .limits
+                .login(facts.client_address, Instant::now())
+                .map_err(|full| {
+                    count(&shared.metrics.handshakes_refused, "reason", full.reason);
+                    AuthErrorCode::NotReady
+                })?,
         };
+
         // Its editor has said who it is.
         login_place.keep();
         let generation = generation.max(ticket.generation) + 1;
-        let listening = listening.unwrap_or_else(|| shared.backplane.register(facts.id, generation));
+        let listening =
+            listening.unwrap_or_else(|| shared.backplane.register(facts.id, generation));
         listening.0.raise(generation);
         let login = Login::resumed(ticket.binding, state);
-        let mut attempt = Self::hold(facts, login, Instant::now() + left, listening, Some(login_place), shared);
+        let mut attempt = Self::hold(
+            facts,
+            login,
+            Instant::now() + left,
+            listening,
+            Some(login_place),
+            shared,
+        );
         attempt.generation = generation;
         attempt.hello = Some(Box::new(ticket.hello));
+
         // Whoever knows of the login may have shown it to a person.
         attempt.is_shown = true;
+
         Ok(attempt)
     }
 
@@ -218,8 +255,8 @@ impl Attempt {
         Ok(())
     }
 
-    /// Somebody takes an interest in the login. Returns whether it still has its place, and keeps it then; otherwise a
-    /// newcomer has it, and the login is about to be over.
+    /// Somebody takes an interest in the login. Returns whether it still has its place, and keeps
+    /// it then; otherwise a newcomer has it, and the login is about to be over.
     fn keeps_place(&mut self) -> bool {
         self.login_place.as_mut().is_none_or(LoginPlace::keep)
     }
@@ -233,9 +270,20 @@ impl Attempt {
 
     /// The editor shows a completion code.
     pub(crate) fn complete(&mut self, code: &Secret) -> Vec<Action> {
-        let State::Held { grant, .. } = self.state() else { return self.apply(Event::Completed) };
-        let is_right = self.shared.keys.is_completion_code(self.facts.id, grant.request_id, code);
-        self.apply(if is_right { Event::Completed } else { Event::Miscompleted })
+        let State::Held { grant, .. } = self.state() else {
+            return self.apply(Event::Completed);
+        };
+
+        let is_right = self
+            .shared
+            .keys
+            .is_completion_code(self.facts.id, grant.request_id, code);
+
+        self.apply(if is_right {
+            Event::Completed
+        } else {
+            Event::Miscompleted
+        })
     }
 
     pub(crate) fn expires_at(&self) -> OffsetDateTime {
@@ -249,9 +297,16 @@ impl Attempt {
 
     /// When [`Attempt::on_timer`] is due; `None` when nothing is left to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let expiry = self.listening.is_some().then_some(self.offered.unwrap_or(self.expiry));
-        // An activation is waited for when all else is over. Its call ends before that by a deadline of its own.
-        let activation = self.activation.as_ref().map(|_| self.expiry + ACTIVATION_WINDOW * 2);
+        let expiry = self
+            .listening
+            .is_some()
+            .then_some(self.offered.unwrap_or(self.expiry));
+        // An activation is waited for when all else is over. Its call ends before that by a
+        // deadline of its own.
+        let activation = self
+            .activation
+            .as_ref()
+            .map(|_| self.expiry + ACTIVATION_WINDOW * 2);
         expiry.into_iter().chain(self.retry).chain(activation).min()
     }
 
@@ -262,11 +317,12 @@ impl Attempt {
 
     /// Whether the session still has to be activated.
     pub(crate) fn is_activating(&self) -> bool {
-        matches!(self.state(), State::Activating(_)) && (self.activation.is_some() || self.retry.is_some())
+        matches!(self.state(), State::Activating(_))
+            && (self.activation.is_some() || self.retry.is_some())
     }
 
-    /// Whether its editor would lose it with its socket: it has no ticket, its token is on its way, or there is no other
-    /// relay.
+    /// Whether its editor would lose it with its socket: it has no ticket, its token is on its way,
+    /// or there is no other relay.
     pub(crate) fn is_tied(&self, is_alone: bool) -> bool {
         let is_stuck = is_alone || self.hello.is_none() || self.state().unacked().is_some();
         self.is_activating() || self.state().is_unfinished() && is_stuck
@@ -274,16 +330,25 @@ impl Attempt {
 
     /// Resolves when something happened that concerns the socket.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Action>> {
-        if self.login_place.as_mut().is_some_and(|place| place.poll_lost(cx).is_ready()) {
+        if self
+            .login_place
+            .as_mut()
+            .is_some_and(|place| place.poll_lost(cx).is_ready())
+        {
             return Poll::Ready(self.apply(Event::GaveWay));
         }
+
         if let Some(activation) = &mut self.activation
             && let Poll::Ready(result) = activation.as_mut().poll(cx)
         {
             self.activation = None;
             return Poll::Ready(self.activated(result));
         }
-        let Some((_, mailbox)) = &mut self.listening else { return Poll::Pending };
+
+        let Some((_, mailbox)) = &mut self.listening else {
+            return Poll::Pending;
+        };
+
         match mailbox.poll_next_unpin(cx) {
             Poll::Ready(Some(envelope)) => Poll::Ready(self.answer(envelope)),
             // Somebody else has registered for it.
@@ -293,16 +358,21 @@ impl Attempt {
     }
 
     fn activated(&mut self, result: Result<(), NotActivated>) -> Vec<Action> {
-        let Err(failure) = result else { return self.apply(Event::Activated(OffsetDateTime::now_utc())) };
+        let Err(failure) = result else {
+            return self.apply(Event::Activated(OffsetDateTime::now_utc()));
+        };
+
         let now = Instant::now();
         let again = failure == NotActivated::NotYet && now < self.expiry + ACTIVATION_WINDOW;
         self.retry = again.then_some(now + ACTIVATION_RETRY);
         if !again {
             return self.apply(Event::NotActivated);
         }
+
         for waiter in self.waiting.extract_if(.., |waiter| waiter.known.is_none()) {
             waiter.reply.send(Err(Refusal::SessionsDown)).ok();
         }
+
         Vec::new()
     }
 
@@ -311,21 +381,26 @@ impl Attempt {
         if self.retry.is_some_and(|due| due <= now) {
             self.start_activation();
         }
+
         if self.offered.is_some_and(|due| due <= now) {
             self.offered = None;
         }
+
         if self.listening.is_none() || self.offered.is_some() || now < self.expiry {
             return Vec::new();
         }
+
         let actions = self.apply(Event::TimedOut);
         self.listening = None;
         for waiter in self.waiting.drain(..) {
             waiter.reply.send(Err(Refusal::Unknown)).ok();
         }
+
         actions
     }
 
-    /// Runs the machine and answers whoever waited for the outcome. What is returned is the socket's to do.
+    /// Runs the machine and answers whoever waited for the outcome. What is returned is the
+    /// socket's to do.
     pub(crate) fn apply(&mut self, event: Event) -> Vec<Action> {
         let before = self.login.phase();
         let mut actions = self.login.on(event);
@@ -333,10 +408,12 @@ impl Attempt {
         if !self.state().is_unfinished() {
             self.login_place = None;
         }
+
         if phase != before {
             count(&self.shared.metrics.logins, "state", phase.as_str());
             tracing::info!(connection_id = %self.facts.id, state = phase.as_str(), "login");
         }
+
         for action in actions.extract_if(.., |action| action.is_for_sessions()) {
             if let Action::EndSession { session_id, reason } = action {
                 (self.shared.end_session)(session_id, self.facts.client_address, reason);
@@ -344,16 +421,20 @@ impl Attempt {
                 self.start_activation();
             }
         }
+
         self.settle();
+
         actions
     }
 
     fn start_activation(&mut self) {
         self.retry = None;
         if let (None, Some(receipt)) = (&self.activation, self.login.state().receipt()) {
-            let span = tracing::info_span!(parent: None, "activate", connection_id = %self.facts.id);
+            let span =
+                tracing::info_span!(parent: None, "activate", connection_id = %self.facts.id);
             self.place.hang(&span);
-            let activation = (self.shared.activate)(receipt.session_id.clone(), self.facts.client_address);
+            let activation =
+                (self.shared.activate)(receipt.session_id.clone(), self.facts.client_address);
             self.activation = Some(Box::pin(activation.instrument(span)));
         }
     }

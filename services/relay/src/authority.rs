@@ -1,5 +1,5 @@
-//! What this relay knows from the sessions role, so that it can judge a token by itself, and what it asks sessions when it
-//! cannot. It knows no socket and no frame.
+//! What this relay knows from the sessions role, so that it can judge a token by itself, and what
+//! it asks sessions when it cannot. It knows no socket and no frame.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -67,7 +67,8 @@ pub(crate) enum Untrusted {
     Revoked(Arc<str>),
     /// Its login came to nothing, and sessions has not heard of that yet.
     Ending,
-    /// For too long the relay has not heard what was revoked, and nothing but the token speaks for a bearer.
+    /// For too long the relay has not heard what was revoked, and nothing but the token speaks for
+    /// a bearer.
     StaleFeed,
     Bad(Distrust),
 }
@@ -159,16 +160,19 @@ pub(crate) struct Authority {
     stop: CancellationToken,
     tasks: TaskTracker,
     activations: Activations,
-    /// Places for activations in the background, which no editor waits for: half as many as for editors.
+    /// Places for activations in the background, which no editor waits for: half as many as for
+    /// editors.
     background: Arc<Semaphore>,
-    /// Ends what follows sessions when the last socket is gone, and not before: a session that is revoked while this
-    /// relay drains is told at once.
+    /// Ends what follows sessions when the last socket is gone, and not before: a session that is
+    /// revoked while this relay drains is told at once.
     _following: DropGuard,
 }
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("known", &self.known).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("known", &self.known)
+            .finish_non_exhaustive()
     }
 }
 
@@ -190,6 +194,7 @@ impl Authority {
         tasks.spawn(carrying);
         let background = Arc::new(Semaphore::new(terms.calls_at_once.div_ceil(2)));
         let tasks = tasks.clone();
+
         Arc::new(Self {
             known,
             client,
@@ -221,34 +226,41 @@ impl Authority {
         self.known.check_token(token, now)
     }
 
-    /// Judges the `Authorization` of an upgrade: `Bearer` (RFC 6750, section 2.1) and a token without a device key, for no
-    /// proof can come with it.
+    /// Judges the `Authorization` of an upgrade: `Bearer` (RFC 6750, section 2.1) and a token
+    /// without a device key, for no proof can come with it.
     pub(crate) fn check_bearer(&self, authorization: &str, now: i64) -> Result<Bearer, Refused> {
         let (scheme, token) = authorization.split_once(' ').ok_or(Refused::Bad)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Refused::Bad);
         }
+
         let token = token.trim();
+
         match self.check_token(token, now) {
-            Ok(claims) if claims.cnf.is_none() => {
-                Ok(Bearer { claims, key_id: token::key_id(token).unwrap_or_default().into() })
-            }
+            Ok(claims) if claims.cnf.is_none() => Ok(Bearer {
+                claims,
+                key_id: token::key_id(token).unwrap_or_default().into(),
+            }),
             Err(
-                Untrusted::NotReady | Untrusted::Ending | Untrusted::StaleFeed | Untrusted::Bad(Distrust::UnknownKey),
+                Untrusted::NotReady
+                | Untrusted::Ending
+                | Untrusted::StaleFeed
+                | Untrusted::Bad(Distrust::UnknownKey),
             ) => Err(Refused::NotNow),
             Ok(_) | Err(Untrusted::Revoked(_) | Untrusted::Bad(_)) => Err(Refused::Bad),
         }
     }
 
-    /// Watches for the end of a session. One that is over already says so at once. `None` when as many sockets do that here
-    /// as a session may have.
+    /// Watches for the end of a session. One that is over already says so at once. `None` when as
+    /// many sockets do that here as a session may have.
     pub(crate) fn watch(&self, session_id: &str) -> Option<Watch> {
         Known::watch(&self.known, session_id, self.terms.sockets_per_session)
     }
 
     /// Whether one more socket of this session may watch for its end.
     pub(crate) fn has_room(&self, session_id: &str) -> bool {
-        self.known.has_room(session_id, self.terms.sockets_per_session)
+        self.known
+            .has_room(session_id, self.terms.sockets_per_session)
     }
 
     /// Asks for a fresh token. The call ends with whoever waits for it.
@@ -264,8 +276,9 @@ impl Authority {
         Box::pin(async move { call.await.unwrap_or(Err(Failure::Unavailable)) })
     }
 
-    /// Ends a session whose login came to nothing, in the background, for as long as it may be pending. Meanwhile this relay
-    /// does not take its token, or showing that would make up for the acknowledgement that never came.
+    /// Ends a session whose login came to nothing, in the background, for as long as it may be
+    /// pending. Meanwhile this relay does not take its token, or showing that would make up for the
+    /// acknowledgement that never came.
     pub(crate) fn end_pending(&self, session_id: String, address: IpAddr, reason: &'static str) {
         let has_room = self.known.start_end(&session_id, self.terms.ends_at_once);
         let (client, known, stop) = (self.client.clone(), self.known.clone(), self.stop.clone());
@@ -275,28 +288,47 @@ impl Authority {
                 if client.end(&session_id, address, reason).await != Err(Failure::Unavailable) {
                     break;
                 }
+
                 if !has_room || Instant::now() >= until {
-                    tracing::warn!(session_id, reason, "a pending session was not ended; it is left to the sweep");
+                    tracing::warn!(
+                        session_id,
+                        reason,
+                        "a pending session was not ended; it is left to the sweep"
+                    );
                     break;
                 }
+
                 if !pause(&stop, tried).await {
                     // To the last of its sockets, a relay that stops does not take the token.
                     return;
                 }
             }
+
             known.finish_end(&session_id);
         });
     }
 
-    /// Notes that a proof was refused: here, and if the session's own key has made it in the audit log too, as far as the
-    /// rate allows.
+    /// Notes that a proof was refused: here, and if the session's own key has made it in the audit
+    /// log too, as far as the rate allows.
     pub(crate) fn record_proof_refused(&self, refused: RefusedProof) {
-        let RefusedProof { connection_id, session_id, address, why, is_own } = &refused;
+        let RefusedProof {
+            connection_id,
+            session_id,
+            address,
+            why,
+            is_own,
+        } = &refused;
         tracing::info!(event = "proof_refused", connection_id, session_id, %address, why, is_own, "audit");
-        count(&self.client.proofs_refused, "key", if *is_own { "own" } else { "other" });
+        count(
+            &self.client.proofs_refused,
+            "key",
+            if *is_own { "own" } else { "other" },
+        );
+
         if *is_own && self.client.may_record() {
             let client = self.client.clone();
-            self.tasks.spawn(async move { client.record_proof_refused(refused).await });
+            self.tasks
+                .spawn(async move { client.record_proof_refused(refused).await });
         }
     }
 
@@ -309,27 +341,43 @@ impl Authority {
         })
     }
 
-    /// An editor at this address has shown a good token. When its acknowledgement may have been lost, it is made good in the
-    /// background; a token that says, or a session of which is known, that it is past that costs nothing.
+    /// An editor at this address has shown a good token. When its acknowledgement may have been
+    /// lost, it is made good in the background; a token that says, or a session of which is known,
+    /// that it is past that costs nothing.
     pub(crate) fn shown(&self, claims: &Claims, address: IpAddr, now: i64) {
         let window = i64::try_from(PENDING_WINDOW.as_secs()).unwrap_or(i64::MAX);
         let left = claims.iat.saturating_add(window).saturating_sub(now);
-        let Ok(left @ 1..) = u64::try_from(left) else { return };
+        let Ok(left @ 1..) = u64::try_from(left) else {
+            return;
+        };
+
         if !claims.pending || !self.known.start_activation(&claims.sid, claims.iat) {
             return;
         }
-        let (activations, known, stop) = (self.activations.clone(), self.known.clone(), self.stop.clone());
-        let (session_id, until) = (claims.sid.clone(), Instant::now() + Duration::from_secs(left));
+
+        let (activations, known, stop) = (
+            self.activations.clone(),
+            self.known.clone(),
+            self.stop.clone(),
+        );
+        let (session_id, until) = (
+            claims.sid.clone(),
+            Instant::now() + Duration::from_secs(left),
+        );
         let background = self.background.clone();
         self.tasks.spawn(async move {
             for tried in 0.. {
                 let place = background.acquire().await;
                 let outcome = activations.activate(session_id.clone(), address).await;
                 drop(place);
-                if outcome != Err(NotActivated::NotYet) || Instant::now() >= until || !pause(&stop, tried).await {
+                if outcome != Err(NotActivated::NotYet)
+                    || Instant::now() >= until
+                    || !pause(&stop, tried).await
+                {
                     break;
                 }
             }
+
             known.end_activation(&session_id);
         });
     }
@@ -337,11 +385,13 @@ impl Authority {
 
 /// Waits before the next try, longer each time; `false` when the process stops meanwhile.
 async fn pause(stop: &CancellationToken, tried: u32) -> bool {
-    stop.run_until_cancelled(tokio::time::sleep(backoff(PAUSE, tried))).await.is_some()
+    stop.run_until_cancelled(tokio::time::sleep(backoff(PAUSE, tried)))
+        .await
+        .is_some()
 }
 
-/// How long to wait after `tried` failures: twice as long each time up to the most, and up to half of it less, so that not
-/// everyone comes back at once.
+/// How long to wait after `tried` failures: twice as long each time up to the most, and up to half
+/// of it less, so that not everyone comes back at once.
 pub(crate) fn backoff((first, most): (Duration, Duration), tried: u32) -> Duration {
     let longest = first.saturating_mul(1 << tried.min(16)).min(most);
     longest.saturating_sub(moment_within(longest / 2))

@@ -66,9 +66,10 @@ pub(crate) struct Handover {
     pub(crate) generation: u64,
     /// Unfinished.
     pub(crate) state: State,
-    /// Its place on the backplane with all that waits there, so that nothing is lost between the two, and so that tries
-    /// for a code are never forgotten because two sockets resume at once. `None` when it comes from another relay, which
-    /// keeps the login until this one has registered for it.
+    /// Its place on the backplane with all that waits there, so that nothing is lost between the
+    /// two, and so that tries for a code are never forgotten because two sockets resume at once.
+    /// `None` when it comes from another relay, which keeps the login until this one has registered
+    /// for it.
     pub(crate) listening: Option<(Registration, Mailbox)>,
     /// Its place among the logins of its address, on the same relay.
     pub(crate) login_place: Option<LoginPlace>,
@@ -79,12 +80,21 @@ pub(crate) type Taken = Result<Handover, Refusal>;
 
 /// What comes in for a login's task.
 pub(crate) enum Envelope {
-    /// A request, where its answer goes, where it hangs in its trace, and until when it may be acted on.
-    Ask { request: Request, reply: oneshot::Sender<Answer>, place: Place, drop_after: Option<OffsetDateTime> },
+    /// A request, where its answer goes, where it hangs in its trace, and until when it may be
+    /// acted on.
+    Ask {
+        request: Request,
+        reply: oneshot::Sender<Answer>,
+        place: Place,
+        drop_after: Option<OffsetDateTime>,
+    },
     /// The editor is on another socket of this relay now.
     TakeOver(oneshot::Sender<Taken>),
     /// The editor is on another relay now, which says so again when it has the login.
-    Offer { reply: oneshot::Sender<Taken>, drop_after: OffsetDateTime },
+    Offer {
+        reply: oneshot::Sender<Taken>,
+        drop_after: OffsetDateTime,
+    },
     /// Another relay has the login.
     Claimed,
 }
@@ -105,15 +115,16 @@ pub(crate) type Mailbox = mpsc::Receiver<Envelope>;
 
 /// Finds logins, on this relay and on others.
 pub(crate) trait Backplane: fmt::Debug + Send + Sync {
-    /// Listens for one login until the registration is dropped. Whoever else holds it, with a lower generation, lets go.
+    /// Listens for one login until the registration is dropped. Whoever else holds it, with a lower
+    /// generation, lets go.
     fn register(&self, id: ConnectionId, generation: u64) -> (Registration, Mailbox);
 
-    /// Asks whoever holds the login; [`Refusal::Unknown`] when nobody does, [`Refusal::BackplaneDown`] when that cannot be
-    /// known.
+    /// Asks whoever holds the login; [`Refusal::Unknown`] when nobody does,
+    /// [`Refusal::BackplaneDown`] when that cannot be known.
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer>;
 
-    /// Has the holder of the login let go of it; [`Refusal::Unknown`] when nobody holds it, [`Refusal::Over`] when it is no
-    /// longer to be had.
+    /// Has the holder of the login let go of it; [`Refusal::Unknown`] when nobody holds it,
+    /// [`Refusal::Over`] when it is no longer to be had.
     fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Taken>;
 }
 
@@ -173,13 +184,26 @@ impl Backplane for Memory {
             }
         };
         let generation = Arc::new(AtomicU64::new(generation));
-        (Registration { generation, remove: Some(Box::new(remove)) }, mailbox)
+
+        (
+            Registration {
+                generation,
+                remove: Some(Box::new(remove)),
+            },
+            mailbox,
+        )
     }
 
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer> {
         let (reply, answer) = oneshot::channel();
-        let envelope = Envelope::Ask { request, reply, place: Place::current(), drop_after: None };
+        let envelope = Envelope::Ask {
+            request,
+            reply,
+            place: Place::current(),
+            drop_after: None,
+        };
         let sent = self.send(id, envelope);
+
         Box::pin(async move {
             sent?;
             // Dropped without an answer: the login went away while it was asked.
@@ -199,14 +223,24 @@ impl Backplane for Memory {
 
 impl Memory {
     fn holds(&self, id: ConnectionId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).held.contains_key(&id)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .held
+            .contains_key(&id)
     }
 
     fn send(&self, id: ConnectionId, envelope: Envelope) -> Result<(), Refusal> {
         let mut logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, sender) = logins.held.get_mut(&id).ok_or(Refusal::Unknown)?;
         // Full: its task does not keep up, so come back later, as when it drains.
-        sender.try_send(envelope).map_err(|cause| if cause.is_full() { Refusal::Draining } else { Refusal::Unknown })
+        sender.try_send(envelope).map_err(|cause| {
+            if cause.is_full() {
+                Refusal::Draining
+            } else {
+                Refusal::Unknown
+            }
+        })
     }
 }
 
@@ -225,9 +259,12 @@ mod tests {
         drop(old);
         let asking = backplane.ask(id, Request::Look { known: None });
         let answering = async {
-            let Some(Envelope::Ask { reply, .. }) = mailbox.next().await else { panic!("nothing was asked") };
+            let Some(Envelope::Ask { reply, .. }) = mailbox.next().await else {
+                panic!("nothing was asked")
+            };
             reply.send(Err(Refusal::Over)).unwrap();
         };
+
         let (answer, ()) = tokio::join!(asking, answering);
         assert!(matches!(answer, Err(Refusal::Over)));
     }
@@ -236,8 +273,14 @@ mod tests {
     async fn a_login_that_nobody_holds_is_unknown() {
         let backplane = Memory::default();
         let id = ConnectionId::mint();
-        assert!(matches!(backplane.ask(id, Request::Deny).await, Err(Refusal::Unknown)));
+        assert!(matches!(
+            backplane.ask(id, Request::Deny).await,
+            Err(Refusal::Unknown)
+        ));
         drop(backplane.register(id, 0));
-        assert!(matches!(backplane.ask(id, Request::Deny).await, Err(Refusal::Unknown)));
+        assert!(matches!(
+            backplane.ask(id, Request::Deny).await,
+            Err(Refusal::Unknown)
+        ));
     }
 }

@@ -1,5 +1,5 @@
-//! How a relay that stops spends its grace period: when each socket is sent to another relay, and until when calls are
-//! answered and logins kept for it. It knows no socket and no login.
+//! How a relay that stops spends its grace period: when each socket is sent to another relay, and
+//! until when calls are answered and logins kept for it. It knows no socket and no login.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::moment_within;
 
-/// The most of the grace period that is left at its end, for editors to come back elsewhere and to be given their logins.
+/// The most of the grace period that is left at its end, for editors to come back elsewhere and to
+/// be given their logins.
 const ROOM: Duration = Duration::from_secs(6);
 /// The most that an editor is asked to wait before it connects again.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -35,7 +36,12 @@ pub(crate) struct Moments {
 
 impl Drain {
     pub(crate) fn new(grace: Duration, is_alone: bool) -> Self {
-        Self { grace, is_alone, begun: OnceLock::new(), over: CancellationToken::new() }
+        Self {
+            grace,
+            is_alone,
+            begun: OnceLock::new(),
+            over: CancellationToken::new(),
+        }
     }
 
     pub(crate) fn is_alone(&self) -> bool {
@@ -51,14 +57,17 @@ impl Drain {
         ROOM.min(self.grace / 5)
     }
 
-    /// Spread over the grace period, so that other relays get everybody's editors one after the other. Whoever comes late
-    /// has what is left of it.
+    /// Spread over the grace period, so that other relays get everybody's editors one after the
+    /// other. Whoever comes late has what is left of it.
     pub(crate) fn moments(&self) -> Moments {
         let (begun, room) = (self.begun(), self.room());
         let now = Instant::now();
         let left = (begun + self.grace.saturating_sub(room)).saturating_duration_since(now);
         let last = begun + self.grace.saturating_sub(room / 2) + moment_within(room / 4);
-        Moments { own: now + moment_within(left), last }
+        Moments {
+            own: now + moment_within(left),
+            last,
+        }
     }
 
     /// How long an editor is asked to wait before it connects again.
@@ -90,10 +99,17 @@ mod tests {
         let mut seconds = [0; 30];
         for _ in 0..10_000 {
             let Moments { own, last } = drain.moments();
-            assert!(own < last && last + Duration::from_secs(1) < start + GRACE, "a close takes a second");
-            assert!(own + drain.pause() < drain.end(), "its login is still here when it has come back");
+            assert!(
+                own < last && last + Duration::from_secs(1) < start + GRACE,
+                "a close takes a second"
+            );
+            assert!(
+                own + drain.pause() < drain.end(),
+                "its login is still here when it has come back"
+            );
             seconds[usize::try_from((own - start).as_secs()).unwrap()] += 1;
         }
+
         assert!(seconds.iter().all(|count| *count < 1_000), "{seconds:?}");
         assert!(seconds[..24].iter().all(|count| *count > 0), "{seconds:?}");
     }
@@ -102,21 +118,32 @@ mod tests {
     async fn whoever_comes_while_it_drains_has_what_is_left() {
         let drain = Drain::new(GRACE, false);
         let start = drain.begun();
+
         for (after, latest) in [(20, 24), (24, 24), (29, 29)] {
             tokio::time::sleep_until(start + Duration::from_secs(after)).await;
             for _ in 0..100 {
                 let own = drain.moments().own - start;
-                assert!((after..=latest).contains(&own.as_secs()) && own <= Duration::from_secs(latest), "{own:?}");
+                assert!(
+                    (after..=latest).contains(&own.as_secs()) && own <= Duration::from_secs(latest),
+                    "{own:?}"
+                );
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_short_grace_period_leaves_as_much_room_in_proportion() {
-        for grace in [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(5)] {
+        for grace in [
+            Duration::ZERO,
+            Duration::from_millis(500),
+            Duration::from_secs(5),
+        ] {
             let drain = Drain::new(grace, false);
             let (start, Moments { own, last }) = (drain.begun(), drain.moments());
-            assert!(own <= last && last <= drain.end() && drain.end() <= start + grace, "{grace:?}");
+            assert!(
+                own <= last && last <= drain.end() && drain.end() <= start + grace,
+                "{grace:?}"
+            );
             assert!(drain.pause() <= grace / 15, "{grace:?}");
         }
     }

@@ -1,5 +1,5 @@
-//! What an editor says about itself, made safe to show and to keep. Nothing of it is believed but the key, and that only
-//! with its proof.
+//! What an editor says about itself, made safe to show and to keep. Nothing of it is believed but
+//! the key, and that only with its proof.
 
 use serde::{Deserialize, Serialize};
 use vvs_auth::device::DeviceKey;
@@ -24,7 +24,9 @@ pub(crate) struct ReturnPlaces<'a> {
 
 impl ReturnPlaces<'_> {
     pub(crate) fn allow(self, text: &str) -> bool {
-        let Ok(uri) = text.parse::<ReturnUri>() else { return false };
+        let Ok(uri) = text.parse::<ReturnUri>() else {
+            return false;
+        };
         let is_known = self.known.iter().any(|known| known == text);
         let is_allowed = is_known || self.listeners && uri.port().is_some();
         is_allowed && !uri.is_listener_on(self.public_url.loopback_port())
@@ -53,9 +55,16 @@ impl Hello {
         if return_uri.is_some_and(|uri| !places.allow(uri)) {
             return Err(AuthErrorCode::BadReturnUri);
         }
+
         Ok(Self {
-            app: App { name: clean(&app.name), version: clean(&app.version) },
-            device: Device { name: clean(&device.name), os: clean(&device.os) },
+            app: App {
+                name: clean(&app.name),
+                version: clean(&app.version),
+            },
+            device: Device {
+                name: clean(&device.name),
+                os: clean(&device.os),
+            },
             jwk: key.to_json(),
             return_uri: return_uri.map(str::to_owned),
         })
@@ -63,7 +72,11 @@ impl Hello {
 
     /// The fastest tie that this editor can have with its browser.
     pub(crate) fn binding(&self) -> Binding {
-        if self.return_uri.is_some() { Binding::Link } else { Binding::Typed }
+        if self.return_uri.is_some() {
+            Binding::Link
+        } else {
+            Binding::Typed
+        }
     }
 }
 
@@ -79,7 +92,11 @@ mod tests {
     #[test]
     fn a_name_loses_what_does_not_show_or_reorders_what_does() {
         assert_eq!(clean("Ada\u{202e}s\u{0} \u{200b}Mac\n"), "Adas Mac");
-        assert_eq!(clean("\u{3164}\u{2800} \u{e0041}"), "", "a blank name says nothing");
+        assert_eq!(
+            clean("\u{3164}\u{2800} \u{e0041}"),
+            "",
+            "a blank name says nothing"
+        );
         assert_eq!(clean(&"x".repeat(100)).len(), 64);
         assert_eq!(clean("Größe 東京"), "Größe 東京");
     }
@@ -88,7 +105,12 @@ mod tests {
 
     fn allow(listeners: bool, public_url: &str, uri: &str) -> bool {
         let known = [KNOWN.to_owned(), "http://127.0.0.1:49151/vvs".to_owned()];
-        ReturnPlaces { known: &known, listeners, public_url: &public_url.parse().unwrap() }.allow(uri)
+        ReturnPlaces {
+            known: &known,
+            listeners,
+            public_url: &public_url.parse().unwrap(),
+        }
+        .allow(uri)
     }
 
     #[test]
@@ -103,6 +125,7 @@ mod tests {
         ] {
             assert!(allow(good), "{good}");
         }
+
         for bad in [
             "",
             "javascript:alert(1)",
@@ -171,17 +194,28 @@ mod tests {
     fn without_listeners_a_code_goes_to_a_known_address_alone() {
         let allow = |uri| allow(false, "https://auth.example.com", uri);
         assert!(allow(KNOWN) && allow("http://127.0.0.1:49151/vvs"));
-        for bad in
-            ["http://127.0.0.1:49152/", "http://[::1]:49152/", "http://127.0.0.1:49151/", "http://[::1]:49151/vvs"]
-        {
+        for bad in [
+            "http://127.0.0.1:49152/",
+            "http://[::1]:49152/",
+            "http://127.0.0.1:49151/",
+            "http://[::1]:49151/vvs",
+        ] {
             assert!(!allow(bad), "{bad}");
         }
     }
 
     #[test]
     fn a_code_never_comes_back_to_this_server() {
-        for own in ["http://127.0.0.1:49151", "http://localhost:49151", "https://[::1]:49151"] {
-            for uri in ["http://127.0.0.1:49151/", "http://[::1]:49151/login", "http://127.0.0.1:49151/vvs"] {
+        for own in [
+            "http://127.0.0.1:49151",
+            "http://localhost:49151",
+            "https://[::1]:49151",
+        ] {
+            for uri in [
+                "http://127.0.0.1:49151/",
+                "http://[::1]:49151/login",
+                "http://127.0.0.1:49151/vvs",
+            ] {
                 assert!(!allow(true, own, uri), "{uri} is {own}");
             }
             assert!(allow(true, own, "http://127.0.0.1:49152/"));

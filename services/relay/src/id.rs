@@ -33,8 +33,13 @@ impl FromStr for ConnectionId {
     /// Takes the one spelling that we make, so that no two texts name one login.
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let id = Uuid::try_parse(text).map_err(|_cause| Malformed)?;
-        let ours = id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122;
-        if ours && text == id.to_string() { Ok(Self(id)) } else { Err(Malformed) }
+        let ours =
+            id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122;
+        if ours && text == id.to_string() {
+            Ok(Self(id))
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
@@ -53,11 +58,16 @@ impl FromStr for RequestId {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let id = Uuid::try_parse(text).map_err(|_cause| Malformed)?;
-        if text == id.to_string() { Ok(Self(id)) } else { Err(Malformed) }
+        if text == id.to_string() {
+            Ok(Self(id))
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
-/// Letters of a code: no vowels, so that no word appears, and nothing that looks like something else.
+/// Letters of a code: no vowels, so that no word appears, and nothing that looks like something
+/// else.
 const CODE_LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 
 /// The largest multiple of 20 in a byte; what is above would make some letters likelier.
@@ -68,11 +78,17 @@ pub(crate) fn user_code() -> Result<String, vvs_auth::Error> {
     Ok(letters(vvs_auth::key::random::<32>()?))
 }
 
-/// Eight letters in two groups, made of random bytes. All 32 above the fair ones happens once in 10^30 times, and then
-/// the code is shorter than it looks, not wrong.
+/// Eight letters in two groups, made of random bytes. All 32 above the fair ones happens once in
+/// 10^30 times, and then the code is shorter than it looks, not wrong.
 pub(crate) fn letters(random: [u8; 32]) -> String {
-    let fair = random.into_iter().filter(|byte| *byte < FAIR).chain(std::iter::repeat(0));
-    let mut code: String = fair.take(8).map(|byte| char::from(CODE_LETTERS[usize::from(byte % 20)])).collect();
+    let fair = random
+        .into_iter()
+        .filter(|byte| *byte < FAIR)
+        .chain(std::iter::repeat(0));
+    let mut code: String = fair
+        .take(8)
+        .map(|byte| char::from(CODE_LETTERS[usize::from(byte % 20)]))
+        .collect();
     code.insert(4, '-');
     code
 }
@@ -85,6 +101,7 @@ mod tests {
     fn an_id_has_one_spelling() {
         let id = ConnectionId::mint().to_string();
         assert_eq!(id.parse::<ConnectionId>().unwrap().to_string(), id);
+
         for bad in [
             id.to_uppercase(),
             id.replace('-', ""),
@@ -103,7 +120,12 @@ mod tests {
             let code = user_code().unwrap();
             let (left, right) = code.split_once('-').unwrap();
             assert!(left.len() == 4 && right.len() == 4, "{code}");
-            assert!((left.to_owned() + right).bytes().all(|letter| CODE_LETTERS.contains(&letter)), "{code}");
+            assert!(
+                (left.to_owned() + right)
+                    .bytes()
+                    .all(|letter| CODE_LETTERS.contains(&letter)),
+                "{code}"
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The relay: holds the editors' sockets and the unfinished logins, in memory only. It knows no identity provider, no page
-//! and no signing key.
+//! The relay: holds the editors' sockets and the unfinished logins, in memory only. It knows no
+//! identity provider, no page and no signing key.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -104,14 +104,39 @@ impl Metrics {
             deliveries: Counters::default(),
             delivery_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
         };
-        registry.register("vvs_connections", "WebSockets held now", metrics.connections.clone());
-        registry.register("vvs_logins", "Logins that came to a state", metrics.logins.clone());
+        registry.register(
+            "vvs_connections",
+            "WebSockets held now",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "vvs_logins",
+            "Logins that came to a state",
+            metrics.logins.clone(),
+        );
         let given_up = metrics.logins_given_up.clone();
-        registry.register("vvs_logins_given_up", "Logins forgotten because too many had lost their socket", given_up);
-        registry.register("vvs_closes", "WebSockets closed, by code", metrics.closes.clone());
-        registry.register("vvs_deliveries", "DeliverAuth calls, by status code", metrics.deliveries.clone());
+        registry.register(
+            "vvs_logins_given_up",
+            "Logins forgotten because too many had lost their socket",
+            given_up,
+        );
+        registry.register(
+            "vvs_closes",
+            "WebSockets closed, by code",
+            metrics.closes.clone(),
+        );
+        registry.register(
+            "vvs_deliveries",
+            "DeliverAuth calls, by status code",
+            metrics.deliveries.clone(),
+        );
         let seconds = metrics.delivery_seconds.clone();
-        registry.register("vvs_delivery_seconds", "DeliverAuth from call to answer", seconds);
+        registry.register(
+            "vvs_delivery_seconds",
+            "DeliverAuth from call to answer",
+            seconds,
+        );
+
         metrics
     }
 }
@@ -139,18 +164,29 @@ struct Shared {
 impl Shared {
     /// Where an editor may ask a browser to take its code.
     fn return_places(&self) -> ReturnPlaces<'_> {
-        let Settings { return_uris, loopback_listeners, .. } = &self.settings;
-        ReturnPlaces { known: return_uris, listeners: *loopback_listeners, public_url: &self.public_url }
+        let Settings {
+            return_uris,
+            loopback_listeners,
+            ..
+        } = &self.settings;
+        ReturnPlaces {
+            known: return_uris,
+            listeners: *loopback_listeners,
+            public_url: &self.public_url,
+        }
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
-/// Serves until stopped. A WebSocket port without TLS takes the client's address from anybody, so it must be on loopback.
+/// Serves until stopped. A WebSocket port without TLS takes the client's address from anybody, so
+/// it must be on loopback.
 pub async fn serve(
     settings: Settings,
     ws: Listener,
@@ -163,6 +199,7 @@ pub async fn serve(
     if ws.tls.is_none() && !ws.tcp.local_addr()?.ip().is_loopback() {
         return Err(Error::PlainOffLoopback(ws.tcp.local_addr()?));
     }
+
     let authority = follow(&settings, &public_url, &peers, &process)?;
     let keys = Keys::new(&keys)?;
     let (backplane, mut line) = backplane(&settings, &keys, &process).await?;
@@ -172,7 +209,9 @@ pub async fn serve(
         activate: authority.activator(),
         end_session: {
             let authority = authority.clone();
-            Arc::new(move |session_id, address, reason| authority.end_pending(session_id, address, reason))
+            Arc::new(move |session_id, address, reason| {
+                authority.end_pending(session_id, address, reason)
+            })
         },
         keys,
         authority,
@@ -186,34 +225,54 @@ pub async fn serve(
         held: TaskTracker::new(),
         drain,
     });
-    let sockets = Router::new().route("/ws", get(upgrade::upgrade)).with_state(shared.clone());
+    let sockets = Router::new()
+        .route("/ws", get(upgrade::upgrade))
+        .with_state(shared.clone());
     let sockets = sockets.layer(from_fn(trace::http_server));
     let (mut of_ws, mut of_rpc) = port_limits(&shared.settings);
     let quota = shared.settings.quota();
-    of_ws.peer_admission = Some(rpc::admission(peers.clone(), quota.clone(), Some(method::HTTP_HOP)));
+    of_ws.peer_admission = Some(rpc::admission(
+        peers.clone(),
+        quota.clone(),
+        Some(method::HTTP_HOP),
+    ));
     of_rpc.peer_admission = Some(rpc::admission(peers.clone(), quota.clone(), None));
-    process.tasks.spawn(process.server(of_ws).serve(ws, sockets));
+    process
+        .tasks
+        .spawn(process.server(of_ws).serve(ws, sockets));
     let mut calling = process.server(of_rpc);
     (calling.stop, calling.notice) = (shared.drain.over().clone(), Duration::ZERO);
-    process.tasks.spawn(calling.serve(rpc, calls(&shared, peers, quota).await?));
+    process
+        .tasks
+        .spawn(calling.serve(rpc, calls(&shared, peers, quota).await?));
     let ready = async {
-        // It stays so: what is known outlives an outage of sessions, and this relay's own logins one of the backplane.
+        // It stays so: what is known outlives an outage of sessions, and this relay's own logins
+        // one of the backplane.
         shared.authority.ready().await;
         line.wait_for(|line| line.is_up).await.ok();
         process.readiness.set(true);
     };
+
     let tidy = async {
         loop {
             tokio::time::sleep(Duration::from_mins(1)).await;
             shared.limits.forget_quiet(tokio::time::Instant::now());
         }
     };
-    process.stop.run_until_cancelled(future::join(ready, tidy)).await;
+
+    process
+        .stop
+        .run_until_cancelled(future::join(ready, tidy))
+        .await;
     process.readiness.set(false);
     shared.held.close();
+
     // What is held can be asked for, here and over the backplane, as long as it is held.
-    tokio::time::timeout_at(shared.drain.end(), shared.held.wait()).await.ok();
+    tokio::time::timeout_at(shared.drain.end(), shared.held.wait())
+        .await
+        .ok();
     shared.drain.over().cancel();
+
     Ok(())
 }
 
@@ -223,9 +282,19 @@ async fn backplane(
     keys: &Keys,
     process: &Process,
 ) -> Result<(Box<dyn Backplane>, watch::Receiver<Line>), Error> {
-    let Some(dial) = settings.dial() else { return Ok((Box::new(Memory::default()), Line::local())) };
-    let nats = Nats::connect(dial, keys.backplane.clone(), process.tasks.clone(), &process.metrics).await?;
+    let Some(dial) = settings.dial() else {
+        return Ok((Box::new(Memory::default()), Line::local()));
+    };
+
+    let nats = Nats::connect(
+        dial,
+        keys.backplane.clone(),
+        process.tasks.clone(),
+        &process.metrics,
+    )
+    .await?;
     let line = nats.line();
+
     Ok((Box::new(nats), line))
 }
 
@@ -233,13 +302,19 @@ async fn backplane(
 fn port_limits(settings: &Settings) -> (HttpLimits, HttpLimits) {
     let of_rpc = HttpLimits {
         handshake_timeout: settings.header_timeout,
-        settings: Names { handshake_timeout: "VVS_RELAY_HEADER_TIMEOUT", ..Names::default() },
+        settings: Names {
+            handshake_timeout: "VVS_RELAY_HEADER_TIMEOUT",
+            ..Names::default()
+        },
         ..HttpLimits::default()
     };
     let of_ws = HttpLimits {
         // More than the sockets themselves, so that whoever is too many is told so.
         max_connections: settings.max_connections.saturating_add(1000),
-        settings: Names { max_connections: "VVS_RELAY_MAX_CONNECTIONS", ..of_rpc.settings },
+        settings: Names {
+            max_connections: "VVS_RELAY_MAX_CONNECTIONS",
+            ..of_rpc.settings
+        },
         ..of_rpc.clone()
     };
     (of_ws, of_rpc)
@@ -248,7 +323,11 @@ fn port_limits(settings: &Settings) -> (HttpLimits, HttpLimits) {
 fn limits(settings: &Settings, process: &Process) -> Limits {
     let limits = Limits::new(settings.bounds(), process.metrics.reached.clone());
     let memory = limits.memory.clone();
-    process.metrics.register("vvs_relay_memory_bytes", "What WebSockets and logins count as, in bytes", memory);
+    process.metrics.register(
+        "vvs_relay_memory_bytes",
+        "What WebSockets and logins count as, in bytes",
+        memory,
+    );
     limits
 }
 
@@ -256,7 +335,8 @@ fn limits(settings: &Settings, process: &Process) -> Limits {
 async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>, quota: Quota) -> Result<Calls, Error> {
     let (mut health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<RelayServer<rpc::Relay>>().await;
-    let mut routes = Routes::new(RelayServer::new(rpc::Relay(shared.clone()))).add_service(health_service);
+    let mut routes =
+        Routes::new(RelayServer::new(rpc::Relay(shared.clone()))).add_service(health_service);
     if shared.settings.reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(vvs_proto::DESCRIPTORS)
@@ -265,16 +345,23 @@ async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>, quota: Quota) -> Result<
             .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
         routes = routes.add_service(reflection.build_v1()?);
     }
+
     let stop = shared.stop.clone();
     shared.tasks.spawn(async move {
         stop.cancelled().await;
         for name in ["", RelayServer::<rpc::Relay>::NAME] {
-            health.set_service_status(name, ServingStatus::NotServing).await;
+            health
+                .set_service_status(name, ServingStatus::NotServing)
+                .await;
             // Ends the streams of those who watch, which would hold up the drain.
             health.clear_service_status(name).await;
         }
     });
-    Ok(Calls::new(routes, rpc::check(peers, quota, shared.limits.reached.clone())))
+
+    Ok(Calls::new(
+        routes,
+        rpc::check(peers, quota, shared.limits.reached.clone()),
+    ))
 }
 
 /// Starts to follow the sessions role.
@@ -293,14 +380,32 @@ fn follow(
     let address = settings.sessions_addr.as_deref().unwrap_or_default();
     let channel = runtime_rpc::channel(address, connector)?;
     let terms = settings.terms();
-    let client = Client::new(Channel::new(channel.map_err(|cause| Status::from_error(cause.into()))), terms);
+    let client = Client::new(
+        Channel::new(channel.map_err(|cause| Status::from_error(cause.into()))),
+        terms,
+    );
     let refused = client.proofs_refused.clone();
-    process.metrics.register("vvs_proofs_refused", "Proofs that editors were refused, by whose key made them", refused);
-    let known = Known::new(public_url.to_string(), settings.audience.clone(), terms.feed_silence);
+    process.metrics.register(
+        "vvs_proofs_refused",
+        "Proofs that editors were refused, by whose key made them",
+        refused,
+    );
+    let known = Known::new(
+        public_url.to_string(),
+        settings.audience.clone(),
+        terms.feed_silence,
+    );
     process.metrics.register(
         "vvs_revocation_lag_seconds",
         "For how long this relay has not heard that it knows all revocations",
         Lag(known.clone()),
     );
-    Ok(Authority::follow(known, client, terms, process.stop.clone(), &process.tasks))
+
+    Ok(Authority::follow(
+        known,
+        client,
+        terms,
+        process.stop.clone(),
+        &process.tasks,
+    ))
 }

@@ -1,4 +1,5 @@
-//! How much one subscriber, its network, and everyone together may ask of this relay before they are signed in.
+//! How much one subscriber, its network, and everyone together may ask of this relay before they
+//! are signed in.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -21,7 +22,8 @@ mod login;
 pub(crate) use handshake::HandshakePlace;
 pub(crate) use login::LoginPlace;
 
-/// What a WebSocket counts as, whatever waits in it: what was measured behind mutual TLS, and room for a login.
+/// What a WebSocket counts as, whatever waits in it: what was measured behind mutual TLS, and room
+/// for a login.
 pub(crate) const SOCKET_BYTES: usize = 16 * 1024;
 /// What a login without a WebSocket counts as.
 const LOGIN_BYTES: usize = 4 * 1024;
@@ -90,13 +92,21 @@ pub(crate) struct DetachedPlace(#[expect(dead_code, reason = "held for its drop"
 
 impl Limits {
     pub(crate) fn new(bounds: Bounds, reached: Reached) -> Self {
-        let Bounds { connections, networks, .. } = bounds;
+        let Bounds {
+            connections,
+            networks,
+            ..
+        } = bounds;
         let each = Duration::from_mins(1) / bounds.handshakes_per_minute.get();
+
         // Those with an open socket, and as many others.
         let addresses = connections.total.saturating_mul(2);
         let networks = Arc::new(networks);
-        let places = |total, per_address| Places::new(share::Bounds { total, per_address }, networks.clone());
+        let places = |total, per_address| {
+            Places::new(share::Bounds { total, per_address }, networks.clone())
+        };
         let tenth = |places: usize| places.div_ceil(SOCKETS_FOR_ONE_OVER);
+
         Self {
             handshakes: Handshakes::new(each, bounds.handshake_burst.get(), addresses),
             // With a socket or without.
@@ -131,40 +141,69 @@ impl Limits {
             share::Full::Ipv6Net56 => (true, ("network", "VVS_RELAY_PLACES_PER_56")),
             share::Full::Ipv6Net48 => (true, ("network", "VVS_RELAY_PLACES_PER_48")),
         };
+
         let retry_after = Duration::from_secs(if own_doing { 30 } else { 10 });
-        self.full(setting, Full { reason, own_doing, retry_after })
+
+        self.full(
+            setting,
+            Full {
+                reason,
+                own_doing,
+                retry_after,
+            },
+        )
     }
 
     /// Takes a handshake from this address, for a socket that is not signed in.
     pub(crate) fn handshake(&self, address: IpAddr, now: Instant) -> Result<HandshakePlace, Full> {
         let times = self.networks.times(address);
-        self.handshakes.take(subscriber(address), times, now).map_err(|retry_after| {
-            let full = Full { reason: "handshake_rate", own_doing: true, retry_after };
-            self.full("VVS_RELAY_HANDSHAKES_PER_MINUTE", full)
-        })
+        self.handshakes
+            .take(subscriber(address), times, now)
+            .map_err(|retry_after| {
+                let full = Full {
+                    reason: "handshake_rate",
+                    own_doing: true,
+                    retry_after,
+                };
+                self.full("VVS_RELAY_HANDSHAKES_PER_MINUTE", full)
+            })
     }
 
     /// Takes a place for one more socket of this address.
     pub(crate) fn connection(&self, address: IpAddr) -> Result<ConnectionPlace, Full> {
         let place = self.connections.take(address).map_err(|full| {
-            let own = ("connections_per_address", "VVS_RELAY_MAX_CONNECTIONS_PER_ADDRESS");
+            let own = (
+                "connections_per_address",
+                "VVS_RELAY_MAX_CONNECTIONS_PER_ADDRESS",
+            );
             self.refused(full, ("connections", "VVS_RELAY_MAX_CONNECTIONS"), own)
         })?;
         let share = self.memory.take(SOCKET_BYTES).ok_or_else(|| {
-            let full = Full { reason: "memory", own_doing: false, retry_after: Duration::from_secs(10) };
+            let full = Full {
+                reason: "memory",
+                own_doing: false,
+                retry_after: Duration::from_secs(10),
+            };
             self.full("VVS_RELAY_MAX_MEMORY", full)
         })?;
-        Ok(ConnectionPlace { share, _place: place })
+
+        Ok(ConnectionPlace {
+            share,
+            _place: place,
+        })
     }
 
-    /// Takes a place for one more unfinished login of this address; that of the oldest silent one, when there is no other.
+    /// Takes a place for one more unfinished login of this address; that of the oldest silent one,
+    /// when there is no other.
     pub(crate) fn login(&self, address: IpAddr, now: Instant) -> Result<LoginPlace, Full> {
         let subscriber = subscriber(address);
         let place = self.logins.take(address);
-        let place = place.or_else(|full| self.in_place_of_silent(subscriber, now).ok_or(full)).map_err(|full| {
-            let own = ("logins_per_address", "VVS_RELAY_MAX_LOGINS_PER_ADDRESS");
-            self.refused(full, ("connections", "VVS_RELAY_MAX_CONNECTIONS"), own)
-        })?;
+        let place = place
+            .or_else(|full| self.in_place_of_silent(subscriber, now).ok_or(full))
+            .map_err(|full| {
+                let own = ("logins_per_address", "VVS_RELAY_MAX_LOGINS_PER_ADDRESS");
+                self.refused(full, ("connections", "VVS_RELAY_MAX_CONNECTIONS"), own)
+            })?;
         Ok(self.silent.add(subscriber, place, now))
     }
 
@@ -177,14 +216,17 @@ impl Limits {
     /// Takes a place for one more login of this address whose socket is gone.
     pub(crate) fn detached(&self, address: IpAddr) -> Option<DetachedPlace> {
         let place = self.detached.take(address).map_err(|full| {
-            let own = ("connections_per_address", "VVS_RELAY_MAX_CONNECTIONS_PER_ADDRESS");
+            let own = (
+                "connections_per_address",
+                "VVS_RELAY_MAX_CONNECTIONS_PER_ADDRESS",
+            );
             self.refused(full, ("connections", "VVS_RELAY_MAX_CONNECTIONS"), own)
         });
         Some(DetachedPlace((place.ok()?, self.memory.keep(LOGIN_BYTES))))
     }
 
-    /// Takes a place for one more login of this address that came to nothing, and is kept for those who ask. Apart from the
-    /// others, for it costs nobody anything to have many of them.
+    /// Takes a place for one more login of this address that came to nothing, and is kept for those
+    /// who ask. Apart from the others, for it costs nobody anything to have many of them.
     pub(crate) fn over(&self, address: IpAddr) -> Option<DetachedPlace> {
         let place = self.over.take(address).ok()?;
         Some(DetachedPlace((place, self.memory.keep(LOGIN_BYTES))))

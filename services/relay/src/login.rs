@@ -1,5 +1,5 @@
-//! One login as a table: what happens to it, and what is to be done then. No clock, no socket, no task; the socket's task
-//! supplies the events and carries out the actions.
+//! One login as a table: what happens to it, and what is to be done then. No clock, no socket, no
+//! task; the socket's task supplies the events and carries out the actions.
 
 use time::OffsetDateTime;
 use vvs_auth::token;
@@ -42,7 +42,10 @@ pub(crate) struct Receipt {
 
 impl Grant {
     fn end(&self, reason: &'static str) -> Action {
-        Action::EndSession { session_id: self.session_id.clone(), reason }
+        Action::EndSession {
+            session_id: self.session_id.clone(),
+            reason,
+        }
     }
 
     pub(crate) fn receipt(&self) -> Receipt {
@@ -52,7 +55,9 @@ impl Grant {
             session_id: self.session_id.clone(),
             token_expires_at: self.token_expires_at,
             session_expires_at: self.session_expires_at,
-            key_id: token::key_id(self.token.expose()).unwrap_or_default().into(),
+            key_id: token::key_id(self.token.expose())
+                .unwrap_or_default()
+                .into(),
         }
     }
 }
@@ -188,12 +193,20 @@ pub(crate) struct Login {
 
 impl Login {
     pub(crate) fn new(binding: Binding) -> Self {
-        Self { binding, is_attached: true, state: State::Waiting }
+        Self {
+            binding,
+            is_attached: true,
+            state: State::Waiting,
+        }
     }
 
     /// A login that its editor has brought along.
     pub(crate) fn resumed(binding: Binding, state: State) -> Self {
-        Self { binding, is_attached: true, state }
+        Self {
+            binding,
+            is_attached: true,
+            state,
+        }
     }
 
     pub(crate) fn binding(&self) -> Binding {
@@ -209,7 +222,8 @@ impl Login {
         self.binding = self.binding.max(binding);
     }
 
-    /// An editor that never said hello has nothing with which it could take its login to another socket.
+    /// An editor that never said hello has nothing with which it could take its login to another
+    /// socket.
     fn may_come_back(&self) -> bool {
         self.binding > Binding::Confirm
     }
@@ -247,43 +261,74 @@ impl Login {
 impl State {
     fn on(self, event: Event, binding: Binding, is_attached: bool) -> (Self, Vec<Action>) {
         match (self, event) {
-            (Self::Waiting, Event::Approved(grant)) if is_attached => Self::approved(grant, binding),
-            (Self::Waiting, Event::Denied) => {
-                (Self::Denied, vec![Action::TellDenied, Action::Close(close::LOGIN_OVER)])
+            (Self::Waiting, Event::Approved(grant)) if is_attached => {
+                Self::approved(grant, binding)
             }
+            (Self::Waiting, Event::Denied) => (
+                Self::Denied,
+                vec![Action::TellDenied, Action::Close(close::LOGIN_OVER)],
+            ),
             (Self::Held { grant, .. }, Event::Completed) => (Self::Sent(grant), vec![Action::Push]),
-            (Self::Held { grant, attempts_left }, Event::Miscompleted) => Self::miscompleted(grant, attempts_left - 1),
-            (Self::Waiting, Event::Cancelled) => (Self::Cancelled, vec![Action::Close(close::NORMAL)]),
-            (Self::Held { grant, .. } | Self::Sent(grant), Event::Cancelled) => {
-                (Self::Cancelled, vec![grant.end("cancelled"), Action::Close(close::NORMAL)])
+            (
+                Self::Held {
+                    grant,
+                    attempts_left,
+                },
+                Event::Miscompleted,
+            ) => Self::miscompleted(grant, attempts_left - 1),
+            (Self::Waiting, Event::Cancelled) => {
+                (Self::Cancelled, vec![Action::Close(close::NORMAL)])
             }
-            // What its socket is told of the second comes from the feed, as on every other socket of the session.
+            (Self::Held { grant, .. } | Self::Sent(grant), Event::Cancelled) => (
+                Self::Cancelled,
+                vec![grant.end("cancelled"), Action::Close(close::NORMAL)],
+            ),
+            // What its socket is told of the second comes from the feed, as on every other socket
+            // of the session.
             (Self::Waiting, Event::SocketGone) | (Self::Activating(_), Event::NotActivated) => {
                 (Self::Cancelled, vec![])
             }
-            // Nobody is told that this editor is signed in, so whatever it may have read is worth nothing.
-            (Self::Sent(grant), Event::SocketGone) => (Self::Cancelled, vec![grant.end("cancelled")]),
+            // Nobody is told that this editor is signed in, so whatever it may have read is worth
+            // nothing.
+            (Self::Sent(grant), Event::SocketGone) => {
+                (Self::Cancelled, vec![grant.end("cancelled")])
+            }
             (Self::Waiting, Event::TimedOut) => Self::expired(),
             // Nobody has said anything about it.
             (Self::Waiting, Event::GaveWay) if binding == Binding::Confirm => Self::expired(),
             (Self::Held { grant, .. } | Self::Sent(grant), Event::TimedOut) => {
                 let end = grant.end("expired");
-                (Self::Expired, vec![end, Action::TellExpired, Action::Close(close::LOGIN_OVER)])
+                (
+                    Self::Expired,
+                    vec![end, Action::TellExpired, Action::Close(close::LOGIN_OVER)],
+                )
             }
-            (state, Event::TakenOver) if state.is_unfinished() => (Self::Moved, vec![Action::Close(close::LOGIN_OVER)]),
-            (Self::Sent(grant), Event::Acked) => (Self::Activating(grant.receipt()), vec![Action::Activate]),
-            (Self::Sent(grant), Event::Refused) => {
-                (Self::Refused, vec![grant.end("refused"), Action::Close(close::LOGIN_OVER)])
+            (state, Event::TakenOver) if state.is_unfinished() => {
+                (Self::Moved, vec![Action::Close(close::LOGIN_OVER)])
             }
+            (Self::Sent(grant), Event::Acked) => {
+                (Self::Activating(grant.receipt()), vec![Action::Activate])
+            }
+            (Self::Sent(grant), Event::Refused) => (
+                Self::Refused,
+                vec![grant.end("refused"), Action::Close(close::LOGIN_OVER)],
+            ),
             // A repeated delivery asks again what failed before.
-            (Self::Activating(receipt), Event::Approved(grant)) if receipt.request_id == grant.request_id => {
+            (Self::Activating(receipt), Event::Approved(grant))
+                if receipt.request_id == grant.request_id =>
+            {
                 (Self::Activating(receipt), vec![Action::Activate])
             }
             (Self::Activating(receipt), Event::Activated(at)) => (Self::Acked(receipt, at), vec![]),
             (state, Event::Acked) if state.receipt().is_some() => (state, vec![]),
-            (state, Event::Completed | Event::Miscompleted | Event::Acked | Event::Refused | Event::Cancelled) => {
-                (state, vec![Action::NotNow])
-            }
+            (
+                state,
+                Event::Completed
+                | Event::Miscompleted
+                | Event::Acked
+                | Event::Refused
+                | Event::Cancelled,
+            ) => (state, vec![Action::NotNow]),
             (
                 state,
                 Event::Approved(_)
@@ -303,21 +348,40 @@ impl State {
             Binding::Confirm => (Self::Sent(grant), vec![Action::Push]),
             Binding::Typed | Binding::Link => {
                 let attempts_left = ATTEMPTS;
-                (Self::Held { grant, attempts_left }, vec![Action::TellPending { attempts_left }])
+                (
+                    Self::Held {
+                        grant,
+                        attempts_left,
+                    },
+                    vec![Action::TellPending { attempts_left }],
+                )
             }
         }
     }
 
     fn expired() -> (Self, Vec<Action>) {
-        (Self::Expired, vec![Action::TellExpired, Action::Close(close::LOGIN_OVER)])
+        (
+            Self::Expired,
+            vec![Action::TellExpired, Action::Close(close::LOGIN_OVER)],
+        )
     }
 
     fn miscompleted(grant: Box<Grant>, attempts_left: u8) -> (Self, Vec<Action>) {
         let tell = Action::TellBadCode { attempts_left };
         if attempts_left > 0 {
-            return (Self::Held { grant, attempts_left }, vec![tell]);
+            return (
+                Self::Held {
+                    grant,
+                    attempts_left,
+                },
+                vec![tell],
+            );
         }
-        (Self::Burned, vec![grant.end("burned"), tell, Action::Close(close::LOGIN_OVER)])
+
+        (
+            Self::Burned,
+            vec![grant.end("burned"), tell, Action::Close(close::LOGIN_OVER)],
+        )
     }
 
     /// Whether the editor may still get its token.
@@ -328,34 +392,56 @@ impl State {
     /// What is due to an editor that has just taken up its login again.
     pub(crate) fn due(&self) -> Option<Action> {
         if let Self::Held { attempts_left, .. } = self {
-            return Some(Action::TellPending { attempts_left: *attempts_left });
+            return Some(Action::TellPending {
+                attempts_left: *attempts_left,
+            });
         }
         matches!(self, Self::Sent(_)).then_some(Action::Push)
     }
 
     /// What was approved, while the editor has not acknowledged it.
     pub(crate) fn grant(&self) -> Option<&Grant> {
-        if let Self::Held { grant, .. } | Self::Sent(grant) = self { Some(grant) } else { None }
+        if let Self::Held { grant, .. } | Self::Sent(grant) = self {
+            Some(grant)
+        } else {
+            None
+        }
     }
 
     /// The delivery that the editor has not acknowledged yet.
     pub(crate) fn unacked(&self) -> Option<RequestId> {
-        if let Self::Sent(grant) = self { Some(grant.request_id) } else { None }
+        if let Self::Sent(grant) = self {
+            Some(grant.request_id)
+        } else {
+            None
+        }
     }
 
     /// Whether the editor has its token, so that the socket counts as signed in.
     pub(crate) fn receipt(&self) -> Option<&Receipt> {
-        if let Self::Activating(receipt) | Self::Acked(receipt, _) = self { Some(receipt) } else { None }
+        if let Self::Activating(receipt) | Self::Acked(receipt, _) = self {
+            Some(receipt)
+        } else {
+            None
+        }
     }
 
-    /// Whether this very delivery is the one that the login has taken. The same request for another user or session is
-    /// another delivery.
+    /// Whether this very delivery is the one that the login has taken. The same request for another
+    /// user or session is another delivery.
     pub(crate) fn took(&self, grant: &Grant) -> bool {
         let same = |request_id: RequestId, user_id: &str, session_id: &str| {
-            request_id == grant.request_id && user_id == grant.user.id && session_id == grant.session_id
+            request_id == grant.request_id
+                && user_id == grant.user.id
+                && session_id == grant.session_id
         };
-        let taken = self.grant().is_some_and(|taken| same(taken.request_id, &taken.user.id, &taken.session_id));
-        taken || self.receipt().is_some_and(|taken| same(taken.request_id, &taken.user_id, &taken.session_id))
+        let taken = self
+            .grant()
+            .is_some_and(|taken| same(taken.request_id, &taken.user.id, &taken.session_id));
+
+        taken
+            || self
+                .receipt()
+                .is_some_and(|taken| same(taken.request_id, &taken.user_id, &taken.session_id))
     }
 }
 

@@ -1,5 +1,6 @@
-//! How many bytes everybody keeps here together. What is counted is ours to say: the memory of the process is also what its
-//! allocator keeps for later, so that a relay that was once full would stay so.
+//! How many bytes everybody keeps here together. What is counted is ours to say: the memory of the
+//! process is also what its allocator keeps for later, so that a relay that was once full would
+//! stay so.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,13 +25,19 @@ pub(crate) struct Share {
 
 impl Memory {
     pub(crate) fn new(most: usize) -> Self {
-        Self { kept: Arc::default(), most }
+        Self {
+            kept: Arc::default(),
+            most,
+        }
     }
 
     /// For what is there anyway.
     pub(crate) fn keep(&self, bytes: usize) -> Share {
         self.kept.fetch_add(bytes, Ordering::Relaxed);
-        Share { bytes, kept: self.kept.clone() }
+        Share {
+            bytes,
+            kept: self.kept.clone(),
+        }
     }
 
     /// For somebody new; `None` when that is too much.
@@ -82,14 +89,19 @@ mod tests {
         let memory = Memory::new(100);
         let mut first = memory.take(60).unwrap();
         assert!(memory.take(41).is_none());
+
         let second = memory.take(40).unwrap();
+
         // Whoever is there may grow, at the cost of those who are not.
         first.set(80);
         assert_eq!(memory.kept(), 120);
+
         drop(second);
         assert!(memory.take(21).is_none());
+
         first.set(10);
         assert_eq!(memory.kept(), 10);
+
         drop((memory.take(90).unwrap(), first));
         assert_eq!(memory.kept(), 0);
     }

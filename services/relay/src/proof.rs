@@ -34,7 +34,11 @@ impl From<AuthErrorCode> for Refused {
 }
 
 /// Checks everything but that it is used once. `key`: whose it must be, where that is known.
-pub(crate) fn check(proof: &Secret, expected: &Expected<'_>, key: Option<&Thumbprint>) -> Result<Proof, &'static str> {
+pub(crate) fn check(
+    proof: &Secret,
+    expected: &Expected<'_>,
+    key: Option<&Thumbprint>,
+) -> Result<Proof, &'static str> {
     match proof::check(proof.expose(), expected) {
         Ok(proof) if key.is_none_or(|key| *key == proof.key) => Ok(proof),
         Ok(_) => Err("made with another key"),

@@ -46,13 +46,19 @@ impl Refusal {
             Self::Overloaded => (Code::Unavailable, "OVERLOADED"),
             Self::BackplaneDown => (Code::Unavailable, "BACKPLANE_DOWN"),
             Self::SessionsDown => (Code::Unavailable, "SESSIONS_DOWN"),
-            Self::NotAllowed(vvs_auth::Error::PeerBusy { .. }) => (Code::ResourceExhausted, "PEER_BUSY"),
+            Self::NotAllowed(vvs_auth::Error::PeerBusy { .. }) => {
+                (Code::ResourceExhausted, "PEER_BUSY")
+            }
             Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
         }
     }
 
     fn field(&self) -> Option<&'static str> {
-        if let Self::Malformed { field } = self { Some(field) } else { None }
+        if let Self::Malformed { field } = self {
+            Some(field)
+        } else {
+            None
+        }
     }
 }
 
@@ -61,7 +67,10 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let (code, reason) = refusal.outside();
         // The limit has been told of, and of these there may be any number.
-        if !matches!(refusal, Refusal::Overloaded | Refusal::NotAllowed(vvs_auth::Error::PeerBusy { .. })) {
+        if !matches!(
+            refusal,
+            Refusal::Overloaded | Refusal::NotAllowed(vvs_auth::Error::PeerBusy { .. })
+        ) {
             tracing::info!(reason, detail = %refusal, "refused");
         }
         rpc::status(code, reason, refusal.field())

@@ -1,5 +1,5 @@
-//! An editor takes its unfinished login to a new socket: its ticket says which, its proof that it is the same editor, and
-//! whoever holds the login lets go of it.
+//! An editor takes its unfinished login to a new socket: its ticket says which, its proof that it
+//! is the same editor, and whoever holds the login lets go of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,16 +42,29 @@ impl Resume {
     ) -> Result<Self, Refused> {
         let ticket = Ticket::open(&shared.keys.ticket, ticket).ok_or(AuthErrorCode::BadTicket)?;
         let facts = ticket.facts().ok_or(AuthErrorCode::BadTicket)?;
-        let key = DeviceKey::from_json(&ticket.hello.jwk).map_err(|_cause| AuthErrorCode::BadTicket)?;
-        // Another relay may have allowed more than this one does, or this one before it was started again.
-        if ticket.hello.return_uri.as_deref().is_some_and(|uri| !shared.return_places().allow(uri)) {
+        let key =
+            DeviceKey::from_json(&ticket.hello.jwk).map_err(|_cause| AuthErrorCode::BadTicket)?;
+
+        // Another relay may have allowed more than this one does, or this one before it was started
+        // again.
+        if ticket
+            .hello
+            .return_uri
+            .as_deref()
+            .is_some_and(|uri| !shared.return_places().allow(uri))
+        {
             return Err(AuthErrorCode::BadTicket.into());
         }
+
         proofs.take_proof(proof, Use::Resume, None, Some(&key.thumbprint()))?;
         if facts.created_at + facts.ttl <= OffsetDateTime::now_utc() {
             return Err(AuthErrorCode::LoginOver.into());
         }
-        Ok(Self { taking: shared.backplane.take_over(facts.id), ticket })
+
+        Ok(Self {
+            taking: shared.backplane.take_over(facts.id),
+            ticket,
+        })
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Taken> {
@@ -59,7 +72,11 @@ impl Resume {
     }
 
     /// The login, now that its holder has answered.
-    pub(crate) fn take(self, taken: Taken, shared: Arc<Shared>) -> Result<Box<Attempt>, AuthErrorCode> {
+    pub(crate) fn take(
+        self,
+        taken: Taken,
+        shared: Arc<Shared>,
+    ) -> Result<Box<Attempt>, AuthErrorCode> {
         let handover = match taken {
             Ok(handover) => Some(handover),
             Err(Refusal::Unknown) => None,

@@ -15,8 +15,8 @@ use vvs_auth::quota::Quota;
 use vvs_proto::Secret;
 use vvs_proto::frame;
 use vvs_proto::relay::{
-    App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, Device,
-    GetLoginRequest, GetLoginResponse, LoginState, relay_server,
+    App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse,
+    Device, GetLoginRequest, GetLoginResponse, LoginState, relay_server,
 };
 use vvs_runtime::http::{Guard, PeerAdmission, Unadmitted};
 use vvs_runtime::limit::Reached;
@@ -43,13 +43,15 @@ const MAX_TEXT: usize = 1024;
 
 /// Asks the method table, and counts what each peer has under way.
 pub(crate) fn check(peers: Arc<Peers>, quota: Quota, reached: Reached) -> MethodCheck {
-    Arc::new(move |connection, path| match method::admit(&peers, &quota, connection.certificate.as_deref(), path) {
-        Ok(place) => Ok(Box::new(place) as Held),
-        Err(refusal) => {
-            if let vvs_auth::Error::PeerBusy { peer, setting } = &refusal {
-                reached.tell_of(setting, Some(peer));
+    Arc::new(move |connection, path| {
+        match method::admit(&peers, &quota, connection.certificate.as_deref(), path) {
+            Ok(place) => Ok(Box::new(place) as Held),
+            Err(refusal) => {
+                if let vvs_auth::Error::PeerBusy { peer, setting } = &refusal {
+                    reached.tell_of(setting, Some(peer));
+                }
+                Err(Refusal::from(refusal).into())
             }
-            Err(Refusal::from(refusal).into())
         }
     })
 }
@@ -62,7 +64,10 @@ pub(crate) fn admission(peers: Arc<Peers>, quota: Quota, but: Option<Role>) -> P
         }
         match method::admit_connection(&peers, &quota, certificate) {
             Ok(place) => Ok(Arc::new(place) as Guard),
-            Err(setting) => Err(Unadmitted { reason: "connections_per_peer", setting }),
+            Err(setting) => Err(Unadmitted {
+                reason: "connections_per_peer",
+                setting,
+            }),
         }
     })
 }
@@ -79,19 +84,32 @@ impl fmt::Debug for Relay {
 
 #[tonic::async_trait]
 impl relay_server::Relay for Relay {
-    async fn get_login(&self, request: Request<GetLoginRequest>) -> Result<Response<GetLoginResponse>, Status> {
-        let time = deadline(request.metadata()).map_or(LOOK_TIME, |time| time.saturating_sub(HEADROOM).min(LOOK_TIME));
+    async fn get_login(
+        &self,
+        request: Request<GetLoginRequest>,
+    ) -> Result<Response<GetLoginResponse>, Status> {
+        let time = deadline(request.metadata()).map_or(LOOK_TIME, |time| {
+            time.saturating_sub(HEADROOM).min(LOOK_TIME)
+        });
         let request = request.into_inner();
         let _place = self.place()?;
         let id = connection_id(&request.connection_id)?;
         let known = known_state(request.known_state)?;
         let look = |known| self.0.backplane.ask(id, backplane::Request::Look { known });
-        // Whoever waits while this relay begins to stop is answered, and asks another one the next time, if there is one.
-        let news = if self.0.stop.is_cancelled() { self.0.drain.over() } else { &self.0.stop };
+
+        // Whoever waits while this relay begins to stop is answered, and asks another one the next
+        // time, if there is one.
+        let news = if self.0.stop.is_cancelled() {
+            self.0.drain.over()
+        } else {
+            &self.0.stop
+        };
+
         let view = match timeout(time, news.run_until_cancelled(look(known))).await {
             Ok(Some(answer)) => answer?,
             Ok(None) | Err(_) => look(None).await?,
         };
+
         Ok(Response::new(login(view)))
     }
 
@@ -100,15 +118,27 @@ impl relay_server::Relay for Relay {
         request: Request<DeliverAuthRequest>,
     ) -> Result<Response<DeliverAuthResponse>, Status> {
         let (started, metrics) = (Instant::now(), &self.0.metrics);
-        let time = deadline(request.metadata()).map_or(DELIVER_TIME, |time| time.saturating_sub(HEADROOM));
-        let answer = self.deliver(request.into_inner(), time).await.map_err(Status::from);
-        let code = answer.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
+        let time =
+            deadline(request.metadata()).map_or(DELIVER_TIME, |time| time.saturating_sub(HEADROOM));
+        let answer = self
+            .deliver(request.into_inner(), time)
+            .await
+            .map_err(Status::from);
+        let code = answer
+            .as_ref()
+            .map_or_else(Status::code, |_| tonic::Code::Ok);
         count(&metrics.deliveries, "code", code_name(code));
-        metrics.delivery_seconds.observe(started.elapsed().as_secs_f64());
+        metrics
+            .delivery_seconds
+            .observe(started.elapsed().as_secs_f64());
+
         answer.map(Response::new)
     }
 
-    async fn deny_login(&self, request: Request<DenyLoginRequest>) -> Result<Response<DenyLoginResponse>, Status> {
+    async fn deny_login(
+        &self,
+        request: Request<DenyLoginRequest>,
+    ) -> Result<Response<DenyLoginResponse>, Status> {
         let _place = self.place()?;
         let id = connection_id(&request.into_inner().connection_id)?;
         self.0.backplane.ask(id, backplane::Request::Deny).await?;
@@ -122,27 +152,53 @@ impl Relay {
         self.0.limits.call().ok_or(Refusal::Overloaded)
     }
 
-    async fn deliver(&self, request: DeliverAuthRequest, time: Duration) -> Result<DeliverAuthResponse, Refusal> {
+    async fn deliver(
+        &self,
+        request: DeliverAuthRequest,
+        time: Duration,
+    ) -> Result<DeliverAuthResponse, Refusal> {
         let _place = self.place()?;
         let id = connection_id(&request.connection_id)?;
         let grant = grant(request)?;
-        let asking = self.0.backplane.ask(id, backplane::Request::Deliver(Box::new(grant)));
+        let asking = self
+            .0
+            .backplane
+            .ask(id, backplane::Request::Deliver(Box::new(grant)));
+
         match timeout(time, asking).await {
             Ok(answer) => answer.map(|view| self.delivered(id, view)),
             // The push is out and its acknowledgement is not in; the login's own task goes on.
-            Err(_) => Ok(DeliverAuthResponse { state: LoginState::Sent.into(), ..Default::default() }),
+            Err(_) => Ok(DeliverAuthResponse {
+                state: LoginState::Sent.into(),
+                ..Default::default()
+            }),
         }
     }
 
     fn delivered(&self, id: ConnectionId, view: View) -> DeliverAuthResponse {
-        let code = view.held.map(|request_id| self.0.keys.completion_code(id, request_id));
-        // Held is held, also while its editor is away: the person needs the code when it comes back.
-        let state = if view.held.is_some() { LoginState::Held } else { state(view.phase) };
+        let code = view
+            .held
+            .map(|request_id| self.0.keys.completion_code(id, request_id));
+
+        // Held is held, also while its editor is away: the person needs the code when it comes
+        // back.
+        let state = if view.held.is_some() {
+            LoginState::Held
+        } else {
+            state(view.phase)
+        };
+
         DeliverAuthResponse {
             state: state.into(),
             acked_at: view.acked_at.map(timestamp),
-            return_uri: code.as_ref().and(view.hello).and_then(|hello| hello.return_uri).unwrap_or_default(),
-            completion_code: code.map(|code| code.expose().to_owned()).unwrap_or_default(),
+            return_uri: code
+                .as_ref()
+                .and(view.hello)
+                .and_then(|hello| hello.return_uri)
+                .unwrap_or_default(),
+            completion_code: code
+                .map(|code| code.expose().to_owned())
+                .unwrap_or_default(),
             min_binding: binding(self.0.settings.min_binding.into()).into(),
         }
     }
@@ -153,9 +209,20 @@ pub(crate) fn login(view: View) -> GetLoginResponse {
     GetLoginResponse {
         state: state(view.phase).into(),
         user_code: view.user_code,
-        return_uri: view.hello.as_ref().and_then(|hello| hello.return_uri.clone()).unwrap_or_default(),
-        app: view.hello.as_ref().map(|hello| App { name: hello.app.name.clone(), version: hello.app.version.clone() }),
-        device: view.hello.map(|hello| Device { name: hello.device.name, os: hello.device.os, jwk: hello.jwk }),
+        return_uri: view
+            .hello
+            .as_ref()
+            .and_then(|hello| hello.return_uri.clone())
+            .unwrap_or_default(),
+        app: view.hello.as_ref().map(|hello| App {
+            name: hello.app.name.clone(),
+            version: hello.app.version.clone(),
+        }),
+        device: view.hello.map(|hello| Device {
+            name: hello.device.name,
+            os: hello.device.os,
+            jwk: hello.jwk,
+        }),
         client_address: view.client_address.to_string(),
         created_at: Some(timestamp(view.created_at)),
         expires_at: Some(timestamp(view.expires_at)),
@@ -172,12 +239,16 @@ fn binding(binding: frame::Binding) -> Binding {
 }
 
 fn connection_id(text: &str) -> Result<ConnectionId, Refusal> {
-    text.parse().map_err(|_malformed| Refusal::Malformed { field: "connection_id" })
+    text.parse().map_err(|_malformed| Refusal::Malformed {
+        field: "connection_id",
+    })
 }
 
 /// The state that a caller knows, when it knows one.
 pub(crate) fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
-    let state = LoginState::try_from(number).map_err(|_cause| Refusal::Malformed { field: "known_state" })?;
+    let state = LoginState::try_from(number).map_err(|_cause| Refusal::Malformed {
+        field: "known_state",
+    })?;
     Ok(match state {
         LoginState::Waiting => Some(Phase::Waiting),
         LoginState::Sent => Some(Phase::Sent),
@@ -209,7 +280,10 @@ pub(crate) fn state(phase: Phase) -> LoginState {
 /// What a delivery brings, checked.
 pub(crate) fn grant(request: DeliverAuthRequest) -> Result<Grant, Refusal> {
     let malformed = |field| Refusal::Malformed { field };
-    let request_id = request.request_id.parse().map_err(|_malformed| malformed("request_id"))?;
+    let request_id = request
+        .request_id
+        .parse()
+        .map_err(|_malformed| malformed("request_id"))?;
     let user = request.user.ok_or(malformed("user"))?;
     let session = request.session.ok_or(malformed("session"))?;
     let is_text = |text: &str, most: usize| !text.is_empty() && text.len() <= most;
@@ -225,11 +299,17 @@ pub(crate) fn grant(request: DeliverAuthRequest) -> Result<Grant, Refusal> {
             return Err(malformed(field));
         }
     }
+
     Ok(Grant {
         request_id,
         token: Secret::new(request.token),
         token_expires_at: time(request.token_expires_at).ok_or(malformed("token_expires_at"))?,
-        user: User { id: user.id, email: user.email, name: user.name, avatar_url: user.avatar_url },
+        user: User {
+            id: user.id,
+            email: user.email,
+            name: user.name,
+            avatar_url: user.avatar_url,
+        },
         session_id: session.id,
         session_expires_at: time(session.expires_at).ok_or(malformed("session.expires_at"))?,
     })
@@ -240,5 +320,8 @@ fn time(timestamp: Option<Timestamp>) -> Option<OffsetDateTime> {
 }
 
 fn timestamp(at: OffsetDateTime) -> Timestamp {
-    Timestamp { seconds: at.unix_timestamp(), nanos: 0 }
+    Timestamp {
+        seconds: at.unix_timestamp(),
+        nanos: 0,
+    }
 }

@@ -1,5 +1,5 @@
-//! The signed-in half of one socket: shows who the editor is, keeps that fresh, hears of its end. It is fed frames and
-//! time, and answers with frames; the socket is somebody else's.
+//! The signed-in half of one socket: shows who the editor is, keeps that fresh, hears of its end.
+//! It is fed frames and time, and answers with frames; the socket is somebody else's.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,13 +29,20 @@ pub(crate) use frame::new_socket;
 /// How long a socket is let be after its token has expired.
 const TOKEN_LEEWAY: Duration = Duration::from_mins(1);
 /// How long before the end of its session an editor is told.
-const NOTICES: [Duration; 3] = [Duration::from_hours(7 * 24), Duration::from_hours(24), Duration::from_hours(1)];
+const NOTICES: [Duration; 3] = [
+    Duration::from_hours(7 * 24),
+    Duration::from_hours(24),
+    Duration::from_hours(1),
+];
 /// Beyond it no session lives, and a clock may be wrong.
 const FAR: Duration = Duration::from_hours(366 * 24);
 
 /// What the socket has to do.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "they live for a moment, and most are frames")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "they live for a moment, and most are frames"
+)]
 pub(crate) enum Effect {
     Send(RelayFrame),
     Close(u16),
@@ -62,9 +69,10 @@ enum Answer {
 impl Call {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
         match self {
-            Self::Authenticate(call, key) => {
-                call.as_mut().poll(cx).map(|answer| Answer::Authenticate(answer, key.clone()))
-            }
+            Self::Authenticate(call, key) => call
+                .as_mut()
+                .poll(cx)
+                .map(|answer| Answer::Authenticate(answer, key.clone())),
             Self::Refresh(call) => call.as_mut().poll(cx).map(Answer::Refresh),
             Self::Logout(call) => call.as_mut().poll(cx).map(Answer::Logout),
         }
@@ -76,8 +84,8 @@ struct Authorization {
     watch: Watch,
     /// Whose proofs are taken; `None` for a bearer.
     key: Option<Thumbprint>,
-    /// The `kid` of the last token that the editor got or showed here. With it sessions can tell a session that is unknown
-    /// from a database that is not the right one.
+    /// The `kid` of the last token that the editor got or showed here. With it sessions can tell a
+    /// session that is unknown from a database that is not the right one.
     key_id: Box<str>,
     until: Instant,
     session_ends: Instant,
@@ -87,7 +95,8 @@ struct Authorization {
 /// The signed-in half of one socket.
 pub(crate) struct SignedIn {
     authority: Arc<Authority>,
-    /// Every proof on this socket is made over it, so that one from another socket is worth nothing here.
+    /// Every proof on this socket is made over it, so that one from another socket is worth nothing
+    /// here.
     nonce: String,
     address: IpAddr,
     /// The `jti` of each proof that was taken: each is good once.
@@ -98,13 +107,22 @@ pub(crate) struct SignedIn {
 
 impl fmt::Debug for SignedIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignedIn").field("authorized", &self.is_authorized()).finish_non_exhaustive()
+        f.debug_struct("SignedIn")
+            .field("authorized", &self.is_authorized())
+            .finish_non_exhaustive()
     }
 }
 
 impl SignedIn {
     pub(crate) fn new(authority: Arc<Authority>, nonce: String, address: IpAddr) -> Box<Self> {
-        Box::new(Self { authority, nonce, address, used: Vec::new(), call: None, authorization: None })
+        Box::new(Self {
+            authority,
+            nonce,
+            address,
+            used: Vec::new(),
+            call: None,
+            authorization: None,
+        })
     }
 
     pub(crate) fn is_authorized(&self) -> bool {
@@ -116,13 +134,19 @@ impl SignedIn {
         self.call.is_some()
     }
 
-    /// An editor shows its token. A proof with a bearer token is not looked at: whoever has the token could leave it out.
+    /// An editor shows its token. A proof with a bearer token is not looked at: whoever has the
+    /// token could leave it out.
     pub(crate) fn authenticate(&mut self, token: &Secret, proof: Option<&Secret>) -> Vec<Effect> {
         if self.is_authorized() || self.is_busy() {
             return frame::not_now();
         }
+
         let now = OffsetDateTime::now_utc();
-        match self.authority.check_token(token.expose(), now.unix_timestamp()) {
+
+        match self
+            .authority
+            .check_token(token.expose(), now.unix_timestamp())
+        {
             Ok(claims) => self.take(&claims, token, proof, now),
             Err(Untrusted::Revoked(_)) => frame::failure(Failure::Revoked),
             Err(Untrusted::NotReady | Untrusted::Ending) => frame::failure(Failure::Unavailable),
@@ -133,13 +157,34 @@ impl SignedIn {
 
     /// Signs in on the `Authorization` of the upgrade, which was judged there.
     pub(crate) fn bearer(&mut self, bearer: Bearer) -> Vec<Effect> {
-        self.welcome(&bearer.claims, None, bearer.key_id, OffsetDateTime::now_utc())
+        self.welcome(
+            &bearer.claims,
+            None,
+            bearer.key_id,
+            OffsetDateTime::now_utc(),
+        )
     }
 
-    fn take(&mut self, claims: &Claims, token: &Secret, proof: Option<&Secret>, now: OffsetDateTime) -> Vec<Effect> {
-        let Some(confirmation) = &claims.cnf else { return self.welcome(claims, None, key_id(token), now) };
+    fn take(
+        &mut self,
+        claims: &Claims,
+        token: &Secret,
+        proof: Option<&Secret>,
+        now: OffsetDateTime,
+    ) -> Vec<Effect> {
+        let Some(confirmation) = &claims.cnf else {
+            return self.welcome(claims, None, key_id(token), now);
+        };
+
         let key = Some(&confirmation.jkt);
-        match self.check_proof(proof, Use::Authenticate, Some(token), key, (&claims.sid, key)) {
+
+        match self.check_proof(
+            proof,
+            Use::Authenticate,
+            Some(token),
+            key,
+            (&claims.sid, key),
+        ) {
             Ok(proof) => self.welcome(claims, Some(proof.key), key_id(token), now),
             Err(effects) => effects,
         }
@@ -154,34 +199,63 @@ impl SignedIn {
     ) -> Vec<Effect> {
         let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(now);
         let (token_ends, session_ends) = (time(claims.exp), time(claims.sxp));
-        if let Some(over) = self.authorize(&claims.sid, key, key_id, (token_ends, session_ends), now) {
+        if let Some(over) =
+            self.authorize(&claims.sid, key, key_id, (token_ends, session_ends), now)
+        {
             return over;
         }
-        self.authority.shown(claims, self.address, now.unix_timestamp());
-        vec![Effect::Send(frame::ok(&claims.sub, &claims.sid, session_ends, now)), Effect::Authorized]
+
+        self.authority
+            .shown(claims, self.address, now.unix_timestamp());
+
+        vec![
+            Effect::Send(frame::ok(&claims.sub, &claims.sid, session_ends, now)),
+            Effect::Authorized,
+        ]
     }
 
-    /// The token cannot be trusted here. With a proof, sessions decides what becomes of it: the relay's keys, its issuer
-    /// or the clock may be what is wrong.
-    fn ask_about(&mut self, distrust: Distrust, token: &Secret, proof: Option<&Secret>) -> Vec<Effect> {
+    /// The token cannot be trusted here. With a proof, sessions decides what becomes of it: the
+    /// relay's keys, its issuer or the clock may be what is wrong.
+    fn ask_about(
+        &mut self,
+        distrust: Distrust,
+        token: &Secret,
+        proof: Option<&Secret>,
+    ) -> Vec<Effect> {
         let claims = match distrust {
-            Distrust::Expired | Distrust::UnknownKey | Distrust::BadSignature | Distrust::WrongIssuer => {
-                token::unverified(token.expose())
-            }
+            Distrust::Expired
+            | Distrust::UnknownKey
+            | Distrust::BadSignature
+            | Distrust::WrongIssuer => token::unverified(token.expose()),
             Distrust::Malformed | Distrust::WrongAudience => None,
         };
-        // A session without a key has nothing to prove, and sessions would take the proof for somebody else's.
+
+        // A session without a key has nothing to prove, and sessions would take the proof for
+        // somebody else's.
         let claims = claims.filter(|claims| claims.cnf.is_some());
         let (Some(claims), Some(_)) = (claims, proof) else {
             let soon = distrust == Distrust::UnknownKey;
             return frame::bad_token(distrust, soon.then_some(self.authority.terms().keys_pause));
         };
+
         // Only a token of ours can say whose session it is.
-        let own = claims.cnf.as_ref().filter(|_| distrust == Distrust::Expired).map(|confirmation| &confirmation.jkt);
+        let own = claims
+            .cnf
+            .as_ref()
+            .filter(|_| distrust == Distrust::Expired)
+            .map(|confirmation| &confirmation.jkt);
         if own.is_some() && !self.authority.has_room(&claims.sid) {
             return frame::too_many_sockets();
         }
-        let checked = self.check_proof(proof, Use::Authenticate, Some(token), None, (&claims.sid, own));
+
+        let checked = self.check_proof(
+            proof,
+            Use::Authenticate,
+            Some(token),
+            None,
+            (&claims.sid, own),
+        );
+
         match (checked, proof) {
             (Ok(checked), Some(proof)) => {
                 let call = self.refresh_call(claims.sid, proof, Some(token));
@@ -203,9 +277,21 @@ impl SignedIn {
 
     /// The editor wants a fresh token: `token:refresh`.
     pub(crate) fn refresh(&mut self, proof: &Secret) -> Vec<Effect> {
-        let Some((session_id, key)) = self.whose() else { return frame::not_now() };
-        let Some(key) = key else { return frame::bearer_is_not_refreshed() };
-        match self.check_proof(Some(proof), Use::Refresh, None, Some(&key), (&session_id, Some(&key))) {
+        let Some((session_id, key)) = self.whose() else {
+            return frame::not_now();
+        };
+
+        let Some(key) = key else {
+            return frame::bearer_is_not_refreshed();
+        };
+
+        match self.check_proof(
+            Some(proof),
+            Use::Refresh,
+            None,
+            Some(&key),
+            (&session_id, Some(&key)),
+        ) {
             Ok(_) => {
                 self.call = Some(Call::Refresh(self.refresh_call(session_id, proof, None)));
                 Vec::new()
@@ -216,28 +302,54 @@ impl SignedIn {
 
     /// The editor signs out: `session:logout`.
     pub(crate) fn logout(&mut self, proof: Option<&Secret>) -> Vec<Effect> {
-        let Some((session_id, key)) = self.whose() else { return frame::not_now() };
+        let Some((session_id, key)) = self.whose() else {
+            return frame::not_now();
+        };
+
         if let Some(key) = &key
-            && let Err(effects) = self.check_proof(proof, Use::Logout, None, Some(key), (&session_id, Some(key)))
+            && let Err(effects) = self.check_proof(
+                proof,
+                Use::Logout,
+                None,
+                Some(key),
+                (&session_id, Some(key)),
+            )
         {
             return effects;
         }
+
         let proof = proof.filter(|_| key.is_some()).cloned();
         let (nonce, key_id, address) = (self.nonce.clone(), self.key_id(), self.address);
-        let call = self.authority.logout(Logout { session_id, proof, nonce, key_id, address });
+        let call = self.authority.logout(Logout {
+            session_id,
+            proof,
+            nonce,
+            key_id,
+            address,
+        });
         self.call = Some(Call::Logout(call));
+
         Vec::new()
     }
 
     /// Whose socket it is, when it may ask for something.
     fn whose(&self) -> Option<(String, Option<Thumbprint>)> {
-        let authorization = self.authorization.as_ref().filter(|_| self.call.is_none())?;
-        Some((authorization.watch.session_id().to_owned(), authorization.key.clone()))
+        let authorization = self
+            .authorization
+            .as_ref()
+            .filter(|_| self.call.is_none())?;
+        Some((
+            authorization.watch.session_id().to_owned(),
+            authorization.key.clone(),
+        ))
     }
 
     /// Of the token that authorized the socket, when one did.
     fn key_id(&self) -> String {
-        self.authorization.as_ref().map(|authorization| authorization.key_id.to_string()).unwrap_or_default()
+        self.authorization
+            .as_ref()
+            .map(|authorization| authorization.key_id.to_string())
+            .unwrap_or_default()
     }
 
     fn refresh_call(
@@ -248,7 +360,14 @@ impl SignedIn {
     ) -> BoxFuture<'static, Result<Fresh, Failure>> {
         let (proof, token, nonce) = (proof.clone(), token.cloned(), self.nonce.clone());
         let (key_id, address) = (self.key_id(), self.address);
-        self.authority.refresh(Refresh { session_id, proof, nonce, token, key_id, address })
+        self.authority.refresh(Refresh {
+            session_id,
+            proof,
+            nonce,
+            token,
+            key_id,
+            address,
+        })
     }
 
     /// Takes a proof, once on this socket. `key`: whose it must be, where that is known.
@@ -263,14 +382,22 @@ impl SignedIn {
             // A new socket has a new nonce, and what was used here is worth nothing there.
             return Err(Unproven::TooMany);
         }
+
         let (nonce, token) = (self.nonce.as_str(), token.map(Secret::expose));
-        let expected = Expected { audience: self.authority.origin(), nonce, uses: &[r#use], token };
+        let expected = Expected {
+            audience: self.authority.origin(),
+            nonce,
+            uses: &[r#use],
+            token,
+        };
         let proof = proof::check(proof, &expected, key).map_err(Unproven::Bad)?;
         if self.used.contains(&proof.jti) {
             return Err(Unproven::Bad("used before"));
         }
+
         self.used.reserve_exact(1);
         self.used.push(proof.jti.clone());
+
         Ok(proof)
     }
 
@@ -289,7 +416,10 @@ impl SignedIn {
             Some(Err(Unproven::Bad(why))) => why,
             None => "missing",
         };
-        let is_own = own.is_some_and(|own| proof.and_then(|proof| signer(proof.expose())).as_ref() == Some(own));
+
+        let is_own = own.is_some_and(|own| {
+            proof.and_then(|proof| signer(proof.expose())).as_ref() == Some(own)
+        });
         self.authority.record_proof_refused(RefusedProof {
             connection_id: String::new(),
             session_id: session_id.to_owned(),
@@ -297,11 +427,12 @@ impl SignedIn {
             why,
             is_own,
         });
+
         Err(frame::failure(Failure::BadProof))
     }
 
-    /// The session is this socket's from now on; what is to be done instead when it is over already, or has as many sockets
-    /// here as it may.
+    /// The session is this socket's from now on; what is to be done instead when it is over
+    /// already, or has as many sockets here as it may.
     fn authorize(
         &mut self,
         session_id: &str,
@@ -311,20 +442,35 @@ impl SignedIn {
         now: OffsetDateTime,
     ) -> Option<Vec<Effect>> {
         // A socket that has its place keeps it.
-        let held = self.authorization.take().map(|authorization| authorization.watch);
+        let held = self
+            .authorization
+            .take()
+            .map(|authorization| authorization.watch);
         let held = held.filter(|watch| watch.session_id() == session_id);
         let Some(mut watch) = held.or_else(|| self.authority.watch(session_id)) else {
             return Some(frame::too_many_sockets());
         };
+
         if let Some(reason) = watch.revoked() {
             return Some(frame::revoked(&reason));
         }
+
         let start = Instant::now();
-        let at = |end: OffsetDateTime| start + Duration::try_from(end - now).unwrap_or_default().min(FAR);
+        let at = |end: OffsetDateTime| {
+            start + Duration::try_from(end - now).unwrap_or_default().min(FAR)
+        };
         let session_ends = at(session_ends);
         let until = at(token_ends).min(session_ends) + TOKEN_LEEWAY;
         let notice = next_notice(session_ends, start);
-        self.authorization = Some(Authorization { watch, key, key_id, until, session_ends, notice });
+        self.authorization = Some(Authorization {
+            watch,
+            key,
+            key_id,
+            until,
+            session_ends,
+            notice,
+        });
+
         None
     }
 
@@ -337,11 +483,23 @@ impl SignedIn {
             self.authorization = None;
             // Its own logout comes back in the feed, maybe before its answer.
             let is_own = matches!(self.call.take(), Some(Call::Logout(_)));
-            return Poll::Ready(if is_own { frame::ended() } else { frame::revoked(&reason) });
+            return Poll::Ready(if is_own {
+                frame::ended()
+            } else {
+                frame::revoked(&reason)
+            });
         }
-        let Some(call) = &mut self.call else { return Poll::Pending };
-        let Poll::Ready(answer) = call.poll(cx) else { return Poll::Pending };
+
+        let Some(call) = &mut self.call else {
+            return Poll::Pending;
+        };
+
+        let Poll::Ready(answer) = call.poll(cx) else {
+            return Poll::Pending;
+        };
+
         self.call = None;
+
         Poll::Ready(self.answered(answer))
     }
 
@@ -350,43 +508,68 @@ impl SignedIn {
         match answer {
             Answer::Authenticate(Ok(fresh), key) => {
                 let ends = (fresh.token_expires_at, fresh.session_expires_at);
-                let over = self.authorize(&fresh.session_id, Some(key), key_id(&fresh.token), ends, now);
-                over.unwrap_or_else(|| vec![Effect::Send(frame::ok_with_token(&fresh, now)), Effect::Authorized])
+                let over = self.authorize(
+                    &fresh.session_id,
+                    Some(key),
+                    key_id(&fresh.token),
+                    ends,
+                    now,
+                );
+
+                over.unwrap_or_else(|| {
+                    vec![
+                        Effect::Send(frame::ok_with_token(&fresh, now)),
+                        Effect::Authorized,
+                    ]
+                })
             }
             Answer::Refresh(Ok(fresh)) => {
-                let key = self.authorization.as_ref().and_then(|authorization| authorization.key.clone());
+                let key = self
+                    .authorization
+                    .as_ref()
+                    .and_then(|authorization| authorization.key.clone());
                 let ends = (fresh.token_expires_at, fresh.session_expires_at);
                 let over = self.authorize(&fresh.session_id, key, key_id(&fresh.token), ends, now);
                 over.unwrap_or_else(|| vec![Effect::Send(frame::token(&fresh, now))])
             }
             // There is nothing left to end.
-            Answer::Logout(Ok(()) | Err(Failure::Revoked | Failure::Expired | Failure::UnknownSession)) => {
+            Answer::Logout(
+                Ok(()) | Err(Failure::Revoked | Failure::Expired | Failure::UnknownSession),
+            ) => {
                 self.authorization = None;
                 frame::ended()
             }
-            Answer::Authenticate(Err(failure), _) | Answer::Refresh(Err(failure)) | Answer::Logout(Err(failure)) => {
-                frame::failure(failure)
-            }
+            Answer::Authenticate(Err(failure), _)
+            | Answer::Refresh(Err(failure))
+            | Answer::Logout(Err(failure)) => frame::failure(failure),
         }
     }
 
     /// When [`SignedIn::on_timer`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let authorization = self.authorization.as_ref()?;
-        Some(authorization.notice.map_or(authorization.until, |notice| notice.min(authorization.until)))
+        Some(authorization.notice.map_or(authorization.until, |notice| {
+            notice.min(authorization.until)
+        }))
     }
 
     /// Call when [`SignedIn::deadline`] has passed.
     pub(crate) fn on_timer(&mut self, now: Instant) -> Vec<Effect> {
-        let Some(authorization) = &mut self.authorization else { return Vec::new() };
+        let Some(authorization) = &mut self.authorization else {
+            return Vec::new();
+        };
+
         if authorization.until <= now {
             self.authorization = None;
             return frame::token_expired();
         }
+
         if authorization.notice.is_none_or(|notice| now < notice) {
             return Vec::new();
         }
+
         authorization.notice = next_notice(authorization.session_ends, now);
+
         frame::expiring(authorization.session_ends.saturating_duration_since(now))
     }
 }
@@ -398,7 +581,9 @@ fn key_id(token: &Secret) -> Box<str> {
 
 /// The next moment at which the editor is told that its session ends then.
 fn next_notice(session_ends: Instant, now: Instant) -> Option<Instant> {
-    let moments = NOTICES.iter().filter_map(|before| session_ends.checked_sub(*before));
+    let moments = NOTICES
+        .iter()
+        .filter_map(|before| session_ends.checked_sub(*before));
     moments.filter(|moment| *moment > now).min()
 }
 

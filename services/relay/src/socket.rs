@@ -1,5 +1,6 @@
-//! One editor's WebSocket: one task with one timer, which keeps the heartbeat and enforces the socket's limits. What the
-//! frames are is read in `dialogue`; what they mean is decided in `login` and `signed_in`.
+//! One editor's WebSocket: one task with one timer, which keeps the heartbeat and enforces the
+//! socket's limits. What the frames are is read in `dialogue`; what they mean is decided in `login`
+//! and `signed_in`.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -42,7 +43,8 @@ mod stream;
 
 /// How long a close may take before the connection is dropped.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// What is read and thrown away of a message that was too long, so that the close frame is not lost to a reset.
+/// What is read and thrown away of a message that was too long, so that the close frame is not lost
+/// to a reset.
 const LINGER_BYTES: usize = 256 * 1024;
 
 /// Why a socket's loop ended.
@@ -129,45 +131,63 @@ where
     shared.metrics.connections.inc();
     let (mut socket, bearer) = Socket::new(io, *start, shared);
     let end = socket.serve(bearer, &shared.stop).await;
+
     // On the heap, because only a socket that ends needs the room.
     Box::pin(socket.finish(end)).await;
     shared.metrics.connections.dec();
     drop(socket.connection_place);
+
     // What was being fetched would be lost with this socket, and the tries for its code with it.
     let fetched = match socket.resuming.take() {
         Some(resume) => Box::pin(resume.finish(shared)).await,
         None => None,
     };
+
     let mut attempt = fetched.or(socket.attempt.take())?;
     attempt.apply(Event::SocketGone);
+
     Some(attempt)
 }
 
-/// Answers for a login whose socket is gone, and finishes its activation, as far as there is room. All that can be lost
-/// otherwise is made good by the editor, which resumes or shows its token, and by the page, which delivers again.
+/// Answers for a login whose socket is gone, and finishes its activation, as far as there is room.
+/// All that can be lost otherwise is made good by the editor, which resumes or shows its token, and
+/// by the page, which delivers again.
 async fn follow_up(mut attempt: Box<Attempt>, shared: &Shared) {
     if attempt.is_over_unseen() || attempt.deadline().is_none() {
         return;
     }
+
     let (stop, over, limits) = (&shared.stop, shared.drain.over(), &shared.limits);
     let mut kept = None;
+
     while let Some(due) = attempt.deadline() {
         let is_over = attempt.is_over();
-        if kept.as_ref().is_none_or(|(was_over, _)| *was_over != is_over) {
+        if kept
+            .as_ref()
+            .is_none_or(|(was_over, _)| *was_over != is_over)
+        {
             let address = attempt.facts.client_address;
-            let place = if is_over { limits.over(address) } else { limits.detached(address) };
+            let place = if is_over {
+                limits.over(address)
+            } else {
+                limits.detached(address)
+            };
             if place.is_none() && !is_over {
                 shared.metrics.logins_given_up.inc();
             }
             let Some(place) = place else { return };
             kept = Some((is_over, place));
         }
+
         // Another relay may be asked for it by its editor, which was sent there.
-        let is_wanted = !shared.drain.is_alone() && !over.is_cancelled() && attempt.state().is_unfinished();
+        let is_wanted =
+            !shared.drain.is_alone() && !over.is_cancelled() && attempt.state().is_unfinished();
         if stop.is_cancelled() && !is_wanted && !attempt.is_activating() {
             return;
         }
+
         let next = if stop.is_cancelled() { over } else { stop };
+
         tokio::select! {
             _ = poll_fn(|cx| attempt.poll(cx)) => {}
             () = tokio::time::sleep_until(due) => drop(attempt.on_timer(Instant::now())),
@@ -182,7 +202,16 @@ where
 {
     /// A function of its own, so that what the start was in is given back.
     fn new(io: S, start: Start, shared: &Arc<Shared>) -> (Self, Option<Box<Bearer>>) {
-        let Start { id, nonce, address, attempt, bearer, connection_place, cut, handshake } = start;
+        let Start {
+            id,
+            nonce,
+            address,
+            attempt,
+            bearer,
+            connection_place,
+            cut,
+            handshake,
+        } = start;
         let limits = &shared.settings;
         let now = Instant::now();
         let socket = Self {
@@ -191,7 +220,9 @@ where
             id,
             nonce,
             address,
-            idle: attempt.is_none().then(|| Idle::new(now, limits.sign_in_time)),
+            idle: attempt
+                .is_none()
+                .then(|| Idle::new(now, limits.sign_in_time)),
             attempt,
             resuming: None,
             signed_in: None,
@@ -205,24 +236,29 @@ where
             pings: Pings::new(now + limits.heartbeat_interval),
             drain: None,
         };
+
         (socket, bearer)
     }
 
     async fn serve(&mut self, bearer: Option<Box<Bearer>>, stop: &CancellationToken) -> End {
         self.introduce(false);
+
         if let Some(bearer) = bearer {
             let effects = self.signed_in().bearer(*bearer);
             if let Some(end) = self.take_effect(effects) {
                 return end;
             }
         }
+
         let mut timer = Box::pin(tokio::time::sleep_until(self.deadline()));
         let mut drain = Box::pin(stop.cancelled());
+
         loop {
             let due = self.deadline();
             if timer.deadline() != due {
                 timer.as_mut().reset(due);
             }
+
             let draining = self.drain.is_some();
             let wake = poll_fn(|cx| {
                 if !draining && drain.as_mut().poll(cx).is_ready() {
@@ -241,9 +277,11 @@ where
                     None
                 }
             };
+
             if let Some(end) = end {
                 return end;
             }
+
             if self.queued > self.shared.settings.send_queue_bytes {
                 return End::Close(close::TOO_SLOW);
             }
@@ -257,31 +295,43 @@ where
             Poll::Ready(Ok(())) => true,
             Poll::Pending => false,
         };
+
         if let Some(attempt) = &mut self.attempt
             && let Poll::Ready(actions) = attempt.poll(cx)
         {
             return Poll::Ready(Wake::Login(actions));
         }
+
         if let Some(mut resume) = self.resuming.take() {
             match resume.poll(cx) {
                 Poll::Ready(taken) => return Poll::Ready(Wake::Resumed(resume, taken)),
                 Poll::Pending => self.resuming = Some(resume),
             }
         }
+
         if let Some(signed_in) = &mut self.signed_in
             && let Poll::Ready(effects) = signed_in.poll(cx)
         {
             return Poll::Ready(Wake::SignedIn(effects));
         }
+
         if timer.poll(cx).is_ready() {
             return Poll::Ready(Wake::Timer);
         }
+
         // What the editor says must not change a login that is on its way to another relay.
-        if self.attempt.as_ref().is_some_and(|attempt| attempt.is_offered()) {
+        if self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.is_offered())
+        {
             return Poll::Pending;
         }
+
         let read = self.ws.poll_read(cx).map(Wake::Message);
-        self.connection_place.buffers(self.queued + self.ws.partial());
+        self.connection_place
+            .buffers(self.queued + self.ws.partial());
+
         read
     }
 
@@ -291,33 +341,52 @@ where
         if self.outbox.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        // All at once, for a token and the ping behind it need no packet each. They stay in the count until they have left.
+
+        // All at once, for a token and the ping behind it need no packet each. They stay in the
+        // count until they have left.
         for (message, _span) in std::mem::take(&mut self.outbox) {
             self.ws.write(message)?;
         }
+
         ready!(self.ws.poll_flush(cx))?;
         self.queued = 0;
+
         Poll::Ready(Ok(()))
     }
 
     fn deadline(&self) -> Instant {
         let login = self.attempt.as_ref().and_then(|attempt| attempt.deadline());
-        let session = self.signed_in.as_ref().and_then(|signed_in| signed_in.deadline());
+        let session = self
+            .signed_in
+            .as_ref()
+            .and_then(|signed_in| signed_in.deadline());
         let others = [login, session, self.idle.map(Idle::until), self.drain_at()];
-        others.into_iter().flatten().fold(self.pings.deadline(), Instant::min)
+        others
+            .into_iter()
+            .flatten()
+            .fold(self.pings.deadline(), Instant::min)
     }
 
-    /// When it is closed, because the relay stops: late while something is under way on it that cannot go on elsewhere.
+    /// When it is closed, because the relay stops: late while something is under way on it that
+    /// cannot go on elsewhere.
     fn drain_at(&self) -> Option<Instant> {
         let moments = self.drain.as_ref()?;
         let is_alone = self.shared.drain.is_alone();
-        let is_kept = self.is_busy() || self.attempt.as_ref().is_some_and(|attempt| attempt.is_tied(is_alone));
+        let is_kept = self.is_busy()
+            || self
+                .attempt
+                .as_ref()
+                .is_some_and(|attempt| attempt.is_tied(is_alone));
         Some(if is_kept { moments.last } else { moments.own })
     }
 
     /// Whether the editor waits for an answer.
     fn is_busy(&self) -> bool {
-        self.resuming.is_some() || self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_busy())
+        self.resuming.is_some()
+            || self
+                .signed_in
+                .as_ref()
+                .is_some_and(|signed_in| signed_in.is_busy())
     }
 
     fn on_timer(&mut self, now: Instant) -> Option<End> {
@@ -325,6 +394,7 @@ where
         if self.pings.is_overdue(now) {
             return Some(End::Close(close::NO_PONG));
         }
+
         if is_due(self.drain_at()) {
             let frame = RelayFrame::Reconnect {
                 after_ms: u64::try_from(self.shared.drain.pause().as_millis()).unwrap_or_default(),
@@ -333,6 +403,7 @@ where
             self.send(&frame, None);
             return Some(End::Close(close::RECONNECT));
         }
+
         let is_busy = self.is_busy();
         if let Some(idle) = self.idle.as_mut().filter(|idle| idle.until() <= now) {
             let is_more = is_busy && idle.extend(now + self.shared.settings.sign_in_time);
@@ -341,17 +412,28 @@ where
                 return Some(End::Close(close::RECONNECT));
             }
         }
+
         let settings = &self.shared.settings;
-        if let Some(ping) = self.pings.beat(now, settings.heartbeat_interval, settings.heartbeat_timeout) {
+        if let Some(ping) =
+            self.pings
+                .beat(now, settings.heartbeat_interval, settings.heartbeat_timeout)
+        {
             self.push(ping, None);
         }
+
         if let Some(signed_in) = &mut self.signed_in {
             let effects = signed_in.on_timer(now);
             if let Some(end) = self.take_effect(effects) {
                 return Some(end);
             }
         }
-        let actions = self.attempt.as_mut().map(|attempt| attempt.on_timer(now)).unwrap_or_default();
+
+        let actions = self
+            .attempt
+            .as_mut()
+            .map(|attempt| attempt.on_timer(now))
+            .unwrap_or_default();
+
         self.carry_out(&actions)
     }
 
@@ -362,16 +444,26 @@ where
             Ok(Message::Pong(payload)) => match self.pings.on_pong(&payload) {
                 Pong::Unsolicited => self.is_flood(),
                 // It may have said so itself before.
-                Pong::HasToken if self.attempt.as_ref().is_some_and(|attempt| attempt.state().unacked().is_some()) => {
+                Pong::HasToken
+                    if self
+                        .attempt
+                        .as_ref()
+                        .is_some_and(|attempt| attempt.state().unacked().is_some()) =>
+                {
                     self.event(Event::Acked)
                 }
                 Pong::HasToken | Pong::Alive => None,
             },
-            Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Some(End::Gone("lost")),
-            Ok(Message::Binary(_) | Message::Frame(_)) | Err(WsError::Protocol(_) | WsError::Utf8(_)) => {
+            Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                Some(End::Gone("lost"))
+            }
+            Ok(Message::Binary(_) | Message::Frame(_))
+            | Err(WsError::Protocol(_) | WsError::Utf8(_)) => {
                 Some(End::Close(close::PROTOCOL_ERROR))
             }
-            Err(WsError::Io(cause)) if cause.kind() == FRAGMENT_FLOOD => Some(End::Close(close::RATE_LIMITED)),
+            Err(WsError::Io(cause)) if cause.kind() == FRAGMENT_FLOOD => {
+                Some(End::Close(close::RATE_LIMITED))
+            }
             Err(WsError::Capacity(_)) => Some(End::Close(close::TOO_BIG)),
             Ok(Message::Close(_)) => {
                 if self.has_token_in_order() {
@@ -383,15 +475,21 @@ where
         }
     }
 
-    /// Whether a close says the same as the pong behind the token. Of a bare editor only, and of one that was sent all of
-    /// it: once a library has begun to close, it answers no ping.
+    /// Whether a close says the same as the pong behind the token. Of a bare editor only, and of
+    /// one that was sent all of it: once a library has begun to close, it answers no ping.
     fn has_token_in_order(&self) -> bool {
-        let attempt = self.attempt.as_ref().filter(|attempt| attempt.editor().is_none());
+        let attempt = self
+            .attempt
+            .as_ref()
+            .filter(|attempt| attempt.editor().is_none());
         self.is_flushed && attempt.is_some_and(|attempt| attempt.state().unacked().is_some())
     }
 
     fn is_flood(&self) -> Option<End> {
-        self.messages.check().is_err().then_some(End::Close(close::RATE_LIMITED))
+        self.messages
+            .check()
+            .is_err()
+            .then_some(End::Close(close::RATE_LIMITED))
     }
 
     fn send(&mut self, frame: &RelayFrame, span: Option<Span>) {
@@ -410,14 +508,17 @@ where
             End::Close(code) => code.to_string(),
             End::Gone(how) => how.to_owned(),
         };
+
         tracing::debug!(connection_id = %self.id, code, "socket closed");
         count(&self.shared.metrics.closes, "code", code);
         if let Some(setting) = self.limit(end) {
             self.shared.limits.reached.tell(setting);
         }
+
         // The close has a bounded time; whoever does not take it is cut off.
         self.is_flushed = false;
         let is_over = timeout(CLOSE_TIME, self.say_goodbye(end)).await.is_ok();
+
         if !is_over && (!self.is_flushed || end == End::Close(close::TOO_SLOW)) {
             // What the kernel holds for it would outlive the socket.
             self.cut.set();
@@ -430,7 +531,9 @@ where
         match code {
             close::TOO_SLOW => Some("VVS_RELAY_SEND_QUEUE_BYTES"),
             close::RATE_LIMITED => Some("VVS_RELAY_MESSAGES_PER_MINUTE"),
-            close::TOO_BIG if self.handshake.is_none() => Some("VVS_RELAY_MAX_MESSAGE_BYTES_SIGNED_IN"),
+            close::TOO_BIG if self.handshake.is_none() => {
+                Some("VVS_RELAY_MAX_MESSAGE_BYTES_SIGNED_IN")
+            }
             close::TOO_BIG => Some("VVS_RELAY_MAX_MESSAGE_BYTES"),
             _ => None,
         }
@@ -438,23 +541,42 @@ where
 
     async fn say_goodbye(&mut self, end: End) {
         if let End::Close(code) = end {
-            self.push(Message::Close(Some(CloseFrame { code: code.into(), reason: "".into() })), None);
+            self.push(
+                Message::Close(Some(CloseFrame {
+                    code: code.into(),
+                    reason: "".into(),
+                })),
+                None,
+            );
         }
+
         if poll_fn(|cx| self.poll_write(cx)).await.is_err() {
             return;
         }
+
         self.is_flushed = true;
+
         if matches!(end, End::Close(close::TOO_BIG | close::PROTOCOL_ERROR)) {
-            // What follows is no WebSocket any more, but what is unread when a socket is closed resets it.
+            // What follows is no WebSocket any more, but what is unread when a socket is closed
+            // resets it.
             let (mut scratch, mut read) = ([0; 1024], 0);
-            while let Ok(1..) = self.ws.inner().read(&mut scratch).await.inspect(|length| read += length) {
+            while let Ok(1..) = self
+                .ws
+                .inner()
+                .read(&mut scratch)
+                .await
+                .inspect(|length| read += length)
+            {
                 if read > LINGER_BYTES {
                     return;
                 }
             }
+
             return;
         }
-        // What was on its way when we closed still counts, as far as it says that the editor has its token.
+
+        // What was on its way when we closed still counts, as far as it says that the editor has
+        // its token.
         while let Ok(message) = poll_fn(|cx| self.ws.poll_read(cx)).await {
             match message {
                 Message::Text(text) => self.on_last_text(&text),
@@ -467,7 +589,9 @@ where
 
 impl<S> fmt::Debug for Socket<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Socket")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

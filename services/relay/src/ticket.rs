@@ -1,5 +1,6 @@
-//! What an editor keeps so that it can take its unfinished login to a new socket, on any relay that has the same key: the
-//! login's fixed facts, sealed. It is worth nothing without the device key that it names.
+//! What an editor keeps so that it can take its unfinished login to a new socket, on any relay that
+//! has the same key: the login's fixed facts, sealed. It is worth nothing without the device key
+//! that it names.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -85,8 +86,14 @@ mod tests {
             ttl: Duration::from_mins(10),
         };
         let hello = Hello {
-            app: App { name: "VVS".to_owned(), version: "1".to_owned() },
-            device: Device { name: "desk".to_owned(), os: "Linux".to_owned() },
+            app: App {
+                name: "VVS".to_owned(),
+                version: "1".to_owned(),
+            },
+            device: Device {
+                name: "desk".to_owned(),
+                os: "Linux".to_owned(),
+            },
             jwk: "{}".to_owned(),
             return_uri: None,
         };

@@ -1,5 +1,5 @@
-//! The frames that a relay sends, made of what it knows. Deadlines are given as times and as seconds left, because an
-//! editor's clock may be wrong by days.
+//! The frames that a relay sends, made of what it knows. Deadlines are given as times and as
+//! seconds left, because an editor's clock may be wrong by days.
 
 use std::time::Duration;
 
@@ -14,7 +14,10 @@ use crate::login::Grant;
 
 /// A time as RFC 3339, to the second.
 pub(crate) fn timestamp(at: OffsetDateTime) -> String {
-    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
+    at.replace_nanosecond(0)
+        .unwrap_or(at)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 /// Whole seconds from `now` until `at`, never negative.
@@ -26,7 +29,8 @@ pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The frame that says which socket this is, and which login. A login that was resumed has its old id.
+/// The frame that says which socket this is, and which login. A login that was resumed has its old
+/// id.
 pub(crate) fn connection(
     id: ConnectionId,
     nonce: String,
@@ -35,13 +39,20 @@ pub(crate) fn connection(
     shared: &Shared,
 ) -> RelayFrame {
     // A login that has just begun has all of its time.
-    let started = attempt.filter(|_| !resumed).map(|attempt| attempt.facts.created_at);
+    let started = attempt
+        .filter(|_| !resumed)
+        .map(|attempt| attempt.facts.created_at);
     let now = started.unwrap_or_else(OffsetDateTime::now_utc);
     let expires_at = attempt.map(Attempt::expires_at);
+
     RelayFrame::Connection {
         connection_id: id.to_string(),
         user_code: attempt.map(|attempt| attempt.facts.user_code.clone()),
-        login_url: attempt.map(|_| shared.public_url.join(&format!("/login?connection_id={id}"))),
+        login_url: attempt.map(|_| {
+            shared
+                .public_url
+                .join(&format!("/login?connection_id={id}"))
+        }),
         expires_in: expires_at.map(|at| seconds_left(at, now)),
         expires_at: expires_at.map(timestamp),
         server_time: timestamp(now),
@@ -78,20 +89,30 @@ pub(crate) fn success(grant: &Grant, now: OffsetDateTime) -> RelayFrame {
 }
 
 /// Something about the login went wrong.
-pub(crate) fn auth_error(code: AuthErrorCode, attempts_left: Option<u8>, retry_after: Option<Duration>) -> RelayFrame {
+pub(crate) fn auth_error(
+    code: AuthErrorCode,
+    attempts_left: Option<u8>,
+    retry_after: Option<Duration>,
+) -> RelayFrame {
     let message = match code {
-        AuthErrorCode::BadCode if attempts_left == Some(0) => "too many wrong codes; start a new sign-in",
+        AuthErrorCode::BadCode if attempts_left == Some(0) => {
+            "too many wrong codes; start a new sign-in"
+        }
         AuthErrorCode::BadCode => "this is not the code that the browser shows",
         AuthErrorCode::TooLate => "hello comes once, before the link is opened",
         AuthErrorCode::BadReturnUri => {
-            "returnUri is neither known here nor an allowed listener: http://127.0.0.1:PORT/ with one plain name at most"
+            "returnUri is neither known here nor an allowed listener: http://127.0.0.1:PORT/ with \
+             one plain name at most"
         }
         AuthErrorCode::BadDeviceKey => "deviceKey is not a public EC P-256 key as a JWK",
-        AuthErrorCode::BadProof => "the proof does not hold for this server, this socket and this purpose",
+        AuthErrorCode::BadProof => {
+            "the proof does not hold for this server, this socket and this purpose"
+        }
         AuthErrorCode::BadTicket => "this ticket is not one of this server's; start a new sign-in",
         AuthErrorCode::NotReady => "this cannot be done right now; try again",
         AuthErrorCode::LoginOver => "this sign-in is over; start a new one",
     };
+
     let retryable = match code {
         AuthErrorCode::BadCode => attempts_left != Some(0),
         AuthErrorCode::NotReady | AuthErrorCode::BadProof => true,
@@ -101,8 +122,16 @@ pub(crate) fn auth_error(code: AuthErrorCode, attempts_left: Option<u8>, retry_a
         | AuthErrorCode::BadTicket
         | AuthErrorCode::LoginOver => false,
     };
+
     let retry_after_ms = retry_after.map(millis);
-    RelayFrame::AuthError { code, message: message.to_owned(), retryable, retry_after_ms, attempts_left }
+
+    RelayFrame::AuthError {
+        code,
+        message: message.to_owned(),
+        retryable,
+        retry_after_ms,
+        attempts_left,
+    }
 }
 
 /// The editor may go on with a fresh token on a new socket.

@@ -1,5 +1,5 @@
-//! The administration port: liveness, readiness, metrics. Plain HTTP, because what asks is a kubelet or a scraper; it
-//! tells nothing secret and changes nothing.
+//! The administration port: liveness, readiness, metrics. Plain HTTP, because what asks is a
+//! kubelet or a scraper; it tells nothing secret and changes nothing.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -50,7 +50,10 @@ pub struct HostName(String);
 
 /// Why a text is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a host name such as relay-0.vvs.svc: letters, digits, dots and hyphens, without a port")]
+#[error(
+    "{0:?} is not a host name such as relay-0.vvs.svc: letters, digits, dots and hyphens, without \
+     a port"
+)]
 pub struct NotAHostName(String);
 
 impl FromStr for HostName {
@@ -58,7 +61,10 @@ impl FromStr for HostName {
 
     fn from_str(text: &str) -> Result<Self, NotAHostName> {
         let is_label = |label: &str| {
-            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };
         if text.len() <= 253 && text.split('.').all(is_label) {
             return Ok(Self(text.to_ascii_lowercase()));
@@ -73,31 +79,60 @@ impl fmt::Display for HostName {
     }
 }
 
-/// Whether a request is for this port. A page whose own name was made to stand for our address (DNS rebinding) asks under
-/// that name, so any address will do, `localhost`, and the names that we were told.
+/// Whether a request is for this port. A page whose own name was made to stand for our address (DNS
+/// rebinding) asks under that name, so any address will do, `localhost`, and the names that we were
+/// told.
 fn check_host(request: &Request, names: &[HostName]) -> Result<(), (StatusCode, &'static str)> {
-    let malformed = (StatusCode::BAD_REQUEST, "One Host header must name this port.\n");
-    let lines: Vec<_> = request.headers().get_all(HOST).iter().map(|host| host.to_str().ok()).collect();
-    let hosts = lines.into_iter().chain(request.uri().authority().map(|authority| Some(authority.as_str())));
+    let malformed = (
+        StatusCode::BAD_REQUEST,
+        "One Host header must name this port.\n",
+    );
+    let lines: Vec<_> = request
+        .headers()
+        .get_all(HOST)
+        .iter()
+        .map(|host| host.to_str().ok())
+        .collect();
+    let hosts = lines.into_iter().chain(
+        request
+            .uri()
+            .authority()
+            .map(|authority| Some(authority.as_str())),
+    );
     let hosts: Vec<&str> = hosts.collect::<Option<_>>().ok_or(malformed)?;
 
     if request.headers().get_all(HOST).iter().count() > 1 {
         return Err(malformed);
     }
+
     if hosts.is_empty() {
         // Balancers ask so. Browsers do not.
-        return if request.version() == Version::HTTP_10 { Ok(()) } else { Err(malformed) };
+        return if request.version() == Version::HTTP_10 {
+            Ok(())
+        } else {
+            Err(malformed)
+        };
     }
-    let is_ours = |host: &&str| host.parse::<Authority>().is_ok_and(|host| is_own(host.host(), names));
+
+    let is_ours = |host: &&str| {
+        host.parse::<Authority>()
+            .is_ok_and(|host| is_own(host.host(), names))
+    };
     if hosts.iter().all(is_ours) {
         return Ok(());
     }
-    let other = "This port answers to addresses, to localhost and to the names in VVS_ADMIN_HOSTS.\n";
+
+    let other =
+        "This port answers to addresses, to localhost and to the names in VVS_ADMIN_HOSTS.\n";
+
     Err((StatusCode::MISDIRECTED_REQUEST, other))
 }
 
 fn is_own(host: &str, names: &[HostName]) -> bool {
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let address = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
     address.parse::<IpAddr>().is_ok()
         || host.eq_ignore_ascii_case("localhost")
         || names.iter().any(|name| host.eq_ignore_ascii_case(&name.0))
@@ -108,32 +143,58 @@ async fn guard(request: Request, next: Next, names: Arc<[HostName]>) -> Response
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
-    let headers =
-        [(X_CONTENT_TYPE_OPTIONS, "nosniff"), (HeaderName::from_static("cross-origin-resource-policy"), "same-origin")];
+
+    let headers = [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ];
     (headers, answer).into_response()
 }
 
-/// `/livez`, `/readyz` (503 until every part is ready) and `/metrics`, for those who ask by address, as `localhost` or by one
-/// of these names.
-pub fn router(parts: Vec<(&'static str, Readiness)>, metrics: Metrics, names: Vec<HostName>) -> Router {
+/// `/livez`, `/readyz` (503 until every part is ready) and `/metrics`, for those who ask by
+/// address, as `localhost` or by one of these names.
+pub fn router(
+    parts: Vec<(&'static str, Readiness)>,
+    metrics: Metrics,
+    names: Vec<HostName>,
+) -> Router {
     let names: Arc<[HostName]> = names.into();
     let readyz = move || {
-        let waiting: Vec<_> = parts.iter().filter(|(_, part)| !part.get()).map(|(name, _)| *name).collect();
+        let waiting: Vec<_> = parts
+            .iter()
+            .filter(|(_, part)| !part.get())
+            .map(|(name, _)| *name)
+            .collect();
         async move {
             if waiting.is_empty() {
                 return (StatusCode::OK, "ready\n".to_owned());
             }
-            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", waiting.join(", ")))
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready: {}\n", waiting.join(", ")),
+            )
         }
     };
     let scrape = move || async move {
-        ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.scrape())
+        (
+            [(
+                "content-type",
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            metrics.scrape(),
+        )
     };
+
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
-        .layer(from_fn(move |request, next| guard(request, next, names.clone())))
+        .layer(from_fn(move |request, next| {
+            guard(request, next, names.clone())
+        }))
 }
 
 #[cfg(test)]
@@ -149,9 +210,14 @@ mod tests {
         for host in hosts {
             request = request.header(HOST, *host);
         }
+
         let answers = router(Vec::new(), Metrics::default(), names.to_vec());
-        let answer = answers.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let answer = answers
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
         assert_eq!(answer.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
+
         answer.status()
     }
 
@@ -168,8 +234,13 @@ mod tests {
             "relay-0.vvs.svc:9090",
             "prometheus.example",
         ] {
-            assert_eq!(status(Version::HTTP_11, "/metrics", &[good]).await, StatusCode::OK, "{good}");
+            assert_eq!(
+                status(Version::HTTP_11, "/metrics", &[good]).await,
+                StatusCode::OK,
+                "{good}"
+            );
         }
+
         for bad in [
             "evil.example",
             "evil.example:9090",
@@ -185,7 +256,11 @@ mod tests {
         ] {
             for path in ["/metrics", "/livez", "/readyz", "/nowhere"] {
                 let refused = status(Version::HTTP_11, path, &[bad]).await;
-                assert_eq!(refused, StatusCode::MISDIRECTED_REQUEST, "{path} of {bad:?}");
+                assert_eq!(
+                    refused,
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "{path} of {bad:?}"
+                );
             }
         }
     }
@@ -195,20 +270,35 @@ mod tests {
         let ours = ["127.0.0.1:9090"];
         let other = status(Version::HTTP_11, "http://evil.example/metrics", &ours).await;
         assert_eq!(other, StatusCode::MISDIRECTED_REQUEST);
+
         let other = status(Version::HTTP_2, "http://evil.example/metrics", &[]).await;
         assert_eq!(other, StatusCode::MISDIRECTED_REQUEST);
-        assert_eq!(status(Version::HTTP_2, "http://127.0.0.1:9090/metrics", &[]).await, StatusCode::OK);
+        assert_eq!(
+            status(Version::HTTP_2, "http://127.0.0.1:9090/metrics", &[]).await,
+            StatusCode::OK
+        );
 
         let two = status(Version::HTTP_11, "/metrics", &["127.0.0.1", "evil.example"]).await;
         assert_eq!(two, StatusCode::BAD_REQUEST);
-        assert_eq!(status(Version::HTTP_11, "/metrics", &[]).await, StatusCode::BAD_REQUEST);
-        assert_eq!(status(Version::HTTP_10, "/metrics", &[]).await, StatusCode::OK);
+        assert_eq!(
+            status(Version::HTTP_11, "/metrics", &[]).await,
+            StatusCode::BAD_REQUEST
+        );
+        assert_eq!(
+            status(Version::HTTP_10, "/metrics", &[]).await,
+            StatusCode::OK
+        );
     }
 
     #[test]
     fn a_host_name_has_no_port_and_no_scheme() {
-        assert_eq!("Relay-0.vvs".parse::<HostName>().unwrap().to_string(), "relay-0.vvs");
-        for bad in ["", "a:9090", "http://a", "a/b", "a..b", ".a", "*.a", "a b", "[::1]"] {
+        assert_eq!(
+            "Relay-0.vvs".parse::<HostName>().unwrap().to_string(),
+            "relay-0.vvs"
+        );
+        for bad in [
+            "", "a:9090", "http://a", "a/b", "a..b", ".a", "*.a", "a b", "[::1]",
+        ] {
             assert!(bad.parse::<HostName>().is_err(), "{bad:?} was taken");
         }
     }

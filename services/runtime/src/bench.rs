@@ -1,4 +1,5 @@
-//! Processes for tests, each with threads of its own, so that it can die at once with all of its sockets.
+//! Processes for tests, each with threads of its own, so that it can die at once with all of its
+//! sockets.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -40,7 +41,10 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let identity = Identity::load(certify(folder.path())).unwrap();
-        Self { identity, _folder: folder }
+        Self {
+            identity,
+            _folder: folder,
+        }
     }
 
     pub(crate) fn connector(&self, alpn: &'static [u8]) -> Connector {
@@ -58,7 +62,11 @@ impl Bench {
     }
 
     pub(crate) fn peer_at(&self, address: SocketAddr, router: Router) -> Peer {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let tcp = TcpListener::bind(address).unwrap();
         tcp.set_nonblocking(true).unwrap();
         let address = tcp.local_addr().unwrap();
@@ -73,10 +81,21 @@ impl Bench {
         process.readiness.set(true);
         let (readiness, stop) = (process.readiness.clone(), process.stop.clone());
         let _inside = runtime.enter();
-        let listener =
-            Listener { tcp: tokio::net::TcpListener::from_std(tcp).unwrap(), tls: Some(process.identity.clone()) };
-        let accepting = process.tasks.spawn(process.server(Limits::default()).serve(listener, router));
-        Peer { address, readiness, stop, accepting, runtime: Some(runtime) }
+        let listener = Listener {
+            tcp: tokio::net::TcpListener::from_std(tcp).unwrap(),
+            tls: Some(process.identity.clone()),
+        };
+        let accepting = process
+            .tasks
+            .spawn(process.server(Limits::default()).serve(listener, router));
+
+        Peer {
+            address,
+            readiness,
+            stop,
+            accepting,
+            runtime: Some(runtime),
+        }
     }
 }
 
@@ -103,7 +122,10 @@ impl Drop for Peer {
 
 /// A port that nobody listens on.
 pub(crate) fn dead_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 pub(crate) fn certify(folder: &Path) -> Files {
@@ -112,13 +134,26 @@ pub(crate) fn certify(folder: &Path) -> Files {
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
     let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let leaf = leaf.signed_by(&key, &Issuer::from_params(&ca, &ca_key)).unwrap();
+    leaf.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let leaf = leaf
+        .signed_by(&key, &Issuer::from_params(&ca, &ca_key))
+        .unwrap();
     let write = |name: &str, pem: String| {
         let path = folder.join(name);
         std::fs::write(&path, pem).unwrap();
         path
     };
-    let (cert, key) = (write("tls.crt", leaf.pem()), write("tls.key", key.serialize_pem()));
-    Files { cert, key, ca: Some(write("ca.crt", ca_pem)) }
+    let (cert, key) = (
+        write("tls.crt", leaf.pem()),
+        write("tls.key", key.serialize_pem()),
+    );
+
+    Files {
+        cert,
+        key,
+        ca: Some(write("ca.crt", ca_pem)),
+    }
 }

@@ -1,5 +1,5 @@
-//! gRPC calls to whichever member of a pool is ready and less busy, over one HTTP/2 connection to each. A stream stays with
-//! its member, and ends when that goes.
+//! gRPC calls to whichever member of a pool is ready and less busy, over one HTTP/2 connection to
+//! each. A stream stays with its member, and ends when that goes.
 
 use std::fmt;
 use std::io;
@@ -56,7 +56,11 @@ impl fmt::Debug for Channel {
 impl Channel {
     pub(crate) fn new(hosts: Hosts, connector: Connector) -> Self {
         let pool = Pool::new(hosts, &connector);
-        Self(Arc::new(Shared { pool, connector, tasks: TaskTracker::new() }))
+        Self(Arc::new(Shared {
+            pool,
+            connector,
+            tasks: TaskTracker::new(),
+        }))
     }
 }
 
@@ -73,8 +77,13 @@ impl tower::Service<Request<Body>> for Channel {
         let shared = self.0.clone();
         Box::pin(async move {
             // The deadline is for the other end too, but what cannot be reached keeps none.
-            let time = request.headers().get("grpc-timeout").and_then(|time| rpc::time(time.to_str().ok()?));
-            let Some(time) = time else { return shared.send(request).await };
+            let time = request
+                .headers()
+                .get("grpc-timeout")
+                .and_then(|time| rpc::time(time.to_str().ok()?));
+            let Some(time) = time else {
+                return shared.send(request).await;
+            };
             timeout(time, shared.send(request))
                 .await
                 .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer came")))
@@ -91,52 +100,82 @@ impl Shared {
         for _ in 0..TRIES {
             let member = match self.pool.pick(&tried) {
                 Ok(member) => member,
-                Err(cause) => return Err(failure.unwrap_or_else(|| Status::unavailable(cause.to_string()))),
+                Err(cause) => {
+                    return Err(failure.unwrap_or_else(|| Status::unavailable(cause.to_string())));
+                }
             };
+
             let mut connection = match self.connection(&member).await {
                 Ok(connection) => connection,
                 Err(cause) => {
                     self.pool.failed(&member);
                     tried.push(member.address);
-                    failure = Some(Status::unavailable(format!("{} cannot be reached: {cause}", member.address)));
+                    failure = Some(Status::unavailable(format!(
+                        "{} cannot be reached: {cause}",
+                        member.address
+                    )));
                     continue;
                 }
             };
+
             address(&mut request, &member)?;
             let mut error = match connection.try_send_request(request).await {
                 Ok(answer) => return Ok(held(answer, member)),
                 Err(error) => error,
             };
+
             let unsent = error.take_message();
-            let status = Status::unavailable(format!("{} did not answer: {}", member.address, error.into_error()));
+            let status = Status::unavailable(format!(
+                "{} did not answer: {}",
+                member.address,
+                error.into_error()
+            ));
+
             // It came to a connection that had just ended: the same member may have a new one.
-            let Some(unsent) = unsent else { return Err(status) };
+            let Some(unsent) = unsent else {
+                return Err(status);
+            };
+
             (request, failure) = (unsent, Some(status));
         }
+
         Err(failure.unwrap_or_else(|| Status::unavailable("")))
     }
 
-    /// The member's connection, or a new one. Whoever waited for an attempt that failed does not repeat it.
+    /// The member's connection, or a new one. Whoever waited for an attempt that failed does not
+    /// repeat it.
     async fn connection(&self, member: &Member<Line>) -> Result<SendRequest<Body>, Arc<io::Error>> {
         let asked = Instant::now();
         let mut dial = member.kept.0.lock().await;
-        if let Some(connection) = dial.connection.as_ref().filter(|connection| !connection.is_closed()) {
+        if let Some(connection) = dial
+            .connection
+            .as_ref()
+            .filter(|connection| !connection.is_closed())
+        {
             return Ok(connection.clone());
         }
+
         if let Some((at, cause)) = dial.failure.as_ref()
             && *at >= asked
         {
             return Err(cause.clone());
         }
+
         match self.dial(member).await {
             Ok(connection) => {
                 member.reached();
-                *dial = Dial { connection: Some(connection.clone()), failure: None };
+                *dial = Dial {
+                    connection: Some(connection.clone()),
+                    failure: None,
+                };
                 Ok(connection)
             }
             Err(cause) => {
                 let cause = Arc::new(cause);
-                *dial = Dial { connection: None, failure: Some((Instant::now(), cause.clone())) };
+                *dial = Dial {
+                    connection: None,
+                    failure: Some((Instant::now(), cause.clone())),
+                };
                 Err(cause)
             }
         }
@@ -157,6 +196,7 @@ impl Shared {
                 tracing::debug!(member = %address, %cause, "a connection ended early");
             }
         });
+
         Ok(sender)
     }
 }
@@ -165,7 +205,8 @@ impl Shared {
 fn address(request: &mut Request<Body>, member: &Member<Line>) -> Result<(), Status> {
     let mut target = std::mem::take(request.uri_mut()).into_parts();
     (target.scheme, target.authority) = (Some(Scheme::HTTP), Some(member.host.clone()));
-    *request.uri_mut() = Uri::from_parts(target).map_err(|cause| Status::internal(cause.to_string()))?;
+    *request.uri_mut() =
+        Uri::from_parts(target).map_err(|cause| Status::internal(cause.to_string()))?;
     Ok(())
 }
 

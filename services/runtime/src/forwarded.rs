@@ -1,5 +1,5 @@
-//! What the public edge tells the processes behind it about a client. Believed only from a peer that is the edge, which
-//! strips whatever the client itself sent by these names.
+//! What the public edge tells the processes behind it about a client. Believed only from a peer
+//! that is the edge, which strips whatever the client itself sent by these names.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,20 +11,29 @@ pub const CLIENT_ADDRESS: &str = "x-forwarded-for";
 pub const SCHEME: &str = "x-forwarded-proto";
 /// The id that the edge gave this request; in every log line about it, and on error pages.
 pub const REQUEST_ID: &str = "x-request-id";
-/// What shows that a request came through other hands than its sender's, such as `x-real-ip`; absent when nothing does. A
-/// trusted proxy that speaks for the edge's own machine is not such hands.
+/// What shows that a request came through other hands than its sender's, such as `x-real-ip`;
+/// absent when nothing does. A trusted proxy that speaks for the edge's own machine is not such
+/// hands.
 pub const THROUGH: &str = "x-forwarded-through";
 
 /// The client's address as the edge saw it.
 pub fn client_address(headers: &HeaderMap) -> Option<IpAddr> {
-    headers.get(CLIENT_ADDRESS)?.to_str().ok()?.trim().parse().ok()
+    headers
+        .get(CLIENT_ADDRESS)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// What an address counts as in limits: an IPv4 address, or the /64 that one IPv6 subscriber has.
 pub fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! The one HTTP server of the mesh: pages, WebSockets and gRPC, plain or over TLS, HTTP/1.1 and HTTP/2. It accepts, shakes
-//! hands off the accept loop, limits, and drains; what is served is for others to say.
+//! The one HTTP server of the mesh: pages, WebSockets and gRPC, plain or over TLS, HTTP/1.1 and
+//! HTTP/2. It accepts, shakes hands off the accept loop, limits, and drains; what is served is for
+//! others to say.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -33,7 +34,8 @@ use crate::tls::{Identity, PeerCheck};
 
 mod asked;
 
-/// Stands in an answer that refuses an upgrade because the process is about to end: another one may take the request.
+/// Stands in an answer that refuses an upgrade because the process is about to end: another one may
+/// take the request.
 pub const DRAINING: HeaderName = HeaderName::from_static("vvs-draining");
 
 /// Bytes of a request that are held before anybody reads them, over HTTP/2.
@@ -47,8 +49,8 @@ const OUT_OF_FILES: [i32; 2] = [24, 23];
 /// How long a connection that has asked for nothing yet stays open when the server stops.
 const FIRST_REQUEST_TIME: Duration = Duration::from_millis(500);
 
-/// For how long a server goes on as before when it stops, while its peers find out: they ask twice a second, and what they
-/// send over a connection that closes at the same moment may be lost.
+/// For how long a server goes on as before when it stops, while its peers find out: they ask twice
+/// a second, and what they send over a connection that closes at the same moment may be lost.
 pub const NOTICE: Duration = Duration::from_millis(1500);
 
 /// Whatever a connection holds until it ends, such as its place in a limit.
@@ -101,7 +103,9 @@ pub struct Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("remote", &self.remote).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,8 +120,9 @@ pub struct Limits {
     pub max_header_bytes: usize,
     /// Requests at once over one connection (HTTP/2).
     pub max_streams: u32,
-    /// How long a connection stays open over which nothing is asked any more (HTTP/2; with HTTP/1.1 it is the time for the
-    /// next request's headers). `None`: as long as the other end answers pings.
+    /// How long a connection stays open over which nothing is asked any more (HTTP/2; with HTTP/1.1
+    /// it is the time for the next request's headers). `None`: as long as the other end answers
+    /// pings.
     pub idle_timeout: Option<Duration>,
     /// How long the other end may take nothing of what waits for it.
     pub write_timeout: Duration,
@@ -126,7 +131,8 @@ pub struct Limits {
     pub admission: Option<Admission>,
     /// Asked once more, when it is known who it is.
     pub peer_admission: Option<PeerAdmission>,
-    /// What peers hear that ask whether this process can serve. On a public port nobody may ask: `None`.
+    /// What peers hear that ask whether this process can serve. On a public port nobody may ask:
+    /// `None`.
     pub readiness: Option<Readiness>,
 }
 
@@ -140,7 +146,9 @@ pub struct Names {
 
 impl fmt::Debug for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limits").field("max_connections", &self.max_connections).finish_non_exhaustive()
+        f.debug_struct("Limits")
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
     }
 }
 
@@ -173,11 +181,17 @@ impl Limits {
             .max_header_list_size(u32::try_from(self.max_header_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(self.max_streams)
             .initial_stream_window_size(WINDOW)
-            // The library ends connections whose requests are small and wait for more than half of this.
-            .initial_connection_window_size(self.max_streams.saturating_mul(1024).clamp(WINDOW * 2, 1024 * 1024))
+            // The library ends connections whose requests are small and wait for more than half of
+            // this.
+            .initial_connection_window_size(
+                self.max_streams
+                    .saturating_mul(1024)
+                    .clamp(WINDOW * 2, 1024 * 1024),
+            )
             .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
+
         http
     }
 }
@@ -195,8 +209,8 @@ pub struct Listener {
 pub struct Server {
     pub limits: Limits,
     pub metrics: Metrics,
-    /// Cancelled: say so to peers and, when they had the time to hear it, accept no more and finish the requests in
-    /// flight.
+    /// Cancelled: say so to peers and, when they had the time to hear it, accept no more and finish
+    /// the requests in flight.
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     /// How long they have.
@@ -207,8 +221,20 @@ pub struct Server {
 
 impl Server {
     /// One that closes as soon as it is stopped.
-    pub fn new(limits: Limits, metrics: Metrics, stop: CancellationToken, tasks: TaskTracker) -> Self {
-        Self { limits, metrics, stop, tasks, notice: Duration::ZERO, closing: CancellationToken::new() }
+    pub fn new(
+        limits: Limits,
+        metrics: Metrics,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            limits,
+            metrics,
+            stop,
+            tasks,
+            notice: Duration::ZERO,
+            closing: CancellationToken::new(),
+        }
     }
 
     /// Serves until stopped. Connections live on as tasks of the tracker.
@@ -226,26 +252,36 @@ impl Server {
         if let Err(cause) = set_patience(&listener.tcp, self.limits.write_timeout) {
             tracing::warn!(%cause, "connections whose other end is gone may stay");
         }
+
         let places = Arc::new(Semaphore::new(self.limits.max_connections));
         let http = Arc::new(self.limits.http());
+
         loop {
             let accepted = self.closing.run_until_cancelled(async {
                 let accepted = listener.tcp.accept().await;
                 Some((accepted, self.place(&places).await?))
             });
-            let Some(Some((accepted, place))) = accepted.await else { return };
+            let Some(Some((accepted, place))) = accepted.await else {
+                return;
+            };
+
             let (stream, remote) = match accepted {
                 Ok(accepted) => accepted,
                 Err(cause) => {
-                    // Out of descriptors, or the peer is gone already: the next one may do better, a little later.
+                    // Out of descriptors, or the peer is gone already: the next one may do better,
+                    // a little later.
                     tracing::debug!(%cause, "a connection was not accepted");
-                    if cause.raw_os_error().is_some_and(|code| OUT_OF_FILES.contains(&code)) {
+                    if cause
+                        .raw_os_error()
+                        .is_some_and(|code| OUT_OF_FILES.contains(&code))
+                    {
                         self.metrics.reached.tell("RLIMIT_NOFILE");
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
+
             let guard = match self.limits.admission.as_ref().map(|admit| admit(remote)) {
                 Some(Err(unadmitted)) => {
                     self.refuse(unadmitted);
@@ -254,10 +290,17 @@ impl Server {
                 Some(Ok(guard)) => Arc::new((place, guard)) as Guard,
                 None => Arc::new(place) as Guard,
             };
+
             let (server, http, answers) = (self.clone(), http.clone(), answers.clone());
             let tls = listener.tls.as_ref().map(|identity| identity.server());
-            let connection = async move { server.connection(stream, remote, tls, guard, &http, answers).await };
-            // On the heap, because a task's own memory is aligned so widely that the hole it leaves fits no other task.
+            let connection = async move {
+                server
+                    .connection(stream, remote, tls, guard, &http, answers)
+                    .await
+            };
+
+            // On the heap, because a task's own memory is aligned so widely that the hole it leaves
+            // fits no other task.
             self.tasks.spawn(Box::pin(connection));
         }
     }
@@ -300,23 +343,58 @@ impl Server {
         // Without Nagle's delay; a socket that is gone already fails at its first read instead.
         stream.set_nodelay(true).ok();
         let cut = Cut::default();
-        let stream = Tcp { stream, cut: cut.clone() };
-        let Some(config) = tls else {
-            return self.http(stream, Connection { remote, certificate: None, guard, cut }, http, answers).await;
+        let stream = Tcp {
+            stream,
+            cut: cut.clone(),
         };
+        let Some(config) = tls else {
+            return self
+                .http(
+                    stream,
+                    Connection {
+                        remote,
+                        certificate: None,
+                        guard,
+                        cut,
+                    },
+                    http,
+                    answers,
+                )
+                .await;
+        };
+
         let handshake = stream::accept(config, stream);
+
         match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
             Ok(Ok(stream)) => {
-                let certificate: Option<Arc<[u8]>> =
-                    stream.peer_certificate().map(|certificate| Arc::from(certificate.as_ref()));
-                let admit = self.limits.peer_admission.as_ref().zip(certificate.as_ref());
+                let certificate: Option<Arc<[u8]>> = stream
+                    .peer_certificate()
+                    .map(|certificate| Arc::from(certificate.as_ref()));
+                let admit = self
+                    .limits
+                    .peer_admission
+                    .as_ref()
+                    .zip(certificate.as_ref());
                 let guard = match admit.map(|(admit, certificate)| admit(certificate)) {
                     Some(Err(unadmitted)) => return self.refuse(unadmitted),
                     Some(Ok(place)) => Arc::new((place, guard)) as Guard,
                     None => guard,
                 };
-                // On the heap, so that what is left of the handshake does not stay for the connection's whole life.
-                Box::pin(self.http(stream, Connection { remote, certificate, guard, cut }, http, answers)).await;
+
+                // On the heap, so that what is left of the handshake does not stay for the
+                // connection's whole life.
+                Box::pin(self.http(
+                    stream,
+                    Connection {
+                        remote,
+                        certificate,
+                        guard,
+                        cut,
+                    },
+                    http,
+                    answers,
+                ))
+                .await;
             }
             Ok(Err(cause)) => {
                 count(&self.metrics.handshakes_refused, "reason", "tls");
@@ -326,20 +404,32 @@ impl Server {
         }
     }
 
-    async fn http<S, A>(self, stream: S, connection: Connection, http: &auto::Builder<TokioExecutor>, answers: A)
-    where
+    async fn http<S, A>(
+        self,
+        stream: S,
+        connection: Connection,
+        http: &auto::Builder<TokioExecutor>,
+        answers: A,
+    ) where
         A: Answers,
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let remote = connection.remote;
         let asked = Arc::new(Asked::default());
         let service = service_fn({
-            let (asked, readiness, stop) = (asked.clone(), self.limits.readiness.clone(), self.stop.clone());
+            let (asked, readiness, stop) = (
+                asked.clone(),
+                self.limits.readiness.clone(),
+                self.stop.clone(),
+            );
             move |mut request: Request<hyper::body::Incoming>| {
                 let under_way = asked.begin();
-                let own = readiness.as_ref().and_then(|readiness| own_answer(&request, readiness, &stop));
+                let own = readiness
+                    .as_ref()
+                    .and_then(|readiness| own_answer(&request, readiness, &stop));
                 request.extensions_mut().insert(connection.clone());
                 let answers = answers.clone();
+
                 async move {
                     let _under_way = under_way;
                     match own {
@@ -349,8 +439,13 @@ impl Server {
                 }
             }
         });
-        let serving = http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
-        // hyper's own timeout begins when it knows the version: a client that sends nothing would stay for ever.
+        let serving = http.serve_connection_with_upgrades(
+            TokioIo::new(stream),
+            TowerToHyperService::new(service),
+        );
+
+        // hyper's own timeout begins when it knows the version: a client that sends nothing would
+        // stay for ever.
         let silence = tokio::time::sleep(self.limits.handshake_timeout);
         tokio::pin!(serving, silence);
         let (mut stopping, mut waits_for) = (false, Some(WaitsFor::First));
@@ -360,7 +455,8 @@ impl Server {
                 // Before hyper's, which may end at the same moment and is not counted.
                 () = silence.as_mut(), if waits_for.is_some() => {
                     match waits_for {
-                        Some(WaitsFor::First) if !asked.has_begun() => return self.too_slow(remote, "first request"),
+                        Some(WaitsFor::First) if !asked.has_begun() => return self.too_slow(remote, "first \
+                            request"),
                         Some(WaitsFor::Next(before)) if asked.is_idle_since(before) => {
                             waits_for = Some(WaitsFor::End);
                             serving.as_mut().graceful_shutdown();
@@ -388,27 +484,44 @@ impl Server {
                 result = serving.as_mut() => break result,
             }
         };
+
         if let Err(cause) = result {
             tracing::debug!(%remote, cause, "connection ended early");
         }
     }
 }
 
-/// What the server itself says to peers: whether the process can serve (`OPTIONS *`, RFC 9110, section 9.3.7), and that it
-/// takes no new long-lived connection any more. Plain requests that still come over an old connection are served.
-fn own_answer<B>(request: &Request<B>, readiness: &Readiness, stop: &CancellationToken) -> Option<Response<Body>> {
+/// What the server itself says to peers: whether the process can serve (`OPTIONS *`, RFC 9110,
+/// section 9.3.7), and that it takes no new long-lived connection any more. Plain requests that
+/// still come over an old connection are served.
+fn own_answer<B>(
+    request: &Request<B>,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Option<Response<Body>> {
     let mut answer = Response::new(Body::empty());
     if request.method() == Method::OPTIONS && request.uri().path() == "*" {
         let is_ready = readiness.get() && !stop.is_cancelled();
-        *answer.status_mut() = if is_ready { StatusCode::NO_CONTENT } else { StatusCode::SERVICE_UNAVAILABLE };
+        *answer.status_mut() = if is_ready {
+            StatusCode::NO_CONTENT
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
         return Some(answer);
     }
+
     if !stop.is_cancelled() || !request.headers().contains_key(UPGRADE) {
         return None;
     }
+
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    answer.headers_mut().insert(DRAINING, HeaderValue::from_static("true"));
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+        .headers_mut()
+        .insert(DRAINING, HeaderValue::from_static("true"));
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+
     Some(answer)
 }
 
@@ -435,12 +548,18 @@ impl Connector {
             let stream = TcpStream::connect(authority).await?;
             stream.set_nodelay(true)?;
             set_patience(&stream, PATIENCE)?;
-            let config = self.identity.client(self.check.clone(), self.alpn).map_err(io::Error::other)?;
+            let config = self
+                .identity
+                .client(self.check.clone(), self.alpn)
+                .map_err(io::Error::other)?;
             // Not what is checked: the peer's own name is.
             let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
             stream::connect(config, name, stream).await
         };
-        tokio::time::timeout(self.timeout, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+
+        tokio::time::timeout(self.timeout, dial)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -1,5 +1,6 @@
-//! How a process of the mesh lives: TLS files and their reload, one HTTP server for everything that listens, RPC plumbing,
-//! telemetry, health, and stopping. It does not know what the processes are for.
+//! How a process of the mesh lives: TLS files and their reload, one HTTP server for everything that
+//! listens, RPC plumbing, telemetry, health, and stopping. It does not know what the processes are
+//! for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,10 +45,21 @@ pub struct Process {
 impl Process {
     /// An HTTP server on one of the ports that this process's peers call.
     pub fn server(&self, limits: http::Limits) -> http::Server {
-        let Self { metrics, stop, tasks, readiness, grace, .. } = self.clone();
-        let limits = http::Limits { readiness: Some(readiness), ..limits };
+        let Self {
+            metrics,
+            stop,
+            tasks,
+            readiness,
+            grace,
+            ..
+        } = self.clone();
+        let limits = http::Limits {
+            readiness: Some(readiness),
+            ..limits
+        };
         let mut server = http::Server::new(limits, metrics, stop, tasks);
         server.notice = http::NOTICE.min(grace / 4);
+
         server
     }
 }

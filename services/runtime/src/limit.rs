@@ -1,5 +1,6 @@
-//! What is said when a limit is reached: each time in a metric, and in the log at most once a second for each limit, so that
-//! a flood is no flood of lines. It does not know what the limits are for.
+//! What is said when a limit is reached: each time in a metric, and in the log at most once a
+//! second for each limit, so that a flood is no flood of lines. It does not know what the limits
+//! are for.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -44,7 +45,9 @@ impl Reached {
 
     /// How often that has been.
     pub fn times(&self, setting: &'static str) -> u64 {
-        self.counters.get_or_create(&[("setting", setting.to_owned())]).get()
+        self.counters
+            .get_or_create(&[("setting", setting.to_owned())])
+            .get()
     }
 
     /// How often it was reached since the last line, when it is time for another one.
@@ -57,11 +60,14 @@ impl Reached {
             }
             Entry::Occupied(entry) => entry.into_mut(),
         };
+
         said.untold += 1;
         if now < said.at + PAUSE {
             return None;
         }
+
         said.at = now;
+
         Some(std::mem::take(&mut said.untold))
     }
 }
@@ -75,8 +81,17 @@ mod tests {
         let (reached, start) = (Reached::default(), Instant::now());
         let lines = (0..3_500).filter_map(|at| reached.due("A", start + Duration::from_millis(at)));
         assert_eq!(lines.collect::<Vec<_>>(), [1, 1000, 1000, 1000]);
-        assert_eq!(reached.due("B", start), Some(1), "another limit has lines of its own");
+        assert_eq!(
+            reached.due("B", start),
+            Some(1),
+            "another limit has lines of its own"
+        );
+
         let later = start + Duration::from_mins(1);
-        assert_eq!(reached.due("A", later), Some(500), "what was not told yet is not lost");
+        assert_eq!(
+            reached.due("A", later),
+            Some(500),
+            "what was not told yet is not lost"
+        );
     }
 }

@@ -22,8 +22,14 @@ impl EncodeMetric for Resident {
 
 /// In bytes, from what proc(5) calls `VmRSS`.
 fn resident(status: &str) -> Option<i64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<i64>().ok()?.checked_mul(1024)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .parse::<i64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -32,7 +38,10 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_bytes() {
-        assert_eq!(resident("Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t  5124 kB\n"), Some(5124 * 1024));
+        assert_eq!(
+            resident("Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t  5124 kB\n"),
+            Some(5124 * 1024)
+        );
         assert_eq!(resident("VmRSS:\t"), None);
         let own = std::fs::read_to_string("/proc/self/status").unwrap();
         assert!(resident(&own).unwrap() > 1024 * 1024);

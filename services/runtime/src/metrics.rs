@@ -1,5 +1,5 @@
-//! The process's metrics, in one registry that is passed to whoever counts. Names are the roles' own business but for
-//! what every process has.
+//! The process's metrics, in one registry that is passed to whoever counts. Names are the roles'
+//! own business but for what every process has.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,11 +39,25 @@ impl Default for Metrics {
             "When the certificate in use expires, seconds since 1970",
             metrics.certificates.clone(),
         );
-        metrics.register("vvs_handshakes_refused", "Handshakes refused, by reason", metrics.handshakes_refused.clone());
+        metrics.register(
+            "vvs_handshakes_refused",
+            "Handshakes refused, by reason",
+            metrics.handshakes_refused.clone(),
+        );
         let counters = metrics.reached.counters.clone();
-        metrics.register("vvs_limits_reached", "How often somebody came up against a limit, by its setting", counters);
+        metrics.register(
+            "vvs_limits_reached",
+            "How often somebody came up against a limit, by its setting",
+            counters,
+        );
+
         #[cfg(target_os = "linux")]
-        metrics.register("process_resident_memory_bytes", "Memory of the process", crate::memory::Resident);
+        metrics.register(
+            "process_resident_memory_bytes",
+            "Memory of the process",
+            crate::memory::Resident,
+        );
+
         metrics
     }
 }
@@ -51,12 +65,16 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds a metric; counters are exported with `_total` behind their name.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
+        self.registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .register(name, help, metric);
     }
 
     /// The gauge of one certificate's end.
     pub fn certificate_expiry(&self, name: &'static str) -> Gauge {
-        self.certificates.get_or_create_owned(&[("certificate", name.to_owned())])
+        self.certificates
+            .get_or_create_owned(&[("certificate", name.to_owned())])
     }
 
     /// All metrics in the text format that Prometheus scrapes.

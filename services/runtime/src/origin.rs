@@ -1,4 +1,5 @@
-//! The public address of an installation: scheme and authority, as browsers spell an origin (RFC 6454, section 6.1).
+//! The public address of an installation: scheme and authority, as browsers spell an origin (RFC
+//! 6454, section 6.1).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +7,8 @@ use std::str::FromStr;
 
 use http::Uri;
 
-/// `https://auth.example.com`: what is configured, shown, compared and signed; never with a slash behind it.
+/// `https://auth.example.com`: what is configured, shown, compared and signed; never with a slash
+/// behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     secure: bool,
@@ -18,7 +20,10 @@ pub struct Origin {
 
 /// Why a text is not an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an origin such as https://auth.example.com: scheme, host and perhaps a port, nothing behind")]
+#[error(
+    "{0:?} is not an origin such as https://auth.example.com: scheme, host and perhaps a port, \
+     nothing behind"
+)]
 pub struct NotAnOrigin(String);
 
 impl Origin {
@@ -49,7 +54,12 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.secure { "https" } else { "http" }, self.authority)
+        write!(
+            f,
+            "{}://{}",
+            if self.secure { "https" } else { "http" },
+            self.authority
+        )
     }
 }
 
@@ -64,17 +74,37 @@ impl FromStr for Origin {
             Some("http") => false,
             _ => return Err(bad()),
         };
+
         let authority = uri.authority().ok_or_else(bad)?;
-        if authority.as_str().contains('@') || uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
+        if authority.as_str().contains('@')
+            || uri
+                .path_and_query()
+                .is_some_and(|rest| rest.as_str() != "/")
+        {
             return Err(bad());
         }
+
         let host = authority.host().to_ascii_lowercase();
         let default_port = if secure { 443 } else { 80 };
         let port = authority.port_u16().unwrap_or(default_port);
-        let authority = if port == default_port { host.clone() } else { format!("{host}:{port}") };
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let authority = if port == default_port {
+            host.clone()
+        } else {
+            format!("{host}:{port}")
+        };
+
+        let address = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>();
         let loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        Ok(Self { secure, authority, port, loopback })
+
+        Ok(Self {
+            secure,
+            authority,
+            port,
+            loopback,
+        })
     }
 }
 
@@ -92,9 +122,16 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Origin>().unwrap().to_string(), spelled);
         }
-        for bad in
-            ["", "a.test", "ftp://a.test", "https://a.test/x", "https://a.test?x", "https://u@a.test", "https://"]
-        {
+
+        for bad in [
+            "",
+            "a.test",
+            "ftp://a.test",
+            "https://a.test/x",
+            "https://a.test?x",
+            "https://u@a.test",
+            "https://",
+        ] {
             assert!(bad.parse::<Origin>().is_err(), "{bad} was taken");
         }
     }
@@ -111,7 +148,11 @@ mod tests {
             ("http://10.0.0.1:8080", None),
         ] {
             let origin = text.parse::<Origin>().unwrap();
-            assert_eq!((origin.is_loopback(), origin.loopback_port()), (port.is_some(), port), "{text}");
+            assert_eq!(
+                (origin.is_loopback(), origin.loopback_port()),
+                (port.is_some(), port),
+                "{text}"
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Several processes that serve the same: which there are, which of them can serve, and which of two has less to do. It
-//! does not know what is said to them.
+//! Several processes that serve the same: which there are, which of them can serve, and which of
+//! two has less to do. It does not know what is said to them.
 
 use std::fmt;
 use std::io;
@@ -30,7 +30,8 @@ const LOOKUP_INTERVAL: Duration = Duration::from_secs(5);
 /// How soon again, when connecting to a member has failed.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(500);
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
-/// For how long a member is left out after connecting to it has failed once, and at most; each time is twice as long.
+/// For how long a member is left out after connecting to it has failed once, and at most; each time
+/// is twice as long.
 const OUT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
 
 /// Where the members are: names or addresses with a port, separated by commas.
@@ -49,9 +50,13 @@ impl FromStr for Hosts {
         let parse = |text: &str| {
             let host = text.trim().parse::<Authority>().ok();
             let host = host.filter(|host| host.port_u16().is_some() && !host.host().is_empty());
-            host.filter(|host| !host.as_str().contains('@')).ok_or_else(|| BadHost(text.to_owned()))
+            host.filter(|host| !host.as_str().contains('@'))
+                .ok_or_else(|| BadHost(text.to_owned()))
         };
-        text.split(',').map(parse).collect::<Result<_, _>>().map(Self)
+        text.split(',')
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -76,7 +81,10 @@ pub struct Pool<T> {
 
 impl<T> Clone for Pool<T> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), running: self.running.clone() }
+        Self {
+            shared: self.shared.clone(),
+            running: self.running.clone(),
+        }
     }
 }
 
@@ -87,7 +95,8 @@ impl<T> fmt::Debug for Pool<T> {
 }
 
 /// Asks a member again and again whether it can serve.
-type Check<T> = Box<dyn Fn(Arc<Member<T>>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+type Check<T> =
+    Box<dyn Fn(Arc<Member<T>>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 struct Shared<T> {
     hosts: Hosts,
@@ -97,7 +106,8 @@ struct Shared<T> {
     /// One for each host: look it up now.
     lookups: Vec<Notify>,
     check: Check<T>,
-    /// Nobody waits for these: they end with the pool, and there is nothing that they would have to finish.
+    /// Nobody waits for these: they end with the pool, and there is nothing that they would have to
+    /// finish.
     tasks: TaskTracker,
 }
 
@@ -109,7 +119,8 @@ struct Set<T> {
 
 struct Entry<T> {
     member: Arc<Member<T>>,
-    /// Ends its checks; `None` while there is no choice, because whatever it answers, it would be asked.
+    /// Ends its checks; `None` while there is no choice, because whatever it answers, it would be
+    /// asked.
     check: Option<DropGuard>,
 }
 
@@ -175,7 +186,8 @@ impl<T> Member<T> {
     fn missed(&self) {
         let mut health = self.health();
         let (first, longest) = OUT;
-        health.out_until = Some(Instant::now() + longest.min(first * 2_u32.pow(health.failures.min(8))));
+        health.out_until =
+            Some(Instant::now() + longest.min(first * 2_u32.pow(health.failures.min(8))));
         health.failures = health.failures.saturating_add(1);
     }
 
@@ -217,12 +229,15 @@ impl<T> Drop for Held<T> {
 }
 
 impl<T: Default + Send + Sync + 'static> Pool<T> {
-    /// Looks the hosts up, now and every few seconds, and asks those that there is a choice of whether they can serve.
-    /// `connector` is for asking.
+    /// Looks the hosts up, now and every few seconds, and asks those that there is a choice of
+    /// whether they can serve. `connector` is for asking.
     pub fn new(hosts: Hosts, connector: &Connector) -> Self {
         let connector = check::connector(connector);
-        let check = move |member: Arc<Member<T>>| Box::pin(check::watch(member, connector.clone())) as Pin<Box<_>>;
-        let lookup = |name: String| async move { Ok(tokio::net::lookup_host(name).await?.collect()) };
+        let check = move |member: Arc<Member<T>>| {
+            Box::pin(check::watch(member, connector.clone())) as Pin<Box<_>>
+        };
+        let lookup =
+            |name: String| async move { Ok(tokio::net::lookup_host(name).await?.collect()) };
         Self::with(hosts, lookup, Box::new(check))
     }
 
@@ -233,7 +248,10 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
     {
         let count = hosts.0.len();
         let shared = Arc::new(Shared {
-            set: RwLock::new(Set { found: vec![Vec::new(); count], entries: Vec::new() }),
+            set: RwLock::new(Set {
+                found: vec![Vec::new(); count],
+                entries: Vec::new(),
+            }),
             unknown: watch::Sender::new(0),
             lookups: std::iter::repeat_with(Notify::new).take(count).collect(),
             check,
@@ -248,27 +266,43 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
             }
             shared.unknown.send_modify(|count| *count += 1);
             let following = shared.clone().follow(index, lookup.clone());
-            shared.tasks.spawn(stop.clone().run_until_cancelled_owned(following));
+            shared
+                .tasks
+                .spawn(stop.clone().run_until_cancelled_owned(following));
         }
-        Self { shared, running: Arc::new(stop.drop_guard()) }
+
+        Self {
+            shared,
+            running: Arc::new(stop.drop_guard()),
+        }
     }
 
-    /// Waits for the first lookup of every name, as long as no member is known: right after the start there may only
-    /// seem to be none.
+    /// Waits for the first lookup of every name, as long as no member is known: right after the
+    /// start there may only seem to be none.
     pub async fn known(&self) {
         if self.shared.set().entries.is_empty() {
             // Fails only without a sender, and we hold one.
-            self.shared.unknown.subscribe().wait_for(|count| *count == 0).await.ok();
+            self.shared
+                .unknown
+                .subscribe()
+                .wait_for(|count| *count == 0)
+                .await
+                .ok();
         }
     }
 
-    /// The less busy of two random members that are ready, of those that are not in `tried`. Members that have not
-    /// answered are next best, so that nobody is turned away because questions are lost. The only one that there is, is chosen whatever is known of it.
+    /// The less busy of two random members that are ready, of those that are not in `tried`.
+    /// Members that have not answered are next best, so that nobody is turned away because
+    /// questions are lost. The only one that there is, is chosen whatever is known of it.
     pub fn pick(&self, tried: &[SocketAddr]) -> Result<Held<T>, NoneReady> {
         let set = self.shared.set();
         let now = Instant::now();
         let (mut ready, mut unknown) = (Vec::new(), Vec::new());
-        for Entry { member, .. } in set.entries.iter().filter(|entry| !tried.contains(&entry.member.address)) {
+        for Entry { member, .. } in set
+            .entries
+            .iter()
+            .filter(|entry| !tried.contains(&entry.member.address))
+        {
             let health = member.health();
             if set.entries.len() == 1 {
                 ready.push(member);
@@ -280,9 +314,11 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
                 }
             }
         }
+
         let chosen = less_busy(if ready.is_empty() { &unknown } else { &ready });
         let member = chosen.ok_or_else(|| NoneReady(self.shared.hosts.clone()))?;
         member.in_flight.fetch_add(1, Ordering::Relaxed);
+
         Ok(Held(member.clone()))
     }
 
@@ -303,7 +339,11 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
     pub fn sights(&self) -> Vec<Sight> {
         let sight = |Entry { member, .. }: &Entry<T>| {
             let (is_up, in_flight) = (member.health().is_up(), member.load());
-            Sight { address: member.address, is_up, in_flight }
+            Sight {
+                address: member.address,
+                is_up,
+                in_flight,
+            }
         };
         self.shared.set().entries.iter().map(sight).collect()
     }
@@ -322,6 +362,7 @@ impl<T: Default + Send + Sync + 'static> Shared<T> {
         let name = self.hosts.0[index].as_str();
         let mut waited_for = true;
         let mut failing = false;
+
         loop {
             let found = timeout(LOOKUP_TIME, lookup(name.to_owned())).await;
             match found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -335,15 +376,23 @@ impl<T: Default + Send + Sync + 'static> Shared<T> {
                 }
                 Err(_) => {}
             }
+
             if std::mem::take(&mut waited_for) {
                 self.unknown.send_modify(|count| *count -= 1);
             }
+
             sleep(LOOKUP_PAUSE).await;
-            timeout(LOOKUP_INTERVAL.saturating_sub(LOOKUP_PAUSE), self.lookups[index].notified()).await.ok();
+            timeout(
+                LOOKUP_INTERVAL.saturating_sub(LOOKUP_PAUSE),
+                self.lookups[index].notified(),
+            )
+            .await
+            .ok();
         }
     }
 
-    /// Takes what a host stands for now. Who was there before keeps its connections and what is known of it.
+    /// Takes what a host stands for now. Who was there before keeps its connections and what is
+    /// known of it.
     fn update(&self, index: usize, mut addresses: Vec<SocketAddr>) {
         let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
         addresses.sort_unstable();
@@ -351,42 +400,71 @@ impl<T: Default + Send + Sync + 'static> Shared<T> {
         if set.found[index] == addresses {
             return;
         }
+
         set.found[index] = addresses;
         let Set { found, entries } = &mut *set;
-        entries.retain(|entry| found.iter().flatten().any(|address| *address == entry.member.address));
+        entries.retain(|entry| {
+            found
+                .iter()
+                .flatten()
+                .any(|address| *address == entry.member.address)
+        });
+
         for (host, found) in self.hosts.0.iter().zip(found.iter()) {
             for &address in found {
                 if !entries.iter().any(|entry| entry.member.address == address) {
-                    let (host, in_flight, health) = (host.clone(), AtomicUsize::new(0), Mutex::default());
-                    let member = Arc::new(Member { address, host, kept: T::default(), in_flight, health });
-                    entries.push(Entry { member, check: None });
+                    let (host, in_flight, health) =
+                        (host.clone(), AtomicUsize::new(0), Mutex::default());
+                    let member = Arc::new(Member {
+                        address,
+                        host,
+                        kept: T::default(),
+                        in_flight,
+                        health,
+                    });
+                    entries.push(Entry {
+                        member,
+                        check: None,
+                    });
                 }
             }
         }
+
         let has_choice = set.entries.len() > 1;
         for entry in &mut set.entries {
             if has_choice && entry.check.is_none() {
                 let stop = CancellationToken::new();
-                self.tasks.spawn(stop.clone().run_until_cancelled_owned((self.check)(entry.member.clone())));
+                self.tasks.spawn(
+                    stop.clone()
+                        .run_until_cancelled_owned((self.check)(entry.member.clone())),
+                );
                 entry.check = Some(stop.drop_guard());
             } else if !has_choice {
                 entry.check = None;
                 entry.member.judge(Word::Unasked);
             }
         }
+
         tracing::info!(host = %self.hosts.0[index], members = ?set.found[index], "looked up");
     }
 }
 
-/// Of two random ones; comparing all would send everybody who looks at the same moment to the same one.
+/// Of two random ones; comparing all would send everybody who looks at the same moment to the same
+/// one.
 fn less_busy<'a, T>(members: &[&'a Arc<Member<T>>]) -> Option<&'a Arc<Member<T>>> {
     let mut random = [[0; 4]; 2];
     // Without randomness it is always the same two, which still serve.
     aws_lc_rs::rand::fill(random.as_flattened_mut()).ok();
-    let [one, step] = random.map(|bytes| usize::try_from(u32::from_ne_bytes(bytes)).unwrap_or_default());
+    let [one, step] =
+        random.map(|bytes| usize::try_from(u32::from_ne_bytes(bytes)).unwrap_or_default());
     let count = members.len();
     let one = one.checked_rem(count)?;
     let other = (one + 1 + step.checked_rem(count - 1).unwrap_or_default()) % count;
     let (one, other) = (members[one], members[other]);
-    Some(if other.load() < one.load() { other } else { one })
+
+    Some(if other.load() < one.load() {
+        other
+    } else {
+        one
+    })
 }

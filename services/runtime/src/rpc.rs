@@ -1,4 +1,5 @@
-//! gRPC plumbing for both ends: the guard in front of every method, errors with google.rpc details, deadlines, channels.
+//! gRPC plumbing for both ends: the guard in front of every method, errors with google.rpc details,
+//! deadlines, channels.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -27,7 +28,8 @@ use crate::trace::{TracedChannel, rpc_answered, rpc_span};
 /// The `domain` of every ErrorInfo.
 pub const ERROR_DOMAIN: &str = "vvs";
 
-/// How soon a caller may try again what was UNAVAILABLE or too much, unless an error says otherwise.
+/// How soon a caller may try again what was UNAVAILABLE or too much, unless an error says
+/// otherwise.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What a caller is told: a code, a fixed reason, and nothing of what happened inside.
@@ -69,8 +71,8 @@ pub type Held = Box<dyn Any + Send + Sync>;
 /// Decides whether whoever is at the other end may call the method at this path.
 pub type MethodCheck = Arc<dyn Fn(&Connection, &str) -> Result<Held, Status> + Send + Sync>;
 
-/// Services behind the guard, with a span around each call. One layer for both, because each of axum's costs every call
-/// some boxes and copies.
+/// Services behind the guard, with a span around each call. One layer for both, because each of
+/// axum's costs every call some boxes and copies.
 #[derive(Clone)]
 pub struct Calls {
     services: axum::Router,
@@ -85,7 +87,10 @@ impl fmt::Debug for Calls {
 
 impl Calls {
     pub fn new(routes: Routes, check: MethodCheck) -> Self {
-        Self { services: routes.prepare().into_axum_router(), check }
+        Self {
+            services: routes.prepare().into_axum_router(),
+            check,
+        }
     }
 }
 
@@ -101,10 +106,14 @@ impl tower::Service<Request> for Calls {
     fn call(&mut self, request: Request) -> Self::Future {
         let span = rpc_span(&request);
         let answer = span.in_scope(|| {
-            let connection = request.extensions().get::<Connection>().ok_or_else(|| Status::internal(""))?;
+            let connection = request
+                .extensions()
+                .get::<Connection>()
+                .ok_or_else(|| Status::internal(""))?;
             let held = (self.check)(connection, request.uri().path())?;
             Ok::<_, Status>((self.services.call(request), held))
         });
+
         Box::pin(async move {
             let answer = match answer {
                 Ok((answer, held)) => {
@@ -127,7 +136,8 @@ fn hold(body: Body, held: Held) -> Body {
     }))
 }
 
-/// The time that the caller gives this call (gRPC over HTTP/2, "Timeout"); `None` when it set none, or an unreadable one.
+/// The time that the caller gives this call (gRPC over HTTP/2, "Timeout"); `None` when it set none,
+/// or an unreadable one.
 pub fn deadline(metadata: &MetadataMap) -> Option<Duration> {
     time(metadata.get("grpc-timeout")?.to_str().ok()?)
 }
@@ -137,7 +147,9 @@ pub(crate) fn time(text: &str) -> Option<Duration> {
     if digits.len() > 8 {
         return None;
     }
+
     let amount: u64 = digits.parse().ok()?;
+
     match unit {
         "H" => Some(Duration::from_secs(amount * 3600)),
         "M" => Some(Duration::from_secs(amount * 60)),
@@ -149,9 +161,12 @@ pub(crate) fn time(text: &str) -> Option<Duration> {
     }
 }
 
-/// A channel to the members of `hosts`: HOST:PORT, or several with commas between them. It dials when it is first used and
-/// again whenever the connection is gone.
-pub fn channel(hosts: &str, connector: Connector) -> Result<TracedChannel, tonic::transport::Error> {
+/// A channel to the members of `hosts`: HOST:PORT, or several with commas between them. It dials
+/// when it is first used and again whenever the connection is gone.
+pub fn channel(
+    hosts: &str,
+    connector: Connector,
+) -> Result<TracedChannel, tonic::transport::Error> {
     let hosts = match hosts.parse::<Hosts>() {
         Ok(hosts) => hosts,
         Err(bad) => {
@@ -194,15 +209,26 @@ mod tests {
         let told = status(Code::Unavailable, "DRAINING", None);
         assert_eq!(reason(&told), "DRAINING");
         assert!(told.get_details_retry_info().is_some());
-        assert!(status(Code::ResourceExhausted, "PEER_BUSY", None).get_details_retry_info().is_some());
-        assert!(status(Code::NotFound, "X", None).get_details_retry_info().is_none());
+        assert!(
+            status(Code::ResourceExhausted, "PEER_BUSY", None)
+                .get_details_retry_info()
+                .is_some()
+        );
+        assert!(
+            status(Code::NotFound, "X", None)
+                .get_details_retry_info()
+                .is_none()
+        );
     }
 
     #[test]
     fn an_exhausted_caller_hears_when_there_is_more() {
         let wait = Duration::from_secs(3);
         let told = exhausted("REFRESHED_TOO_OFTEN", wait);
-        assert_eq!((told.code(), reason(&told).as_str()), (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN"));
+        assert_eq!(
+            (told.code(), reason(&told).as_str()),
+            (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN")
+        );
         assert_eq!(retry_after(&told), Some(wait));
     }
 }

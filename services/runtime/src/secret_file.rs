@@ -1,5 +1,6 @@
-//! Who else may read or change a file that a process trusts: its keys, its certificates, its database. Judges the mode
-//! alone. It knows neither owners nor access lists beyond the mode, and judges no directory.
+//! Who else may read or change a file that a process trusts: its keys, its certificates, its
+//! database. Judges the mode alone. It knows neither owners nor access lists beyond the mode, and
+//! judges no directory.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -32,7 +33,8 @@ const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
 
 impl Exposure {
-    /// Judges the file behind all links; `None` when nobody has more than is right, and when it is no plain file.
+    /// Judges the file behind all links; `None` when nobody has more than is right, and when it is
+    /// no plain file.
     pub fn of(path: &Path, is_secret: bool) -> io::Result<Option<Self>> {
         Ok(Self::judge(path, &std::fs::metadata(path)?, is_secret))
     }
@@ -44,8 +46,16 @@ impl Exposure {
             (mode & OTHERS_READ != 0 && is_secret, "o-r"),
             (mode & OTHERS_WRITE != 0, "o-w"),
         ];
-        let excess: Vec<_> = excess.into_iter().filter_map(|(is_there, what)| is_there.then_some(what)).collect();
-        (!excess.is_empty()).then(|| Self { path: path.to_owned(), mode: mode & 0o7777, excess })
+        let excess: Vec<_> = excess
+            .into_iter()
+            .filter_map(|(is_there, what)| is_there.then_some(what))
+            .collect();
+
+        (!excess.is_empty()).then(|| Self {
+            path: path.to_owned(),
+            mode: mode & 0o7777,
+            excess,
+        })
     }
 
     /// Whether every user of the machine may change the file, so that nothing in it can be trusted.
@@ -63,8 +73,13 @@ impl fmt::Display for Exposure {
         } else {
             "its group may change it"
         };
+
         let (path, mode, excess) = (self.path.display(), self.mode, self.excess.join(","));
-        write!(f, "{path} has mode {mode:04o}, so {who}: run `chmod {excess} {path}`")
+
+        write!(
+            f,
+            "{path} has mode {mode:04o}, so {who}: run `chmod {excess} {path}`"
+        )
     }
 }
 
@@ -106,6 +121,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.key");
         std::fs::write(&path, "key").unwrap();
+
         for (mode, secret, public) in [
             (0o400, None, None),
             (0o600, None, None),
@@ -125,28 +141,42 @@ mod tests {
                 let found = Exposure::of(&path, is_secret).unwrap();
                 found.map(|found| (found.is_grave(), found.excess.join(",")))
             };
-            let expected = |found: Option<(bool, &str)>| found.map(|(is_grave, excess)| (is_grave, excess.to_owned()));
-            assert_eq!((judged(true), judged(false)), (expected(secret), expected(public)), "{mode:o}");
+            let expected = |found: Option<(bool, &str)>| {
+                found.map(|(is_grave, excess)| (is_grave, excess.to_owned()))
+            };
+            assert_eq!(
+                (judged(true), judged(false)),
+                (expected(secret), expected(public)),
+                "{mode:o}"
+            );
         }
+
         set(&path, 0o646);
         let said = Exposure::of(&path, true).unwrap().unwrap().to_string();
         let path = path.display();
         assert_eq!(
             said,
-            format!("{path} has mode 0646, so every user of this machine may change it: run `chmod o-r,o-w {path}`")
+            format!(
+                "{path} has mode 0646, so every user of this machine may change it: run `chmod \
+                 o-r,o-w {path}`"
+            )
         );
     }
 
     #[test]
     fn the_file_behind_a_link_is_judged_and_no_directory_is() {
         let folder = tempfile::tempdir().unwrap();
-        let (first, second) = (folder.path().join("..2026_1"), folder.path().join("..2026_2"));
+        let (first, second) = (
+            folder.path().join("..2026_1"),
+            folder.path().join("..2026_2"),
+        );
         for (version, mode) in [(&first, 0o640), (&second, 0o666)] {
             std::fs::create_dir(version).unwrap();
             std::fs::write(version.join("tls.key"), "key").unwrap();
             set(&version.join("tls.key"), mode);
             set(version, 0o777);
         }
+
         // As Kubernetes mounts a secret.
         let (data, key) = (folder.path().join("..data"), folder.path().join("tls.key"));
         symlink("..2026_1", &data).unwrap();
@@ -158,6 +188,10 @@ mod tests {
         assert!(Exposure::of(&key, true).unwrap().unwrap().is_grave());
         assert!(read(&key, true).unwrap().1.unwrap().is_grave());
         assert_eq!(Exposure::of(&data, true).unwrap(), None, "a directory");
-        assert_eq!(Exposure::of(Path::new("/dev/null"), true).unwrap(), None, "a device");
+        assert_eq!(
+            Exposure::of(Path::new("/dev/null"), true).unwrap(),
+            None,
+            "a device"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Places of which there are only so many, and how many of them one address and one network may hold. What a place is for,
-//! and what somebody is told who gets none, is for others to say.
+//! Places of which there are only so many, and how many of them one address and one network may
+//! hold. What a place is for, and what somebody is told who gets none, is for others to say.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,7 +26,8 @@ pub struct Bounds {
     pub per_address: usize,
 }
 
-/// How many times an address's places its wider networks hold, and which addresses stand for many people.
+/// How many times an address's places its wider networks hold, and which addresses stand for many
+/// people.
 #[derive(Debug, Clone, Default)]
 pub struct Networks {
     /// 0: it is not counted; the others too.
@@ -36,19 +37,21 @@ pub struct Networks {
     pub shared: Vec<Shared>,
 }
 
-/// A network whose addresses each stand for many people, such as an office or a mobile carrier: `CIDR=TIMES`.
+/// A network whose addresses each stand for many people, such as an office or a mobile carrier:
+/// `CIDR=TIMES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shared {
     pub network: IpNet,
-    /// How many times the bounds of another address each of its addresses has, and each of its wider networks.
+    /// How many times the bounds of another address each of its addresses has, and each of its
+    /// wider networks.
     pub times: u32,
 }
 
 /// What is not a shared network.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is not CIDR=TIMES, such as 203.0.113.0/24=20 or 2001:db8::/32=20, with a network of IPv6 from /0 to /64 and \
-     a number from 1 to {MOST_TIMES}"
+    "{0:?} is not CIDR=TIMES, such as 203.0.113.0/24=20 or 2001:db8::/32=20, with a network of \
+     IPv6 from /0 to /64 and a number from 1 to {MOST_TIMES}"
 )]
 pub struct BadShared(String);
 
@@ -59,34 +62,58 @@ impl FromStr for Shared {
         let parse = || {
             let (network, times) = text.trim().split_once('=')?;
             let network: IpNet = network.parse().ok()?;
-            let times = times.parse().ok().filter(|times| (1..=MOST_TIMES).contains(times))?;
-            let is_counted = network.prefix_len() <= SUBSCRIBER[usize::from(network.addr().is_ipv6())];
-            is_counted.then_some(Self { network: network.trunc(), times })
+            let times = times
+                .parse()
+                .ok()
+                .filter(|times| (1..=MOST_TIMES).contains(times))?;
+            let is_counted =
+                network.prefix_len() <= SUBSCRIBER[usize::from(network.addr().is_ipv6())];
+
+            is_counted.then_some(Self {
+                network: network.trunc(),
+                times,
+            })
         };
         parse().ok_or_else(|| BadShared(text.to_owned()))
     }
 }
 
 impl Networks {
-    /// How many times the bounds of an ordinary address this one has: what the narrowest network says that it is in.
+    /// How many times the bounds of an ordinary address this one has: what the narrowest network
+    /// says that it is in.
     pub fn times(&self, address: IpAddr) -> u32 {
         let address = address.to_canonical();
-        let around = self.shared.iter().filter(|shared| shared.network.contains(&address));
-        around.max_by_key(|shared| shared.network.prefix_len()).map_or(1, |shared| shared.times)
+        let around = self
+            .shared
+            .iter()
+            .filter(|shared| shared.network.contains(&address));
+        around
+            .max_by_key(|shared| shared.network.prefix_len())
+            .map_or(1, |shared| shared.times)
     }
 
-    /// The networks around an address, the narrowest first: how many bits name each, what it holds, and who is full then.
+    /// The networks around an address, the narrowest first: how many bits name each, what it holds,
+    /// and who is full then.
     fn widths(&self, address: IpAddr) -> [(u8, u32, Full); 2] {
         match address {
-            IpAddr::V4(_) => [(24, self.ipv4_24, Full::Ipv4Net24), (24, 0, Full::Ipv4Net24)],
-            IpAddr::V6(_) => [(56, self.ipv6_56, Full::Ipv6Net56), (48, self.ipv6_48, Full::Ipv6Net48)],
+            IpAddr::V4(_) => [
+                (24, self.ipv4_24, Full::Ipv4Net24),
+                (24, 0, Full::Ipv4Net24),
+            ],
+            IpAddr::V6(_) => [
+                (56, self.ipv6_56, Full::Ipv6Net56),
+                (48, self.ipv6_48, Full::Ipv6Net48),
+            ],
         }
     }
 }
 
 /// Reads how many times an address's places a network holds: 0, or no fewer than these.
 pub fn times(text: &str, least: u32) -> Result<u32, String> {
-    let times = text.parse().ok().filter(|times| *times == 0 || (least..=MOST_TIMES).contains(times));
+    let times = text
+        .parse()
+        .ok()
+        .filter(|times| *times == 0 || (least..=MOST_TIMES).contains(times));
     times.ok_or_else(|| format!("must be 0, or from {least} to {MOST_TIMES}"))
 }
 
@@ -137,7 +164,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut held = self.places.held();
         held.total -= 1;
-        for (bucket, ..) in self.address.iter().flat_map(|address| self.places.buckets(*address)) {
+
+        for (bucket, ..) in self
+            .address
+            .iter()
+            .flat_map(|address| self.places.buckets(*address))
+        {
             if let Some(count) = held.by.get_mut(&bucket) {
                 *count -= 1;
                 if *count == 0 {
@@ -150,11 +182,15 @@ impl Drop for Place {
 
 impl Places {
     pub fn new(bounds: Bounds, networks: Arc<Networks>) -> Self {
-        Self(Arc::new(Inner { bounds, networks, held: Mutex::default() }))
+        Self(Arc::new(Inner {
+            bounds,
+            networks,
+            held: Mutex::default(),
+        }))
     }
 
-    /// Takes a place for this address, or says who has too many. Networks count only while more than half of all places
-    /// are taken: before that, nobody lacks what they have.
+    /// Takes a place for this address, or says who has too many. Networks count only while more
+    /// than half of all places are taken: before that, nobody lacks what they have.
     pub fn take(&self, address: IpAddr) -> Result<Place, Full> {
         let mut held = self.held();
         let is_crowded = held.total > self.0.bounds.total / 2;
@@ -164,18 +200,26 @@ impl Places {
                 return Err(full);
             }
         }
+
         self.count(&mut held)?;
 
         for (bucket, ..) in self.buckets(address) {
             *held.by.entry(bucket).or_default() += 1;
         }
-        Ok(Place { address: Some(address), places: self.clone() })
+
+        Ok(Place {
+            address: Some(address),
+            places: self.clone(),
+        })
     }
 
     /// Takes a place that no address is counted for.
     pub fn take_for_nobody(&self) -> Result<Place, Full> {
         self.count(&mut self.held())?;
-        Ok(Place { address: None, places: self.clone() })
+        Ok(Place {
+            address: None,
+            places: self.clone(),
+        })
     }
 
     fn count(&self, held: &mut Held) -> Result<(), Full> {
@@ -188,16 +232,27 @@ impl Places {
 
     /// What an address counts in, how much each holds, and who is full then.
     fn buckets(&self, address: IpAddr) -> impl Iterator<Item = (Bucket, usize, Full)> {
-        let Inner { bounds, networks, .. } = &*self.0;
+        let Inner {
+            bounds, networks, ..
+        } = &*self.0;
         let (times, address) = (networks.times(address), subscriber(address));
         let own = (SUBSCRIBER[usize::from(address.is_ipv6())], 1, Full::Address);
-        let widths = networks.widths(address).into_iter().filter(|(_, holds, _)| *holds > 0);
-        std::iter::once(own).chain(widths).filter_map(move |(bits, holds, full)| {
-            let network = IpNet::new(address, bits).ok()?.trunc();
-            let most = [holds, times].map(|factor| usize::try_from(factor).unwrap_or(usize::MAX));
-            let most = most.into_iter().fold(bounds.per_address, usize::saturating_mul);
-            Some((Bucket { network, times }, most, full))
-        })
+        let widths = networks
+            .widths(address)
+            .into_iter()
+            .filter(|(_, holds, _)| *holds > 0);
+
+        std::iter::once(own)
+            .chain(widths)
+            .filter_map(move |(bits, holds, full)| {
+                let network = IpNet::new(address, bits).ok()?.trunc();
+                let most =
+                    [holds, times].map(|factor| usize::try_from(factor).unwrap_or(usize::MAX));
+                let most = most
+                    .into_iter()
+                    .fold(bounds.per_address, usize::saturating_mul);
+                Some((Bucket { network, times }, most, full))
+            })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

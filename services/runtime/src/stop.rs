@@ -14,12 +14,16 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes them over. Before anything else is begun: one that comes earlier ends the process on the spot.
+    /// Takes them over. Before anything else is begun: one that comes earlier ends the process on
+    /// the spot.
     ///
     /// # Errors
     /// When the operating system refuses.
     pub fn take() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Cancels `drain` at the first of them and `cut` at the second.
@@ -35,7 +39,8 @@ impl Signals {
     }
 }
 
-/// Waits until all tasks have ended, `grace` is over, or `cut` is cancelled. `true` when they have ended by themselves.
+/// Waits until all tasks have ended, `grace` is over, or `cut` is cancelled. `true` when they have
+/// ended by themselves.
 pub async fn drained(tasks: &TaskTracker, grace: Duration, cut: &CancellationToken) -> bool {
     tasks.close();
     tokio::select! {

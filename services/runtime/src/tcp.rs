@@ -1,4 +1,5 @@
-//! A TCP connection whose other end may be gone or take nothing, and that can be reset instead of closed.
+//! A TCP connection whose other end may be gone or take nothing, and that can be reset instead of
+//! closed.
 
 use std::io;
 use std::pin::Pin;
@@ -11,17 +12,21 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// After how long a silence the other end is asked whether it is there. Longer than heartbeats and pings take, so that it
-/// costs nothing where there are any.
+/// After how long a silence the other end is asked whether it is there. Longer than heartbeats and
+/// pings take, so that it costs nothing where there are any.
 const SILENCE: Duration = Duration::from_mins(1);
 /// Between two such questions.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// Ends connections whose other end acknowledges nothing, or has no room for what waits for it, for this long. Only the
-/// kernel sees that. What a listener accepts inherits it.
+/// Ends connections whose other end acknowledges nothing, or has no room for what waits for it, for
+/// this long. Only the kernel sees that. What a listener accepts inherits it.
 pub fn set_patience<'a>(socket: impl Into<SockRef<'a>>, patience: Duration) -> io::Result<()> {
     let socket = socket.into();
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE).with_interval(ASK_AGAIN))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(SILENCE)
+            .with_interval(ASK_AGAIN),
+    )?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(patience))?;
     #[cfg(not(target_os = "linux"))]
@@ -29,7 +34,8 @@ pub fn set_patience<'a>(socket: impl Into<SockRef<'a>>, patience: Duration) -> i
     Ok(())
 }
 
-/// Says that a connection is to be reset when it is dropped: the kernel forgets what has not left yet.
+/// Says that a connection is to be reset when it is dropped: the kernel forgets what has not left
+/// yet.
 #[derive(Debug, Clone, Default)]
 pub struct Cut(Arc<AtomicBool>);
 
@@ -60,13 +66,21 @@ impl Drop for Tcp {
 }
 
 impl AsyncRead for Tcp {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Tcp {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -101,13 +115,22 @@ mod tests {
     async fn whoever_is_accepted_has_the_patience_of_its_listener() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         set_patience(&listener, Duration::from_secs(7)).unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+
+        let _client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         let socket = SockRef::from(&accepted);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(Duration::from_secs(7))
+        );
         assert!(socket.keepalive().unwrap());
         assert_eq!(
-            (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap()),
+            (
+                socket.tcp_keepalive_time().unwrap(),
+                socket.tcp_keepalive_interval().unwrap()
+            ),
             (SILENCE, ASK_AGAIN)
         );
     }

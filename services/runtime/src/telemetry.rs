@@ -30,8 +30,8 @@ pub struct Settings {
     /// How log lines on standard error look
     #[arg(long, env = "VVS_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: Format,
-    /// Which log lines are written: a level, or levels by module such as `info,vvs_relay=debug` [default: info, `demo`
-    /// warn]
+    /// Which log lines are written: a level, or levels by module such as `info,vvs_relay=debug`
+    /// [default: info, `demo` warn]
     #[arg(long, env = "VVS_LOG")]
     pub log: Option<String>,
     /// Where spans go: the address of an OTLP/gRPC collector such as `http://127.0.0.1:4317`
@@ -50,8 +50,14 @@ pub enum Error {
 
 /// Sends spans to a collector, in the background and in batches. Needs a Tokio runtime.
 pub fn otlp(endpoint: &str, service: &str) -> Result<SdkTracerProvider, Error> {
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(service)).build())
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()?;
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource(service))
+        .build())
 }
 
 /// Who the spans are from.
@@ -63,24 +69,41 @@ pub fn resource(service: &str) -> Resource {
 }
 
 /// Log lines to `writer`, and spans to `traces` when there is somewhere to send them.
-pub fn subscriber<W>(settings: &Settings, writer: W, traces: Option<&SdkTracerProvider>) -> Result<Dispatch, Error>
+pub fn subscriber<W>(
+    settings: &Settings,
+    writer: W,
+    traces: Option<&SdkTracerProvider>,
+) -> Result<Dispatch, Error>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_target(true);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_target(true);
     let lines = match settings.log_format {
         Format::Text => lines.with_ansi(false).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
-    // What it has to say of lost connections it says at ERROR, and nobody must act; the relay says it in its own words.
-    let levels = format!("async_nats=off,{}", settings.log.as_deref().unwrap_or("info"));
+
+    // What it has to say of lost connections it says at ERROR, and nobody must act; the relay says
+    // it in its own words.
+    let levels = format!(
+        "async_nats=off,{}",
+        settings.log.as_deref().unwrap_or("info")
+    );
     let filter = EnvFilter::builder().parse(levels)?;
     let spans = traces.map(|provider| {
-        let only_ours =
-            EnvFilter::new("off,vvs_runtime=info,vvs_gateway=info,vvs_web=info,vvs_relay=info,vvs_sessions=info");
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("vvs")).with_filter(only_ours)
+        let only_ours = EnvFilter::new(
+            "off,vvs_runtime=info,vvs_gateway=info,vvs_web=info,vvs_relay=info,vvs_sessions=info",
+        );
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("vvs"))
+            .with_filter(only_ours)
     });
-    let registry = tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans);
+    let registry = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(spans);
+
     Ok(Dispatch::new(registry))
 }
 

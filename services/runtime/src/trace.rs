@@ -1,5 +1,6 @@
-//! Spans across processes: W3C trace context (Trace Context, section 3) in HTTP headers and gRPC metadata, and server and
-//! client spans with the stable names of OpenTelemetry's semantic conventions. Queries never stand in a span.
+//! Spans across processes: W3C trace context (Trace Context, section 3) in HTTP headers and gRPC
+//! metadata, and server and client spans with the stable names of OpenTelemetry's semantic
+//! conventions. Queries never stand in a span.
 
 use std::fmt;
 use std::future::Future;
@@ -48,14 +49,16 @@ pub fn inject(span: &Span, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(&span.context(), &mut Carrier(headers));
 }
 
-/// Makes `span` a child of what the incoming headers say. Only for headers from a peer: a stranger's are stripped before.
+/// Makes `span` a child of what the incoming headers say. Only for headers from a peer: a
+/// stranger's are stripped before.
 pub fn adopt(span: &Span, headers: &HeaderMap) {
     let parent = TraceContextPropagator::new().extract(&Carrier(headers));
     // Fails only when no tracer is installed, and then there is nothing to join.
     span.set_parent(parent).ok();
 }
 
-/// The server's span of one HTTP request: a root, until it adopts a context. `route` is the pattern that was matched.
+/// The server's span of one HTTP request: a root, until it adopts a context. `route` is the pattern
+/// that was matched.
 pub fn http_span(method: &Method, route: &str, path: &str) -> Span {
     tracing::info_span!(
         parent: None,
@@ -78,7 +81,8 @@ pub fn answered(span: &Span, status: StatusCode) {
     }
 }
 
-/// Where a span hangs in its trace, for work that outlives it: holding a [`Span`] keeps it from ending.
+/// Where a span hangs in its trace, for work that outlives it: holding a [`Span`] keeps it from
+/// ending.
 #[derive(Debug, Clone, Default)]
 pub struct Place(opentelemetry::Context);
 
@@ -105,7 +109,10 @@ pub fn link<'a>(spans: impl Iterator<Item = &'a Span>, other: &Span) {
 
 /// A middleware: the server's span of one HTTP request.
 pub async fn http_server(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("", |path| path.as_str());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("", |path| path.as_str());
     let span = http_span(request.method(), route, request.uri().path());
     adopt(&span, request.headers());
     let response = next.run(request).instrument(span.clone()).await;
@@ -130,7 +137,8 @@ pub(crate) fn rpc_span(request: &Request) -> Span {
 
 /// Notes in the span of a gRPC call how it was answered.
 pub(crate) fn rpc_answered(span: &Span, headers: &HeaderMap) {
-    // Errors come as headers alone (gRPC over HTTP/2, "Trailers-Only"); what has none went well so far.
+    // Errors come as headers alone (gRPC over HTTP/2, "Trailers-Only"); what has none went well so
+    // far.
     span.record("rpc.status_code", status_code(headers));
 }
 
@@ -172,11 +180,17 @@ impl TracedChannel {
     /// Around whatever makes the calls.
     pub fn new<S>(calls: S) -> Self
     where
-        S: tower::Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
+        S: tower::Service<http::Request<Body>, Response = http::Response<Body>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         S::Future: Send,
     {
-        Self(BoxCloneSyncService::new(calls.map_err(|cause: S::Error| Status::from_error(cause.into()))))
+        Self(BoxCloneSyncService::new(
+            calls.map_err(|cause: S::Error| Status::from_error(cause.into())),
+        ))
     }
 }
 
@@ -207,6 +221,7 @@ impl tower::Service<http::Request<Body>> for TracedChannel {
         );
         inject(&span, request.headers_mut());
         let response = self.0.call(request).instrument(span.clone());
+
         Box::pin(async move {
             let response = response.await;
             let code = match &response {
@@ -243,17 +258,28 @@ mod tests {
     #[test]
     fn a_span_whose_work_another_does_says_which() {
         let kept = Kept::default();
-        let provider = SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build();
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(kept.clone())
+            .build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let [one, two, other] = ["one", "two", "other"].map(|name| tracing::info_span!(parent: None, "span", name));
+            let [one, two, other] =
+                ["one", "two", "other"].map(|name| tracing::info_span!(parent: None, "span", name));
             link([&one, &two].into_iter(), &other);
         });
         let spans = kept.0.lock().unwrap();
-        let (linked, others): (Vec<_>, Vec<_>) = spans.iter().partition(|span| !span.links.is_empty());
-        let [other] = &others[..] else { panic!("{others:?}") };
+        let (linked, others): (Vec<_>, Vec<_>) =
+            spans.iter().partition(|span| !span.links.is_empty());
+        let [other] = &others[..] else {
+            panic!("{others:?}")
+        };
+
         let links: Vec<_> = linked.iter().flat_map(|span| span.links.iter()).collect();
         assert_eq!(links.len(), 2);
-        assert!(links.iter().all(|link| link.span_context == other.span_context));
+        assert!(
+            links
+                .iter()
+                .all(|link| link.span_context == other.span_context)
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What is written down of who did what, from where, on which device. No secret is among it. The row is written in the
-//! transaction of what it tells; the log line follows when that is done.
+//! What is written down of who did what, from where, on which device. No secret is among it. The
+//! row is written in the transaction of what it tells; the log line follows when that is done.
 
 use crate::id::SessionId;
 use crate::session::{Device, Session};
@@ -66,17 +66,31 @@ impl Entry {
     /// What happened to a session; as long as nobody says from where, where its editor was last.
     pub(crate) fn of(event: Event, session: &Session) -> Self {
         let session_id = session.id.as_str().to_owned();
-        Self { session_id, address: session.address.clone(), ..Self::new(event) }.about(session)
+        Self {
+            session_id,
+            address: session.address.clone(),
+            ..Self::new(event)
+        }
+        .about(session)
     }
 
     /// A proof that somebody showed at this address. That need not have been the session's editor.
     pub(crate) fn proof_refused(id: &SessionId, address: &str) -> Self {
-        Self { session_id: id.as_str().to_owned(), ..Self::new(Event::ProofRefused).from(address) }
+        Self {
+            session_id: id.as_str().to_owned(),
+            ..Self::new(Event::ProofRefused).from(address)
+        }
     }
 
     /// With what the session says of all that was not known, but for the address.
     pub(crate) fn about(self, session: &Session) -> Self {
-        let known = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
+        let known = |text: String, other: &str| {
+            if text.is_empty() {
+                other.to_owned()
+            } else {
+                text
+            }
+        };
         Self {
             user_id: known(self.user_id, session.user.as_str()),
             connection_id: known(self.connection_id, &session.connection_id),
@@ -87,20 +101,41 @@ impl Entry {
 
     /// An empty address says nothing.
     pub(crate) fn from(self, address: &str) -> Self {
-        if address.is_empty() { self } else { Self { address: address.to_owned(), ..self } }
+        if address.is_empty() {
+            self
+        } else {
+            Self {
+                address: address.to_owned(),
+                ..self
+            }
+        }
     }
 
     pub(crate) fn on(self, device: &Device) -> Self {
-        Self { device: device.describe(), ..self }
+        Self {
+            device: device.describe(),
+            ..self
+        }
     }
 
     pub(crate) fn because(self, reason: &str) -> Self {
-        Self { reason: reason.to_owned(), ..self }
+        Self {
+            reason: reason.to_owned(),
+            ..self
+        }
     }
 
     /// The same as a structured event, under a target of its own, so that it can be sent elsewhere.
     pub(crate) fn log(&self) {
-        let Self { event, user_id, session_id, connection_id, address, device, reason } = self;
+        let Self {
+            event,
+            user_id,
+            session_id,
+            connection_id,
+            address,
+            device,
+            reason,
+        } = self;
         let event = event.as_str();
         tracing::info!(target: "audit", event, user_id, session_id, connection_id, address, device, reason);
     }

@@ -36,9 +36,17 @@ pub(crate) struct SignIn {
 
 impl SignIn {
     pub(crate) fn new(id: String, whose: Whose, watermark: u64) -> Result<Self, Error> {
-        let watermark = i64::try_from(watermark).map_err(|_cause| Error::Malformed { field: "watermark" })?;
-        let whose = Whose { subject: required("identity.subject", whose.subject)?, ..whose };
-        Ok(Self { id: sign_in_id(required("sign_in_id", id)?)?, whose, watermark })
+        let watermark =
+            i64::try_from(watermark).map_err(|_cause| Error::Malformed { field: "watermark" })?;
+        let whose = Whose {
+            subject: required("identity.subject", whose.subject)?,
+            ..whose
+        };
+        Ok(Self {
+            id: sign_in_id(required("sign_in_id", id)?)?,
+            whose,
+            watermark,
+        })
     }
 }
 
@@ -54,13 +62,24 @@ pub(crate) struct End {
 impl End {
     pub(crate) fn new(id: String, whose: Whose, remember_for: Duration) -> Result<Self, Error> {
         if whose.subject.is_empty() && (whose.provider_session.is_empty() || !id.is_empty()) {
-            return Err(Error::Malformed { field: "identity.subject" });
+            return Err(Error::Malformed {
+                field: "identity.subject",
+            });
         }
+
         if remember_for.is_zero() || remember_for > MAX_AGE {
-            return Err(Error::Malformed { field: "remember_for" });
+            return Err(Error::Malformed {
+                field: "remember_for",
+            });
         }
+
         let remember_for = remember_for.as_secs().cast_signed() + 1;
-        Ok(Self { sign_in_id: sign_in_id(id)?, whose, remember_for })
+
+        Ok(Self {
+            sign_in_id: sign_in_id(id)?,
+            whose,
+            remember_for,
+        })
     }
 
     /// Whether it ends all sign-ins of the user.
@@ -70,29 +89,55 @@ impl End {
 
     /// The end of all sign-ins of the same user.
     pub(crate) fn of_all(&self) -> Self {
-        let whose = Whose { provider_session: String::new(), ..self.whose.clone() };
-        Self { sign_in_id: String::new(), whose, remember_for: self.remember_for }
+        let whose = Whose {
+            provider_session: String::new(),
+            ..self.whose.clone()
+        };
+        Self {
+            sign_in_id: String::new(),
+            whose,
+            remember_for: self.remember_for,
+        }
     }
 
     /// When it may be forgotten.
     pub(crate) fn forget_at(&self, now: Millis) -> Seconds {
-        (now / 1000).saturating_add(self.remember_for).saturating_add(LATE_CLOCKS)
+        (now / 1000)
+            .saturating_add(self.remember_for)
+            .saturating_add(LATE_CLOCKS)
     }
 }
 
 impl Whose {
-    pub(crate) fn new(provider: String, subject: String, provider_session: String) -> Result<Self, Error> {
+    pub(crate) fn new(
+        provider: String,
+        subject: String,
+        provider_session: String,
+    ) -> Result<Self, Error> {
         Ok(Self {
             provider: required("identity.provider", provider)?,
             subject: text("identity.subject", subject, crate::session::SHORT)?,
-            provider_session: text("identity.provider_session", provider_session, crate::session::SHORT)?,
+            provider_session: text(
+                "identity.provider_session",
+                provider_session,
+                crate::session::SHORT,
+            )?,
         })
     }
 }
 
 fn sign_in_id(id: String) -> Result<String, Error> {
-    let is_plain = id.len() <= MAX_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    if is_plain { Ok(id) } else { Err(Error::Malformed { field: "sign_in_id" }) }
+    let is_plain = id.len() <= MAX_ID
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if is_plain {
+        Ok(id)
+    } else {
+        Err(Error::Malformed {
+            field: "sign_in_id",
+        })
+    }
 }
 
 #[cfg(test)]
@@ -102,7 +147,12 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     fn whose(subject: &str, provider_session: &str) -> Whose {
-        Whose::new("dev".to_owned(), subject.to_owned(), provider_session.to_owned()).unwrap()
+        Whose::new(
+            "dev".to_owned(),
+            subject.to_owned(),
+            provider_session.to_owned(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -112,19 +162,40 @@ mod tests {
         assert!(!end("", whose("", "s-1")).unwrap().is_of_all());
         assert!(end("", whose("ada", "")).unwrap().is_of_all());
         assert!(end("", whose("", "s-1")).unwrap().of_all().is_of_all());
-        for (id, whose) in [("", whose("", "")), ("a", whose("", "s-1")), ("a b", whose("ada", ""))] {
-            assert!(matches!(end(id, whose), Err(Error::Malformed { .. })), "{id}");
+
+        for (id, whose) in [
+            ("", whose("", "")),
+            ("a", whose("", "s-1")),
+            ("a b", whose("ada", "")),
+        ] {
+            assert!(
+                matches!(end(id, whose), Err(Error::Malformed { .. })),
+                "{id}"
+            );
         }
+
         assert!(end(&"a".repeat(MAX_ID + 1), whose("ada", "")).is_err());
     }
 
     #[test]
     fn an_end_is_remembered_longer_than_any_sign_in_lasts_and_not_for_ever() {
         let end = |remember_for| End::new("a".to_owned(), whose("ada", ""), remember_for);
-        assert_eq!(end(Duration::from_millis(1500)).unwrap().forget_at(10_999), 10 + 2 + LATE_CLOCKS);
+        assert_eq!(
+            end(Duration::from_millis(1500)).unwrap().forget_at(10_999),
+            10 + 2 + LATE_CLOCKS
+        );
         assert!(end(MAX_AGE).is_ok());
+
         for bad in [Duration::ZERO, MAX_AGE + Duration::from_nanos(1)] {
-            assert!(matches!(end(bad), Err(Error::Malformed { field: "remember_for" })), "{bad:?}");
+            assert!(
+                matches!(
+                    end(bad),
+                    Err(Error::Malformed {
+                        field: "remember_for"
+                    })
+                ),
+                "{bad:?}"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! Everything that can go wrong in this role, and the one place that decides what callers are told of it: a code and a
-//! fixed reason, never a cause.
+//! Everything that can go wrong in this role, and the one place that decides what callers are told
+//! of it: a code and a fixed reason, never a cause.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,32 +17,43 @@ pub enum Error {
     #[error("VVS_SESSIONS_DATABASE_URL (--sessions-database-url) is not set")]
     NoDatabase,
     #[error(
-        "VVS_SESSIONS_DATABASE_URL (--sessions-database-url) must be sqlite:PATH, a file without parameters behind it, or \
-         postgres://USER:PASSWORD@HOST/DATABASE"
+        "VVS_SESSIONS_DATABASE_URL (--sessions-database-url) must be sqlite:PATH, a file without \
+         parameters behind it, or postgres://USER:PASSWORD@HOST/DATABASE"
     )]
     DatabaseUrl,
-    #[error("VVS_SESSIONS_DATABASE_URL (--sessions-database-url) has a parameter that is not known: {0}")]
+    #[error(
+        "VVS_SESSIONS_DATABASE_URL (--sessions-database-url) has a parameter that is not known: {0}"
+    )]
     DatabaseParameter(String),
     #[error(
-        "VVS_SESSIONS_DATABASE_URL (--sessions-database-url) leads off this machine and may fall back to no TLS: set \
-         sslmode=verify-full (and sslrootcert=FILE for a CA of your own), or sslmode=disable for a network that you trust"
+        "VVS_SESSIONS_DATABASE_URL (--sessions-database-url) leads off this machine and may fall \
+         back to no TLS: set sslmode=verify-full (and sslrootcert=FILE for a CA of your own), or \
+         sslmode=disable for a network that you trust"
     )]
     DatabaseInClear,
     #[error(
-        "the database server of VVS_SESSIONS_DATABASE_URL (--sessions-database-url) cannot be used: {0}; is it running, \
-         reachable from here, and are user, password, database and sslmode right?"
+        "the database server of VVS_SESSIONS_DATABASE_URL (--sessions-database-url) cannot be \
+         used: {0}; is it running, reachable from here, and are user, password, database and \
+         sslmode right?"
     )]
     Server(#[source] sqlx::Error),
-    #[error("the database file {path} cannot be opened for reading and writing: {source}; its directory must exist")]
+    #[error(
+        "the database file {path} cannot be opened for reading and writing: {source}; its \
+         directory must exist"
+    )]
     File { path: PathBuf, source: io::Error },
-    #[error("the database has schema {found} and this program knows schemas up to {known}: run a newer program")]
+    #[error(
+        "the database has schema {found} and this program knows schemas up to {known}: run a newer \
+         program"
+    )]
     NewerSchema { found: i64, known: i64 },
     #[error("the database cannot be brought up to date: {0}")]
     Migrate(#[source] MigrateError),
     #[error(
-        "VVS_SESSIONS_KEY_FILE (--sessions-key-file) does not open the signing keys in the database: use the key file that \
-         they were encrypted with, or add its line to the file as the second one; if it is lost, delete all rows of the table \
-         signing_keys, and everybody has to sign in again"
+        "VVS_SESSIONS_KEY_FILE (--sessions-key-file) does not open the signing keys in the \
+         database: use the key file that they were encrypted with, or add its line to the file as \
+         the second one; if it is lost, delete all rows of the table signing_keys, and everybody \
+         has to sign in again"
     )]
     WrongKeyFile,
     #[error("reflection cannot be served: {0}")]
@@ -55,17 +66,24 @@ pub enum Error {
     #[error("there is no session {0}")]
     SessionUnknown(SessionId),
     /// Of a session that is unknown here: nobody here can say that it is over.
-    #[error("there is no session {0}, and no key ever signed here that signed its token: is this the right database?")]
+    #[error(
+        "there is no session {0}, and no key ever signed here that signed its token: is this the \
+         right database?"
+    )]
     KeyUnknown(SessionId),
     #[error("session {0} has expired")]
     SessionExpired(SessionId),
     #[error("session {0} has been revoked")]
     SessionRevoked(SessionId),
-    /// The proof holds, and is another key's, or the session has no key. Outside it is as if there were no such session.
+    /// The proof holds, and is another key's, or the session has no key. Outside it is as if there
+    /// were no such session.
     #[error("session {0} is not bound to this key")]
     KeyMismatch(SessionId),
     #[error("session {id} is refreshed too often; again in {retry_after:?}")]
-    RefreshedTooOften { id: SessionId, retry_after: Duration },
+    RefreshedTooOften {
+        id: SessionId,
+        retry_after: Duration,
+    },
     #[error("the proof does not hold: {0}")]
     BadProof(#[source] vvs_auth::Error),
     #[error("number {0} of the feed is gone, or was never there")]
@@ -83,7 +101,10 @@ pub enum Error {
     RequestClaimed(SessionId),
     /// The database cannot be used now; nothing was changed. `kind` is what the metric calls it.
     #[error("the database is down ({kind}): {source}")]
-    Database { kind: &'static str, source: sqlx::Error },
+    Database {
+        kind: &'static str,
+        source: sqlx::Error,
+    },
     /// The database answers, with something that our own queries do not allow for.
     #[error("the database holds what it should not: {0}")]
     Corrupt(#[source] sqlx::Error),
@@ -96,7 +117,9 @@ impl Error {
     fn outside(&self) -> (Code, &'static str) {
         match self {
             Self::Malformed { .. } => (Code::InvalidArgument, "MALFORMED"),
-            Self::NotAllowed(vvs_auth::Error::PeerBusy { .. }) => (Code::ResourceExhausted, "PEER_BUSY"),
+            Self::NotAllowed(vvs_auth::Error::PeerBusy { .. }) => {
+                (Code::ResourceExhausted, "PEER_BUSY")
+            }
             Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
             Self::SessionUnknown(_) | Self::KeyMismatch(_) => (Code::NotFound, "SESSION_UNKNOWN"),
             Self::KeyUnknown(_) => (Code::Unavailable, "KEY_UNKNOWN"),
@@ -141,10 +164,17 @@ impl From<Error> for Status {
         } else {
             tracing::info!(reason, detail = %error, "refused");
         }
+
         if let Error::RefreshedTooOften { retry_after, .. } = error {
             return exhausted(reason, retry_after);
         }
-        let field = if let Error::Malformed { field } = error { Some(field) } else { None };
+
+        let field = if let Error::Malformed { field } = error {
+            Some(field)
+        } else {
+            None
+        };
+
         status(code, reason, field)
     }
 }
@@ -175,7 +205,10 @@ impl Error {
 
     /// The database did not answer in the time that a call has.
     pub(crate) fn slow() -> Self {
-        Self::Database { kind: "slow", source: sqlx::Error::PoolTimedOut }
+        Self::Database {
+            kind: "slow",
+            source: sqlx::Error::PoolTimedOut,
+        }
     }
 }
 
@@ -228,11 +261,17 @@ fn kind(error: &sqlx::Error) -> Option<&'static str> {
             return None;
         }
         let code = answer.code()?;
-        return if code.len() == SQLSTATE { postgres(&code) } else { Some(sqlite(&code)) };
+        return if code.len() == SQLSTATE {
+            postgres(&code)
+        } else {
+            Some(sqlite(&code))
+        };
     }
+
     if matches!(error, sqlx::Error::PoolTimedOut) {
         return Some("busy");
     }
+
     let broken = matches!(
         error,
         sqlx::Error::Io(_)
@@ -242,6 +281,7 @@ fn kind(error: &sqlx::Error) -> Option<&'static str> {
             | sqlx::Error::PoolClosed
             | sqlx::Error::BeginFailed
     );
+
     broken.then_some("io")
 }
 

@@ -27,7 +27,9 @@ impl FromStr for RequestId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let id = Uuid::try_parse(text).map_err(|_cause| Error::Malformed { field: "request_id" })?;
+        let id = Uuid::try_parse(text).map_err(|_cause| Error::Malformed {
+            field: "request_id",
+        })?;
         // A UUID has several spellings, and all of them must name the same session.
         Ok(Self(id.hyphenated().to_string()))
     }
@@ -62,7 +64,11 @@ impl FromStr for UserId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if is_minted(text, "usr_") { Ok(Self(text.to_owned())) } else { Err(Error::Malformed { field: "user_id" }) }
+        if is_minted(text, "usr_") {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::Malformed { field: "user_id" })
+        }
     }
 }
 
@@ -95,13 +101,22 @@ impl FromStr for SessionId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if is_minted(text, "ses_") { Ok(Self(text.to_owned())) } else { Err(Error::Malformed { field: "session_id" }) }
+        if is_minted(text, "ses_") {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::Malformed {
+                field: "session_id",
+            })
+        }
     }
 }
 
 fn is_minted(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|rest| {
-        (1..=MAX_ID).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        (1..=MAX_ID).contains(&rest.len())
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     })
 }
 
@@ -137,7 +152,13 @@ mod tests {
         let one = read("2f1c6d0e-9f64-4a39-9a57-0c7c9f0d8b11");
         assert_eq!(read("2F1C6D0E-9F64-4A39-9A57-0C7C9F0D8B11"), one);
         assert_eq!(read("2f1c6d0e9f644a399a570c7c9f0d8b11"), one);
-        for bad in ["", "1", "2f1c6d0e-9f64-4a39-9a57-0c7c9f0d8b1", "usr_2f1c6d0e"] {
+
+        for bad in [
+            "",
+            "1",
+            "2f1c6d0e-9f64-4a39-9a57-0c7c9f0d8b1",
+            "usr_2f1c6d0e",
+        ] {
             assert!(bad.parse::<RequestId>().is_err(), "{bad} was taken");
         }
     }
@@ -147,10 +168,16 @@ mod tests {
         let minted = SessionId::mint().unwrap();
         assert_eq!(minted.as_str().parse::<SessionId>().unwrap(), minted);
         assert_ne!(SessionId::mint().unwrap(), minted);
+
         for bad in ["", "ses_", "usr_abc", "ses_a b", "ses_a\0", "SES_abc"] {
             assert!(bad.parse::<SessionId>().is_err(), "{bad:?} was taken");
         }
-        assert!(format!("ses_{}", "a".repeat(256)).parse::<SessionId>().is_err());
+
+        assert!(
+            format!("ses_{}", "a".repeat(256))
+                .parse::<SessionId>()
+                .is_err()
+        );
         assert!(UserId::mint().unwrap().as_str().parse::<UserId>().is_ok());
         assert!(minted.as_str().parse::<UserId>().is_err());
     }
@@ -158,7 +185,13 @@ mod tests {
     #[test]
     fn a_reason_is_one_word() {
         assert!("revoked_by_user".parse::<Reason>().is_ok());
-        for bad in ["", "two words", "Revoked", "<b>", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+        for bad in [
+            "",
+            "two words",
+            "Revoked",
+            "<b>",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        ] {
             assert!(bad.parse::<Reason>().is_err(), "{bad} was taken");
         }
     }

@@ -1,5 +1,6 @@
-//! The keys that sign tokens: kept in the store under the key file's seal, and changed in turn. Which key signs is decided
-//! by the times in the store, so that all processes agree. Knows neither the key file itself nor what a token says.
+//! The keys that sign tokens: kept in the store under the key file's seal, and changed in turn.
+//! Which key signs is decided by the times in the store, so that all processes agree. Knows neither
+//! the key file itself nor what a token says.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use crate::store::Store;
 
 /// What the seal is for, so that nothing sealed for another purpose opens as a signing key.
 const PURPOSE: &str = "vvs.sessions.signing-key";
-/// How long after its successor began to sign a key stays at least: for clocks that differ, and for tokens that were
-/// signed twice for one approval.
+/// How long after its successor began to sign a key stays at least: for clocks that differ, and for
+/// tokens that were signed twice for one approval.
 const SLACK: Seconds = 86_400;
 
 /// A private key as the store holds it.
@@ -69,30 +70,52 @@ impl Keys {
         let keyring = keyring.derive(PURPOSE)?;
         if store.signing_keys().await?.is_empty() {
             // Another process that starts now may be first; then its key is read.
-            store.add_signing_key(&generate(&keyring, 1, now, now)?).await?;
+            store
+                .add_signing_key(&generate(&keyring, 1, now, now)?)
+                .await?;
         }
+
         let set = ArcSwap::from_pointee(read(store, &keyring).await?);
-        Ok(Self { store: store.clone(), keyring, rotation, set })
+
+        Ok(Self {
+            store: store.clone(),
+            keyring,
+            rotation,
+            set,
+        })
     }
 
-    /// Makes the next key when its time has come, drops those whose last token is over, and reads what others made.
+    /// Makes the next key when its time has come, drops those whose last token is over, and reads
+    /// what others made.
     pub(crate) async fn turn(&self, now: Seconds) -> Result<(), Error> {
         let keys = self.store.signing_keys().await?;
         if let Some(newest) = keys.last() {
             let due = newest.signs_at.saturating_add(self.rotation.interval);
             if due.saturating_sub(self.rotation.lead) <= now {
-                self.add(newest.number + 1, now, due.max(now.saturating_add(self.rotation.lead))).await?;
+                self.add(
+                    newest.number + 1,
+                    now,
+                    due.max(now.saturating_add(self.rotation.lead)),
+                )
+                .await?;
             }
         }
+
         for pair in keys.windows(2) {
             let [old, next] = pair else { continue };
             let last = next.signs_at.saturating_add(SLACK);
             if last <= now && !self.store.has_tokens_from(last, now).await? {
                 self.store.delete_signing_key(old.number).await?;
-                tracing::info!(kid = old.kid, "a signing key is gone: its last token is over");
+                tracing::info!(
+                    kid = old.kid,
+                    "a signing key is gone: its last token is over"
+                );
             }
         }
-        self.set.store(Arc::new(read(&self.store, &self.keyring).await?));
+
+        self.set
+            .store(Arc::new(read(&self.store, &self.keyring).await?));
+
         Ok(())
     }
 
@@ -103,7 +126,8 @@ impl Keys {
         if let Some(waiting) = newest.filter(|newest| newest.signs_at > now) {
             return Ok(waiting);
         }
-        self.add(number, now, now.saturating_add(self.rotation.lead)).await?;
+        self.add(number, now, now.saturating_add(self.rotation.lead))
+            .await?;
         let made = self.store.signing_keys().await?.pop();
         made.ok_or(Error::Crypto(vvs_auth::Error::Crypto("no signing key")))
     }
@@ -119,7 +143,12 @@ impl Keys {
     /// Signs with the key whose turn it is.
     pub(crate) fn sign(&self, claims: &Claims) -> Result<SecretString, Error> {
         let set = self.set.load();
-        let current = set.keys.iter().rev().find(|(signs_at, _)| *signs_at <= claims.iat).or(set.keys.first());
+        let current = set
+            .keys
+            .iter()
+            .rev()
+            .find(|(signs_at, _)| *signs_at <= claims.iat)
+            .or(set.keys.first());
         let (_, key) = current.ok_or(vvs_auth::Error::Crypto("no signing key"))?;
         Ok(key.sign(claims)?)
     }
@@ -131,23 +160,44 @@ impl Keys {
 
 async fn read(store: &Store, keyring: &Keyring) -> Result<Set, Error> {
     let sealed = store.signing_keys().await?;
-    let opened = sealed.iter().map(|key| Ok((key.signs_at, open(keyring, key)?)));
+    let opened = sealed
+        .iter()
+        .map(|key| Ok((key.signs_at, open(keyring, key)?)));
     let keys = opened.collect::<Result<Vec<_>, Error>>()?;
-    let public = JwkSet { keys: keys.iter().map(|(_, key)| key.public().clone()).collect() };
+    let public = JwkSet {
+        keys: keys.iter().map(|(_, key)| key.public().clone()).collect(),
+    };
     let jwks = serde_json::to_string(&public).map_err(|_cause| vvs_auth::Error::Crypto("JWKS"))?;
-    Ok(Set { keys, jwks: jwks.into() })
+
+    Ok(Set {
+        keys,
+        jwks: jwks.into(),
+    })
 }
 
-fn generate(keyring: &Keyring, number: i64, created_at: Seconds, signs_at: Seconds) -> Result<SealedKey, Error> {
+fn generate(
+    keyring: &Keyring,
+    number: i64,
+    created_at: Seconds,
+    signs_at: Seconds,
+) -> Result<SealedKey, Error> {
     let kid = random_id()?;
     let sealed = base64url(&keyring.seal(&kid, &SigningKey::generate()?)?);
-    Ok(SealedKey { number, kid, sealed, created_at, signs_at })
+    Ok(SealedKey {
+        number,
+        kid,
+        sealed,
+        created_at,
+        signs_at,
+    })
 }
 
 /// The key id is part of the seal, so that rows cannot be swapped.
 fn open(keyring: &Keyring, key: &SealedKey) -> Result<SigningKey, Error> {
     let sealed = from_base64url(&key.sealed).ok_or(Error::WrongKeyFile)?;
-    let plain = keyring.open(&key.kid, &sealed).map_err(|_cause| Error::WrongKeyFile)?;
+    let plain = keyring
+        .open(&key.kid, &sealed)
+        .map_err(|_cause| Error::WrongKeyFile)?;
     Ok(SigningKey::from_pkcs8(&key.kid, &plain)?)
 }
 
@@ -159,7 +209,10 @@ mod tests {
     use crate::session::Terms;
     use crate::store::tests::{Place, approval, on_both_databases, terms};
 
-    const ROTATION: Rotation = Rotation { interval: 1000, lead: 100 };
+    const ROTATION: Rotation = Rotation {
+        interval: 1000,
+        lead: 100,
+    };
 
     fn key_file() -> String {
         Keyring::generate().unwrap()
@@ -172,8 +225,12 @@ mod tests {
     #[tokio::test]
     async fn the_keys_are_the_same_after_a_restart() {
         let (place, keyring) = (Place::new(), ring(&key_file()));
-        let first = Keys::load(&place.open().await, &keyring, ROTATION, 1).await.unwrap();
-        let second = Keys::load(&place.open().await, &keyring, ROTATION, 2).await.unwrap();
+        let first = Keys::load(&place.open().await, &keyring, ROTATION, 1)
+            .await
+            .unwrap();
+        let second = Keys::load(&place.open().await, &keyring, ROTATION, 2)
+            .await
+            .unwrap();
         assert_eq!(first.jwks(), second.jwks());
     }
 
@@ -181,7 +238,10 @@ mod tests {
     async fn two_first_starts_at_once_make_one_key() {
         let (place, keyring) = (Place::new(), ring(&key_file()));
         let (one, two) = (place.open().await, place.open().await);
-        let (one, two) = tokio::join!(Keys::load(&one, &keyring, ROTATION, 1), Keys::load(&two, &keyring, ROTATION, 1));
+        let (one, two) = tokio::join!(
+            Keys::load(&one, &keyring, ROTATION, 1),
+            Keys::load(&two, &keyring, ROTATION, 1)
+        );
         assert_eq!(one.unwrap().jwks(), two.unwrap().jwks());
     }
 
@@ -192,12 +252,24 @@ mod tests {
         let (old, new) = (key_file(), key_file());
         let made = Keys::load(&store, &ring(&old), ROTATION, 1).await.unwrap();
 
-        let refused = Keys::load(&store, &ring(&new), ROTATION, 2).await.unwrap_err();
+        let refused = Keys::load(&store, &ring(&new), ROTATION, 2)
+            .await
+            .unwrap_err();
         assert!(matches!(refused, Error::WrongKeyFile));
-        assert!(refused.to_string().contains("use the key file that they were encrypted with"));
+        assert!(
+            refused
+                .to_string()
+                .contains("use the key file that they were encrypted with")
+        );
 
         // As the second line it still opens.
-        assert_eq!(Keys::load(&store, &ring(&(new + &old)), ROTATION, 3).await.unwrap().jwks(), made.jwks());
+        assert_eq!(
+            Keys::load(&store, &ring(&(new + &old)), ROTATION, 3)
+                .await
+                .unwrap()
+                .jwks(),
+            made.jwks()
+        );
     }
 
     #[tokio::test]
@@ -216,15 +288,26 @@ mod tests {
         Keys::load(&store, &keyring, ROTATION, 1).await.unwrap();
         let sealed = store.signing_keys().await.unwrap().remove(0);
         let opened = keyring.derive(PURPOSE).unwrap();
-        let private = opened.open(&sealed.kid, &from_base64url(&sealed.sealed).unwrap()).unwrap();
+        let private = opened
+            .open(&sealed.kid, &from_base64url(&sealed.sealed).unwrap())
+            .unwrap();
 
         let files = place.bytes();
         let holds = |part: &[u8]| files.windows(part.len()).any(|window| window == part);
-        assert!(holds(sealed.sealed.as_bytes()), "the sealed key is not where the test looks");
+        assert!(
+            holds(sealed.sealed.as_bytes()),
+            "the sealed key is not where the test looks"
+        );
         assert!(!holds(&private));
         assert!(!holds(base64url(&private).as_bytes()));
-        // The private number alone: 32 bytes behind the header of the inner structure (RFC 5915, section 3).
-        let at = private.windows(4).position(|window| window == [2, 1, 1, 4]).unwrap() + 5;
+
+        // The private number alone: 32 bytes behind the header of the inner structure (RFC 5915,
+        // section 3).
+        let at = private
+            .windows(4)
+            .position(|window| window == [2, 1, 1, 4])
+            .unwrap()
+            + 5;
         assert!(!holds(&private[at..at + 32]));
     }
 
@@ -248,7 +331,10 @@ mod tests {
     fn signer(keys: &Keys, now: Seconds) -> usize {
         let token = keys.sign(&claims(now)).unwrap();
         let header = jsonwebtoken::decode_header(token.expose_secret()).unwrap();
-        published(keys).iter().position(|kid| Some(kid) == header.kid.as_ref()).unwrap()
+        published(keys)
+            .iter()
+            .position(|kid| Some(kid) == header.kid.as_ref())
+            .unwrap()
     }
 
     fn published(keys: &Keys) -> Vec<String> {
@@ -263,6 +349,7 @@ mod tests {
         let two = Keys::load(&two, &keyring, ROTATION, 10_000).await.unwrap();
         one.turn(10_899).await.unwrap();
         assert_eq!(published(&one).len(), 1);
+
         let (first, second) = tokio::join!(one.turn(10_900), two.turn(10_900));
         first.unwrap();
         second.unwrap();
@@ -270,24 +357,57 @@ mod tests {
         two.turn(10_901).await.unwrap();
         assert_eq!(published(&one).len(), 2, "two processes made two keys");
         assert_eq!(published(&one), published(&two));
+
         for keys in [&one, &two] {
-            assert_eq!([signer(keys, 10_999), signer(keys, 11_000), signer(keys, 11_001)], [0, 1, 1]);
+            assert_eq!(
+                [
+                    signer(keys, 10_999),
+                    signer(keys, 11_000),
+                    signer(keys, 11_001)
+                ],
+                [0, 1, 1]
+            );
         }
+
         // After a long time in which nobody served, the next one still is published first.
         one.turn(50_000).await.unwrap();
-        assert_eq!([signer(&one, 50_000), signer(&one, 50_099), signer(&one, 50_100)], [1, 1, 2]);
+        assert_eq!(
+            [
+                signer(&one, 50_000),
+                signer(&one, 50_099),
+                signer(&one, 50_100)
+            ],
+            [1, 1, 2]
+        );
     }
 
     async fn a_key_stays_until_the_last_token_that_it_signed_is_over(place: &Place) {
         let (store, keyring) = (place.open().await, ring(&key_file()));
-        let keys = Keys::load(&store, &keyring, ROTATION, 10_000).await.unwrap();
-        let terms = Terms { bearer_ttl: 500_000, ..terms() };
-        let session = store.create(&approval(1, "ada"), &terms, 10_500).await.unwrap().session;
-        store.activate(&session.id, "", &terms, 10_501).await.unwrap();
+        let keys = Keys::load(&store, &keyring, ROTATION, 10_000)
+            .await
+            .unwrap();
+        let terms = Terms {
+            bearer_ttl: 500_000,
+            ..terms()
+        };
+        let session = store
+            .create(&approval(1, "ada"), &terms, 10_500)
+            .await
+            .unwrap()
+            .session;
+        store
+            .activate(&session.id, "", &terms, 10_501)
+            .await
+            .unwrap();
+
         // Made when the next key signed for a long time: its token keeps none that is older.
-        store.create(&approval(2, "ada"), &terms, 11_001 + SLACK).await.unwrap();
+        store
+            .create(&approval(2, "ada"), &terms, 11_001 + SLACK)
+            .await
+            .unwrap();
         keys.turn(10_900).await.unwrap();
         let first = published(&keys)[0].clone();
+
         for (now, stays) in [(11_000 + SLACK, true), (510_499, true), (510_500, false)] {
             keys.turn(now).await.unwrap();
             assert_eq!(published(&keys).contains(&first), stays, "at {now}");
@@ -296,10 +416,17 @@ mod tests {
 
     async fn a_rotation_by_hand_publishes_one_key_and_signs_later(place: &Place) {
         let (store, keyring) = (place.open().await, ring(&key_file()));
-        let keys = Keys::load(&store, &keyring, ROTATION, 10_000).await.unwrap();
+        let keys = Keys::load(&store, &keyring, ROTATION, 10_000)
+            .await
+            .unwrap();
         let next = keys.rotate(10_200).await.unwrap();
         assert_eq!(next.signs_at, 10_300);
-        assert_eq!(keys.rotate(10_250).await.unwrap().kid, next.kid, "a key that waits was not left alone");
+        assert_eq!(
+            keys.rotate(10_250).await.unwrap().kid,
+            next.kid,
+            "a key that waits was not left alone"
+        );
+
         keys.turn(10_250).await.unwrap();
         assert_eq!(published(&keys).last(), Some(&next.kid));
         assert_eq!([signer(&keys, 10_299), signer(&keys, 10_300)], [0, 1]);

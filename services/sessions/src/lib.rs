@@ -1,5 +1,5 @@
-//! The sessions role: users, sessions and the keys that sign their tokens, behind `vvs.session.v1`. It has the database
-//! and knows neither sockets nor pages.
+//! The sessions role: users, sessions and the keys that sign their tokens, behind `vvs.session.v1`.
+//! It has the database and knows neither sockets nor pages.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -61,14 +61,25 @@ const MAX_PENDING_TTL: Duration = Duration::from_mins(90);
 #[group(skip)]
 pub struct Settings {
     /// Where other roles call sessions: gRPC over mutual TLS
-    #[arg(id = "sessions-rpc-addr", long, env = "VVS_SESSIONS_RPC_ADDR", default_value = "127.0.0.1:50052")]
+    #[arg(
+        id = "sessions-rpc-addr",
+        long,
+        env = "VVS_SESSIONS_RPC_ADDR",
+        default_value = "127.0.0.1:50052"
+    )]
     pub rpc_addr: SocketAddr,
-    /// Where users, sessions and signing keys are kept: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`; off
-    /// this machine with TLS that checks the server's certificate, unless `sslmode` says otherwise
-    #[arg(id = "sessions-database-url", long, env = "VVS_SESSIONS_DATABASE_URL", hide_env_values = true)]
+    /// Where users, sessions and signing keys are kept: `sqlite:PATH` or
+    /// `postgres://USER:PASSWORD@HOST/DATABASE`; off this machine with TLS that checks the server's
+    /// certificate, unless `sslmode` says otherwise
+    #[arg(
+        id = "sessions-database-url",
+        long,
+        env = "VVS_SESSIONS_DATABASE_URL",
+        hide_env_values = true
+    )]
     pub database_url: Option<SecretString>,
-    /// File whose first line encrypts the signing keys in the database: base64 of 32 random bytes; a second line still
-    /// decrypts
+    /// File whose first line encrypts the signing keys in the database: base64 of 32 random bytes;
+    /// a second line still decrypts
     #[arg(id = "sessions-key-file", long, env = "VVS_SESSIONS_KEY_FILE")]
     pub key_file: Option<PathBuf>,
     /// How many connections to PostgreSQL are held at most; SQLite has one
@@ -81,13 +92,31 @@ pub struct Settings {
     )]
     pub database_connections: u32,
     /// How long a token lives that is bound to a device key
-    #[arg(id = "sessions-token-ttl", long, env = "VVS_SESSIONS_TOKEN_TTL", default_value = "1h", value_parser = year)]
+    #[arg(
+        id = "sessions-token-ttl",
+        long,
+        env = "VVS_SESSIONS_TOKEN_TTL",
+        default_value = "1h",
+        value_parser = year,
+    )]
     pub token_ttl: Duration,
     /// How long a session with a device key lives without a refresh
-    #[arg(id = "sessions-idle-ttl", long, env = "VVS_SESSIONS_IDLE_TTL", default_value = "30d", value_parser = year)]
+    #[arg(
+        id = "sessions-idle-ttl",
+        long,
+        env = "VVS_SESSIONS_IDLE_TTL",
+        default_value = "30d",
+        value_parser = year,
+    )]
     pub idle_ttl: Duration,
     /// How long a session with a device key lives at most, however often it is refreshed
-    #[arg(id = "sessions-max-ttl", long, env = "VVS_SESSIONS_MAX_TTL", default_value = "365d", value_parser = year)]
+    #[arg(
+        id = "sessions-max-ttl",
+        long,
+        env = "VVS_SESSIONS_MAX_TTL",
+        default_value = "365d",
+        value_parser = year,
+    )]
     pub max_ttl: Duration,
     /// How long a signing key signs before the next one does
     #[arg(
@@ -99,13 +128,25 @@ pub struct Settings {
     )]
     pub key_rotation: Duration,
     /// How long a signing key is published before it signs; shorter than the rotation
-    #[arg(id = "sessions-key-lead", long, env = "VVS_SESSIONS_KEY_LEAD", default_value = "1d", value_parser = year)]
+    #[arg(
+        id = "sessions-key-lead",
+        long,
+        env = "VVS_SESSIONS_KEY_LEAD",
+        default_value = "1d",
+        value_parser = year,
+    )]
     pub key_lead: Duration,
     /// How long the audit log is kept
-    #[arg(id = "sessions-audit-ttl", long, env = "VVS_SESSIONS_AUDIT_TTL", default_value = "90d", value_parser = decade)]
+    #[arg(
+        id = "sessions-audit-ttl",
+        long,
+        env = "VVS_SESSIONS_AUDIT_TTL",
+        default_value = "90d",
+        value_parser = decade,
+    )]
     pub audit_ttl: Duration,
-    /// How many ends of sign-ins to browsers are remembered one by one for a user; each further one ends all sign-ins of that
-    /// user to browsers
+    /// How many ends of sign-ins to browsers are remembered one by one for a user; each further one
+    /// ends all sign-ins of that user to browsers
     #[arg(
         id = "sessions-max-ended-sign-ins",
         long,
@@ -133,9 +174,15 @@ pub struct Settings {
     )]
     pub pending_ttl: Duration,
     /// Who the tokens are for: their `aud`
-    #[arg(id = "sessions-audience", long, env = "VVS_SESSIONS_AUDIENCE", default_value = "vvs")]
+    #[arg(
+        id = "sessions-audience",
+        long,
+        env = "VVS_SESSIONS_AUDIENCE",
+        default_value = "vvs"
+    )]
     pub audience: String,
-    /// Connections of one SPIFFE id at once, which all processes with that id share; further ones are closed at once
+    /// Connections of one SPIFFE id at once, which all processes with that id share; further ones
+    /// are closed at once
     #[arg(
         id = "sessions-max-connections-per-peer",
         long,
@@ -153,7 +200,8 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_calls_per_peer: u32,
-    /// Streams of one SPIFFE id at once, such as those that follow the revocations; further ones get `PEER_BUSY`
+    /// Streams of one SPIFFE id at once, such as those that follow the revocations; further ones
+    /// get `PEER_BUSY`
     #[arg(
         id = "sessions-max-streams-per-peer",
         long,
@@ -162,8 +210,8 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_streams_per_peer: u32,
-    /// Messages that a follower of the revocations may be behind, of up to 100 revocations each; a slower one gets
-    /// `FOLLOWER_SLOW`
+    /// Messages that a follower of the revocations may be behind, of up to 100 revocations each; a
+    /// slower one gets `FOLLOWER_SLOW`
     #[arg(
         id = "sessions-feed-backlog",
         long,
@@ -172,8 +220,8 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=65_536)
     )]
     pub feed_backlog: u32,
-    /// How long a new follower of the revocations waits until it may read what it has missed; further ones get
-    /// `FOLLOWERS_BUSY`
+    /// How long a new follower of the revocations waits until it may read what it has missed;
+    /// further ones get `FOLLOWERS_BUSY`
     #[arg(
         id = "sessions-feed-turn-time",
         long,
@@ -199,7 +247,11 @@ pub struct Settings {
 fn turn_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|cause| cause.to_string())?;
     let range = Duration::from_millis(1)..=Duration::from_secs(3);
-    if range.contains(&time) { Ok(time) } else { Err("must be from 1ms to 3s".to_owned()) }
+    if range.contains(&time) {
+        Ok(time)
+    } else {
+        Err("must be from 1ms to 3s".to_owned())
+    }
 }
 
 fn year(text: &str) -> Result<Duration, String> {
@@ -219,29 +271,42 @@ fn ttl(text: &str, max: Duration) -> Result<Duration, String> {
     if (Duration::from_secs(1)..=max).contains(&ttl) {
         return Ok(ttl);
     }
-    Err(format!("must be from 1s to {}", humantime::format_duration(max)))
+    Err(format!(
+        "must be from 1s to {}",
+        humantime::format_duration(max)
+    ))
 }
 
 impl Settings {
     /// What is wrong with them, as far as that can be seen without opening anything; a line each.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if let Some(Err(cause)) = self.database_url.as_ref().map(|url| Place::parse(url.expose_secret())) {
+        if let Some(Err(cause)) = self
+            .database_url
+            .as_ref()
+            .map(|url| Place::parse(url.expose_secret()))
+        {
             problems.push(cause.to_string());
         }
+
         if self.key_lead >= self.key_rotation {
             problems.push(
-                "VVS_SESSIONS_KEY_LEAD (--sessions-key-lead) must be shorter than VVS_SESSIONS_KEY_ROTATION \
-                 (--sessions-key-rotation)"
+                "VVS_SESSIONS_KEY_LEAD (--sessions-key-lead) must be shorter than \
+                 VVS_SESSIONS_KEY_ROTATION (--sessions-key-rotation)"
                     .to_owned(),
             );
         }
+
         problems
     }
 
-    /// The files that the database is made of, or that lead to its server, and whether each is nobody else's to read.
+    /// The files that the database is made of, or that lead to its server, and whether each is
+    /// nobody else's to read.
     pub fn database_files(&self) -> Vec<(PathBuf, bool)> {
-        let place = self.database_url.as_ref().and_then(|url| Place::parse(url.expose_secret()).ok());
+        let place = self
+            .database_url
+            .as_ref()
+            .and_then(|url| Place::parse(url.expose_secret()).ok());
         place.map(|place| place.files()).unwrap_or_default()
     }
 
@@ -250,7 +315,8 @@ impl Settings {
         Store::open(url.expose_secret(), self.database_connections).await
     }
 
-    /// The store and its keys. A server that goes away in the midst of that is waited for like one that is not there yet.
+    /// The store and its keys. A server that goes away in the midst of that is waited for like one
+    /// that is not there yet.
     async fn begin(&self, keyring: &Keyring) -> Result<(Store, Keys), Error> {
         let end = Instant::now() + START_PATIENCE;
         loop {
@@ -259,6 +325,7 @@ impl Settings {
                 let keys = Keys::load(&store, keyring, self.rotation(), clock()).await?;
                 Ok::<_, Error>((store, keys))
             };
+
             match beginning.await {
                 Err(cause) if self.is_on_a_server() && cause.may_pass() && Instant::now() < end => {
                     tracing::warn!(%cause, "the database cannot be used yet");
@@ -270,21 +337,33 @@ impl Settings {
     }
 
     fn is_on_a_server(&self) -> bool {
-        let place = self.database_url.as_ref().map(|url| Place::parse(url.expose_secret()));
+        let place = self
+            .database_url
+            .as_ref()
+            .map(|url| Place::parse(url.expose_secret()));
         matches!(place, Some(Ok(Place::Server(_))))
     }
 
     fn quota(&self) -> Quota {
         let bound = |most, setting| Bound { most, setting };
         Quota::new(Bounds {
-            connections: bound(self.max_connections_per_peer, "VVS_SESSIONS_MAX_CONNECTIONS_PER_PEER"),
+            connections: bound(
+                self.max_connections_per_peer,
+                "VVS_SESSIONS_MAX_CONNECTIONS_PER_PEER",
+            ),
             calls: bound(self.max_calls_per_peer, "VVS_SESSIONS_MAX_CALLS_PER_PEER"),
-            streams: bound(self.max_streams_per_peer, "VVS_SESSIONS_MAX_STREAMS_PER_PEER"),
+            streams: bound(
+                self.max_streams_per_peer,
+                "VVS_SESSIONS_MAX_STREAMS_PER_PEER",
+            ),
         })
     }
 
     fn rotation(&self) -> Rotation {
-        Rotation { interval: seconds(self.key_rotation), lead: seconds(self.key_lead) }
+        Rotation {
+            interval: seconds(self.key_rotation),
+            lead: seconds(self.key_lead),
+        }
     }
 
     fn terms(&self, public_url: &Origin) -> Terms {
@@ -316,17 +395,24 @@ pub struct NextKey {
     pub signs_at: SystemTime,
 }
 
-/// Makes the next signing key, beside processes that serve: they publish it, and sign with it when its time has come. One
-/// that is waiting already is not replaced.
+/// Makes the next signing key, beside processes that serve: they publish it, and sign with it when
+/// its time has come. One that is waiting already is not replaced.
 pub async fn rotate_keys(settings: &Settings, keyring: &Keyring) -> Result<NextKey, Error> {
     let now = clock();
     let store = settings.open().await?;
-    let next = Keys::load(&store, keyring, settings.rotation(), now).await?.rotate(now).await?;
+    let next = Keys::load(&store, keyring, settings.rotation(), now)
+        .await?
+        .rotate(now)
+        .await?;
     let signs_at = UNIX_EPOCH + Duration::from_secs(next.signs_at.unsigned_abs());
-    Ok(NextKey { kid: next.kid, signs_at })
+    Ok(NextKey {
+        kid: next.kid,
+        signs_at,
+    })
 }
 
-/// Serves until the process stops. Returns early, with the reason, when the database or the keys cannot be used.
+/// Serves until the process stops. Returns early, with the reason, when the database or the keys
+/// cannot be used.
 pub async fn serve(
     settings: Settings,
     listener: TcpListener,
@@ -336,12 +422,29 @@ pub async fn serve(
     process: Process,
 ) -> Result<(), Error> {
     // A server that does not come up is not waited for when nobody needs it any more.
-    let Some(begun) = process.stop.run_until_cancelled(settings.begin(&keyring)).await else { return Ok(()) };
+    let Some(begun) = process
+        .stop
+        .run_until_cancelled(settings.begin(&keyring))
+        .await
+    else {
+        return Ok(());
+    };
+
     let (store, keys) = begun?;
     let (limits, reached) = (&settings.limits, process.metrics.reached.clone());
-    let store = store.with_ration(Ration { rows: limits.audits_per_day, reached: reached.clone() });
-    let store = store.with_room(Room { ends: settings.max_ended_sign_ins, reached: reached.clone() });
-    let refreshes = Arc::new(Refreshes::new(limits.refreshes_per_minute, reached.clone(), DefaultClock::default()));
+    let store = store.with_ration(Ration {
+        rows: limits.audits_per_day,
+        reached: reached.clone(),
+    });
+    let store = store.with_room(Room {
+        ends: settings.max_ended_sign_ins,
+        reached: reached.clone(),
+    });
+    let refreshes = Arc::new(Refreshes::new(
+        limits.refreshes_per_minute,
+        reached.clone(),
+        DefaultClock::default(),
+    ));
     let keys = Arc::new(keys);
     let terms = settings.terms(&public_url);
     let counts = Counts::register(&process.metrics);
@@ -354,14 +457,37 @@ pub async fn serve(
         audit_ttl: seconds(settings.audit_ttl),
     };
     let background = process.stop.run_until_cancelled(async {
-        tokio::join!(upkeep.clone().clean(), upkeep.turn_keys(settings.key_lead), store.clone().follow());
+        tokio::join!(
+            upkeep.clone().clean(),
+            upkeep.turn_keys(settings.key_lead),
+            store.clone().follow()
+        );
     });
     let (health, health_server) = health_reporter();
     health.set_serving::<SessionsServer<Service>>().await;
     let tasks = process.tasks.clone();
-    let bounds = feed::Bounds { backlog: settings.feed_backlog, turn_time: settings.feed_turn_time };
-    let feed = Feed::start(&store, counts.clone(), reached.clone(), bounds, &process.stop, &tasks);
-    let service = Service { store: store.clone(), keys, terms, refreshes, counts, feed, peers: peers.clone(), tasks };
+    let bounds = feed::Bounds {
+        backlog: settings.feed_backlog,
+        turn_time: settings.feed_turn_time,
+    };
+    let feed = Feed::start(
+        &store,
+        counts.clone(),
+        reached.clone(),
+        bounds,
+        &process.stop,
+        &tasks,
+    );
+    let service = Service {
+        store: store.clone(),
+        keys,
+        terms,
+        refreshes,
+        counts,
+        feed,
+        peers: peers.clone(),
+        tasks,
+    };
     let service = SessionsServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut services = Routes::new(service).add_service(health_server);
     if settings.reflection {
@@ -373,22 +499,35 @@ pub async fn serve(
             .build_v1()?;
         services = services.add_service(reflection);
     }
-    let listener = Listener { tcp: listener, tls: Some(process.identity.clone()) };
+
+    let listener = Listener {
+        tcp: listener,
+        tls: Some(process.identity.clone()),
+    };
     let quota = settings.quota();
-    let limits = Limits { peer_admission: Some(admission(peers.clone(), quota.clone())), ..Limits::default() };
+    let limits = Limits {
+        peer_admission: Some(admission(peers.clone(), quota.clone())),
+        ..Limits::default()
+    };
     let calls = Calls::new(services, rpc::check(peers, quota, reached));
     let serving = process.server(limits).serve(listener, calls);
     process.readiness.set(true);
     tokio::join!(serving, background, stopped(&process, health));
+
     Ok(())
 }
 
 /// Counts the connections of each peer.
 fn admission(peers: Arc<Peers>, quota: Quota) -> PeerAdmission {
-    Arc::new(move |certificate| match method::admit_connection(&peers, &quota, certificate) {
-        Ok(place) => Ok(Arc::new(place) as Guard),
-        Err(setting) => Err(Unadmitted { reason: "connections_per_peer", setting }),
-    })
+    Arc::new(
+        move |certificate| match method::admit_connection(&peers, &quota, certificate) {
+            Ok(place) => Ok(Arc::new(place) as Guard),
+            Err(setting) => Err(Unadmitted {
+                reason: "connections_per_peer",
+                setting,
+            }),
+        },
+    )
 }
 
 /// Tells everybody who asks that this process takes no more calls.
@@ -396,7 +535,9 @@ async fn stopped(process: &Process, mut health: HealthReporter) {
     process.stop.cancelled().await;
     process.readiness.set(false);
     for name in ["", SessionsServer::<Service>::NAME] {
-        health.set_service_status(name, ServingStatus::NotServing).await;
+        health
+            .set_service_status(name, ServingStatus::NotServing)
+            .await;
         // Ends the streams of those who watch, which would hold up the drain.
         health.clear_service_status(name).await;
     }
@@ -406,9 +547,16 @@ fn clock() -> Seconds {
     clock_millis() / 1000
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where this role reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where this role reads the clock"
+)]
 fn clock_millis() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
 }
 
 #[cfg(test)]
@@ -431,7 +579,13 @@ mod tests {
 
     #[test]
     fn every_flag_has_the_name_of_the_role() {
-        let settings = parse(&["--sessions-rpc-addr", "127.0.0.1:0", "--sessions-reflection", "false"]).unwrap();
+        let settings = parse(&[
+            "--sessions-rpc-addr",
+            "127.0.0.1:0",
+            "--sessions-reflection",
+            "false",
+        ])
+        .unwrap();
         assert_eq!(settings.rpc_addr.port(), 0);
         assert!(!settings.reflection);
         assert!(parse(&["--rpc-addr", "127.0.0.1:0"]).is_err());
@@ -440,33 +594,72 @@ mod tests {
     #[test]
     fn a_session_cannot_be_pending_for_longer_than_promised() {
         assert_eq!(parse(&[]).unwrap().pending_ttl, MAX_PENDING_TTL);
+
         for bad in ["91m", "0s", "500ms", "soon"] {
-            assert!(parse(&["--sessions-pending-ttl", bad]).is_err(), "{bad} was taken");
-            assert!(bad == "91m" || parse(&["--sessions-bearer-ttl", bad]).is_err(), "{bad} was taken");
+            assert!(
+                parse(&["--sessions-pending-ttl", bad]).is_err(),
+                "{bad} was taken"
+            );
+            assert!(
+                bad == "91m" || parse(&["--sessions-bearer-ttl", bad]).is_err(),
+                "{bad} was taken"
+            );
         }
+
         assert!(parse(&["--sessions-bearer-ttl", "366d"]).is_err());
     }
 
     #[test]
     fn a_limit_has_a_range() {
         let limits = parse(&[]).unwrap().limits;
-        assert_eq!((limits.refresh_interval, limits.refreshes_per_minute.get()), (Duration::from_secs(30), 20));
-        assert_eq!((limits.audits_per_day, limits.max_per_user, limits.max_pending_per_user), (1000, 100, 10));
+        assert_eq!(
+            (limits.refresh_interval, limits.refreshes_per_minute.get()),
+            (Duration::from_secs(30), 20)
+        );
+        assert_eq!(
+            (
+                limits.audits_per_day,
+                limits.max_per_user,
+                limits.max_pending_per_user
+            ),
+            (1000, 100, 10)
+        );
+
         for (flag, good, bad) in [
-            ("--sessions-refresh-interval", ["0s", "10m"], ["601s", "soon"]),
-            ("--sessions-refreshes-per-minute", ["1", "1000000"], ["0", "1000001"]),
-            ("--sessions-audits-per-day", ["1", "1000000"], ["0", "1000001"]),
+            (
+                "--sessions-refresh-interval",
+                ["0s", "10m"],
+                ["601s", "soon"],
+            ),
+            (
+                "--sessions-refreshes-per-minute",
+                ["1", "1000000"],
+                ["0", "1000001"],
+            ),
+            (
+                "--sessions-audits-per-day",
+                ["1", "1000000"],
+                ["0", "1000001"],
+            ),
             ("--sessions-max-per-user", ["0", "1000"], ["-1", "1001"]),
-            ("--sessions-max-pending-per-user", ["1", "1000"], ["0", "1001"]),
+            (
+                "--sessions-max-pending-per-user",
+                ["1", "1000"],
+                ["0", "1001"],
+            ),
         ] {
-            assert!(good.iter().all(|good| parse(&[flag, good]).is_ok()), "{flag}");
+            assert!(
+                good.iter().all(|good| parse(&[flag, good]).is_ok()),
+                "{flag}"
+            );
             assert!(bad.iter().all(|bad| parse(&[flag, bad]).is_err()), "{flag}");
         }
     }
 
     #[test]
     fn the_settings_do_not_print_a_password_of_the_database() {
-        let settings = parse(&["--sessions-database-url", "postgres://vvs:hunter2@db/vvs"]).unwrap();
+        let settings =
+            parse(&["--sessions-database-url", "postgres://vvs:hunter2@db/vvs"]).unwrap();
         assert!(!format!("{settings:?}").contains("hunter2"));
     }
 }

@@ -20,17 +20,37 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let counts = Self::default();
-        metrics.register("vvs_sessions_created", "Sessions made, pending at first", counts.created.clone());
-        metrics.register("vvs_sessions_activated", "Sessions whose editor has its token", counts.activated.clone());
+        metrics.register(
+            "vvs_sessions_created",
+            "Sessions made, pending at first",
+            counts.created.clone(),
+        );
+        metrics.register(
+            "vvs_sessions_activated",
+            "Sessions whose editor has its token",
+            counts.activated.clone(),
+        );
         metrics.register(
             "vvs_sessions_refreshed",
             "Fresh tokens for a proof of the device key",
             counts.refreshed.clone(),
         );
-        metrics.register("vvs_sessions_revoked", "Sessions ended by somebody", counts.revoked.clone());
-        metrics.register("vvs_sessions_swept", "Sessions that nobody activated in time", counts.swept.clone());
+        metrics.register(
+            "vvs_sessions_revoked",
+            "Sessions ended by somebody",
+            counts.revoked.clone(),
+        );
+        metrics.register(
+            "vvs_sessions_swept",
+            "Sessions that nobody activated in time",
+            counts.swept.clone(),
+        );
         let refused = counts.proofs_refused.clone();
-        metrics.register("vvs_sessions_proofs_refused", "Proofs that do not hold, by what is wrong", refused);
+        metrics.register(
+            "vvs_sessions_proofs_refused",
+            "Proofs that do not hold, by what is wrong",
+            refused,
+        );
         metrics.register(
             "vvs_sessions_feed_reads",
             "How often the feed of revocations was read for all who follow it",
@@ -41,6 +61,7 @@ impl Counts {
             "What the database did not do, by kind of failure",
             counts.database_errors.clone(),
         );
+
         counts
     }
 

@@ -1,5 +1,5 @@
-//! `vvs.session.v1.Sessions` over gRPC: who may call, what a request means, what the answer looks like. What happens in
-//! between is the store's, the keys' and the session's business.
+//! `vvs.session.v1.Sessions` over gRPC: who may call, what a request means, what the answer looks
+//! like. What happens in between is the store's, the keys' and the session's business.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,13 +46,15 @@ const MAX_ACTIVATED: usize = 100;
 
 /// Asks the method table, and counts what each peer has under way.
 pub(crate) fn check(peers: Arc<Peers>, quota: Quota, reached: Reached) -> MethodCheck {
-    Arc::new(move |connection, path| match admit(&peers, &quota, connection.certificate.as_deref(), path) {
-        Ok(place) => Ok(Box::new(place) as Held),
-        Err(refusal) => {
-            if let vvs_auth::Error::PeerBusy { peer, setting } = &refusal {
-                reached.tell_of(setting, Some(peer));
+    Arc::new(move |connection, path| {
+        match admit(&peers, &quota, connection.certificate.as_deref(), path) {
+            Ok(place) => Ok(Box::new(place) as Held),
+            Err(refusal) => {
+                if let vvs_auth::Error::PeerBusy { peer, setting } = &refusal {
+                    reached.tell_of(setting, Some(peer));
+                }
+                Err(Error::NotAllowed(refusal).into())
             }
-            Err(Error::NotAllowed(refusal).into())
         }
     })
 }
@@ -70,19 +72,26 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    async fn answer<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<Response<T>, Status> {
+    async fn answer<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Response<T>, Status> {
         let done = tokio::time::timeout(CALL_LIMIT, work).await;
-        done.unwrap_or_else(|_elapsed| Err(Error::slow())).map(Response::new).map_err(|error| {
-            self.counts.failed(&error);
-            error.into()
-        })
+        done.unwrap_or_else(|_elapsed| Err(Error::slow()))
+            .map(Response::new)
+            .map_err(|error| {
+                self.counts.failed(&error);
+                error.into()
+            })
     }
 
     /// In which role the caller calls; the method table has let it in.
     fn role(&self, extensions: &Extensions) -> Result<Role, Error> {
         let connection = extensions.get::<Connection>();
         let certificate = connection.and_then(|connection| connection.certificate.as_deref());
-        let peer = certificate.ok_or(vvs_auth::Error::Certificate).and_then(|leaf| self.peers.identify(leaf));
+        let peer = certificate
+            .ok_or(vvs_auth::Error::Certificate)
+            .and_then(|leaf| self.peers.identify(leaf));
         peer.map(|peer| peer.role).map_err(Error::NotAllowed)
     }
 
@@ -91,8 +100,8 @@ impl Service {
         Ok(message::token(&self.keys.sign(&claims)?, claims.exp))
     }
 
-    /// Whose key a proof proves. One that does not hold is written down if it is of the session's own key: about any other
-    /// session and with any other key anybody can make one.
+    /// Whose key a proof proves. One that does not hold is written down if it is of the session's
+    /// own key: about any other session and with any other key anybody can make one.
     async fn prove(
         &self,
         compact: &str,
@@ -104,13 +113,17 @@ impl Service {
             Ok(proof) => return Ok(proof.key),
             Err(cause) => cause,
         };
+
         count(&self.counts.proofs_refused, "reason", "BAD_PROOF");
+
         if let Some(signer) = proof::signer(compact)
             && let Ok(session) = self.store.session(id).await
             && session.is_bound_to(&signer)
         {
-            self.record(Entry::proof_refused(id, address).because("BAD_PROOF")).await;
+            self.record(Entry::proof_refused(id, address).because("BAD_PROOF"))
+                .await;
         }
+
         Err(Error::BadProof(cause))
     }
 
@@ -123,54 +136,92 @@ impl Service {
         }
     }
 
-    async fn refresh(&self, request: wire::RefreshTokenRequest) -> Result<wire::RefreshTokenResponse, Error> {
+    async fn refresh(
+        &self,
+        request: wire::RefreshTokenRequest,
+    ) -> Result<wire::RefreshTokenResponse, Error> {
         let id: SessionId = request.session_id.parse()?;
         let address = session::address(request.address)?;
         let shown = Some(request.token.as_str()).filter(|token| !token.is_empty());
-        let uses = if shown.is_some() { [Use::Authenticate] } else { [Use::Refresh] };
-        let expected = Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &uses, token: shown };
+        let uses = if shown.is_some() {
+            [Use::Authenticate]
+        } else {
+            [Use::Refresh]
+        };
+
+        let expected = Expected {
+            audience: &self.terms.issuer,
+            nonce: &request.nonce,
+            uses: &uses,
+            token: shown,
+        };
         let key = self.prove(&request.proof, &expected, &id, &address).await?;
         self.refreshes.count(&id, &key)?;
         let now = clock();
-        let refreshed = match self.store.refresh(&id, &key, &address, &self.terms, now).await {
+        let refreshed = match self
+            .store
+            .refresh(&id, &key, &address, &self.terms, now)
+            .await
+        {
             Err(unknown @ (Error::KeyMismatch(_) | Error::SessionUnknown(_))) => {
-                let kid = shown.map_or(Some(request.key_id), token::key_id).and_then(session::key_id);
+                let kid = shown
+                    .map_or(Some(request.key_id), token::key_id)
+                    .and_then(session::key_id);
                 return Err(self.unknown(unknown, id, kid).await);
             }
             done => done?,
         };
+
         self.counts.refreshed.inc();
         if refreshed.activated {
             self.counts.activated.inc();
         }
+
         let token = self.sign(&refreshed.session, now, refreshed.token_end)?;
-        Ok(wire::RefreshTokenResponse { token: Some(token), session: Some(message::session(refreshed.session)) })
+
+        Ok(wire::RefreshTokenResponse {
+            token: Some(token),
+            session: Some(message::session(refreshed.session)),
+        })
     }
 
     async fn activate(
         &self,
         sessions: Vec<(SessionId, String)>,
     ) -> Result<Vec<(SessionId, Result<Activated, Error>)>, Error> {
-        let outcomes = self.store.activate_all(sessions, &self.terms, clock()).await?;
-        let new = outcomes.iter().filter(|(_, outcome)| outcome.as_ref().is_ok_and(|activated| activated.new)).count();
+        let outcomes = self
+            .store
+            .activate_all(sessions, &self.terms, clock())
+            .await?;
+        let new = outcomes
+            .iter()
+            .filter(|(_, outcome)| outcome.as_ref().is_ok_and(|activated| activated.new))
+            .count();
         self.counts.activated.inc_by(new as u64);
         Ok(outcomes)
     }
 
-    /// One session of several that was not activated; it counts and is logged as if it had been asked for alone.
+    /// One session of several that was not activated; it counts and is logged as if it had been
+    /// asked for alone.
     fn not_activated(&self, session_id: String, error: Error) -> wire::NotActivated {
         self.counts.failed(&error);
-        wire::NotActivated { session_id, reason: reason(&error.into()) }
+        wire::NotActivated {
+            session_id,
+            reason: reason(&error.into()),
+        }
     }
 
-    /// What an unknown session means: with a token that was signed here, that it is over. With any other, this may be the
-    /// wrong database, and nobody is signed out because of a wrong setting. A session of another key is as unknown, step by
-    /// step: nobody learns which sessions there are.
+    /// What an unknown session means: with a token that was signed here, that it is over. With any
+    /// other, this may be the wrong database, and nobody is signed out because of a wrong setting.
+    /// A session of another key is as unknown, step by step: nobody learns which sessions there
+    /// are.
     async fn unknown(&self, error: Error, id: SessionId, kid: Option<String>) -> Error {
         if matches!(error, Error::KeyMismatch(_)) {
             count(&self.counts.proofs_refused, "reason", "KEY_MISMATCH");
         }
-        let Some(kid) = kid else { return Error::KeyUnknown(id) };
+        let Some(kid) = kid else {
+            return Error::KeyUnknown(id);
+        };
         match self.store.has_known_key(&kid).await {
             Ok(true) => error,
             Ok(false) => Error::KeyUnknown(id),
@@ -180,27 +231,43 @@ impl Service {
 
     async fn revoke(&self, role: Role, request: wire::RevokeSessionRequest) -> Result<(), Error> {
         let id: SessionId = request.session_id.parse()?;
-        let cause = Cause { reason: request.reason.parse()?, address: session::address(request.address)? };
+        let cause = Cause {
+            reason: request.reason.parse()?,
+            address: session::address(request.address)?,
+        };
         let owner = Some(request.user_id.as_str()).filter(|user| !user.is_empty());
         let owner = owner.map(str::parse::<UserId>).transpose()?;
         let only_pending = request.only_pending;
         let session = match self.store.session(&id).await {
             Err(unknown @ Error::SessionUnknown(_)) if !request.key_id.is_empty() => {
-                return Err(self.unknown(unknown, id, session::key_id(request.key_id)).await);
+                return Err(self
+                    .unknown(unknown, id, session::key_id(request.key_id))
+                    .await);
             }
             found => found?,
         };
+
         if owner.is_some_and(|owner| owner != session.user) {
             return Err(Error::SessionUnknown(id));
         }
+
         if let (Role::Relay, Some(key), false) = (role, &session.device.key, only_pending) {
-            let expected =
-                Expected { audience: &self.terms.issuer, nonce: &request.nonce, uses: &[Use::Logout], token: None };
-            if self.prove(&request.proof, &expected, &id, &cause.address).await? != key.thumbprint() {
+            let expected = Expected {
+                audience: &self.terms.issuer,
+                nonce: &request.nonce,
+                uses: &[Use::Logout],
+                token: None,
+            };
+            if self
+                .prove(&request.proof, &expected, &id, &cause.address)
+                .await?
+                != key.thumbprint()
+            {
                 let kid = session::key_id(request.key_id);
                 return Err(self.unknown(Error::KeyMismatch(session.id), id, kid).await);
             }
         }
+
         let store = self.store.clone();
         let revoking = async move {
             let now = clock();
@@ -210,14 +277,24 @@ impl Service {
                 store.revoke(&id, &cause, now).await
             }
         };
+
         let revoked = self.finish(revoking).await?;
         self.counts.revoked.inc_by(revoked.into());
+
         Ok(())
     }
 
     async fn revoke_all(&self, request: wire::RevokeUserSessionsRequest) -> Result<u32, Error> {
-        let wire::RevokeUserSessionsRequest { user_id, reason, address, identity } = request;
-        let cause = Cause { reason: reason.parse()?, address: session::address(address)? };
+        let wire::RevokeUserSessionsRequest {
+            user_id,
+            reason,
+            address,
+            identity,
+        } = request;
+        let cause = Cause {
+            reason: reason.parse()?,
+            address: session::address(address)?,
+        };
         let whose = match identity {
             Some(identity) if user_id.is_empty() && !identity.provider_session.is_empty() => {
                 Whose::SignIn(message::sign_in(identity)?)
@@ -227,28 +304,42 @@ impl Service {
                 None => return Ok(0),
             },
         };
+
         let store = self.store.clone();
-        let revoked = self.finish(async move { store.revoke_all(&whose, &cause, clock()).await }).await?;
+        let revoked = self
+            .finish(async move { store.revoke_all(&whose, &cause, clock()).await })
+            .await?;
         self.counts.revoked.inc_by(revoked.into());
+
         Ok(revoked)
     }
 
-    /// Our id of a user whom the caller names by it or as the provider does; `None` when there is none.
-    async fn user(&self, user_id: &str, identity: Option<wire::Identity>) -> Result<Option<UserId>, Error> {
+    /// Our id of a user whom the caller names by it or as the provider does; `None` when there is
+    /// none.
+    async fn user(
+        &self,
+        user_id: &str,
+        identity: Option<wire::Identity>,
+    ) -> Result<Option<UserId>, Error> {
         match identity {
             None => Ok(Some(user_id.parse()?)),
-            Some(identity) if user_id.is_empty() => self.store.user_of(&message::person(identity)?).await,
+            Some(identity) if user_id.is_empty() => {
+                self.store.user_of(&message::person(identity)?).await
+            }
             Some(_) => Err(Error::Malformed { field: "user_id" }),
         }
     }
 
-    /// Does to its end what must not stop halfway between the commit and those who wait for it, whether the caller stays
-    /// or not.
+    /// Does to its end what must not stop halfway between the commit and those who wait for it,
+    /// whether the caller stays or not.
     async fn finish<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.tasks.spawn(work).await.unwrap_or_else(|_panicked| Err(Error::slow()))
+        self.tasks
+            .spawn(work)
+            .await
+            .unwrap_or_else(|_panicked| Err(Error::slow()))
     }
 
     async fn audit(&self, role: Role, request: wire::RecordAuditRequest) -> Result<(), Error> {
@@ -258,17 +349,28 @@ impl Service {
             (wire::AuditEvent::Unspecified, _) => return Err(Error::Malformed { field: "event" }),
             (wire::AuditEvent::Denied | wire::AuditEvent::ProofRefused, _) => {
                 let action = format!("record {}", request.event().as_str_name());
-                return Err(Error::NotAllowed(vvs_auth::Error::NotAllowed { peer: role.to_string(), action }));
+                return Err(Error::NotAllowed(vvs_auth::Error::NotAllowed {
+                    peer: role.to_string(),
+                    action,
+                }));
             }
         };
+
         let mut entry = Entry::new(event).from(&session::address(request.address)?);
         entry.connection_id = session::connection_id(request.connection_id)?;
+
         if !request.session_id.is_empty() {
-            request.session_id.parse::<SessionId>()?.as_str().clone_into(&mut entry.session_id);
+            request
+                .session_id
+                .parse::<SessionId>()?
+                .as_str()
+                .clone_into(&mut entry.session_id);
         }
+
         if let Some(device) = request.device {
             entry = entry.on(&message::device(device)?);
         }
+
         if let Some(identity) = request.identity {
             let identity = message::identity(identity)?;
             match self.store.user_of(&identity).await? {
@@ -277,6 +379,7 @@ impl Service {
                 None => entry.reason = format!("by {} of {}", identity.subject, identity.provider),
             }
         }
+
         self.store.record(entry, clock()).await
     }
 }
@@ -294,9 +397,19 @@ impl Sessions for Service {
             if created.new {
                 self.counts.created.inc();
             }
+
             let session = &created.session;
-            let token = self.sign(session, now, self.terms.token_end(&session.device, session.expires_at, now))?;
-            Ok(wire::CreateSessionResponse { session: Some(message::session(created.session)), token: Some(token) })
+            let token = self.sign(
+                session,
+                now,
+                self.terms
+                    .token_end(&session.device, session.expires_at, now),
+            )?;
+
+            Ok(wire::CreateSessionResponse {
+                session: Some(message::session(created.session)),
+                token: Some(token),
+            })
         })
         .await
     }
@@ -309,7 +422,9 @@ impl Sessions for Service {
             let (id, address) = message::activation(request.into_inner())?;
             let mut outcomes = self.activate(vec![(id.clone(), address)]).await?;
             let (_, outcome) = outcomes.pop().ok_or(Error::SessionUnknown(id))?;
-            Ok(wire::ActivateSessionResponse { activated_at: message::timestamp(outcome?.at) })
+            Ok(wire::ActivateSessionResponse {
+                activated_at: message::timestamp(outcome?.at),
+            })
         })
         .await
     }
@@ -321,8 +436,11 @@ impl Sessions for Service {
         self.answer(async {
             let asked = request.into_inner().activations;
             if asked.len() > MAX_ACTIVATED {
-                return Err(Error::Malformed { field: "activations" });
+                return Err(Error::Malformed {
+                    field: "activations",
+                });
             }
+
             let (mut sessions, mut not_activated) = (Vec::new(), Vec::new());
             for one in asked {
                 let session_id = one.session_id.clone();
@@ -331,11 +449,13 @@ impl Sessions for Service {
                     Err(error) => not_activated.push(self.not_activated(session_id, error)),
                 }
             }
+
             for (id, outcome) in self.activate(sessions).await? {
                 if let Err(error) = outcome {
                     not_activated.push(self.not_activated(id.as_str().to_owned(), error));
                 }
             }
+
             Ok(wire::ActivateSessionsResponse { not_activated })
         })
         .await
@@ -345,7 +465,9 @@ impl Sessions for Service {
         &self,
         _request: Request<wire::GetSigningKeysRequest>,
     ) -> Result<Response<wire::GetSigningKeysResponse>, Status> {
-        Ok(Response::new(wire::GetSigningKeysResponse { jwks: self.keys.jwks().to_string() }))
+        Ok(Response::new(wire::GetSigningKeysResponse {
+            jwks: self.keys.jwks().to_string(),
+        }))
     }
 
     async fn refresh_token(
@@ -360,9 +482,14 @@ impl Sessions for Service {
         request: Request<wire::GetSessionRequest>,
     ) -> Result<Response<wire::GetSessionResponse>, Status> {
         self.answer(async {
-            let session = self.store.session(&request.into_inner().session_id.parse()?).await?;
+            let session = self
+                .store
+                .session(&request.into_inner().session_id.parse()?)
+                .await?;
             self.terms.check_live(&session, clock())?;
-            Ok(wire::GetSessionResponse { session: Some(message::session(session)) })
+            Ok(wire::GetSessionResponse {
+                session: Some(message::session(session)),
+            })
         })
         .await
     }
@@ -374,9 +501,13 @@ impl Sessions for Service {
         self.answer(async {
             let wire::ListSessionsRequest { user_id, identity } = request.into_inner();
             let user = self.user(&user_id, identity).await?;
-            let Some(user) = user else { return Ok(wire::ListSessionsResponse::default()) };
+            let Some(user) = user else {
+                return Ok(wire::ListSessionsResponse::default());
+            };
             let sessions = self.store.sessions_of(&user, &self.terms, clock()).await?;
-            Ok(wire::ListSessionsResponse { sessions: sessions.into_iter().map(message::session).collect() })
+            Ok(wire::ListSessionsResponse {
+                sessions: sessions.into_iter().map(message::session).collect(),
+            })
         })
         .await
     }
@@ -435,7 +566,10 @@ impl Sessions for Service {
             if !(1..=MAX_TAKEN).contains(&limit) {
                 return Err(Error::Malformed { field: "limit" });
             }
-            let subjects = self.store.take_stale_users(&provider, limit, clock()).await?;
+            let subjects = self
+                .store
+                .take_stale_users(&provider, limit, clock())
+                .await?;
             Ok(wire::TakeStaleUsersResponse { subjects })
         })
         .await
@@ -460,6 +594,7 @@ impl Sessions for Service {
         request: Request<wire::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
         let role = self.role(request.extensions());
-        self.answer(async { self.feed.follow(role?, request.into_inner()).await }).await
+        self.answer(async { self.feed.follow(role?, request.into_inner()).await })
+            .await
     }
 }

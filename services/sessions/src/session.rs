@@ -1,5 +1,5 @@
-//! What a user and a session are, how long they live, and what a token says about them. Knows no clock, no database and
-//! no wire.
+//! What a user and a session are, how long they live, and what a token says about them. Knows no
+//! clock, no database and no wire.
 
 use vvs_auth::device::{DeviceKey, Thumbprint};
 use vvs_auth::token::{Claims, Confirmation, random_id};
@@ -30,7 +30,11 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    pub(crate) fn new(email: Option<String>, name: Option<String>, avatar_url: Option<String>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        email: Option<String>,
+        name: Option<String>,
+        avatar_url: Option<String>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             // Less of an address would be another one.
             email: optional("identity.email", email, EMAIL)?
@@ -76,7 +80,11 @@ pub(crate) struct SignIn {
 }
 
 impl SignIn {
-    pub(crate) fn new(provider: String, subject: String, provider_session: String) -> Result<Self, Error> {
+    pub(crate) fn new(
+        provider: String,
+        subject: String,
+        provider_session: String,
+    ) -> Result<Self, Error> {
         Ok(Self {
             provider: required("identity.provider", provider)?,
             subject: text("identity.subject", subject, SHORT)?,
@@ -98,19 +106,28 @@ pub(crate) struct Device {
 impl Device {
     /// `jwk` is empty for a device without a key.
     pub(crate) fn new(name: String, os: String, app: String, jwk: &str) -> Result<Self, Error> {
-        let key = Some(jwk).filter(|jwk| !jwk.is_empty()).map(DeviceKey::from_json).transpose();
+        let key = Some(jwk)
+            .filter(|jwk| !jwk.is_empty())
+            .map(DeviceKey::from_json)
+            .transpose();
         Ok(Self {
             name: words("device.name", name)?,
             os: words("device.os", os)?,
             app: words("device.app", app)?,
-            key: key.map_err(|_cause| Error::Malformed { field: "device.jwk" })?,
+            key: key.map_err(|_cause| Error::Malformed {
+                field: "device.jwk",
+            })?,
         })
     }
 
     /// What a person reads of it in a log.
     pub(crate) fn describe(&self) -> String {
         let words = [&self.name, &self.os, &self.app].map(String::as_str);
-        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")
+        words
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -158,7 +175,10 @@ pub(crate) struct Session {
 impl Session {
     /// Whether it belongs to the editor that holds this key.
     pub(crate) fn is_bound_to(&self, key: &Thumbprint) -> bool {
-        self.device.key.as_ref().is_some_and(|own| own.thumbprint() == *key)
+        self.device
+            .key
+            .as_ref()
+            .is_some_and(|own| own.thumbprint() == *key)
     }
 }
 
@@ -195,21 +215,32 @@ impl Terms {
     }
 
     /// When a session ends that was approved at `created_at` and gets a token now.
-    pub(crate) fn session_end(&self, device: &Device, created_at: Seconds, now: Seconds) -> Seconds {
+    pub(crate) fn session_end(
+        &self,
+        device: &Device,
+        created_at: Seconds,
+        now: Seconds,
+    ) -> Seconds {
         if device.key.is_none() {
             return created_at.saturating_add(self.bearer_ttl);
         }
-        now.saturating_add(self.idle_ttl).min(created_at.saturating_add(self.max_ttl))
+        now.saturating_add(self.idle_ttl)
+            .min(created_at.saturating_add(self.max_ttl))
     }
 
     /// When a token ends that is signed now: never after its session.
     pub(crate) fn token_end(&self, device: &Device, session_end: Seconds, now: Seconds) -> Seconds {
-        let ttl = if device.key.is_some() { self.token_ttl } else { self.bearer_ttl };
+        let ttl = if device.key.is_some() {
+            self.token_ttl
+        } else {
+            self.bearer_ttl
+        };
         now.saturating_add(ttl).min(session_end)
     }
 
-    /// When the token ends that is signed now, when the session was refreshed a moment ago: as the one that was signed
-    /// then. No token is signed that the row does not know, and none that lasts too short to be of use.
+    /// When the token ends that is signed now, when the session was refreshed a moment ago: as the
+    /// one that was signed then. No token is signed that the row does not know, and none that lasts
+    /// too short to be of use.
     pub(crate) fn same_token_end(&self, session: &Session, now: Seconds) -> Option<Seconds> {
         let interval = self.refresh_interval.min(self.token_ttl / 2);
         // Another process's clock may be ahead.
@@ -239,7 +270,12 @@ impl Terms {
     }
 
     /// What a token says of a session that is signed now and ends then.
-    pub(crate) fn claims(&self, session: &Session, now: Seconds, end: Seconds) -> Result<Claims, Error> {
+    pub(crate) fn claims(
+        &self,
+        session: &Session,
+        now: Seconds,
+        end: Seconds,
+    ) -> Result<Claims, Error> {
         Ok(Claims {
             iss: self.issuer.clone(),
             sub: session.user.as_str().to_owned(),
@@ -249,7 +285,9 @@ impl Terms {
             iat: now,
             exp: end,
             sxp: session.expires_at,
-            cnf: session.device.key.as_ref().map(|key| Confirmation { jkt: key.thumbprint() }),
+            cnf: session.device.key.as_ref().map(|key| Confirmation {
+                jkt: key.thumbprint(),
+            }),
             pending: session.activated_at.is_none(),
         })
     }
@@ -269,7 +307,11 @@ pub(crate) fn text(field: &'static str, value: String, max: usize) -> Result<Str
 }
 
 pub(crate) fn required(field: &'static str, value: String) -> Result<String, Error> {
-    if value.is_empty() { Err(Error::Malformed { field }) } else { text(field, value, SHORT) }
+    if value.is_empty() {
+        Err(Error::Malformed { field })
+    } else {
+        text(field, value, SHORT)
+    }
 }
 
 /// What an editor calls itself, as a person may read it.
@@ -278,8 +320,15 @@ fn words(field: &'static str, value: String) -> Result<String, Error> {
 }
 
 /// Empty means unknown.
-fn optional(field: &'static str, value: Option<String>, max: usize) -> Result<Option<String>, Error> {
-    value.filter(|value| !value.is_empty()).map(|value| text(field, value, max)).transpose()
+fn optional(
+    field: &'static str,
+    value: Option<String>,
+    max: usize,
+) -> Result<Option<String>, Error> {
+    value
+        .filter(|value| !value.is_empty())
+        .map(|value| text(field, value, max))
+        .transpose()
 }
 
 #[cfg(test)]
@@ -322,14 +371,23 @@ mod tests {
     }
 
     fn claims(session: &Session, now: Seconds) -> Claims {
-        terms().claims(session, now, terms().token_end(&session.device, session.expires_at, now)).unwrap()
+        terms()
+            .claims(
+                session,
+                now,
+                terms().token_end(&session.device, session.expires_at, now),
+            )
+            .unwrap()
     }
 
     #[test]
     fn a_bearer_token_never_outlives_its_session() {
         let session = session(Device::default());
         let first = claims(&session, 1000);
-        assert_eq!((first.iat, first.exp, first.sxp, first.cnf), (1000, 1100, 1100, None));
+        assert_eq!(
+            (first.iat, first.exp, first.sxp, first.cnf),
+            (1000, 1100, 1100, None)
+        );
         let again = claims(&session, 1099);
         assert_eq!((again.iat, again.exp, again.sxp), (1099, 1100, 1100));
         assert_ne!(first.jti, again.jti);
@@ -348,52 +406,139 @@ mod tests {
     fn a_session_lasts_while_it_is_used_and_never_beyond_its_last_day() {
         let device = Device::new(String::new(), String::new(), String::new(), KEY).unwrap();
         let end = |now| terms().session_end(&device, 1000, now);
-        assert_eq!([end(1000), end(1040), end(1070), end(1119)], [1050, 1090, 1120, 1120]);
+        assert_eq!(
+            [end(1000), end(1040), end(1070), end(1119)],
+            [1050, 1090, 1120, 1120]
+        );
         assert_eq!(terms().token_end(&device, 1120, 1119), 1120);
-        assert_eq!(terms().session_end(&Device::default(), 1000, 1090), 1100, "a bearer session was prolonged");
+        assert_eq!(
+            terms().session_end(&Device::default(), 1000, 1090),
+            1100,
+            "a bearer session was prolonged"
+        );
     }
 
     #[test]
     fn a_token_behind_a_refresh_ends_when_the_one_of_the_refresh_does() {
         let device = Device::new(String::new(), String::new(), String::new(), KEY).unwrap();
-        let pending = Session { tokens_expire_at: 1010, ..session(device) };
-        assert_eq!(terms().same_token_end(&pending, 1001), None, "it has to be activated");
+        let pending = Session {
+            tokens_expire_at: 1010,
+            ..session(device)
+        };
+        assert_eq!(
+            terms().same_token_end(&pending, 1001),
+            None,
+            "it has to be activated"
+        );
 
-        let active = Session { activated_at: Some(1000), ..pending };
+        let active = Session {
+            activated_at: Some(1000),
+            ..pending
+        };
         let end = |terms: Terms, now| terms.same_token_end(&active, now);
         assert_eq!(
             [996, 997, 1000, 1003, 1004].map(|now| end(terms(), now)),
             [None, Some(1010), Some(1010), Some(1010), None]
         );
-        assert_eq!(end(Terms { refresh_interval: 0, ..terms() }, 1000), None, "it is switched off");
-        let seldom = |now| end(Terms { refresh_interval: 600, ..terms() }, now);
-        assert_eq!([1004, 1005].map(seldom), [Some(1010), None], "a token has a second half");
+        assert_eq!(
+            end(
+                Terms {
+                    refresh_interval: 0,
+                    ..terms()
+                },
+                1000
+            ),
+            None,
+            "it is switched off"
+        );
+
+        let seldom = |now| {
+            end(
+                Terms {
+                    refresh_interval: 600,
+                    ..terms()
+                },
+                now,
+            )
+        };
+        assert_eq!(
+            [1004, 1005].map(seldom),
+            [Some(1010), None],
+            "a token has a second half"
+        );
+
         // Settings that have changed meanwhile.
-        assert_eq!(end(Terms { token_ttl: 20, ..terms() }, 1001), Some(1010), "longer than the row knows");
-        assert_eq!(end(Terms { token_ttl: 6, ..terms() }, 1001), Some(1006));
+        assert_eq!(
+            end(
+                Terms {
+                    token_ttl: 20,
+                    ..terms()
+                },
+                1001
+            ),
+            Some(1010),
+            "longer than the row knows"
+        );
+        assert_eq!(
+            end(
+                Terms {
+                    token_ttl: 6,
+                    ..terms()
+                },
+                1001
+            ),
+            Some(1006)
+        );
     }
 
     #[test]
     fn a_session_that_is_over_says_why() {
         let session = session(Device::default());
         assert!(terms().check_live(&session, 1019).is_ok());
-        assert!(matches!(terms().check_live(&session, 1020), Err(Error::SessionUnknown(_))));
-        let active = Session { activated_at: Some(1001), ..session };
+        assert!(matches!(
+            terms().check_live(&session, 1020),
+            Err(Error::SessionUnknown(_))
+        ));
+
+        let active = Session {
+            activated_at: Some(1001),
+            ..session
+        };
         assert!(terms().check_live(&active, 1099).is_ok());
-        assert!(matches!(terms().check_live(&active, 1100), Err(Error::SessionExpired(_))));
-        let revoked = Session { revoked_at: Some(1002), ..active };
-        assert!(matches!(terms().check_live(&revoked, 1100), Err(Error::SessionRevoked(_))));
+        assert!(matches!(
+            terms().check_live(&active, 1100),
+            Err(Error::SessionExpired(_))
+        ));
+
+        let revoked = Session {
+            revoked_at: Some(1002),
+            ..active
+        };
+        assert!(matches!(
+            terms().check_live(&revoked, 1100),
+            Err(Error::SessionRevoked(_))
+        ));
     }
 
     #[test]
     fn what_is_kept_of_a_name_can_be_shown_and_of_an_address_all_or_nothing() {
-        let profile = |email: &str, name: &str| Profile::new(Some(email.into()), Some(name.into()), None).unwrap();
+        let profile = |email: &str, name: &str| {
+            Profile::new(Some(email.into()), Some(name.into()), None).unwrap()
+        };
         let kept = profile("ada@example.com", "A\u{202e}da\u{3164}");
-        assert_eq!((kept.email.as_deref(), kept.name.as_deref()), (Some("ada@example.com"), Some("Ada")));
+        assert_eq!(
+            (kept.email.as_deref(), kept.name.as_deref()),
+            (Some("ada@example.com"), Some("Ada"))
+        );
+
         let blank = profile("ada\u{200b}@example.com", "\u{2800}");
         assert_eq!((blank.email, blank.name), (None, None));
 
-        let device = |name: &str| Device::new(name.into(), "\u{e0041}".into(), "VVS\n1".into(), "").unwrap().describe();
+        let device = |name: &str| {
+            Device::new(name.into(), "\u{e0041}".into(), "VVS\n1".into(), "")
+                .unwrap()
+                .describe()
+        };
         assert_eq!(device("A\u{200d}da"), "Ada, VVS 1");
         assert_eq!(device("\u{3164}"), "VVS 1");
     }

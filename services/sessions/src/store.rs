@@ -1,6 +1,7 @@
-//! The database: users, sessions, revocations, ended sign-ins of browsers, sealed signing keys, the audit log. Every change
-//! is one transaction that begins with a write, so that it waits for its turn instead of failing halfway. One set of queries
-//! is for SQLite and for PostgreSQL. Knows no key, no token and no wire.
+//! The database: users, sessions, revocations, ended sign-ins of browsers, sealed signing keys, the
+//! audit log. Every change is one transaction that begins with a write, so that it waits for its
+//! turn instead of failing halfway. One set of queries is for SQLite and for PostgreSQL. Knows no
+//! key, no token and no wire.
 
 use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, AnyPool, Row as _, Transaction};
@@ -80,7 +81,12 @@ impl Store {
     }
 
     /// The session of this approval: the one that its request id has made before, or a new one.
-    pub(crate) async fn create(&self, approval: &Approval, terms: &Terms, now: Seconds) -> Result<Created, Error> {
+    pub(crate) async fn create(
+        &self,
+        approval: &Approval,
+        terms: &Terms,
+        now: Seconds,
+    ) -> Result<Created, Error> {
         let created = self.find_or_create(approval, terms, now).await?;
         if terms.is_stale(&created.session, now) {
             // The sweep has yet to find it; it is over all the same.
@@ -91,7 +97,12 @@ impl Store {
         Ok(created)
     }
 
-    async fn find_or_create(&self, approval: &Approval, terms: &Terms, now: Seconds) -> Result<Created, Error> {
+    async fn find_or_create(
+        &self,
+        approval: &Approval,
+        terms: &Terms,
+        now: Seconds,
+    ) -> Result<Created, Error> {
         let mut change = self.pool.begin().await?;
         let user = user::note(&mut change, approval, now).await?;
         let new = insert_session(&mut change, approval, &user, terms, now).await?;
@@ -104,8 +115,12 @@ impl Store {
             // The transaction goes with it, and what it has noted of the other user.
             return Err(Error::RequestClaimed(session.id));
         }
+
         if new {
-            let entries = [Entry::of(Event::Approved, &session), Entry::of(Event::SessionCreated, &session)];
+            let entries = [
+                Entry::of(Event::Approved, &session),
+                Entry::of(Event::SessionCreated, &session),
+            ];
             self.audit(&mut change, &entries, now).await?;
             let ended = self.make_room(&mut change, &session, terms, now).await?;
             commit(change, &entries).await?;
@@ -115,23 +130,30 @@ impl Store {
             }
         } else {
             // A repeat gets a token of its own.
-            let token_end = terms.token_end(&session.device, session.expires_at, now).max(session.tokens_expire_at);
-            let noted = sqlx::query("UPDATE sessions SET tokens_expire_at = $1 WHERE id = $2 AND revoked_at IS NULL")
-                .bind(token_end)
-                .bind(session.id.as_str())
-                .execute(&mut *change)
-                .await?;
+            let token_end = terms
+                .token_end(&session.device, session.expires_at, now)
+                .max(session.tokens_expire_at);
+            let noted = sqlx::query(
+                "UPDATE sessions SET tokens_expire_at = $1 WHERE id = $2 AND revoked_at IS NULL",
+            )
+            .bind(token_end)
+            .bind(session.id.as_str())
+            .execute(&mut *change)
+            .await?;
             if noted.rows_affected() == 0 {
-                // Perhaps since it was read: its entry in the feed would be forgotten before such a token is over.
+                // Perhaps since it was read: its entry in the feed would be forgotten before such a
+                // token is over.
                 return Err(Error::SessionRevoked(session.id));
             }
+
             change.commit().await?;
         }
+
         Ok(Created { session, new })
     }
 
-    /// Records that editors have their tokens, each at its address; the first time counts. What becomes of each session
-    /// comes back in some order.
+    /// Records that editors have their tokens, each at its address; the first time counts. What
+    /// becomes of each session comes back in some order.
     pub(crate) async fn activate_all(
         &self,
         mut sessions: Vec<(SessionId, String)>,
@@ -158,19 +180,26 @@ impl Store {
                     entries.push(Entry::of(Event::Activated, &session).from(&address));
                     Ok(Activated { at: now, new: true })
                 }
-                Ok(session) => terms.check_live(&session, now).and_then(|()| match session.activated_at {
-                    Some(at) => Ok(Activated { at, new: false }),
-                    None => Err(Error::SessionUnknown(id.clone())),
-                }),
+                Ok(session) => {
+                    terms
+                        .check_live(&session, now)
+                        .and_then(|()| match session.activated_at {
+                            Some(at) => Ok(Activated { at, new: false }),
+                            None => Err(Error::SessionUnknown(id.clone())),
+                        })
+                }
                 Err(unknown @ Error::SessionUnknown(_)) => Err(unknown),
                 Err(error) => return Err(error),
             };
+
             outcomes.push((id, outcome));
         }
+
         if !entries.is_empty() {
             self.audit(&mut change, &entries, now).await?;
             commit(change, &entries).await?;
         }
+
         Ok(outcomes)
     }
 
@@ -179,9 +208,14 @@ impl Store {
         find(&mut *self.pool.acquire().await?, id).await
     }
 
-    /// The live sessions of a user, the most recently used first, and then those that wait for their editor: however many
-    /// these are, they hide none that is used.
-    pub(crate) async fn sessions_of(&self, user: &UserId, terms: &Terms, now: Seconds) -> Result<Vec<Session>, Error> {
+    /// The live sessions of a user, the most recently used first, and then those that wait for
+    /// their editor: however many these are, they hide none that is used.
+    pub(crate) async fn sessions_of(
+        &self,
+        user: &UserId,
+        terms: &Terms,
+        now: Seconds,
+    ) -> Result<Vec<Session>, Error> {
         let rows = sqlx::query(select_session!(
             "sessions.user_id = $1 AND sessions.revoked_at IS NULL AND sessions.expires_at > $2
              AND (sessions.activated_at IS NOT NULL OR sessions.created_at > $3)
@@ -198,7 +232,8 @@ impl Store {
 
     /// When the oldest session was approved that waits for its editor.
     pub(crate) async fn oldest_pending(&self) -> Result<Option<Seconds>, Error> {
-        let oldest = "SELECT MIN(created_at) FROM sessions WHERE activated_at IS NULL AND revoked_at IS NULL";
+        let oldest = "SELECT MIN(created_at) FROM sessions WHERE activated_at IS NULL AND \
+            revoked_at IS NULL";
         Ok(sqlx::query_scalar(oldest).fetch_one(&self.pool).await?)
     }
 
@@ -233,7 +268,13 @@ async fn insert_session(
     terms: &Terms,
     now: Seconds,
 ) -> Result<bool, Error> {
-    let Approval { request_id, identity, device, address, connection_id } = approval;
+    let Approval {
+        request_id,
+        identity,
+        device,
+        address,
+        connection_id,
+    } = approval;
     let end = terms.session_end(device, now, now);
     let inserted = sqlx::query(
         "INSERT INTO sessions (id, request_id, user_id, provider_session, device_name, device_os, device_app, device_key,
@@ -257,13 +298,19 @@ async fn insert_session(
     .bind(terms.token_end(device, end, now))
     .execute(&mut **change)
     .await?;
+
     Ok(inserted.rows_affected() == 1)
 }
 
 async fn find(connection: &mut AnyConnection, id: &SessionId) -> Result<Session, Error> {
-    let row =
-        sqlx::query(select_session!("sessions.id = $1")).bind(id.as_str()).fetch_optional(&mut *connection).await?;
-    row.as_ref().map(session).transpose()?.ok_or_else(|| Error::SessionUnknown(id.clone()))
+    let row = sqlx::query(select_session!("sessions.id = $1"))
+        .bind(id.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    row.as_ref()
+        .map(session)
+        .transpose()?
+        .ok_or_else(|| Error::SessionUnknown(id.clone()))
 }
 
 fn session(row: &AnyRow) -> Result<Session, Error> {

@@ -1,4 +1,5 @@
-//! The editors that a person is signed in with, as far as that person is shown them. Knows no call and no page's text.
+//! The editors that a person is signed in with, as far as that person is shown them. Knows no call
+//! and no page's text.
 
 use std::fmt;
 
@@ -64,10 +65,16 @@ mod tests {
 
     #[test]
     fn a_notice_comes_back_from_its_address_and_nothing_else_does() {
-        for notice in [Notice::EndedOne, Notice::EndedAll(0), Notice::EndedAll(12), Notice::WasGone, Notice::SignedOut]
-        {
+        for notice in [
+            Notice::EndedOne,
+            Notice::EndedAll(0),
+            Notice::EndedAll(12),
+            Notice::WasGone,
+            Notice::SignedOut,
+        ] {
             assert_eq!(Notice::parse(&notice.to_string()), Some(notice));
         }
+
         for text in ["", "all", "all-", "all-x", "all--1", "One"] {
             assert_eq!(Notice::parse(text), None, "{text}");
         }

@@ -19,23 +19,63 @@ pub(crate) const ASSETS: [Asset; 10] = [
         text: include_str!("../assets/style.css"),
         content_type: "text/css; charset=utf-8",
     },
-    Asset { path: "/assets/mark.svg", text: include_str!("../assets/mark.svg"), content_type: "image/svg+xml" },
-    Asset { path: "/assets/state.js", text: include_str!("../assets/state.js"), content_type: SCRIPT },
-    Asset { path: "/assets/wait.js", text: include_str!("../assets/wait.js"), content_type: SCRIPT },
-    Asset { path: "/assets/hand-back.js", text: include_str!("../assets/hand-back.js"), content_type: SCRIPT },
-    Asset { path: "/assets/resume.js", text: include_str!("../assets/resume.js"), content_type: SCRIPT },
-    Asset { path: "/assets/retry.js", text: include_str!("../assets/retry.js"), content_type: SCRIPT },
-    Asset { path: "/assets/clerk.js", text: include_str!("../assets/clerk.js"), content_type: SCRIPT },
-    Asset { path: "/assets/oidc.js", text: include_str!("../assets/oidc.js"), content_type: SCRIPT },
-    Asset { path: "/assets/deliver.js", text: include_str!("../assets/deliver.js"), content_type: SCRIPT },
+    Asset {
+        path: "/assets/mark.svg",
+        text: include_str!("../assets/mark.svg"),
+        content_type: "image/svg+xml",
+    },
+    Asset {
+        path: "/assets/state.js",
+        text: include_str!("../assets/state.js"),
+        content_type: SCRIPT,
+    },
+    Asset {
+        path: "/assets/wait.js",
+        text: include_str!("../assets/wait.js"),
+        content_type: SCRIPT,
+    },
+    Asset {
+        path: "/assets/hand-back.js",
+        text: include_str!("../assets/hand-back.js"),
+        content_type: SCRIPT,
+    },
+    Asset {
+        path: "/assets/resume.js",
+        text: include_str!("../assets/resume.js"),
+        content_type: SCRIPT,
+    },
+    Asset {
+        path: "/assets/retry.js",
+        text: include_str!("../assets/retry.js"),
+        content_type: SCRIPT,
+    },
+    Asset {
+        path: "/assets/clerk.js",
+        text: include_str!("../assets/clerk.js"),
+        content_type: SCRIPT,
+    },
+    Asset {
+        path: "/assets/oidc.js",
+        text: include_str!("../assets/oidc.js"),
+        content_type: SCRIPT,
+    },
+    Asset {
+        path: "/assets/deliver.js",
+        text: include_str!("../assets/deliver.js"),
+        content_type: SCRIPT,
+    },
 ];
 
 impl Asset {
-    /// Five minutes: the path has no version in it, and for longer a new page must not meet an old style.
+    /// Five minutes: the path has no version in it, and for longer a new page must not meet an old
+    /// style.
     pub(crate) fn headers(&self) -> HeaderMap {
         HeaderMap::from_iter([
             (CONTENT_TYPE, HeaderValue::from_static(self.content_type)),
-            (CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),
+            (
+                CACHE_CONTROL,
+                HeaderValue::from_static("public, max-age=300"),
+            ),
             (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         ])
     }
@@ -79,20 +119,30 @@ mod tests {
         let (_, value) = theme.split_once(&format!("--{name}: #")).unwrap();
         let channel = |at: usize| {
             let level = f64::from(u8::from_str_radix(&value[at..at + 2], 16).unwrap()) / 255.0;
-            if level <= 0.04045 { level / 12.92 } else { ((level + 0.055) / 1.055).powf(2.4) }
+            if level <= 0.04045 {
+                level / 12.92
+            } else {
+                ((level + 0.055) / 1.055).powf(2.4)
+            }
         };
         0.2126 * channel(0) + 0.7152 * channel(2) + 0.0722 * channel(4)
     }
 
     #[test]
     fn every_colour_is_readable_on_its_ground_in_light_and_dark() {
-        let (light, rest) = style().split_once("@media (prefers-color-scheme: dark)").unwrap();
+        let (light, rest) = style()
+            .split_once("@media (prefers-color-scheme: dark)")
+            .unwrap();
         let (dark, _) = rest.split_once("*, ::before").unwrap();
+
         for (theme, name) in [(light, "light"), (dark, "dark")] {
             for (ink, ground, least) in PAIRS {
                 let (one, other) = (luminance(theme, ink), luminance(theme, ground));
                 let contrast = (one.max(other) + 0.05) / (one.min(other) + 0.05);
-                assert!(contrast >= least, "{name}: {ink} on {ground} has {contrast:.2}");
+                assert!(
+                    contrast >= least,
+                    "{name}: {ink} on {ground} has {contrast:.2}"
+                );
             }
         }
     }
@@ -106,8 +156,13 @@ mod tests {
                 "svg" => "image/svg+xml",
                 _ => "text/javascript; charset=utf-8",
             };
+
             assert_eq!(headers[CONTENT_TYPE], content_type, "{}", asset.path);
-            assert_eq!(headers[CACHE_CONTROL], "public, max-age=300", "{}", asset.path);
+            assert_eq!(
+                headers[CACHE_CONTROL], "public, max-age=300",
+                "{}",
+                asset.path
+            );
             assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff", "{}", asset.path);
         }
     }

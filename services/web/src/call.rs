@@ -1,4 +1,5 @@
-//! The calls to relay and sessions: deadlines, and the one place that reads their errors. Knows no page and no cookie.
+//! The calls to relay and sessions: deadlines, and the one place that reads their errors. Knows no
+//! page and no cookie.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -73,8 +74,8 @@ impl Delivered {
     }
 }
 
-/// What an error of either role means. Whatever has none of our reasons did not come from a role but from the way
-/// there, unless its code says that the call itself was wrong.
+/// What an error of either role means. Whatever has none of our reasons did not come from a role
+/// but from the way there, unless its code says that the call itself was wrong.
 fn refusal(role: &'static str, status: &Status) -> Refusal {
     let (code, reason) = (code_name(status.code()), reason(status));
     match reason.as_str() {
@@ -113,8 +114,8 @@ fn refusal(role: &'static str, status: &Status) -> Refusal {
     }
 }
 
-/// Words of an editor as a page shows them; empty when it did not say. They may come from a relay or a database that is
-/// older than today's rule.
+/// Words of an editor as a page shows them; empty when it did not say. They may come from a relay
+/// or a database that is older than today's rule.
 fn shown(text: &str) -> String {
     plain(text, MAX_WORDS).unwrap_or_default()
 }
@@ -137,12 +138,32 @@ mod tests {
             (Code::NotFound, "LOGIN_UNKNOWN", Reason::LoginOver),
             (Code::FailedPrecondition, "LOGIN_OVER", Reason::LoginOver),
             (Code::NotFound, "SESSION_UNKNOWN", Reason::LoginOver),
-            (Code::FailedPrecondition, "SESSION_REVOKED", Reason::LoginOver),
-            (Code::FailedPrecondition, "SESSION_EXPIRED", Reason::LoginOver),
-            (Code::FailedPrecondition, "EDITOR_REFUSED", Reason::EditorRefused),
-            (Code::FailedPrecondition, "EDITOR_CANNOT_BIND", Reason::EditorCannotBind),
+            (
+                Code::FailedPrecondition,
+                "SESSION_REVOKED",
+                Reason::LoginOver,
+            ),
+            (
+                Code::FailedPrecondition,
+                "SESSION_EXPIRED",
+                Reason::LoginOver,
+            ),
+            (
+                Code::FailedPrecondition,
+                "EDITOR_REFUSED",
+                Reason::EditorRefused,
+            ),
+            (
+                Code::FailedPrecondition,
+                "EDITOR_CANNOT_BIND",
+                Reason::EditorCannotBind,
+            ),
             (Code::AlreadyExists, "LOGIN_CLAIMED", Reason::Claimed),
-            (Code::ResourceExhausted, "SESSIONS_FULL", Reason::SessionsFull),
+            (
+                Code::ResourceExhausted,
+                "SESSIONS_FULL",
+                Reason::SessionsFull,
+            ),
             (Code::ResourceExhausted, "PENDING_FULL", Reason::PendingFull),
             (Code::Unavailable, "EDITOR_AWAY", Reason::Unavailable),
             (Code::Unavailable, "DRAINING", Reason::Unavailable),
@@ -155,7 +176,11 @@ mod tests {
             (Code::PermissionDenied, "PEER_NOT_ALLOWED", Reason::Broken),
             (Code::Internal, "INTERNAL", Reason::Broken),
         ] {
-            assert_eq!(refusal("relay", &rpc::status(code, reason, None)).reason(), page, "{reason}");
+            assert_eq!(
+                refusal("relay", &rpc::status(code, reason, None)).reason(),
+                page,
+                "{reason}"
+            );
         }
     }
 
@@ -171,7 +196,11 @@ mod tests {
             // Somebody else's "not found" says nothing about a login.
             (Code::NotFound, Reason::Broken),
         ] {
-            assert_eq!(refusal("relay", &Status::new(code, "")).reason(), page, "{code:?}");
+            assert_eq!(
+                refusal("relay", &Status::new(code, "")).reason(),
+                page,
+                "{code:?}"
+            );
         }
     }
 }

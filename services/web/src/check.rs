@@ -1,5 +1,6 @@
-//! Whether a browser's sign-in has ended: sessions is asked, and its answer kept for a second, so that what ends anywhere has
-//! ended everywhere a second later. Without an answer nobody is believed.
+//! Whether a browser's sign-in has ended: sessions is asked, and its answer kept for a second, so
+//! that what ends anywhere has ended everywhere a second later. Without an answer nobody is
+//! believed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,7 +28,11 @@ struct About {
 impl About {
     fn new(kept: &Kept) -> Self {
         let (id, provider_session) = (kept.id.clone(), kept.who.provider_session.clone());
-        Self { id, provider_session, watermark: kept.watermark }
+        Self {
+            id,
+            provider_session,
+            watermark: kept.watermark,
+        }
     }
 }
 
@@ -44,7 +49,10 @@ pub(crate) struct Checks {
 
 impl Checks {
     pub(crate) fn new(sessions: Sessions) -> Self {
-        Self { sessions, known: Mutex::default() }
+        Self {
+            sessions,
+            known: Mutex::default(),
+        }
     }
 
     /// Whether a sign-in has ended, as of a second ago at most.
@@ -53,8 +61,16 @@ impl Checks {
         if let Some(has_ended) = self.known(kept, asked_at) {
             return Ok(has_ended);
         }
+
         let has_ended = self.has_ended_by_now(kept).await?;
-        self.remember(kept, Answer { asked_at, has_ended });
+        self.remember(
+            kept,
+            Answer {
+                asked_at,
+                has_ended,
+            },
+        );
+
         Ok(has_ended)
     }
 
@@ -70,7 +86,9 @@ impl Checks {
 
     fn known(&self, kept: &Kept, now: Instant) -> Option<bool> {
         let known = self.lock();
-        let answer = known.get(&About::new(kept)).filter(|answer| now.duration_since(answer.asked_at) < FRESH);
+        let answer = known
+            .get(&About::new(kept))
+            .filter(|answer| now.duration_since(answer.asked_at) < FRESH);
         answer.map(|answer| answer.has_ended)
     }
 

@@ -1,6 +1,6 @@
-//! What a browser keeps for us: its own random id, and sealed under that id the sign-in, when it was used, the logins
-//! it has seen and its trips to an identity provider, a cookie each, so that two tabs that answer at the same time
-//! overwrite nothing of each other. Knows no route.
+//! What a browser keeps for us: its own random id, and sealed under that id the sign-in, when it
+//! was used, the logins it has seen and its trips to an identity provider, a cookie each, so that
+//! two tabs that answer at the same time overwrite nothing of each other. Knows no route.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
@@ -49,29 +49,66 @@ impl Cookies {
     pub(crate) fn new(keys: &Keyring, public_url: &Origin) -> Result<Self, Error> {
         let secure = public_url.is_secure();
         // Cookies do not know ports (RFC 6265, section 8.5), so on one machine the name has to.
-        let port = public_url.authority().rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(80_u16);
-        let prefix = if secure { "__Host-vvs-".to_owned() } else { format!("vvs-{port}-") };
-        Ok(Self { keys: keys.derive("vvs.web.cookie")?, prefix, secure })
+        let port = public_url
+            .authority()
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(80_u16);
+        let prefix = if secure {
+            "__Host-vvs-".to_owned()
+        } else {
+            format!("vvs-{port}-")
+        };
+
+        Ok(Self {
+            keys: keys.derive("vvs.web.cookie")?,
+            prefix,
+            secure,
+        })
     }
 
     /// What a request brings along.
     pub(crate) fn read(&self, headers: &HeaderMap) -> Jar {
-        let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-        let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let ours: Vec<_> = pairs.filter_map(|(name, value)| Some((name.strip_prefix(&self.prefix)?, value))).collect();
-        let browser = ours.iter().find_map(|(name, value)| (*name == "browser").then(|| BrowserId::parse(value))?);
-        let Some(browser) = browser else { return Jar::default() };
-        let sealed =
-            ours.iter().find_map(|(name, value)| (*name == "sign-in").then(|| self.open(name, &browser, value))?);
-        let seen = ours.iter().find_map(|(name, value)| (*name == "seen").then(|| self.open(name, &browser, value))?);
-        let key =
-            ours.iter().find_map(|(name, value)| (*name == "dev-key").then(|| self.open(name, &browser, value))?);
+        let lines = headers
+            .get_all(COOKIE)
+            .into_iter()
+            .filter_map(|line| line.to_str().ok());
+        let pairs = lines
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='));
+        let ours: Vec<_> = pairs
+            .filter_map(|(name, value)| Some((name.strip_prefix(&self.prefix)?, value)))
+            .collect();
+        let browser = ours
+            .iter()
+            .find_map(|(name, value)| (*name == "browser").then(|| BrowserId::parse(value))?);
+        let Some(browser) = browser else {
+            return Jar::default();
+        };
+
+        let sealed = ours.iter().find_map(|(name, value)| {
+            (*name == "sign-in").then(|| self.open(name, &browser, value))?
+        });
+        let seen = ours.iter().find_map(|(name, value)| {
+            (*name == "seen").then(|| self.open(name, &browser, value))?
+        });
+        let key = ours.iter().find_map(|(name, value)| {
+            (*name == "dev-key").then(|| self.open(name, &browser, value))?
+        });
         let logins = ours.iter().filter_map(|(name, value)| {
-            Some((name.strip_prefix("login-")?.parse().ok()?, self.open(name, &browser, value)?))
+            Some((
+                name.strip_prefix("login-")?.parse().ok()?,
+                self.open(name, &browser, value)?,
+            ))
         });
         let flows = ours.iter().filter_map(|(name, value)| {
-            Some((name.strip_prefix("flow-")?.to_owned(), self.open(name, &browser, value)?))
+            Some((
+                name.strip_prefix("flow-")?.to_owned(),
+                self.open(name, &browser, value)?,
+            ))
         });
+
         Jar {
             logins: logins.collect(),
             flows: flows.collect(),
@@ -84,14 +121,24 @@ impl Cookies {
     }
 
     fn open<T: DeserializeOwned>(&self, name: &str, browser: &BrowserId, value: &str) -> Option<T> {
-        let plain = self.keys.open(&self.context(name, browser), &from_base64url(value)?).ok()?;
+        let plain = self
+            .keys
+            .open(&self.context(name, browser), &from_base64url(value)?)
+            .ok()?;
         serde_json::from_slice(&plain).ok()
     }
 
-    fn seal<T: Serialize>(&self, name: &str, browser: &BrowserId, content: &T) -> Result<String, Error> {
+    fn seal<T: Serialize>(
+        &self,
+        name: &str,
+        browser: &BrowserId,
+        content: &T,
+    ) -> Result<String, Error> {
         // Structs of texts and numbers always have a JSON form.
         let plain = serde_json::to_vec(content).map_err(|_cause| Error::Sealed)?;
-        Ok(base64url(&self.keys.seal(&self.context(name, browser), &plain)?))
+        Ok(base64url(
+            &self.keys.seal(&self.context(name, browser), &plain)?,
+        ))
     }
 
     fn context(&self, name: &str, browser: &BrowserId) -> String {
@@ -100,14 +147,20 @@ impl Cookies {
 
     fn line(&self, name: &str, value: &str, max_age: Option<i64>) -> HeaderValue {
         let secure = if self.secure { "; Secure" } else { "" };
-        let max_age = max_age.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-        let line = format!("{}{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{max_age}", self.prefix);
+        let max_age = max_age
+            .map(|seconds| format!("; Max-Age={seconds}"))
+            .unwrap_or_default();
+        let line = format!(
+            "{}{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{max_age}",
+            self.prefix
+        );
         // Names and values are base64url and always fit.
         HeaderValue::try_from(line).unwrap_or(HeaderValue::from_static(""))
     }
 }
 
-/// A trip to an identity provider, from which the browser comes back with an answer to exactly this.
+/// A trip to an identity provider, from which the browser comes back with an answer to exactly
+/// this.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Flow {
     /// The login that it is about; none when it is about the account.
@@ -127,7 +180,8 @@ pub(crate) struct Flow {
 #[derive(Default)]
 pub(crate) struct Jar {
     browser: Option<BrowserId>,
-    /// Never who is signed in: that is for [`crate::visit`] to say, which asks whether it still holds.
+    /// Never who is signed in: that is for [`crate::visit`] to say, which asks whether it still
+    /// holds.
     sealed: Option<Kept>,
     /// When the person last looked after their editors, seconds since 1970.
     pub(crate) seen: Option<i64>,
@@ -146,8 +200,8 @@ impl Jar {
         self.browser.as_ref()
     }
 
-    /// The browser's id, made now if it has none. Never on a POST: one from another site comes without cookies, and a
-    /// new id would spoil the pages that the browser has open.
+    /// The browser's id, made now if it has none. Never on a POST: one from another site comes
+    /// without cookies, and a new id would spoil the pages that the browser has open.
     pub(crate) fn browser(&mut self, cookies: &Cookies) -> Result<BrowserId, Error> {
         if let Some(browser) = &self.browser {
             return Ok(browser.clone());
@@ -158,7 +212,8 @@ impl Jar {
         Ok(browser)
     }
 
-    /// Without an age: what a form was made for must be known when it is sent, be it too old by then or not.
+    /// Without an age: what a form was made for must be known when it is sent, be it too old by
+    /// then or not.
     pub(crate) fn keep(&mut self, cookies: &Cookies, kept: Kept) -> Result<(), Error> {
         let sealed = cookies.seal("sign-in", &self.browser(cookies)?, &kept)?;
         self.put("sign-in", cookies.line("sign-in", &sealed, None));
@@ -168,7 +223,11 @@ impl Jar {
 
     /// As the version before did, whose cookies have neither an id nor an end.
     #[cfg(test)]
-    pub(crate) fn keep_as_before(&mut self, cookies: &Cookies, who: &crate::identity::SignIn) -> Result<(), Error> {
+    pub(crate) fn keep_as_before(
+        &mut self,
+        cookies: &Cookies,
+        who: &crate::identity::SignIn,
+    ) -> Result<(), Error> {
         let sealed = cookies.seal("sign-in", &self.browser(cookies)?, who)?;
         self.put("sign-in", cookies.line("sign-in", &sealed, None));
         Ok(())
@@ -179,8 +238,8 @@ impl Jar {
         self.sealed.as_ref()
     }
 
-    /// In a cookie of its own: a page that was asked for before somebody signed out, or in as somebody else, must not
-    /// bring back who was signed in.
+    /// In a cookie of its own: a page that was asked for before somebody signed out, or in as
+    /// somebody else, must not bring back who was signed in.
     pub(crate) fn see(&mut self, cookies: &Cookies, now: i64) -> Result<(), Error> {
         let sealed = cookies.seal("seen", &self.browser(cookies)?, &now)?;
         self.put("seen", cookies.line("seen", &sealed, None));
@@ -204,17 +263,21 @@ impl Jar {
     }
 
     pub(crate) fn login(&self, id: ConnectionId) -> Option<&Entry> {
-        self.logins.iter().find_map(|(known, entry)| (*known == id).then_some(entry))
+        self.logins
+            .iter()
+            .find_map(|(known, entry)| (*known == id).then_some(entry))
     }
 
     /// The login that was last brought to an end here.
     pub(crate) fn last_acked(&self) -> Option<ConnectionId> {
         let acked = self.logins.iter().filter(|(_, entry)| entry.acked);
-        acked.max_by_key(|(_, entry)| entry.expires_at).map(|(id, _)| *id)
+        acked
+            .max_by_key(|(_, entry)| entry.expires_at)
+            .map(|(id, _)| *id)
     }
 
-    /// Keeps what is known of a login, at the cost of the oldest when there are too many: links that others made must
-    /// not fill up the header.
+    /// Keeps what is known of a login, at the cost of the oldest when there are too many: links
+    /// that others made must not fill up the header.
     pub(crate) fn remember(
         &mut self,
         cookies: &Cookies,
@@ -232,13 +295,21 @@ impl Jar {
             let name = format!("login-{}", self.logins.remove(0).0);
             self.put(&name, cookies.line(&name, "", Some(0)));
         }
+
         self.logins.push((id, entry));
+
         Ok(())
     }
 
-    /// Keeps what has to be known when the browser comes back with this `state`, at the cost of the oldest trip when
-    /// there are too many.
-    pub(crate) fn begin(&mut self, cookies: &Cookies, state: &str, flow: Flow, now: i64) -> Result<(), Error> {
+    /// Keeps what has to be known when the browser comes back with this `state`, at the cost of the
+    /// oldest trip when there are too many.
+    pub(crate) fn begin(
+        &mut self,
+        cookies: &Cookies,
+        state: &str,
+        flow: Flow,
+        now: i64,
+    ) -> Result<(), Error> {
         let name = format!("flow-{state}");
         let sealed = cookies.seal(&name, &self.browser(cookies)?, &flow)?;
         let max_age = flow.expires_at.saturating_sub(now).max(0);
@@ -252,7 +323,8 @@ impl Jar {
         Ok(())
     }
 
-    /// The trip with this `state`, if this browser is on it. It is over with that, whatever comes of it.
+    /// The trip with this `state`, if this browser is on it. It is over with that, whatever comes
+    /// of it.
     pub(crate) fn end(&mut self, cookies: &Cookies, state: &str, now: i64) -> Option<Flow> {
         let found = self.flows.iter().position(|(known, _)| known == state)?;
         let (state, flow) = self.flows.swap_remove(found);

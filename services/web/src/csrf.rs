@@ -1,4 +1,5 @@
-//! Whether a POST comes from a page of ours, and from the very page that was made for this browser, login and user.
+//! Whether a POST comes from a page of ours, and from the very page that was made for this browser,
+//! login and user.
 
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName};
@@ -13,25 +14,32 @@ use crate::identity::SignIn;
 /// Fetch Metadata Request Headers, section 2.4.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a page of ours caused this request. A browser that says nothing about the site must name our origin; a
-/// foreign origin is refused whatever else is said.
+/// Whether a page of ours caused this request. A browser that says nothing about the site must name
+/// our origin; a foreign origin is refused whatever else is said.
 pub(crate) fn is_same_origin(headers: &HeaderMap, public_url: &Origin) -> bool {
     let ours = public_url.to_string();
     let mut origins = headers.get_all(ORIGIN).into_iter().peekable();
-    let names_us = origins.peek().is_some_and(|origin| *origin == ours.as_str());
+    let names_us = origins
+        .peek()
+        .is_some_and(|origin| *origin == ours.as_str());
     if origins.any(|origin| *origin != ours.as_str() && origin != "null") {
         return false;
     }
+
     let mut sites = headers.get_all(SEC_FETCH_SITE).into_iter().peekable();
+
     match sites.peek() {
         Some(_) => sites.all(|site| site == "same-origin"),
         None => names_us,
     }
 }
 
-/// Whether a page of ours led here, as far as the browser says so. For a GET, which names no origin.
+/// Whether a page of ours led here, as far as the browser says so. For a GET, which names no
+/// origin.
 pub(crate) fn is_from_here(headers: &HeaderMap) -> bool {
-    headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin")
+    headers
+        .get(SEC_FETCH_SITE)
+        .is_some_and(|site| site == "same-origin")
 }
 
 /// Makes and checks the value that stands in every form.
@@ -42,12 +50,24 @@ impl Csrf {
         Ok(Self(keys.derive("vvs.web.csrf")?))
     }
 
-    pub(crate) fn value(&self, browser: &BrowserId, login: &str, user: Option<&SignIn>) -> SecretString {
+    pub(crate) fn value(
+        &self,
+        browser: &BrowserId,
+        login: &str,
+        user: Option<&SignIn>,
+    ) -> SecretString {
         base64url(&self.0.mac(&parts(browser, login, user))).into()
     }
 
-    pub(crate) fn holds(&self, browser: &BrowserId, login: &str, user: Option<&SignIn>, value: &str) -> bool {
-        from_base64url(value).is_some_and(|value| self.0.check_mac(&parts(browser, login, user), &value))
+    pub(crate) fn holds(
+        &self,
+        browser: &BrowserId,
+        login: &str,
+        user: Option<&SignIn>,
+        value: &str,
+    ) -> bool {
+        from_base64url(value)
+            .is_some_and(|value| self.0.check_mac(&parts(browser, login, user), &value))
     }
 }
 
@@ -82,6 +102,7 @@ mod tests {
         ] {
             assert!(check(taken), "{taken:?}");
         }
+
         for refused in [
             &[][..],
             &[(origin, "null")],
@@ -113,8 +134,12 @@ mod tests {
         assert!(!csrf.holds(&here, "other", Some(&ada), value));
         assert!(!csrf.holds(&here, "login", Some(&bob), value));
         assert!(!csrf.holds(&here, "login", None, value));
+
         // A subject is one provider's name for a person.
-        let elsewhere = SignIn { provider: "https://id.test".to_owned(), ..ada.clone() };
+        let elsewhere = SignIn {
+            provider: "https://id.test".to_owned(),
+            ..ada.clone()
+        };
         assert!(!csrf.holds(&here, "login", Some(&elsewhere), value));
         assert!(!csrf.holds(&here, "login", Some(&ada), ""));
         assert!(!csrf.holds(&here, "login", Some(&ada), "not base64url"));

@@ -1,5 +1,5 @@
-//! Everything that can go wrong in this role, and the one place that decides what a browser is shown of it: a fixed
-//! reason, never a cause.
+//! Everything that can go wrong in this role, and the one place that decides what a browser is
+//! shown of it: a fixed reason, never a cause.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,8 @@ pub enum Error {
     #[error("cannot make calls to an identity provider: {0}")]
     Fetch(#[from] reqwest::Error),
     #[error(
-        "VVS_WEB_IDENTITY (--web-identity) is dev, which lets in anyone as anyone: it runs on loopback only, not at {0}"
+        "VVS_WEB_IDENTITY (--web-identity) is dev, which lets in anyone as anyone: it runs on \
+         loopback only, not at {0}"
     )]
     DevelopmentOffLoopback(String),
     #[error("VVS_WEB_RELAY_ADDR (--web-relay-addr) is not HOST:PORT: {0}")]
@@ -63,11 +64,22 @@ pub(crate) enum Refusal {
     #[error("the editor is away")]
     EditorAway,
     #[error("{role} does not answer: {code} {reason}")]
-    Unavailable { role: &'static str, code: &'static str, reason: String },
+    Unavailable {
+        role: &'static str,
+        code: &'static str,
+        reason: String,
+    },
     #[error("{role} refuses what it should not: {code} {reason}")]
-    Unexpected { role: &'static str, code: &'static str, reason: String },
+    Unexpected {
+        role: &'static str,
+        code: &'static str,
+        reason: String,
+    },
     #[error("{role} answers without a usable {field}")]
-    Incomplete { role: &'static str, field: &'static str },
+    Incomplete {
+        role: &'static str,
+        field: &'static str,
+    },
     #[error(transparent)]
     Crypto(#[from] vvs_auth::Error),
     /// A call to the identity provider.
@@ -107,7 +119,9 @@ impl Refusal {
                 State::Cancelled => Reason::Cancelled,
                 State::Expired => Reason::Expired,
                 State::Burned => Reason::Burned,
-                State::Waiting | State::Held | State::Sent | State::Away | State::Acked => Reason::LoginOver,
+                State::Waiting | State::Held | State::Sent | State::Away | State::Acked => {
+                    Reason::LoginOver
+                }
             },
             Self::EditorRefused => Reason::EditorRefused,
             Self::EditorCannotBind => Reason::EditorCannotBind,
@@ -122,7 +136,9 @@ impl Refusal {
             | Self::Incomplete { .. }
             | Self::Crypto(_)
             | Self::Provider(Failed::Refused { .. }) => Reason::Broken,
-            Self::Provider(Failed::Unavailable { .. } | Failed::Unreadable { .. }) => Reason::ProviderUnavailable,
+            Self::Provider(Failed::Unavailable { .. } | Failed::Unreadable { .. }) => {
+                Reason::ProviderUnavailable
+            }
             Self::NotBelieved(_) => Reason::NotBelieved,
             Self::NotAllowed(_) => Reason::NotAllowed,
             Self::SignInOver(_) => Reason::SignInOver,
@@ -192,7 +208,10 @@ impl Refusal {
     pub(crate) fn log(&self, request_id: &str) {
         match self.reason() {
             Reason::Broken => tracing::error!(request_id, cause = %self, "failed"),
-            Reason::Unavailable | Reason::ProviderUnavailable | Reason::Unchecked | Reason::NotEnded => {
+            Reason::Unavailable
+            | Reason::ProviderUnavailable
+            | Reason::Unchecked
+            | Reason::NotEnded => {
                 tracing::warn!(request_id, cause = %self, "failed");
             }
             Reason::MalformedLink

@@ -1,4 +1,5 @@
-//! What can go wrong in the browser, in the words a person reads. Knows neither the cause nor any name or code.
+//! What can go wrong in the browser, in the words a person reads. Knows neither the cause nor any
+//! name or code.
 
 use http::StatusCode;
 
@@ -26,7 +27,8 @@ pub(crate) enum Reason {
     Claimed,
     /// The request was caused by another site.
     CrossSite,
-    /// The form was made for another browser, login or account, or this browser has lost its cookie.
+    /// The form was made for another browser, login or account, or this browser has lost its
+    /// cookie.
     StaleForm,
     /// The page belongs to the browser in which the login was approved.
     OtherBrowser,
@@ -83,9 +85,9 @@ impl WayOn {
 }
 
 /// What happened to a request that came through something to the development sign-in.
-const DEVELOPMENT_THROUGH: &str = "This server runs with its development sign-in, which lets in anyone as anyone, so it \
-                                   answers only browsers on its own machine. This request carries what a proxy or a tunnel \
-                                   adds: a header such as X-Forwarded-For or Via, or HTTP/1.0.";
+const DEVELOPMENT_THROUGH: &str = "This server runs with its development sign-in, which lets in \
+    anyone as anyone, so it answers only browsers on its own machine. This request carries what a \
+    proxy or a tunnel adds: a header such as X-Forwarded-For or Via, or HTTP/1.0.";
 
 impl Reason {
     pub(crate) fn way_on(self) -> Option<WayOn> {
@@ -136,9 +138,12 @@ impl Reason {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::MalformedLink | Self::MalformedForm => StatusCode::BAD_REQUEST,
-            Self::LoginOver | Self::Denied | Self::Cancelled | Self::Expired | Self::Burned | Self::EditorRefused => {
-                StatusCode::GONE
-            }
+            Self::LoginOver
+            | Self::Denied
+            | Self::Cancelled
+            | Self::Expired
+            | Self::Burned
+            | Self::EditorRefused => StatusCode::GONE,
             Self::Claimed => StatusCode::CONFLICT,
             Self::EditorCannotBind
             | Self::UnsafeReturn
@@ -151,7 +156,9 @@ impl Reason {
             | Self::SessionsFull
             | Self::DevelopmentOnly
             | Self::DevelopmentThrough => StatusCode::FORBIDDEN,
-            Self::TooManyGuesses | Self::PendingFull | Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyGuesses | Self::PendingFull | Self::TooOften => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::NotBelieved => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
@@ -162,7 +169,8 @@ impl Reason {
         }
     }
 
-    /// A sign-in was under way, and an editor may have kept its part of it: the person had better look.
+    /// A sign-in was under way, and an editor may have kept its part of it: the person had better
+    /// look.
     pub(crate) fn leaves_doubt(self) -> bool {
         matches!(self.status(), StatusCode::GONE | StatusCode::CONFLICT)
     }
@@ -176,7 +184,9 @@ impl Reason {
         match self {
             Self::MalformedLink => "This link is not complete",
             Self::MalformedForm => "That did not arrive whole",
-            Self::LoginOver | Self::Denied | Self::Cancelled | Self::Expired => "This sign-in is over",
+            Self::LoginOver | Self::Denied | Self::Cancelled | Self::Expired => {
+                "This sign-in is over"
+            }
             Self::Burned => "Too many wrong codes",
             Self::EditorRefused => "Your editor did not take the sign-in",
             Self::EditorCannotBind => "This editor cannot sign in here",
@@ -208,53 +218,81 @@ impl Reason {
     /// What happened.
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Self::MalformedLink => "A part of the sign-in link is missing or was changed on its way here.",
-            Self::MalformedForm => "A part of what this page should have sent is missing. Nothing was done.",
+            Self::MalformedLink => {
+                "A part of the sign-in link is missing or was changed on its way here."
+            }
+            Self::MalformedForm => {
+                "A part of what this page should have sent is missing. Nothing was done."
+            }
             Self::LoginOver => "Its link was used, denied or cancelled, or its time ran out.",
             Self::Denied => "It was denied in a browser, and did not finish in VVS.",
             Self::Cancelled => {
-                "The editor gave up, or its connection was lost for good. The sign-in did not finish in VVS."
+                "The editor gave up, or its connection was lost for good. The sign-in did not \
+                 finish in VVS."
             }
             Self::Expired => "Its time ran out before it had finished in VVS.",
             Self::Burned => {
-                "The editor was given a wrong code too often, so the sign-in was ended before it had finished."
+                "The editor was given a wrong code too often, so the sign-in was ended before it \
+                 had finished."
             }
-            Self::EditorRefused => "It could not store the sign-in, or it does not accept this account.",
-            Self::EditorCannotBind => "This server asks for a safer way to hand over a sign-in than this editor knows.",
+            Self::EditorRefused => {
+                "It could not store the sign-in, or it does not accept this account."
+            }
+            Self::EditorCannotBind => {
+                "This server asks for a safer way to hand over a sign-in than this editor knows."
+            }
             Self::UnsafeReturn => {
-                "It asks for its code at an address that no browser should open, so the code was not handed over."
+                "It asks for its code at an address that no browser should open, so the code was \
+                 not handed over."
             }
             Self::Claimed => "It was approved before, in another browser or with another account.",
-            Self::CrossSite => "Only our own pages may approve or deny a sign-in. Nothing was done.",
-            Self::StaleForm => {
-                "It was open for long, was made for another account, or your browser blocks our cookie. Nothing was done."
+            Self::CrossSite => {
+                "Only our own pages may approve or deny a sign-in. Nothing was done."
             }
-            Self::OtherBrowser => "Only the browser in which a sign-in was approved can see how it went.",
-            Self::NotSignedIn => "Your browser came back without a sign-in. It may be blocking our cookies.",
-            Self::NotBelieved => "What your browser brought back from the sign-in service did not pass our checks.",
+            Self::StaleForm => {
+                "It was open for long, was made for another account, or your browser blocks our \
+                 cookie. Nothing was done."
+            }
+            Self::OtherBrowser => {
+                "Only the browser in which a sign-in was approved can see how it went."
+            }
+            Self::NotSignedIn => {
+                "Your browser came back without a sign-in. It may be blocking our cookies."
+            }
+            Self::NotBelieved => {
+                "What your browser brought back from the sign-in service did not pass our checks."
+            }
             Self::NotAllowed => {
-                "You did sign in, but the account is locked or not among those that this server lets in."
+                "You did sign in, but the account is locked or not among those that this server \
+                 lets in."
             }
             Self::SignInOver => {
-                "You have signed out meanwhile, or your sign-in was ended. Your editor was not signed in with it."
+                "You have signed out meanwhile, or your sign-in was ended. Your editor was not \
+                 signed in with it."
             }
             Self::Unchecked => {
-                "The part of VVS that knows whether you are still signed in does not answer, so nothing of yours is shown and \
-                 nothing was done."
+                "The part of VVS that knows whether you are still signed in does not answer, so \
+                 nothing of yours is shown and nothing was done."
             }
             Self::NotEnded => {
-                "This browser has forgotten who you are, but a part of VVS does not answer. So a copy of its cookies, if \
-                 somebody has made one, can still be used until that sign-in has run out."
+                "This browser has forgotten who you are, but a part of VVS does not answer. So a \
+                 copy of its cookies, if somebody has made one, can still be used until that \
+                 sign-in has run out."
             }
             Self::SessionsFull => {
-                "Your account has as many as this server allows, and all were used within the last week. Nothing was approved."
+                "Your account has as many as this server allows, and all were used within the last \
+                 week. Nothing was approved."
             }
             Self::PendingFull => {
-                "Several editors were approved with your account and have not confirmed it yet. Nothing was approved."
+                "Several editors were approved with your account and have not confirmed it yet. \
+                 Nothing was approved."
             }
-            Self::TooOften => "Within a minute your account asked for more than this server does for one person.",
+            Self::TooOften => {
+                "Within a minute your account asked for more than this server does for one person."
+            }
             Self::DevelopmentOnly => {
-                "This server runs with its development sign-in, which lets in anyone as anyone. It answers no other machine."
+                "This server runs with its development sign-in, which lets in anyone as anyone. It \
+                 answers no other machine."
             }
             Self::DevelopmentThrough => DEVELOPMENT_THROUGH,
             Self::TooManyGuesses => "This server takes only a few keys each minute.",
@@ -262,7 +300,8 @@ impl Reason {
             Self::WrongMethod => "It cannot be opened like a page.",
             Self::Unavailable => "Nothing was lost. It mostly takes a few seconds.",
             Self::ProviderUnavailable => {
-                "VVS could not ask it whether you are signed in. Editors that are signed in stay so."
+                "VVS could not ask it whether you are signed in. Editors that are signed in stay \
+                 so."
             }
             Self::Broken => "We have written down what happened.",
         }
@@ -271,44 +310,65 @@ impl Reason {
     /// What the person can do.
     pub(crate) fn advice(self) -> &'static str {
         match self {
-            Self::MalformedLink => "Go back to VVS and open the link from there, or copy all of it.",
+            Self::MalformedLink => {
+                "Go back to VVS and open the link from there, or copy all of it."
+            }
             Self::LoginOver | Self::Denied | Self::Cancelled | Self::Expired => {
                 "Start again in VVS. You get a new link and a new code."
             }
             Self::Burned => {
-                "Start again in VVS. If it was not you who typed the codes, somebody has tried to guess yours, in vain."
+                "Start again in VVS. If it was not you who typed the codes, somebody has tried to \
+                 guess yours, in vain."
             }
             Self::EditorRefused => "VVS says why. Start again there when that is solved.",
             Self::EditorCannotBind | Self::UnsafeReturn => "Update VVS, then start again there.",
             Self::Claimed => {
-                "If that was you, there is nothing to do. If not, do not use that editor, and start again in yours."
+                "If that was you, there is nothing to do. If not, do not use that editor, and \
+                 start again in yours."
             }
             Self::MalformedForm | Self::CrossSite => {
-                "Go back to VVS and open the link again. Do not approve what you did not start yourself."
+                "Go back to VVS and open the link again. Do not approve what you did not start \
+                 yourself."
             }
-            Self::StaleForm => "Open the page again, and look which account it names before you go on.",
-            Self::OtherBrowser => "Look there, or in VVS itself: it shows whether you are signed in.",
+            Self::StaleForm => {
+                "Open the page again, and look which account it names before you go on."
+            }
+            Self::OtherBrowser => {
+                "Look there, or in VVS itself: it shows whether you are signed in."
+            }
             Self::NotSignedIn => "Allow cookies for this site, then try again.",
-            Self::NotBelieved => "Sign in again. If it happens again, tell whoever runs this server.",
-            Self::NotAllowed => "Use another account, or ask whoever runs this server to let yours in.",
+            Self::NotBelieved => {
+                "Sign in again. If it happens again, tell whoever runs this server."
+            }
+            Self::NotAllowed => {
+                "Use another account, or ask whoever runs this server to let yours in."
+            }
             Self::SignInOver => "Sign in again, then approve.",
             Self::NotEnded => {
-                "To be sure, sign in again in a moment and choose “Sign out everywhere”: that ends every copy."
+                "To be sure, sign in again in a moment and choose “Sign out everywhere”: that ends \
+                 every copy."
             }
             Self::DevelopmentOnly => "Open the link in a browser on the machine that VVS runs on.",
             Self::DevelopmentThrough => {
-                "Open the server's own address in a browser on the machine that VVS runs on. To let others in, choose an \
-                 identity provider: VVS_WEB_IDENTITY. A proxy that is for you alone can be named in \
-                 VVS_GATEWAY_TRUSTED_PROXIES; it must say in X-Forwarded-For who called it."
+                "Open the server's own address in a browser on the machine that VVS runs on. To \
+                 let others in, choose an identity provider: VVS_WEB_IDENTITY. A proxy that is for \
+                 you alone can be named in VVS_GATEWAY_TRUSTED_PROXIES; it must say in \
+                 X-Forwarded-For who called it."
             }
-            Self::TooManyGuesses => "Wait a minute, then enter the key that was printed when the server started.",
-            Self::NotFound | Self::WrongMethod => "To sign in, start in VVS and open the link from there.",
+            Self::TooManyGuesses => {
+                "Wait a minute, then enter the key that was printed when the server started."
+            }
+            Self::NotFound | Self::WrongMethod => {
+                "To sign in, start in VVS and open the link from there."
+            }
             Self::SessionsFull => "Sign one of them out, then try again. VVS waits meanwhile.",
             Self::PendingFull => "Finish those in VVS or sign them out, then try again.",
             Self::Unavailable | Self::ProviderUnavailable | Self::Unchecked | Self::TooOften => {
                 "Try again in a moment."
             }
-            Self::Broken => "Try again. If it stays broken, tell us the number of the request below.",
+            Self::Broken => {
+                "Try again. If it stays broken, tell us the number of the request below."
+            }
         }
     }
 }

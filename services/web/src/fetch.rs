@@ -1,4 +1,5 @@
-//! Calls to an identity provider over HTTP: with a deadline, a limit and no redirects, and what its refusals mean.
+//! Calls to an identity provider over HTTP: with a deadline, a limit and no redirects, and what its
+//! refusals mean.
 
 use std::time::Duration;
 
@@ -25,10 +26,19 @@ pub(crate) struct Fetch(Client);
 pub(crate) enum Failed {
     /// It may succeed later: no connection, no time, too many calls, a fault of the provider's.
     #[error("no answer from {host}: {cause}")]
-    Unavailable { host: String, cause: String, retry_after: Option<Duration> },
+    Unavailable {
+        host: String,
+        cause: String,
+        retry_after: Option<Duration>,
+    },
     /// The provider has answered and refuses.
     #[error("{host} answers {status}: {code} (trace {trace})")]
-    Refused { host: String, status: StatusCode, code: String, trace: String },
+    Refused {
+        host: String,
+        status: StatusCode,
+        code: String,
+        trace: String,
+    },
     /// The provider has answered something else than was asked for.
     #[error("{host} answers what cannot be read: {cause}")]
     Unreadable { host: String, cause: String },
@@ -60,32 +70,69 @@ impl Fetch {
     }
 
     /// The answer as it is, unless it says that there will be a better one later.
-    pub(crate) async fn send(&self, request: Request) -> Result<(StatusCode, http::HeaderMap, Vec<u8>), Failed> {
+    pub(crate) async fn send(
+        &self,
+        request: Request,
+    ) -> Result<(StatusCode, http::HeaderMap, Vec<u8>), Failed> {
         let host = host(&request);
-        let answer = self.0.execute(request).await.map_err(|cause| failed(&host, &cause.without_url()))?;
+        let answer = self
+            .0
+            .execute(request)
+            .await
+            .map_err(|cause| failed(&host, &cause.without_url()))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            let retry_after = headers
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()?.parse().ok());
             let retry_after = retry_after.map(Duration::from_secs);
+
             // For whoever asks the provider about it.
-            let ray = headers.get("cf-ray").and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let trace: String = ray.chars().filter(char::is_ascii_graphic).take(MAX_TRACE).collect();
-            let cause = if trace.is_empty() { status.to_string() } else { format!("{status} (trace {trace})") };
-            return Err(Failed::Unavailable { host, cause, retry_after });
+            let ray = headers
+                .get("cf-ray")
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default();
+            let trace: String = ray
+                .chars()
+                .filter(char::is_ascii_graphic)
+                .take(MAX_TRACE)
+                .collect();
+            let cause = if trace.is_empty() {
+                status.to_string()
+            } else {
+                format!("{status} (trace {trace})")
+            };
+
+            return Err(Failed::Unavailable {
+                host,
+                cause,
+                retry_after,
+            });
         }
-        let body = body(answer).await.map_err(|cause| Failed::Unavailable { host, cause, retry_after: None })?;
+
+        let body = body(answer).await.map_err(|cause| Failed::Unavailable {
+            host,
+            cause,
+            retry_after: None,
+        })?;
+
         Ok((status, headers, body))
     }
 }
 
 async fn body(mut answer: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|cause| cause.without_url().to_string())? {
+    while let Some(chunk) = answer
+        .chunk()
+        .await
+        .map_err(|cause| cause.without_url().to_string())?
+    {
         if body.len() + chunk.len() > MAX_ANSWER {
             return Err(format!("more than {MAX_ANSWER} bytes"));
         }
         body.extend_from_slice(&chunk);
     }
+
     Ok(body)
 }
 
@@ -100,5 +147,9 @@ fn failed(host: &str, cause: &reqwest::Error) -> Failed {
         text = format!("{text}: {inner}");
         source = inner.source();
     }
-    Failed::Unavailable { host: host.to_owned(), cause: text, retry_after: None }
+    Failed::Unavailable {
+        host: host.to_owned(),
+        cause: text,
+        retry_after: None,
+    }
 }

@@ -1,4 +1,5 @@
-//! What a browser takes back to the editor that asked: a one-time code, and where to. Knows no page and no call.
+//! What a browser takes back to the editor that asked: a one-time code, and where to. Knows no page
+//! and no call.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use vvs_proto::ReturnUri;
@@ -12,8 +13,16 @@ pub(crate) struct Handback {
 
 impl Handback {
     /// Nothing, when there is no way at all.
-    pub(crate) fn new(code: SecretString, return_uri: Option<ReturnUri>, may_show: bool) -> Option<Self> {
-        (may_show || return_uri.is_some()).then_some(Self { code, return_uri, may_show })
+    pub(crate) fn new(
+        code: SecretString,
+        return_uri: Option<ReturnUri>,
+        may_show: bool,
+    ) -> Option<Self> {
+        (may_show || return_uri.is_some()).then_some(Self {
+            code,
+            return_uri,
+            may_show,
+        })
     }
 
     /// Where the link leads.
@@ -26,10 +35,17 @@ impl Handback {
         self.code.expose_secret()
     }
 
-    /// As a person types it, in groups of four; nothing when this server lets it travel in the link alone.
+    /// As a person types it, in groups of four; nothing when this server lets it travel in the link
+    /// alone.
     pub(crate) fn shown_code(&self) -> Option<String> {
-        let letters: Vec<_> = self.code().chars().filter(|c| c.is_alphanumeric()).collect();
-        let groups = letters.chunks(4).map(|group| group.iter().collect::<String>());
+        let letters: Vec<_> = self
+            .code()
+            .chars()
+            .filter(|c| c.is_alphanumeric())
+            .collect();
+        let groups = letters
+            .chunks(4)
+            .map(|group| group.iter().collect::<String>());
         self.may_show.then(|| groups.collect::<Vec<_>>().join("-"))
     }
 }

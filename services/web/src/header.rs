@@ -1,15 +1,18 @@
-//! The security headers of every page, as a function of what the page does. Knows no page and no route.
+//! The security headers of every page, as a function of what the page does. Knows no page and no
+//! route.
 
 use std::fmt;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 
-const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
-pub(crate) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-opener-policy");
+pub(crate) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
 /// Allows one response's own script tags; fresh for each response.
@@ -31,14 +34,15 @@ impl fmt::Display for Nonce {
 /// What a page does, as far as its headers depend on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Holds a form. Without a referrer policy of `same-origin` a browser would send its POST with `Origin: null`.
+    /// Holds a form. Without a referrer policy of `same-origin` a browser would send its POST with
+    /// `Origin: null`.
     Form,
     /// Holds text and links.
     Text,
 }
 
-/// What a page may load and speak to beside our own files, for the scripts of an identity provider: source expressions
-/// (Content Security Policy Level 3, section 2.3.1), separated by spaces.
+/// What a page may load and speak to beside our own files, for the scripts of an identity provider:
+/// source expressions (Content Security Policy Level 3, section 2.3.1), separated by spaces.
 #[derive(Clone, Default)]
 pub(crate) struct Sources {
     pub(crate) script: String,
@@ -54,11 +58,19 @@ pub(crate) fn page(kind: Kind, nonce: &Nonce, sources: &Sources) -> HeaderMap {
         Kind::Form => "same-origin",
         Kind::Text => "no-referrer",
     };
+
     let mut headers = common();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
     headers.insert(CONTENT_SECURITY_POLICY, policy(nonce, sources));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static(referrer));
-    headers.insert(PERMISSIONS_POLICY, HeaderValue::from_static("camera=(), geolocation=(), microphone=()"));
+    headers.insert(
+        PERMISSIONS_POLICY,
+        HeaderValue::from_static("camera=(), geolocation=(), microphone=()"),
+    );
+
     headers
 }
 
@@ -68,20 +80,33 @@ pub(crate) fn common() -> HeaderMap {
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+        (
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        ),
     ])
 }
 
-/// Keeps every answer to itself: no other site's page may embed it, or hold on to the window that shows it. Redirects too,
-/// because a browser that goes back over one without this policy changes processes twice.
+/// Keeps every answer to itself: no other site's page may embed it, or hold on to the window that
+/// shows it. Redirects too, because a browser that goes back over one without this policy changes
+/// processes twice.
 pub(crate) fn isolate(headers: &mut HeaderMap) {
     for name in [CROSS_ORIGIN_OPENER_POLICY, CROSS_ORIGIN_RESOURCE_POLICY] {
-        headers.entry(name).or_insert(HeaderValue::from_static("same-origin"));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static("same-origin"));
     }
 }
 
 fn policy(nonce: &Nonce, sources: &Sources) -> HeaderValue {
-    let Sources { script, style, connect, img, frame, worker } = sources;
+    let Sources {
+        script,
+        style,
+        connect,
+        img,
+        frame,
+        worker,
+    } = sources;
     let ours = [
         ("script-src", format!("'nonce-{nonce}' {script}")),
         ("style-src", format!("'self' {style}")),
@@ -90,13 +115,21 @@ fn policy(nonce: &Nonce, sources: &Sources) -> HeaderValue {
         ("frame-src", frame.clone()),
         ("worker-src", worker.clone()),
     ];
-    let used = ours.iter().map(|(directive, list)| (directive, list.trim())).filter(|(_, list)| !list.is_empty());
-    let mut policy = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'".to_owned();
+    let used = ours
+        .iter()
+        .map(|(directive, list)| (directive, list.trim()))
+        .filter(|(_, list)| !list.is_empty());
+    let mut policy =
+        "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+            .to_owned();
     for (directive, list) in used {
         policy.extend(["; ", directive, " ", list]);
     }
+
     // A nonce is base64url and always fits; if it ever did not, no script at all is the safe page.
-    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(
+        "default-src 'none'; frame-ancestors 'none'",
+    ))
 }
 
 #[cfg(test)]
@@ -113,14 +146,25 @@ mod tests {
             let headers = headers(kind);
             assert_eq!(headers[CACHE_CONTROL], "no-store");
             assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
-            assert!(headers[CONTENT_SECURITY_POLICY].to_str().unwrap().contains("frame-ancestors 'none'"));
+            assert!(
+                headers[CONTENT_SECURITY_POLICY]
+                    .to_str()
+                    .unwrap()
+                    .contains("frame-ancestors 'none'")
+            );
         }
     }
 
     #[test]
     fn only_scripts_with_this_responses_nonce_run() {
-        let policy = headers(Kind::Form)[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
-        let scripts = policy.split("; ").find(|directive| directive.starts_with("script-src")).unwrap();
+        let policy = headers(Kind::Form)[CONTENT_SECURITY_POLICY]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let scripts = policy
+            .split("; ")
+            .find(|directive| directive.starts_with("script-src"))
+            .unwrap();
         assert_eq!(scripts, "script-src 'nonce--_v7-_v7-_v7-_v7-_v7-w'");
         assert!(policy.starts_with("default-src 'none'; "));
         assert!(!policy.contains("unsafe"));

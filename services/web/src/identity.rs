@@ -1,5 +1,6 @@
-//! Who is signed in to a browser, how long that is believed, and the trait behind which an identity provider stands. A
-//! provider is a module of its own with all that belongs to it; nothing else in this role knows which one it is.
+//! Who is signed in to a browser, how long that is believed, and the trait behind which an identity
+//! provider stands. A provider is a module of its own with all that belongs to it; nothing else in
+//! this role knows which one it is.
 
 use std::future::ready;
 use std::net::IpAddr;
@@ -71,9 +72,19 @@ impl SignIn {
     }
 
     pub(crate) fn account(&self) -> Account {
-        let Self { name, email, email_verified, .. } = self.clone();
+        let Self {
+            name,
+            email,
+            email_verified,
+            ..
+        } = self.clone();
+
         // A cookie may be older than today's rule for names.
-        Account { name: name.as_deref().and_then(name::clean), email, email_verified }
+        Account {
+            name: name.as_deref().and_then(name::clean),
+            email,
+            email_verified,
+        }
     }
 }
 
@@ -152,7 +163,11 @@ pub(crate) trait Provider: Send + Sync {
     fn routes(self: Arc<Self>) -> Routes;
 
     /// Who has signed in, as far as the callback's request shows it.
-    fn arrive<'a>(&'a self, _headers: &'a HeaderMap, _now: OffsetDateTime) -> Asking<'a, Result<Arrival, Refusal>> {
+    fn arrive<'a>(
+        &'a self,
+        _headers: &'a HeaderMap,
+        _now: OffsetDateTime,
+    ) -> Asking<'a, Result<Arrival, Refusal>> {
         Box::pin(ready(Ok(Arrival::Before)))
     }
 
@@ -166,7 +181,8 @@ pub(crate) trait Provider: Send + Sync {
         Box::pin(ready(()))
     }
 
-    /// Whether a browser at this address is served at all, when its request came straight here or through other hands.
+    /// Whether a browser at this address is served at all, when its request came straight here or
+    /// through other hands.
     fn admits(&self, _client: IpAddr, _through: Option<&str>) -> Result<(), Reason> {
         Ok(())
     }
@@ -189,7 +205,12 @@ mod tests {
     #[test]
     fn a_sign_in_is_believed_until_its_time_is_over() {
         let sign_in = dev::sign_in("ada@example.com", "", "session".to_owned(), 1000).unwrap();
-        let holds = |now| sign_in.holds(OffsetDateTime::from_unix_timestamp(now).unwrap(), Duration::from_mins(15));
+        let holds = |now| {
+            sign_in.holds(
+                OffsetDateTime::from_unix_timestamp(now).unwrap(),
+                Duration::from_mins(15),
+            )
+        };
         assert!(holds(1000) && holds(1899));
         assert!(!holds(1900));
     }
@@ -197,9 +218,20 @@ mod tests {
     #[test]
     fn a_user_is_one_providers_subject() {
         let ada = dev::sign_in("ada@example.com", "", "session".to_owned(), 1000).unwrap();
-        assert!(ada.is_same_user(&SignIn { provider_session: "other".to_owned(), name: None, at: 0, ..ada.clone() }));
-        assert!(!ada.is_same_user(&SignIn { provider: "https://id.test".to_owned(), ..ada.clone() }));
-        assert!(!ada.is_same_user(&SignIn { subject: "bob@example.com".to_owned(), ..ada.clone() }));
+        assert!(ada.is_same_user(&SignIn {
+            provider_session: "other".to_owned(),
+            name: None,
+            at: 0,
+            ..ada.clone()
+        }));
+        assert!(!ada.is_same_user(&SignIn {
+            provider: "https://id.test".to_owned(),
+            ..ada.clone()
+        }));
+        assert!(!ada.is_same_user(&SignIn {
+            subject: "bob@example.com".to_owned(),
+            ..ada.clone()
+        }));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! `GET /.well-known/jwks.json`: the public keys of our tokens, as sessions last said them. A set that is a little old
-//! is better than none: a new key is published well before it signs.
+//! `GET /.well-known/jwks.json`: the public keys of our tokens, as sessions last said them. A set
+//! that is a little old is better than none: a new key is published well before it signs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,11 +31,17 @@ struct Known {
 
 impl Cache {
     fn get(&self) -> Option<Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn put(&self, set: String, time: Duration) {
-        let known = Known { set, fresh_until: Instant::now() + time };
+        let known = Known {
+            set,
+            fresh_until: Instant::now() + time,
+        };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 }
@@ -47,13 +53,17 @@ pub(crate) async fn show(State(web): State<Arc<Web>>, headers: HeaderMap) -> Res
     {
         return answer(known.set.clone());
     }
+
     match (web.sessions.signing_keys().await, known) {
         (Ok(set), _) => {
             web.jwks.put(set.clone(), FRESH);
             answer(set)
         }
         (Err(refusal), known) => {
-            let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+            let request_id = headers
+                .get(REQUEST_ID)
+                .and_then(|id| id.to_str().ok())
+                .unwrap_or_default();
             refusal.log(request_id);
             let Some(Known { set, .. }) = known else {
                 let retry = [(RETRY_AFTER, HeaderValue::from(PAUSE.as_secs()))];

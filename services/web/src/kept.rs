@@ -1,4 +1,5 @@
-//! A sign-in as the browser keeps it: who it is, which one it is, and how long it can last. Knows no call and no cookie.
+//! A sign-in as the browser keeps it: who it is, which one it is, and how long it can last. Knows
+//! no call and no cookie.
 
 use std::time::Duration;
 
@@ -23,12 +24,14 @@ impl SignInId {
     }
 }
 
-/// What a browser keeps of a sign-in. Members that a cookie of an earlier version lacks are empty, and such a one is over.
+/// What a browser keeps of a sign-in. Members that a cookie of an earlier version lacks are empty,
+/// and such a one is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     #[serde(flatten)]
     pub(crate) who: SignIn,
-    /// Stays the same when the same person signs in to this browser again, so that its end ends every copy.
+    /// Stays the same when the same person signs in to this browser again, so that its end ends
+    /// every copy.
     #[serde(default)]
     pub(crate) id: SignInId,
     /// When it is over, however often it is used, in seconds since 1970.
@@ -42,13 +45,20 @@ pub(crate) struct Kept {
 impl Kept {
     /// Whether it can still be believed; a setting that was lowered counts at once.
     pub(crate) fn is_live(&self, now: OffsetDateTime, max_ttl: Duration) -> bool {
-        let end = self.expires_at.min(self.who.at.saturating_add(max_ttl.as_secs().cast_signed()));
+        let end = self
+            .expires_at
+            .min(self.who.at.saturating_add(max_ttl.as_secs().cast_signed()));
         !self.id.as_str().is_empty() && now.unix_timestamp() < end
     }
 
     /// How long its end has to be remembered.
     pub(crate) fn remaining(&self, now: OffsetDateTime) -> Duration {
-        Duration::from_secs(self.expires_at.saturating_sub(now.unix_timestamp()).max(0).unsigned_abs())
+        Duration::from_secs(
+            self.expires_at
+                .saturating_sub(now.unix_timestamp())
+                .max(0)
+                .unsigned_abs(),
+        )
     }
 }
 
@@ -84,7 +94,12 @@ mod tests {
 
     fn kept() -> Kept {
         let who = dev::sign_in("ada@example.com", "", "s".to_owned(), 1000).unwrap();
-        Kept { who, id: SignInId::mint().unwrap(), expires_at: 1000 + 86_400, watermark: 7 }
+        Kept {
+            who,
+            id: SignInId::mint().unwrap(),
+            expires_at: 1000 + 86_400,
+            watermark: 7,
+        }
     }
 
     fn at(now: i64) -> OffsetDateTime {
@@ -95,9 +110,18 @@ mod tests {
     fn a_sign_in_is_over_a_day_after_it_was_made() {
         let kept = kept();
         assert!(kept.is_live(at(1000 + 86_399), DAY) && !kept.is_live(at(1000 + 86_400), DAY));
-        assert!(!kept.is_live(at(1000 + 86_400), DAY * 2), "a setting prolongs what was made before");
-        assert!(!kept.is_live(at(4600), Duration::from_hours(1)), "a lower setting does not count");
-        assert_eq!((kept.remaining(at(1000)), kept.remaining(at(200_000))), (DAY, Duration::ZERO));
+        assert!(
+            !kept.is_live(at(1000 + 86_400), DAY * 2),
+            "a setting prolongs what was made before"
+        );
+        assert!(
+            !kept.is_live(at(4600), Duration::from_hours(1)),
+            "a lower setting does not count"
+        );
+        assert_eq!(
+            (kept.remaining(at(1000)), kept.remaining(at(200_000))),
+            (DAY, Duration::ZERO)
+        );
     }
 
     #[test]
@@ -115,6 +139,9 @@ mod tests {
     fn two_sign_ins_have_two_ids_of_128_bits() {
         let (one, other) = (SignInId::mint().unwrap(), SignInId::mint().unwrap());
         assert_ne!(one, other);
-        assert_eq!(vvs_auth::key::from_base64url(one.as_str()).unwrap().len(), 16);
+        assert_eq!(
+            vvs_auth::key::from_base64url(one.as_str()).unwrap().len(),
+            16
+        );
     }
 }

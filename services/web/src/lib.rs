@@ -1,4 +1,5 @@
-//! The web role: pages, identity providers and the approval. Holds no socket, no signing key and no database.
+//! The web role: pages, identity providers and the approval. Holds no socket, no signing key and no
+//! database.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -65,38 +66,72 @@ pub struct Settings {
     /// Who signs people in
     #[arg(id = "web-identity", long, env = "VVS_WEB_IDENTITY", value_enum)]
     pub identity: Option<IdentityKind>,
-    /// Who may sign in, of those whom the identity provider lets in: `everyone`, `domain:example.com` (of a verified email
-    /// address), `group:NAME`, `organization:ID`, separated by commas; one that fits is enough
+    /// Who may sign in, of those whom the identity provider lets in: `everyone`,
+    /// `domain:example.com` (of a verified email address), `group:NAME`, `organization:ID`,
+    /// separated by commas; one that fits is enough
     #[arg(id = "web-allow", long, env = "VVS_WEB_ALLOW", value_delimiter = ',')]
     pub allow: Vec<identity::allow::Rule>,
-    /// File with the key that seals cookies: base64 of 32 random bytes; a second line may hold the key before it
+    /// File with the key that seals cookies: base64 of 32 random bytes; a second line may hold the
+    /// key before it
     #[arg(id = "web-key-file", long, env = "VVS_WEB_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// Where the relay is reached (gRPC), as HOST:PORT; several with commas between, and a name that stands for several
-    /// addresses is several relays
+    /// Where the relay is reached (gRPC), as HOST:PORT; several with commas between, and a name
+    /// that stands for several addresses is several relays
     #[arg(id = "web-relay-addr", long, env = "VVS_WEB_RELAY_ADDR")]
     pub relay_addr: Option<String>,
     /// Where the sessions role is reached (gRPC), as HOST:PORT; several with commas between
     #[arg(id = "web-sessions-addr", long, env = "VVS_WEB_SESSIONS_ADDR")]
     pub sessions_addr: Option<String>,
     /// How long after signing in to the browser a person may approve
-    #[arg(id = "web-sign-in-ttl", long, env = "VVS_WEB_SIGN_IN_TTL", default_value = "15m", value_parser = humantime::parse_duration)]
+    #[arg(
+        id = "web-sign-in-ttl",
+        long,
+        env = "VVS_WEB_SIGN_IN_TTL",
+        default_value = "15m",
+        value_parser = humantime::parse_duration,
+    )]
     pub sign_in_ttl: Duration,
-    /// How long a person may leave the page of their editors alone before signing in to the browser again
-    #[arg(id = "web-account-ttl", long, env = "VVS_WEB_ACCOUNT_TTL", default_value = "12h", value_parser = humantime::parse_duration)]
+    /// How long a person may leave the page of their editors alone before signing in to the browser
+    /// again
+    #[arg(
+        id = "web-account-ttl",
+        long,
+        env = "VVS_WEB_ACCOUNT_TTL",
+        default_value = "12h",
+        value_parser = humantime::parse_duration,
+    )]
     pub account_ttl: Duration,
     /// How long a sign-in to the browser lasts at most, however often it is used; 1s to 30d
-    #[arg(id = "web-sign-in-max-ttl", long, env = "VVS_WEB_SIGN_IN_MAX_TTL", default_value = "24h", value_parser = max_ttl)]
+    #[arg(
+        id = "web-sign-in-max-ttl",
+        long,
+        env = "VVS_WEB_SIGN_IN_MAX_TTL",
+        default_value = "24h",
+        value_parser = max_ttl,
+    )]
     pub sign_in_max_ttl: Duration,
-    /// Keys that the development sign-in of `up --dev-key` looks at each minute; further ones get 429
-    #[arg(id = "web-dev-key-guesses-per-minute", long, env = "VVS_WEB_DEV_KEY_GUESSES_PER_MINUTE", default_value = "10", value_parser = guesses)]
+    /// Keys that the development sign-in of `up --dev-key` looks at each minute; further ones get
+    /// 429
+    #[arg(
+        id = "web-dev-key-guesses-per-minute",
+        long,
+        env = "VVS_WEB_DEV_KEY_GUESSES_PER_MINUTE",
+        default_value = "10",
+        value_parser = guesses,
+    )]
     pub dev_key_guesses_per_minute: NonZeroU32,
     /// What each browser has to show once before the development sign-in serves it.
     #[arg(skip)]
     pub dev_key: Option<SecretString>,
-    /// Requests of one signed-in person each minute that go on to other roles or to the identity provider, for each process of
-    /// this role; further ones get 429
-    #[arg(id = "web-requests-per-person", long, env = "VVS_WEB_REQUESTS_PER_PERSON", default_value = "60", value_parser = rate)]
+    /// Requests of one signed-in person each minute that go on to other roles or to the identity
+    /// provider, for each process of this role; further ones get 429
+    #[arg(
+        id = "web-requests-per-person",
+        long,
+        env = "VVS_WEB_REQUESTS_PER_PERSON",
+        default_value = "60",
+        value_parser = rate,
+    )]
     pub requests_per_person: NonZeroU32,
     #[command(flatten)]
     pub clerk: identity::clerk::Settings,
@@ -112,17 +147,26 @@ fn max_ttl(text: &str) -> Result<Duration, String> {
     if (Duration::from_secs(1)..=MAX_TTL).contains(&ttl) {
         return Ok(ttl);
     }
-    Err(format!("must be from 1s to {}", humantime::format_duration(MAX_TTL)))
+    Err(format!(
+        "must be from 1s to {}",
+        humantime::format_duration(MAX_TTL)
+    ))
 }
 
 /// Beyond a million the limiter's arithmetic ends.
 fn rate(text: &str) -> Result<NonZeroU32, String> {
-    let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
-    count.and_then(NonZeroU32::new).ok_or_else(|| "must be from 1 to 1000000".to_owned())
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=1_000_000).contains(count));
+    count
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| "must be from 1 to 1000000".to_owned())
 }
 
 impl Settings {
-    /// What does not fit together, each with the setting's name; nothing while no identity provider is chosen.
+    /// What does not fit together, each with the setting's name; nothing while no identity provider
+    /// is chosen.
     pub fn problems(&self) -> Vec<String> {
         let foreign = match self.identity {
             Some(IdentityKind::Oidc) => self.clerk.chosen(),
@@ -130,27 +174,34 @@ impl Settings {
             Some(IdentityKind::Dev) => self.clerk.chosen().or(self.oidc.chosen()),
             None => None,
         };
-        let foreign =
-            foreign.map(|setting| format!("{setting} is set, but VVS_WEB_IDENTITY (--web-identity) is another"));
+
+        let foreign = foreign.map(|setting| {
+            format!("{setting} is set, but VVS_WEB_IDENTITY (--web-identity) is another")
+        });
         let mut problems = match self.identity {
             Some(IdentityKind::Clerk) => self.clerk.problems(&self.allow),
             Some(IdentityKind::Oidc) => self.oidc.problems(&self.allow),
             Some(IdentityKind::Dev) if !self.allow.is_empty() => {
                 vec![
-                    "VVS_WEB_ALLOW (--web-allow) is set, but the development sign-in lets in anyone as anyone"
+                    "VVS_WEB_ALLOW (--web-allow) is set, but the development sign-in lets in \
+                     anyone as anyone"
                         .to_owned(),
                 ]
             }
             Some(IdentityKind::Dev) | None => Vec::new(),
         };
+
         problems.extend(foreign);
+
         problems
     }
 }
 
 fn guesses(text: &str) -> Result<NonZeroU32, String> {
     let count = text.parse().ok().filter(|count| (1..=1000).contains(count));
-    count.and_then(NonZeroU32::new).ok_or_else(|| "must be from 1 to 1000".to_owned())
+    count
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| "must be from 1 to 1000".to_owned())
 }
 
 /// Which identity provider.
@@ -160,7 +211,8 @@ pub enum IdentityKind {
     Dev,
     /// Clerk: its sign-in on our page; see `VVS_WEB_CLERK_…`
     Clerk,
-    /// Any OpenID Connect provider, such as Keycloak, Authentik, Google or Entra; see `VVS_WEB_OIDC_…`
+    /// Any OpenID Connect provider, such as Keycloak, Authentik, Google or Entra; see
+    /// `VVS_WEB_OIDC_…`
     Oidc,
 }
 
@@ -216,7 +268,12 @@ impl Web {
         metrics: &Metrics,
     ) -> Result<Self, Error> {
         let (approvals, sessions) = (Counters::default(), Sessions::new(calls.sessions, ttls.max));
-        metrics.register("vvs_approvals", "Decisions in browsers, by outcome", approvals.clone());
+        metrics.register(
+            "vvs_approvals",
+            "Decisions in browsers, by outcome",
+            approvals.clone(),
+        );
+
         Ok(Self {
             identity,
             sign_in_ttl: ttls.sign_in,
@@ -239,7 +296,8 @@ impl Web {
     }
 }
 
-/// Serves until stopped. A port without TLS takes the client's address from anybody, so it must be on loopback.
+/// Serves until stopped. A port without TLS takes the client's address from anybody, so it must be
+/// on loopback.
 pub async fn serve(
     settings: Settings,
     http: Listener,
@@ -252,12 +310,27 @@ pub async fn serve(
     if http.tls.is_none() && !address.ip().is_loopback() {
         return Err(Error::PlainOffLoopback(address));
     }
+
     let calls = Calls {
-        relay: dial(settings.relay_addr.as_deref(), Role::Relay, &peers, &process).map_err(Error::RelayAddr)?,
-        sessions: dial(settings.sessions_addr.as_deref(), Role::Sessions, &peers, &process)
-            .map_err(Error::SessionsAddr)?,
+        relay: dial(
+            settings.relay_addr.as_deref(),
+            Role::Relay,
+            &peers,
+            &process,
+        )
+        .map_err(Error::RelayAddr)?,
+        sessions: dial(
+            settings.sessions_addr.as_deref(),
+            Role::Sessions,
+            &peers,
+            &process,
+        )
+        .map_err(Error::SessionsAddr)?,
     };
-    let people = People::new(settings.requests_per_person, process.metrics.reached.clone());
+    let people = People::new(
+        settings.requests_per_person,
+        process.metrics.reached.clone(),
+    );
     let common = Common {
         people: people.clone(),
         public_url: public_url.clone(),
@@ -271,27 +344,62 @@ pub async fn serve(
     if identity.is_development() && !address.ip().is_loopback() {
         return Err(Error::DevelopmentOffLoopback(address.to_string()));
     }
-    let ttls = Ttls { sign_in: settings.sign_in_ttl, account: settings.account_ttl, max: settings.sign_in_max_ttl };
-    let mut web = Web::new(identity, ttls, public_url, &keyring, calls, people.clone(), &process.metrics)?;
+
+    let ttls = Ttls {
+        sign_in: settings.sign_in_ttl,
+        account: settings.account_ttl,
+        max: settings.sign_in_max_ttl,
+    };
+    let mut web = Web::new(
+        identity,
+        ttls,
+        public_url,
+        &keyring,
+        calls,
+        people.clone(),
+        &process.metrics,
+    )?;
     web.gateways = http.tls.is_some().then_some(peers);
     web.stop = process.stop.clone();
     web.tasks = process.tasks.clone();
     let web = Arc::new(web);
-    let (watching, stop) = (web.identity.clone().watch(web.clone()), process.stop.clone());
-    process.tasks.spawn(async move { stop.run_until_cancelled(watching).await });
-    process.tasks.spawn(process.stop.clone().run_until_cancelled_owned(people.tidy()));
-    process.tasks.spawn(process.server(Limits::default()).serve(http, route::router(web)));
+    let (watching, stop) = (
+        web.identity.clone().watch(web.clone()),
+        process.stop.clone(),
+    );
+    process
+        .tasks
+        .spawn(async move { stop.run_until_cancelled(watching).await });
+    process.tasks.spawn(
+        process
+            .stop
+            .clone()
+            .run_until_cancelled_owned(people.tidy()),
+    );
+    process.tasks.spawn(
+        process
+            .server(Limits::default())
+            .serve(http, route::router(web)),
+    );
     process.readiness.set(true);
     process.stop.cancelled().await;
     process.readiness.set(false);
+
     Ok(())
 }
 
 fn provider(settings: &Settings, common: &Common) -> Result<Arc<dyn Provider>, Error> {
     Ok(match settings.identity.ok_or(Error::NoIdentity)? {
         IdentityKind::Dev => {
-            let (guesses, reached) = (settings.dev_key_guesses_per_minute, common.metrics.reached.clone());
-            let key = settings.dev_key.as_ref().map(|key| Key::new(key, guesses, reached)).transpose()?;
+            let (guesses, reached) = (
+                settings.dev_key_guesses_per_minute,
+                common.metrics.reached.clone(),
+            );
+            let key = settings
+                .dev_key
+                .as_ref()
+                .map(|key| Key::new(key, guesses, reached))
+                .transpose()?;
             Arc::new(Dev::new(&common.public_url, key)?)
         }
         IdentityKind::Clerk => Arc::new(Clerk::new(&settings.clerk, common)?),

@@ -1,5 +1,5 @@
-//! One login as one browser sees it: what the relay knows, what the browser remembers, and what follows from both.
-//! Knows no cookie, no page and no call.
+//! One login as one browser sees it: what the relay knows, what the browser remembers, and what
+//! follows from both. Knows no cookie, no page and no call.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,8 +29,13 @@ impl FromStr for ConnectionId {
     /// Takes the one spelling that relays make.
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let id = Uuid::try_parse(text).map_err(|_cause| Malformed)?;
-        let is_ours = id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122;
-        if is_ours && text == id.to_string() { Ok(Self(id)) } else { Err(Malformed) }
+        let is_ours =
+            id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122;
+        if is_ours && text == id.to_string() {
+            Ok(Self(id))
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
@@ -108,7 +113,8 @@ pub(crate) struct View {
     pub(crate) editor: Editor,
     /// The editor's public device key as JSON; empty when it has none.
     pub(crate) device_key: String,
-    /// Where the browser will take the one-time code; nothing when the person types it, or when there is none.
+    /// Where the browser will take the one-time code; nothing when the person types it, or when
+    /// there is none.
     pub(crate) return_uri: Option<ReturnUri>,
     /// Where the editor connected from.
     pub(crate) address: IpAddr,
@@ -130,7 +136,12 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(view: &View) -> Self {
-        Self { expires_at: view.expires_at.unix_timestamp(), approved: None, session: None, acked: false }
+        Self {
+            expires_at: view.expires_at.unix_timestamp(),
+            approved: None,
+            session: None,
+            acked: false,
+        }
     }
 
     /// Until then, a login that no relay holds is one whose editor may come back.
@@ -171,7 +182,9 @@ pub(crate) fn stand(
             State::Held | State::Sent => Err(Refusal::Claimed),
             State::Acked if approved => Ok(Standing::Done(Some(view))),
             State::Acked => Err(Refusal::Over),
-            failed @ (State::Denied | State::Cancelled | State::Expired | State::Burned) => Err(Refusal::Ended(failed)),
+            failed @ (State::Denied | State::Cancelled | State::Expired | State::Burned) => {
+                Err(Refusal::Ended(failed))
+            }
         },
         Err(Refusal::EditorAway) => Ok(away(approved)),
         Err(Refusal::Unknown) => match entry {
@@ -184,11 +197,16 @@ pub(crate) fn stand(
 }
 
 fn away(approved: bool) -> Standing {
-    if approved { Standing::Approved(Trouble::EditorAway) } else { Standing::Away }
+    if approved {
+        Standing::Approved(Trouble::EditorAway)
+    } else {
+        Standing::Away
+    }
 }
 
-/// Whether an approval may go on. Which of several approvals has the login is for the relay to say: it alone cannot be
-/// overtaken, and a form that was sent twice by a double click must not meet itself.
+/// Whether an approval may go on. Which of several approvals has the login is for the relay to say:
+/// it alone cannot be overtaken, and a form that was sent twice by a double click must not meet
+/// itself.
 pub(crate) fn may_deliver(
     found: Result<View, Refusal>,
     entry: Option<&Entry>,
@@ -197,7 +215,9 @@ pub(crate) fn may_deliver(
     match found {
         Ok(view) if view.state.is_failed() => Err(Refusal::Ended(view.state)),
         // Nothing is begun for an editor that may never come back.
-        Ok(view) if view.state == State::Away && entry.is_none_or(|entry| entry.approved.is_none()) => {
+        Ok(view)
+            if view.state == State::Away && entry.is_none_or(|entry| entry.approved.is_none()) =>
+        {
             Err(Refusal::EditorAway)
         }
         found => or_away(found, entry, now),
@@ -205,16 +225,28 @@ pub(crate) fn may_deliver(
 }
 
 /// A login that nobody holds while its time lasts belongs to an editor that may come back.
-pub(crate) fn or_away<T>(answer: Result<T, Refusal>, entry: Option<&Entry>, now: OffsetDateTime) -> Result<T, Refusal> {
+pub(crate) fn or_away<T>(
+    answer: Result<T, Refusal>,
+    entry: Option<&Entry>,
+    now: OffsetDateTime,
+) -> Result<T, Refusal> {
     match answer {
-        Err(Refusal::Unknown) if entry.is_some_and(|entry| entry.is_live(now)) => Err(Refusal::EditorAway),
+        Err(Refusal::Unknown) if entry.is_some_and(|entry| entry.is_live(now)) => {
+            Err(Refusal::EditorAway)
+        }
         answer => answer,
     }
 }
 
-/// Names the delivery of this login to this user: the same however often it is asked for, and no client can choose it.
+/// Names the delivery of this login to this user: the same however often it is asked for, and no
+/// client can choose it.
 pub(crate) fn request_id(keys: &Keyring, id: ConnectionId, sign_in: &SignIn) -> String {
-    let SignIn { provider, subject, provider_session, .. } = sign_in;
+    let SignIn {
+        provider,
+        subject,
+        provider_session,
+        ..
+    } = sign_in;
     let mac = keys.mac(&[&id.to_string(), provider, subject, provider_session]);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&mac[..16]);

@@ -1,4 +1,5 @@
-//! The pages: what each of them shows, and with which status. Knows no route, no cookie, no relay and no provider.
+//! The pages: what each of them shows, and with which status. Knows no route, no cookie, no relay
+//! and no provider.
 
 use std::{fmt, net::IpAddr};
 
@@ -49,15 +50,25 @@ pub(crate) trait Page: Template {
 /// The whole answer: status, headers and text.
 pub(crate) fn answer<P: Page>(page: &P) -> Response<String> {
     let (status, headers, body) = match page.render() {
-        Ok(html) => (page.status(), header::page(P::KIND, &page.shell().nonce, &page.sources()), html),
+        Ok(html) => (
+            page.status(),
+            header::page(P::KIND, &page.shell().nonce, &page.sources()),
+            html,
+        ),
         Err(cause) => {
             tracing::error!(%cause, "a page could not be rendered");
-            (StatusCode::INTERNAL_SERVER_ERROR, header::common(), String::new())
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                header::common(),
+                String::new(),
+            )
         }
     };
+
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+
     response
 }
 
@@ -76,7 +87,11 @@ pub(crate) struct Login {
 
 impl Login {
     fn time_left(&self) -> String {
-        if self.expires_in < Duration::MINUTE { "minute at most".to_owned() } else { in_words(self.expires_in) }
+        if self.expires_in < Duration::MINUTE {
+            "minute at most".to_owned()
+        } else {
+            in_words(self.expires_in)
+        }
     }
 }
 
@@ -88,7 +103,11 @@ impl Page for Login {
     }
 
     fn status(&self) -> StatusCode {
-        if self.part.is_wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+        if self.part.is_wrong {
+            StatusCode::BAD_REQUEST
+        } else {
+            StatusCode::OK
+        }
     }
 
     fn sources(&self) -> Sources {
@@ -126,7 +145,12 @@ impl Approval {
     fn age(&self) -> String {
         let age = (self.now - self.created_at).max(Duration::ZERO);
         let at = self.created_at.to_offset(UtcOffset::UTC);
-        format!("{} ago, at {:02}:{:02} UTC", in_words(age), at.hour(), at.minute())
+        format!(
+            "{} ago, at {:02}:{:02} UTC",
+            in_words(age),
+            at.hour(),
+            at.minute()
+        )
     }
 }
 
@@ -138,7 +162,11 @@ impl Page for Approval {
     }
 
     fn status(&self) -> StatusCode {
-        if self.unconfirmed { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+        if self.unconfirmed {
+            StatusCode::BAD_REQUEST
+        } else {
+            StatusCode::OK
+        }
     }
 }
 
@@ -260,9 +288,16 @@ impl Page for Failure {
 pub(crate) struct UserCode(pub(crate) String);
 
 impl UserCode {
-    /// Letter by letter, with a pause between the groups: a screen reader would try to say the code as a word.
+    /// Letter by letter, with a pause between the groups: a screen reader would try to say the code
+    /// as a word.
     fn spelled(&self) -> String {
-        let spell = |group: &str| group.chars().map(String::from).collect::<Vec<_>>().join(" ");
+        let spell = |group: &str| {
+            group
+                .chars()
+                .map(String::from)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         self.0.split('-').map(spell).collect::<Vec<_>>().join(", ")
     }
 }
@@ -273,7 +308,8 @@ impl fmt::Display for UserCode {
     }
 }
 
-/// Who is signed in to the browser. No picture: it would tell the picture's host who signs in and when.
+/// Who is signed in to the browser. No picture: it would tell the picture's host who signs in and
+/// when.
 pub(crate) struct Account {
     pub(crate) name: Option<String>,
     pub(crate) email: Option<String>,
@@ -283,7 +319,10 @@ pub(crate) struct Account {
 
 impl Account {
     fn title(&self) -> &str {
-        self.name.as_deref().or(self.email.as_deref()).unwrap_or("An account without a name")
+        self.name
+            .as_deref()
+            .or(self.email.as_deref())
+            .unwrap_or("An account without a name")
     }
 
     /// The email, unless it is the title already.
@@ -292,10 +331,22 @@ impl Account {
     }
 
     fn initials(&self) -> String {
-        let mut words = self.title().split_whitespace().filter_map(|word| word.chars().find(|c| c.is_alphanumeric()));
+        let mut words = self
+            .title()
+            .split_whitespace()
+            .filter_map(|word| word.chars().find(|c| c.is_alphanumeric()));
         let first = words.next();
-        let last = if self.name.is_some() { words.next_back() } else { None };
-        first.into_iter().chain(last).flat_map(char::to_uppercase).collect()
+        let last = if self.name.is_some() {
+            words.next_back()
+        } else {
+            None
+        };
+
+        first
+            .into_iter()
+            .chain(last)
+            .flat_map(char::to_uppercase)
+            .collect()
     }
 }
 
@@ -332,16 +383,26 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// An IPv6 host changes the lower half of its address at will, so that only the upper half counts.
+    /// An IPv6 host changes the lower half of its address at will, so that only the upper half
+    /// counts.
     pub(crate) fn compare(editor: IpAddr, browser: IpAddr) -> Self {
         let (editor, browser) = (editor.to_canonical(), browser.to_canonical());
         let same = match (editor, browser) {
             _ if editor.is_loopback() && browser.is_loopback() => return Self::ThisMachine,
             (IpAddr::V4(editor), IpAddr::V4(browser)) => editor == browser,
-            (IpAddr::V6(editor), IpAddr::V6(browser)) => editor.segments()[..4] == browser.segments()[..4],
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Self::Incomparable,
+            (IpAddr::V6(editor), IpAddr::V6(browser)) => {
+                editor.segments()[..4] == browser.segments()[..4]
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+                return Self::Incomparable;
+            }
         };
-        if same { Self::SameNetwork } else { Self::OtherNetwork }
+
+        if same {
+            Self::SameNetwork
+        } else {
+            Self::OtherNetwork
+        }
     }
 }
 
@@ -360,20 +421,28 @@ pub(crate) enum Trouble {
 impl Trouble {
     fn text(self) -> &'static str {
         match self {
-            Self::Unacknowledged => "It was sent to your editor, which has not confirmed it so far.",
-            Self::EditorAway => "Your editor has lost its connection. It gets the sign-in as soon as it is back.",
-            Self::ProviderUnavailable => {
-                "The service that signs you in does not answer at the moment, so that VVS cannot ask whether your sign-in \
-                 still holds. Your approval is not lost."
+            Self::Unacknowledged => {
+                "It was sent to your editor, which has not confirmed it so far."
             }
-            Self::Unavailable => "A part of VVS does not answer at the moment. Your approval is not lost.",
+            Self::EditorAway => {
+                "Your editor has lost its connection. It gets the sign-in as soon as it is back."
+            }
+            Self::ProviderUnavailable => {
+                "The service that signs you in does not answer at the moment, so that VVS cannot \
+                 ask whether your sign-in still holds. Your approval is not lost."
+            }
+            Self::Unavailable => {
+                "A part of VVS does not answer at the moment. Your approval is not lost."
+            }
         }
     }
 }
 
 /// For the `datetime` of a `<time>`.
 fn exact(at: OffsetDateTime) -> String {
-    at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+    at.to_offset(UtcOffset::UTC)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 /// Both relative and absolute, because a page may stay open and the relative part grows old.
@@ -381,7 +450,12 @@ fn ago(at: OffsetDateTime, now: OffsetDateTime) -> String {
     let age = (now - at).max(Duration::ZERO);
     let at = at.to_offset(UtcOffset::UTC);
     let (day, month, year) = (at.day(), at.month(), at.year());
-    format!("{} ago, on {day} {month} {year} at {:02}:{:02} UTC", in_words(age), at.hour(), at.minute())
+    format!(
+        "{} ago, on {day} {month} {year} at {:02}:{:02} UTC",
+        in_words(age),
+        at.hour(),
+        at.minute()
+    )
 }
 
 /// In the largest whole unit up to days, rounded down.

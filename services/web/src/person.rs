@@ -1,5 +1,5 @@
-//! How often one person may cause calls to other systems: to the other roles, and to the identity provider, whose quota is for
-//! all people together. Knows no page and no call.
+//! How often one person may cause calls to other systems: to the other roles, and to the identity
+//! provider, whose quota is for all people together. Knows no page and no call.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -30,19 +30,25 @@ impl Default for People {
 
 impl People {
     pub(crate) fn new(per_minute: NonZeroU32, reached: Reached) -> Self {
-        Self { limiter: Arc::new(RateLimiter::keyed(Quota::per_minute(per_minute))), reached }
+        Self {
+            limiter: Arc::new(RateLimiter::keyed(Quota::per_minute(per_minute))),
+            reached,
+        }
     }
 
-    /// Counts a request of this person that goes on to others. Only who has shown who they are is counted, so nobody can use
-    /// up what is somebody else's, and nobody fills the memory with names.
+    /// Counts a request of this person that goes on to others. Only who has shown who they are is
+    /// counted, so nobody can use up what is somebody else's, and nobody fills the memory with
+    /// names.
     pub(crate) fn count(&self, provider: &str, subject: &str) -> Result<(), Refusal> {
         if self.limiter.len() >= MAX_COUNTED {
             return Ok(());
         }
-        self.limiter.check_key(&(provider.to_owned(), subject.to_owned())).map_err(|_until| {
-            self.reached.tell("VVS_WEB_REQUESTS_PER_PERSON");
-            Refusal::TooOften
-        })
+        self.limiter
+            .check_key(&(provider.to_owned(), subject.to_owned()))
+            .map_err(|_until| {
+                self.reached.tell("VVS_WEB_REQUESTS_PER_PERSON");
+                Refusal::TooOften
+            })
     }
 
     /// Forgets those who have been quiet, now and then; never ends.

@@ -46,6 +46,7 @@ pub(crate) fn router(web: Arc<Web>) -> Router {
     for asset in &ASSETS {
         router = router.route(asset.path, get((asset.headers(), asset.text)));
     }
+
     router
         .merge(web.identity.clone().routes())
         .fallback(not_found)
@@ -70,9 +71,13 @@ async fn wrong_method(visit: Visit) -> Response {
     visit.finish(Err(Reason::WrongMethod.into()))
 }
 
-/// Lets the gateway in and nobody else: it says where the client is, and which trace the request is part of.
+/// Lets the gateway in and nobody else: it says where the client is, and which trace the request is
+/// part of.
 async fn hop(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
-    let certificate = request.extensions().get::<Connection>().and_then(|connection| connection.certificate.as_deref());
+    let certificate = request
+        .extensions()
+        .get::<Connection>()
+        .and_then(|connection| connection.certificate.as_deref());
     if let Some(peers) = &web.gateways
         && let Err(cause) = method::authorize_hop(peers, certificate)
     {

@@ -1,5 +1,5 @@
-//! One request of one browser: who asks, what the browser brought along, and what it takes home. Every page and every
-//! form goes through here, so that no handler can forget a check.
+//! One request of one browser: who asks, what the browser brought along, and what it takes home.
+//! Every page and every form goes through here, so that no handler can forget a check.
 
 use std::sync::Arc;
 
@@ -133,8 +133,8 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    /// Reads a request, and asks whether the sign-in that it brings along still holds: whatever page comes of it, there is no
-    /// other way to who is signed in.
+    /// Reads a request, and asks whether the sign-in that it brings along still holds: whatever
+    /// page comes of it, there is no other way to who is signed in.
     async fn new(web: &Arc<Web>, parts: &Parts) -> Result<Self, Refusal> {
         let mut visit = Self::read(web, parts)?;
         visit.person = visit.recognize().await;
@@ -146,16 +146,39 @@ impl Visit {
 
     fn read(web: &Arc<Web>, parts: &Parts) -> Result<Self, Refusal> {
         let Query(params) = Query::<Params>::try_from_uri(&parts.uri).unwrap_or_default();
-        let remote = parts.extensions.get::<Connection>().map(|connection| connection.remote.ip());
-        let address = client_address(&parts.headers).or(remote).ok_or(Reason::Broken)?;
-        let text = |name| parts.headers.get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()));
+        let remote = parts
+            .extensions
+            .get::<Connection>()
+            .map(|connection| connection.remote.ip());
+        let address = client_address(&parts.headers)
+            .or(remote)
+            .ok_or(Reason::Broken)?;
+        let text = |name| {
+            parts
+                .headers
+                .get(name)
+                .map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()))
+        };
         let user_agent = text(USER_AGENT).unwrap_or_default();
-        let user_agent = user_agent.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect();
+        let user_agent = user_agent
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_USER_AGENT)
+            .collect();
         let jar = web.cookies.read(&parts.headers);
+
         Ok(Self {
             now: OffsetDateTime::now_utc(),
-            from: Place { address, user_agent },
-            request_id: parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("unknown").to_owned(),
+            from: Place {
+                address,
+                user_agent,
+            },
+            request_id: parts
+                .headers
+                .get(REQUEST_ID)
+                .and_then(|id| id.to_str().ok())
+                .unwrap_or("unknown")
+                .to_owned(),
             person: Person::Nobody,
             brought: jar.sealed().map(|kept| kept.who.clone()),
             jar,
@@ -193,8 +216,8 @@ impl Visit {
         self.params.retry.is_some()
     }
 
-    /// Whether the person wants to be somebody else. A link on another site says so in vain: it would sign people out of the
-    /// provider.
+    /// Whether the person wants to be somebody else. A link on another site says so in vain: it
+    /// would sign people out of the provider.
     pub(crate) fn is_another(&self) -> bool {
         self.params.another.is_some() && self.is_from_here
     }
@@ -219,7 +242,8 @@ impl Visit {
         self.params.done.as_deref().and_then(Notice::parse)
     }
 
-    /// What the relay knows of a login now. The browser remembers a login that it has seen while nobody had decided.
+    /// What the relay knows of a login now. The browser remembers a login that it has seen while
+    /// nobody had decided.
     pub(crate) async fn look(&mut self, id: ConnectionId) -> Result<View, Refusal> {
         let found = self.web.relay.look(id, None).await;
         if let Ok(view) = &found
@@ -232,32 +256,46 @@ impl Visit {
     }
 
     pub(crate) fn remember(&mut self, id: ConnectionId, entry: Entry) -> Result<(), Refusal> {
-        Ok(self.jar.remember(&self.web.cookies, id, entry, self.now.unix_timestamp())?)
+        Ok(self
+            .jar
+            .remember(&self.web.cookies, id, entry, self.now.unix_timestamp())?)
     }
 
     /// The value of a form that is made now.
     pub(crate) fn csrf(&mut self, about: About) -> Result<SecretString, Refusal> {
         let browser = self.jar.browser(&self.web.cookies)?;
-        Ok(self.web.csrf.value(&browser, &about.purpose(), self.jar.sealed().map(|kept| &kept.who)))
+        Ok(self.web.csrf.value(
+            &browser,
+            &about.purpose(),
+            self.jar.sealed().map(|kept| &kept.who),
+        ))
     }
 
-    /// Whether a form's value was made for this browser and whoever is signed in, or for nobody if that will do.
+    /// Whether a form's value was made for this browser and whoever is signed in, or for nobody if
+    /// that will do.
     fn made(&self, about: About, may_be_nobodys: bool, value: &str) -> bool {
         let holds = |browser, user| self.web.csrf.holds(browser, &about.purpose(), user, value);
-        self.jar
-            .known_browser()
-            .is_some_and(|browser| holds(browser, self.brought.as_ref()) || (may_be_nobodys && holds(browser, None)))
+        self.jar.known_browser().is_some_and(|browser| {
+            holds(browser, self.brought.as_ref()) || (may_be_nobodys && holds(browser, None))
+        })
     }
 
     /// What stands on every page.
     pub(crate) fn shell(&self) -> Shell {
-        Shell { nonce: self.nonce.clone(), development: self.web.identity.is_development() }
+        Shell {
+            nonce: self.nonce.clone(),
+            development: self.web.identity.is_development(),
+        }
     }
 
-    /// Answers in place of every page where a sign-in that lets in anyone is reached from elsewhere, or without its key.
+    /// Answers in place of every page where a sign-in that lets in anyone is reached from
+    /// elsewhere, or without its key.
     fn answer_instead(&mut self, parts: &Parts) -> Option<Result<Answer, Refusal>> {
         let web = self.web.clone();
-        let through = parts.headers.get(THROUGH).map(|sign| sign.to_str().unwrap_or("unreadable"));
+        let through = parts
+            .headers
+            .get(THROUGH)
+            .map(|sign| sign.to_str().unwrap_or("unreadable"));
         if let Err(reason) = web.identity.admits(self.from.address, through) {
             return Some(Err(reason.into()));
         }
@@ -269,6 +307,7 @@ impl Visit {
 
         // A form that was sent without the key is lost; the page that it stood on asks for it.
         let is_form = parts.method == Method::POST;
+
         Some(if is_form {
             Err(Reason::StaleForm.into())
         } else {
@@ -279,7 +318,12 @@ impl Visit {
     /// Asks for the key of this installation.
     pub(crate) fn ask_key(&mut self, about: About, is_wrong: bool) -> Result<Answer, Refusal> {
         let csrf = self.csrf(about)?;
-        Ok(page(&DevKey { shell: self.shell(), about, csrf, is_wrong }))
+        Ok(page(&DevKey {
+            shell: self.shell(),
+            about,
+            csrf,
+            is_wrong,
+        }))
     }
 
     /// The whole answer, with the cookies that go with it.
@@ -300,7 +344,13 @@ impl Visit {
             WayOn::AnotherAccount => Some(about.another()),
             WayOn::SignedOut => Some(about.signed_out()),
         });
-        page::answer(&Failure { shell: self.shell(), reason, again, request_id: self.request_id.clone() })
+
+        page::answer(&Failure {
+            shell: self.shell(),
+            reason,
+            again,
+            request_id: self.request_id.clone(),
+        })
     }
 }
 
@@ -311,7 +361,10 @@ pub(crate) fn page<P: Page>(page: &P) -> Answer {
 /// Sends the browser on with a GET. Paths are ours: an id in them is a UUID.
 pub(crate) fn see(path: &str) -> Answer {
     let mut headers = header::common();
-    headers.insert(LOCATION, HeaderValue::try_from(path).unwrap_or(HeaderValue::from_static("/")));
+    headers.insert(
+        LOCATION,
+        HeaderValue::try_from(path).unwrap_or(HeaderValue::from_static("/")),
+    );
     with_headers(StatusCode::SEE_OTHER, headers, String::new())
 }
 
@@ -353,7 +406,9 @@ pub(crate) struct Fields {
 
 impl Fields {
     fn about(&self) -> Option<About> {
-        self.connection_id.as_ref().map_or(Some(About::Account), |id| id.parse().ok().map(About::Login))
+        self.connection_id
+            .as_ref()
+            .map_or(Some(About::Account), |id| id.parse().ok().map(About::Login))
     }
 
     /// Whether the person has ticked the box; a box without a value sends `on`.
@@ -367,35 +422,50 @@ impl Fields {
     }
 }
 
-/// A form that a page of ours sent, made for this browser, what the visit is about and whoever is signed in.
+/// A form that a page of ours sent, made for this browser, what the visit is about and whoever is
+/// signed in.
 pub(crate) struct Post {
     pub(crate) visit: Visit,
     pub(crate) fields: Fields,
 }
 
 impl Post {
-    async fn take(request: Request, web: &Arc<Web>, may_be_nobodys: bool) -> Result<Self, Response> {
+    async fn take(
+        request: Request,
+        web: &Arc<Web>,
+        may_be_nobodys: bool,
+    ) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let mut visit = Visit::from_request_parts(&mut parts, web).await?;
         if !csrf::is_same_origin(&parts.headers, &web.public_url) {
             return Err(visit.finish(Err(Reason::CrossSite.into())));
         }
-        let Ok(Form(fields)) = Form::<Fields>::from_request(Request::from_parts(parts, body), web).await else {
+
+        let Ok(Form(fields)) =
+            Form::<Fields>::from_request(Request::from_parts(parts, body), web).await
+        else {
             return Err(visit.finish(Err(Reason::MalformedForm.into())));
         };
+
         visit.about = fields.about();
-        let is_ours = visit.about.is_some_and(|about| visit.made(about, may_be_nobodys, &fields.csrf));
+        let is_ours = visit
+            .about
+            .is_some_and(|about| visit.made(about, may_be_nobodys, &fields.csrf));
         if !is_ours {
             return Err(visit.finish(Err(Reason::StaleForm.into())));
         }
+
         if visit.person == Person::Ended && !may_be_nobodys {
             // Whoever the form was made for decides nothing any more.
             let answer = match visit.about {
-                Some(About::Login(_)) => Err(Refusal::SignInOver("it was ended before this form was sent")),
+                Some(About::Login(_)) => Err(Refusal::SignInOver(
+                    "it was ended before this form was sent",
+                )),
                 Some(About::Account) | None => Ok(see(SIGN_IN_PATH)),
             };
             return Err(visit.finish(answer));
         }
+
         Ok(Self { visit, fields })
     }
 }
@@ -408,7 +478,8 @@ impl FromRequest<Arc<Web>> for Post {
     }
 }
 
-/// A form that says who signs in. One that was made for nobody stays good when somebody has signed in in another tab.
+/// A form that says who signs in. One that was made for nobody stays good when somebody has signed
+/// in in another tab.
 pub(crate) struct Opening(pub(crate) Post);
 
 impl FromRequest<Arc<Web>> for Opening {

@@ -1,5 +1,5 @@
-//! The Frontend API, as far as ClerkJS needs it: a browser signs in with an address and a password, signs up, keeps its
-//! token fresh, and signs out.
+//! The Frontend API, as far as ClerkJS needs it: a browser signs in with an address and a password,
+//! signs up, keeps its token fresh, and signs out.
 
 use std::collections::HashMap;
 
@@ -35,6 +35,7 @@ impl Instance {
         } else {
             self.to_browser(request, path)
         };
+
         let headers = response.headers_mut();
         let mut allow = |name, from| {
             if let Some(value) = request.headers().get(from) {
@@ -42,20 +43,36 @@ impl Instance {
             }
         };
         allow(header::ACCESS_CONTROL_ALLOW_ORIGIN, ORIGIN);
-        allow(header::ACCESS_CONTROL_ALLOW_HEADERS, header::ACCESS_CONTROL_REQUEST_HEADERS);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        allow(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            header::ACCESS_CONTROL_REQUEST_HEADERS,
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, POST"),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
+
         response
     }
 
     fn to_browser(&self, request: &Request<Bytes>, path: &[&str]) -> Response<Bytes> {
         let query = fields(request.uri().query().unwrap_or_default().as_bytes());
-        let method = query.get("_method").map_or(request.method().as_str(), String::as_str);
+        let method = query
+            .get("_method")
+            .map_or(request.method().as_str(), String::as_str);
         let mut state = self.state.lock().unwrap();
         match (method, path) {
             ("GET" | "PATCH", ["environment"]) => {
                 let mut environment: Value = serde_json::from_str(ENVIRONMENT).unwrap();
-                let kind = if self.development { "development" } else { "production" };
+                let kind = if self.development {
+                    "development"
+                } else {
+                    "production"
+                };
                 environment["display_config"]["instance_environment_type"] = kind.into();
                 return answer(&environment);
             }
@@ -66,13 +83,23 @@ impl Instance {
             }
             _ => {}
         }
-        let known = if self.development { query.get("__clerk_db_jwt").cloned() } else { cookie(request, "__client") };
+
+        let known = if self.development {
+            query.get("__clerk_db_jwt").cloned()
+        } else {
+            cookie(request, "__client")
+        };
+
         let known = known.filter(|id| state.clients.contains_key(id));
         let is_new = known.is_none();
         let client_id = match known {
             Some(id) => id,
             None if self.development => {
-                return refusal(StatusCode::UNAUTHORIZED, "dev_browser_unauthenticated", "Browser unauthenticated");
+                return refusal(
+                    StatusCode::UNAUTHORIZED,
+                    "dev_browser_unauthenticated",
+                    "Browser unauthenticated",
+                );
             }
             None => {
                 let id = state.id("client");
@@ -80,13 +107,23 @@ impl Instance {
                 id
             }
         };
-        let origin = request.headers().get(ORIGIN).map(|it| it.to_str().unwrap().to_owned());
-        let mut visit = Visit { instance: self, state: &mut state, client_id, origin };
+
+        let origin = request
+            .headers()
+            .get(ORIGIN)
+            .map(|it| it.to_str().unwrap().to_owned());
+        let mut visit = Visit {
+            instance: self,
+            state: &mut state,
+            client_id,
+            origin,
+        };
         let before = visit.sessions();
         let mut response = visit.answer(method, path, &fields(request.body()));
         if !self.development && (is_new || visit.sessions() != before) {
             visit.set_cookies(response.headers_mut());
         }
+
         response
     }
 }
@@ -99,22 +136,30 @@ impl Visit<'_> {
                 answer(&json!({"response": client, "client": null}))
             }
             ("POST", ["client", "sign_ins"]) => self.start_sign_in(body),
-            ("POST", ["client", "sign_ins", _, "attempt_first_factor"]) => self.finish_sign_in(body),
+            ("POST", ["client", "sign_ins", _, "attempt_first_factor"]) => {
+                self.finish_sign_in(body)
+            }
             ("POST", ["client", "sign_ups"]) => self.sign_up(body),
             ("DELETE", ["client", "sessions"]) => {
-                self.sessions().iter().for_each(|id| self.end(id, "removed"));
+                self.sessions()
+                    .iter()
+                    .for_each(|id| self.end(id, "removed"));
                 let client = self.client_json();
                 answer(&json!({"response": client, "client": null}))
             }
-            ("POST", ["client", "sessions", id, verb]) if self.sessions().iter().any(|it| it == id) => match *verb {
-                "tokens" => answer(&json!({"object": "token", "jwt": self.token(id)})),
-                "touch" => self.with_session(id),
-                "end" | "remove" => {
-                    self.end(id, if *verb == "end" { "ended" } else { "removed" });
-                    self.with_session(id)
+            ("POST", ["client", "sessions", id, verb])
+                if self.sessions().iter().any(|it| it == id) =>
+            {
+                match *verb {
+                    "tokens" => answer(&json!({"object": "token", "jwt": self.token(id)})),
+                    "touch" => self.with_session(id),
+                    "end" | "remove" => {
+                        self.end(id, if *verb == "end" { "ended" } else { "removed" });
+                        self.with_session(id)
+                    }
+                    _ => not_found(),
                 }
-                _ => not_found(),
-            },
+            }
             _ => not_found(),
         }
     }
@@ -122,8 +167,13 @@ impl Visit<'_> {
     fn start_sign_in(&mut self, body: &Fields) -> Response<Bytes> {
         let identifier = body.get("identifier").cloned().unwrap_or_default();
         let Some(user) = self.state.user_at(&identifier).cloned() else {
-            return refuse_field("form_identifier_not_found", "Couldn't find your account.", "identifier");
+            return refuse_field(
+                "form_identifier_not_found",
+                "Couldn't find your account.",
+                "identifier",
+            );
         };
+
         let id = self.state.id("sia");
         let sign_in = json!({
             "object": "sign_in", "id": id, "status": "needs_first_factor", "identifier": identifier,
@@ -135,19 +185,40 @@ impl Visit<'_> {
             "abandon_at": now_ms() + 86_400_000,
         });
         self.client().sign_in = Some(sign_in);
-        if body.contains_key("password") { self.finish_sign_in(body) } else { self.with_sign_in() }
+
+        if body.contains_key("password") {
+            self.finish_sign_in(body)
+        } else {
+            self.with_sign_in()
+        }
     }
 
     fn finish_sign_in(&mut self, body: &Fields) -> Response<Bytes> {
-        let Some(sign_in) = self.client().sign_in.clone() else { return not_found() };
-        let user = sign_in["identifier"].as_str().and_then(|it| self.state.user_at(it)).cloned();
+        let Some(sign_in) = self.client().sign_in.clone() else {
+            return not_found();
+        };
+
+        let user = sign_in["identifier"]
+            .as_str()
+            .and_then(|it| self.state.user_at(it))
+            .cloned();
         let Some(user) = user else { return not_found() };
         if body.get("password").is_none_or(|it| it != PASSWORD) {
-            return refuse_field("form_password_incorrect", "Password is incorrect. Try again.", "password");
+            return refuse_field(
+                "form_password_incorrect",
+                "Password is incorrect. Try again.",
+                "password",
+            );
         }
+
         if user.banned {
-            return refusal(StatusCode::FORBIDDEN, "user_banned", "You are banned from this application.");
+            return refusal(
+                StatusCode::FORBIDDEN,
+                "user_banned",
+                "You are banned from this application.",
+            );
         }
+
         let session_id = self.state.sign_in(&user.id, &self.client_id);
         let mut sign_in = sign_in;
         sign_in["status"] = "complete".into();
@@ -159,18 +230,29 @@ impl Visit<'_> {
         self.client().sign_in = Some(sign_in);
         let done = self.with_sign_in();
         self.client().sign_in = None;
+
         done
     }
 
     /// Nothing is verified: the address of who signs up is not.
     fn sign_up(&mut self, body: &Fields) -> Response<Bytes> {
         let Some((address, _)) = body.get("email_address").zip(body.get("password")) else {
-            return refuse_field("form_param_missing", "Enter an address and a password.", "email_address");
+            return refuse_field(
+                "form_param_missing",
+                "Enter an address and a password.",
+                "email_address",
+            );
         };
+
         let mut user = User::named(address.split('@').next().unwrap());
         if self.state.users.contains_key(&user.id) {
-            return refuse_field("form_identifier_exists", "That email address is taken.", "email_address");
+            return refuse_field(
+                "form_identifier_exists",
+                "That email address is taken.",
+                "email_address",
+            );
         }
+
         user.addresses.truncate(1);
         user.addresses[0].address.clone_from(address);
         user.primary = Some(user.addresses[0].id.clone());
@@ -187,6 +269,7 @@ impl Visit<'_> {
         self.client().sign_up = Some(sign_up.clone());
         let client = self.client_json();
         self.client().sign_up = None;
+
         answer(&json!({"response": sign_up, "client": client}))
     }
 
@@ -195,7 +278,8 @@ impl Visit<'_> {
     }
 
     fn token(&mut self, session_id: &str) -> String {
-        self.instance.token(self.state, session_id, self.origin.as_deref(), |_, _| {})
+        self.instance
+            .token(self.state, session_id, self.origin.as_deref(), |_, _| {})
     }
 
     fn client(&mut self) -> &mut Client {
@@ -204,7 +288,11 @@ impl Visit<'_> {
 
     /// The ids of those that are active.
     fn sessions(&self) -> Vec<String> {
-        self.state.active(&self.client_id).into_iter().map(|it| it.id).collect()
+        self.state
+            .active(&self.client_id)
+            .into_iter()
+            .map(|it| it.id)
+            .collect()
     }
 
     fn with_sign_in(&mut self) -> Response<Bytes> {
@@ -246,9 +334,15 @@ impl Visit<'_> {
 
     /// In production the browser's own cookie, and the time of the last change of who is signed in.
     fn set_cookies(&self, headers: &mut http::HeaderMap) {
-        let time = if self.sessions().is_empty() { 0 } else { now_ms() / 1000 };
+        let time = if self.sessions().is_empty() {
+            0
+        } else {
+            now_ms() / 1000
+        };
+
         let suffix = &self.instance.suffix;
         let lasting = format!("Path=/; SameSite=Lax; Max-Age={YEAR}");
+
         for cookie in [
             format!("__client={}; HttpOnly; {lasting}", self.client_id),
             format!("__client_uat={time}; {lasting}"),
@@ -272,5 +366,7 @@ fn fields(form: &[u8]) -> Fields {
 
 fn cookie(request: &Request<Bytes>, name: &str) -> Option<String> {
     let cookies = request.headers().get(COOKIE)?.to_str().ok()?;
-    cookies.split("; ").find_map(|it| Some(it.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+    cookies
+        .split("; ")
+        .find_map(|it| Some(it.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }

@@ -26,11 +26,19 @@ impl Key {
     pub(super) fn generate(id: String) -> Self {
         let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
         let signing = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).unwrap();
-        let found = serde_json::to_value(Jwk::from_encoding_key(&signing, Algorithm::RS256).unwrap()).unwrap();
+        let found =
+            serde_json::to_value(Jwk::from_encoding_key(&signing, Algorithm::RS256).unwrap())
+                .unwrap();
         let jwk = json!({
             "kty": "RSA", "use": "sig", "alg": "RS256", "kid": id, "n": found["n"], "e": found["e"],
         });
-        Self { id, signing, pem: pair.public_key_pem(), jwk }
+
+        Self {
+            id,
+            signing,
+            pem: pair.public_key_pem(),
+            jwk,
+        }
     }
 
     /// A JWT of this header and these claims, whatever they say.
@@ -42,12 +50,15 @@ impl Key {
     }
 }
 
-/// The set of them. An instance may have keys of other kinds there, which are not for session tokens.
+/// The set of them. An instance may have keys of other kinds there, which are not for session
+/// tokens.
 pub(super) fn jwks(keys: &[Key]) -> Value {
     let other = json!({
         "kty": "OKP", "use": "sig", "alg": "EdDSA", "crv": "Ed25519", "kid": "ins_other",
         "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
     });
-    let all: Vec<_> = std::iter::once(&other).chain(keys.iter().map(|key| &key.jwk)).collect();
+    let all: Vec<_> = std::iter::once(&other)
+        .chain(keys.iter().map(|key| &key.jwk))
+        .collect();
     json!({"keys": all})
 }

@@ -1,4 +1,5 @@
-//! What an instance of Clerk knows: people, their sessions, the browsers that hold them, and the keys.
+//! What an instance of Clerk knows: people, their sessions, the browsers that hold them, and the
+//! keys.
 
 use std::collections::BTreeMap;
 
@@ -35,8 +36,11 @@ pub struct Address {
 impl User {
     /// Someone with this first name, whose verified address is at example.com.
     pub fn named(name: &str) -> Self {
-        let address =
-            |kind: &str, address: String, verified| Address { id: format!("idn_{name}_{kind}"), address, verified };
+        let address = |kind: &str, address: String, verified| Address {
+            id: format!("idn_{name}_{kind}"),
+            address,
+            verified,
+        };
         Self {
             id: format!("user_{name}"),
             first_name: Some(name.to_owned()),
@@ -55,8 +59,11 @@ impl User {
     /// As both APIs show it.
     pub(super) fn json(&self) -> Value {
         let address = |it: &Address| {
-            let (status, strategy) =
-                if it.verified { ("verified", "email_code") } else { ("unverified", "email_code") };
+            let (status, strategy) = if it.verified {
+                ("verified", "email_code")
+            } else {
+                ("unverified", "email_code")
+            };
             json!({
                 "id": it.id, "object": "email_address", "email_address": it.address, "reserved": false,
                 "verification": {"object": "verification_email_code", "status": status, "strategy": strategy,
@@ -125,7 +132,13 @@ pub(super) struct State {
 impl State {
     pub(super) fn new() -> Self {
         let (users, sessions, clients) = Default::default();
-        let mut state = Self { users, sessions, clients, keys: Vec::new(), made: 0 };
+        let mut state = Self {
+            users,
+            sessions,
+            clients,
+            keys: Vec::new(),
+            made: 0,
+        };
         state.rotate();
         state
     }
@@ -161,18 +174,34 @@ impl State {
 
     /// What a browser is signed in with.
     pub(super) fn active(&self, client_id: &str) -> Vec<Session> {
-        let active = self.sessions.values().filter(|it| it.client_id == client_id && it.status == "active");
+        let active = self
+            .sessions
+            .values()
+            .filter(|it| it.client_id == client_id && it.status == "active");
         active.cloned().collect()
     }
 
     /// Whoever has this address.
     pub(super) fn user_at(&self, address: &str) -> Option<&User> {
-        self.users.values().find(|user| user.addresses.iter().any(|it| it.address.eq_ignore_ascii_case(address)))
+        self.users.values().find(|user| {
+            user.addresses
+                .iter()
+                .any(|it| it.address.eq_ignore_ascii_case(address))
+        })
     }
 
     /// A fresh session token, as header and claims.
-    pub(super) fn token(&mut self, session_id: &str, issuer: &str, azp: Option<&str>) -> (Value, Value) {
-        let session = self.sessions.get(session_id).unwrap_or_else(|| panic!("there is no {session_id}")).clone();
+    pub(super) fn token(
+        &mut self,
+        session_id: &str,
+        issuer: &str,
+        azp: Option<&str>,
+    ) -> (Value, Value) {
+        let session = self
+            .sessions
+            .get(session_id)
+            .unwrap_or_else(|| panic!("there is no {session_id}"))
+            .clone();
         let now = now_ms() / 1000;
         let header = json!({
             "alg": "RS256", "cat": "cl_B7d4PD111AAA", "kid": self.key().id, "oiat": now, "typ": "JWT",
@@ -184,6 +213,7 @@ impl State {
         if let Some(azp) = azp {
             claims["azp"] = azp.into();
         }
+
         (header, claims)
     }
 }

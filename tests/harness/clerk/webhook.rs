@@ -23,7 +23,13 @@ pub struct Webhook {
 
 impl Webhook {
     pub(super) fn new(id: String, timestamp: i64, body: String, secret: &[u8]) -> Self {
-        let mut webhook = Self { id, timestamp, signature: String::new(), body, secret: secret.to_owned() };
+        let mut webhook = Self {
+            id,
+            timestamp,
+            signature: String::new(),
+            body,
+            secret: secret.to_owned(),
+        };
         webhook.sign();
         webhook
     }
@@ -31,19 +37,34 @@ impl Webhook {
     /// Signed by someone who does not have the secret.
     #[must_use]
     pub fn forged(&self) -> Self {
-        Self::new(self.id.clone(), self.timestamp, self.body.clone(), b"another secret of twenty-four")
+        Self::new(
+            self.id.clone(),
+            self.timestamp,
+            self.body.clone(),
+            b"another secret of twenty-four",
+        )
     }
 
     /// Signed that many seconds later than it was, or earlier.
     #[must_use]
     pub fn moved_by(&self, seconds: i64) -> Self {
-        Self::new(self.id.clone(), self.timestamp + seconds, self.body.clone(), &self.secret)
+        Self::new(
+            self.id.clone(),
+            self.timestamp + seconds,
+            self.body.clone(),
+            &self.secret,
+        )
     }
 
     /// With another id, and signed: not a second delivery of the same event.
     #[must_use]
     pub fn named(&self, id: &str) -> Self {
-        Self::new(id.to_owned(), self.timestamp, self.body.clone(), &self.secret)
+        Self::new(
+            id.to_owned(),
+            self.timestamp,
+            self.body.clone(),
+            &self.secret,
+        )
     }
 
     /// Comes after a signature that does not match, as when a secret is changed.
@@ -55,21 +76,36 @@ impl Webhook {
 
     fn sign(&mut self) {
         let signed = format!("{}.{}.{}", self.id, self.timestamp, self.body);
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.secret), signed.as_bytes());
+        let tag = hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, &self.secret),
+            signed.as_bytes(),
+        );
         self.signature = format!("v1,{}", STANDARD.encode(tag));
     }
 
     /// As a request to an origin's host.
     pub fn request(&self, host: &str) -> Request<Full<Bytes>> {
-        let request = Request::post("/webhooks/clerk").header(HOST, host).header(CONTENT_TYPE, "application/json");
-        let request = request.header("svix-id", &self.id).header("svix-timestamp", self.timestamp);
-        let request = request.header("svix-signature", &self.signature).header("user-agent", "Svix-Webhooks/1.0");
+        let request = Request::post("/webhooks/clerk")
+            .header(HOST, host)
+            .header(CONTENT_TYPE, "application/json");
+        let request = request
+            .header("svix-id", &self.id)
+            .header("svix-timestamp", self.timestamp);
+        let request = request
+            .header("svix-signature", &self.signature)
+            .header("user-agent", "Svix-Webhooks/1.0");
         request.body(Full::from(self.body.clone())).unwrap()
     }
 
     /// Delivers it, and returns what the stack says to that.
     pub async fn send(&self, stack: &Stack) -> Page {
         let addresses = stack.addresses();
-        stack.browser().send(addresses.public, self.request(addresses.public_url.authority())).await
+        stack
+            .browser()
+            .send(
+                addresses.public,
+                self.request(addresses.public_url.authority()),
+            )
+            .await
     }
 }

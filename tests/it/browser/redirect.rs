@@ -1,4 +1,5 @@
-//! A stranger's login that its victim approves, on a machine where a program redirects in every way that a path can ask for.
+//! A stranger's login that its victim approves, on a machine where a program redirects in every way
+//! that a path can ask for.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -62,17 +63,26 @@ struct Site {
 impl Site {
     async fn start(answer: fn(&str) -> String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, targets) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
+        let (address, targets) = (
+            listener.local_addr().unwrap(),
+            Arc::<Mutex<Vec<String>>>::default(),
+        );
         let (mut serving, heard) = (JoinSet::new(), targets.clone());
         serving.spawn(async move {
-            // In here, so that they end with the listener. A browser may open connections that it never uses.
+            // In here, so that they end with the listener. A browser may open connections that it
+            // never uses.
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 connections.spawn(serve(stream, heard.clone(), answer));
             }
         });
-        Self { address, targets, _serving: serving }
+
+        Self {
+            address,
+            targets,
+            _serving: serving,
+        }
     }
 }
 
@@ -92,7 +102,10 @@ async fn serve(stream: TcpStream, heard: Arc<Mutex<Vec<String>>>, answer: fn(&st
 
 fn page(html: &str) -> String {
     let length = html.len();
-    format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{html}")
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: \
+         close\r\n\r\n{html}"
+    )
 }
 
 /// A program of the victim's, as careless as all of the world's together.
@@ -100,7 +113,12 @@ fn redirect(target: &str) -> String {
     let target = target.replace('\\', "/").replace("%09", "\t");
     let target = percent(&target);
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let place = match (query.split_once("next="), path.find("http:"), path.find("//"), path.split_once('@')) {
+    let place = match (
+        query.split_once("next="),
+        path.find("http:"),
+        path.find("//"),
+        path.split_once('@'),
+    ) {
         (Some((_, next)), ..) => next.to_owned(),
         (_, Some(at), ..) | (_, _, Some(at), _) => path[at..].to_owned(),
         (_, _, _, Some((_, rest))) => format!("//{rest}"),
@@ -108,19 +126,34 @@ fn redirect(target: &str) -> String {
         _ if !path.ends_with('/') => format!("{path}/"),
         _ => return page(ARRIVED),
     };
-    format!("HTTP/1.1 301 Moved Permanently\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    format!(
+        "HTTP/1.1 301 Moved Permanently\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: \
+         close\r\n\r\n"
+    )
 }
 
 /// Without the encoding that hides what a path is made of.
 fn percent(text: &str) -> String {
-    [("%2f", "/"), ("%2F", "/"), ("%5c", "/"), ("%3a", ":"), ("%2e", ".")]
-        .iter()
-        .fold(text.to_owned(), |text, (code, letter)| text.replace(code, letter))
+    [
+        ("%2f", "/"),
+        ("%2F", "/"),
+        ("%5c", "/"),
+        ("%3a", ":"),
+        ("%2e", "."),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (code, letter)| {
+        text.replace(code, letter)
+    })
 }
 
-/// The victim follows the attacker's own link, state and all, signs in, approves, and goes wherever the page leads.
+/// The victim follows the attacker's own link, state and all, signs in, approves, and goes wherever
+/// the page leads.
 async fn follow(chromium: &Chromium, attacker: &Editor) {
-    chromium.open(&format!("{}#state={STATE}", link(attacker))).await;
+    chromium
+        .open(&format!("{}#state={STATE}", link(attacker)))
+        .await;
     chromium.arrive(200, SIGN_IN).await;
     say_who(chromium, "ada").await;
     approve(chromium).await;
@@ -130,27 +163,45 @@ async fn follow(chromium: &Chromium, attacker: &Editor) {
 #[tokio::test]
 async fn no_program_of_the_victims_that_redirects_by_path_takes_the_code_to_a_stranger() {
     let stack = Stack::start_with(&["--relay-min-binding", "link"]).await;
-    let (evil, local) = (Site::start(|_| page(HEARD)).await, Site::start(redirect).await);
+    let (evil, local) = (
+        Site::start(|_| page(HEARD)).await,
+        Site::start(redirect).await,
+    );
     let chromium = Chromium::start(&stack, "redirected").await;
     let mut refused = Vec::new();
 
     for trick in TRICKS.into_iter().chain(ALLOWED) {
         let path = trick.replace("HOST", &evil.address.to_string());
         let (mut attacker, key) = (editor(&stack).await, DeviceKey::generate().unwrap());
-        let said = attacker.hello(&key, Some(&format!("http://{}{path}", local.address))).await;
+        let said = attacker
+            .hello(&key, Some(&format!("http://{}{path}", local.address)))
+            .await;
         if said["code"] == "bad_return_uri" {
             refused.push(trick);
             continue;
         }
+
         assert_eq!(said["binding"], "link", "{said}");
+
         follow(&chromium, &attacker).await;
-        assert_eq!(*evil.targets.lock().unwrap(), [""; 0], "{trick} has taken the code to a stranger");
+        assert_eq!(
+            *evil.targets.lock().unwrap(),
+            [""; 0],
+            "{trick} has taken the code to a stranger"
+        );
         assert_eq!(attacker.next().await["type"], "auth:pending");
+
         attacker.read_on().await;
     }
 
     assert_eq!(refused, TRICKS);
+
     // The code has left for where the page said, and went round there.
     let targets = local.targets.lock().unwrap().clone();
-    assert!(["/", "/done", "/done/"].iter().all(|target| targets.iter().any(|seen| seen == target)), "{targets:?}");
+    assert!(
+        ["/", "/done", "/done/"]
+            .iter()
+            .all(|target| targets.iter().any(|seen| seen == target)),
+        "{targets:?}"
+    );
 }

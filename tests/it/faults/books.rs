@@ -19,7 +19,8 @@ struct Entries {
     stages: BTreeMap<String, String>,
     /// Sessions that an editor has in the end.
     held: BTreeSet<String>,
-    /// Sessions of which nobody can say: their login was told to have failed when the editor had its token already.
+    /// Sessions of which nobody can say: their login was told to have failed when the editor had
+    /// its token already.
     doubtful: BTreeSet<String>,
     wrongs: Vec<String>,
 }
@@ -31,7 +32,10 @@ pub(super) fn say(line: &str) {
 
 impl Books {
     pub(super) fn new() -> Self {
-        Self { start: Instant::now(), entries: Mutex::default() }
+        Self {
+            start: Instant::now(),
+            entries: Mutex::default(),
+        }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -75,7 +79,9 @@ impl Books {
     /// Something that must not be.
     pub(super) fn wrong(&self, what: &str) {
         self.tell(&format!("WRONG: {what}"));
-        self.entries().wrongs.push(format!("at {:.2} s: {what}", self.now()));
+        self.entries()
+            .wrongs
+            .push(format!("at {:.2} s: {what}", self.now()));
     }
 
     /// Each session that is active is one that an editor has, and the other way round.
@@ -87,7 +93,11 @@ impl Books {
         for session_id in held.difference(active) {
             self.wrong(&format!("{session_id} is an editor's, and is not active"));
         }
-        for session_id in active.difference(&held).filter(|session_id| !doubtful.contains(*session_id)) {
+
+        for session_id in active
+            .difference(&held)
+            .filter(|session_id| !doubtful.contains(*session_id))
+        {
             self.wrong(&format!("{session_id} is active, and no editor has it"));
         }
     }
@@ -95,14 +105,23 @@ impl Books {
     pub(super) fn counts(&self) -> String {
         let mut line = String::new();
         for (what, count) in &self.entries().counts {
-            write!(line, "{}{count} {what}", if line.is_empty() { "" } else { ", " }).unwrap();
+            write!(
+                line,
+                "{}{count} {what}",
+                if line.is_empty() { "" } else { ", " }
+            )
+            .unwrap();
         }
         line
     }
 
     /// Editors and persons that have not come to an end, and what they are about.
     pub(super) fn unfinished(&self) -> Vec<String> {
-        self.entries().stages.iter().map(|(who, stage)| format!("{who}: {stage}")).collect()
+        self.entries()
+            .stages
+            .iter()
+            .map(|(who, stage)| format!("{who}: {stage}"))
+            .collect()
     }
 
     pub(super) fn wrongs(&self) -> Vec<String> {

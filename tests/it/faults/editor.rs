@@ -53,22 +53,43 @@ impl Editor {
     pub(super) fn new(number: u64, site: Site) -> Self {
         let mut chance = Chance::of(site.seed, number);
         let kind = chance.pick(&[Kind::Bare, Kind::Typed, Kind::Link, Kind::Typed, Kind::Link]);
-        Self { number, kind, site, chance, line: None, failures: 0, credential: None, pushed: None, ended: Vec::new() }
+
+        Self {
+            number,
+            kind,
+            site,
+            chance,
+            line: None,
+            failures: 0,
+            credential: None,
+            pushed: None,
+            ended: Vec::new(),
+        }
     }
 
     fn stage(&self, stage: &str) {
-        self.site.books.stage(&format!("editor {}", self.number), format!("{:?} {stage}", self.kind));
+        self.site.books.stage(
+            &format!("editor {}", self.number),
+            format!("{:?} {stage}", self.kind),
+        );
     }
 
     fn wrong(&self, what: &str) {
-        let session = self.credential.as_ref().map_or("none", |credential| &credential.session_id);
-        self.site.books.wrong(&format!("editor {} ({:?}, session {session}): {what}", self.number, self.kind));
+        let session = self
+            .credential
+            .as_ref()
+            .map_or("none", |credential| &credential.session_id);
+        self.site.books.wrong(&format!(
+            "editor {} ({:?}, session {session}): {what}",
+            self.number, self.kind
+        ));
     }
 
     /// Until everything is healed, and then it says what it has.
     pub(super) async fn live(mut self) {
         self.stage("not begun");
         sleep(self.chance.millis(0, 12_000)).await;
+
         loop {
             self.sign_in().await;
             self.site.books.count("signed in");
@@ -80,6 +101,7 @@ impl Editor {
                 break;
             }
         }
+
         self.stage("waiting for the end");
         let settled = self.site.healed_for(BOUND);
         self.hold_to_the_end(settled).await;
@@ -100,25 +122,32 @@ impl Editor {
     async fn use_session(&mut self) -> bool {
         for _ in 0..self.chance.between(1, 4) {
             self.stage("signed in");
-            let (time, healed) = (self.chance.millis(300, 5000), self.site.healed_for(Duration::ZERO));
+            let (time, healed) = (
+                self.chance.millis(300, 5000),
+                self.site.healed_for(Duration::ZERO),
+            );
             let until = async {
                 tokio::select! { () = sleep(time) => {}, () = healed => {} }
             };
+
             if let Err(why) = self.hold(until).await {
                 self.wrong(&format!("signed out without a reason: {why}"));
                 self.end();
                 return true;
             }
+
             if self.chance.one_in(2) {
                 // A window is closed and opened again, or a machine sleeps.
                 self.line = None;
             }
         }
+
         match self.chance.between(0, 10) {
             0..4 => Box::pin(self.be_revoked()).await,
             4..6 => self.log_out().await,
             _ => return false,
         }
+
         true
     }
 
@@ -132,16 +161,22 @@ impl Editor {
         if self.credential.is_some() {
             self.stage("showing what it has");
             self.line = None;
+
             while self.line.is_none() {
                 if let Err(why) = self.sign_on().await {
                     self.wrong(&format!("signed out without a reason: {why}"));
                     return;
                 }
             }
-            self.site.books.hold(&self.credential.as_ref().unwrap().session_id);
+
+            self.site
+                .books
+                .hold(&self.credential.as_ref().unwrap().session_id);
             self.line.take().unwrap().close().await;
         }
+
         self.stage("showing what is over");
+
         for over in std::mem::take(&mut self.ended) {
             self.credential = Some(over);
             let refused = loop {
@@ -151,9 +186,13 @@ impl Editor {
                     Ok(()) => {}
                 }
             };
+
             if refused != "revoked" {
-                self.wrong(&format!("its session is over, and it is answered {refused}"));
+                self.wrong(&format!(
+                    "its session is over, and it is answered {refused}"
+                ));
             }
+
             self.line = None;
         }
     }

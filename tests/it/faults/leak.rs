@@ -11,7 +11,8 @@ use super::schedule::errors;
 
 /// Connections between processes that come and go: pools, streams, NATS. Editors had many more.
 const MORE_DESCRIPTORS: usize = 20;
-/// What a process may have grown by: code that ran for the first time, and what the allocator keeps.
+/// What a process may have grown by: code that ran for the first time, and what the allocator
+/// keeps.
 const MORE_KIB: u64 = 48 * 1024;
 /// How long sockets may take to be closed.
 const CLOSING: Duration = Duration::from_secs(40);
@@ -33,6 +34,7 @@ pub(super) async fn look(cluster: &Cluster, before: &[Usage], books: &Books) {
             books.wrong(&format!("{} has ended by itself", member.name));
             continue;
         }
+
         errors(member, &member.log().await, books);
         let left = loop {
             let left = left(cluster, member, *before).await;
@@ -41,11 +43,13 @@ pub(super) async fn look(cluster: &Cluster, before: &[Usage], books: &Books) {
             }
             sleep(Duration::from_millis(200)).await;
         };
+
         let now = member.usage().await;
         books.tell(&format!(
             "{}: {} descriptors ({} at first), {} KiB ({} at first)",
             member.name, now.descriptors, before.descriptors, now.resident_kib, before.resident_kib
         ));
+
         for left in left {
             books.wrong(&format!("{} keeps {left}", member.name));
         }
@@ -59,18 +63,28 @@ async fn left(cluster: &Cluster, member: &Member, before: Usage) -> Vec<String> 
         Role::Gateway => Some("vvs_gateway_member_in_flight"),
         Role::Web | Role::Sessions | Role::Backend => None,
     };
+
     if let Some(gauge) = gauge {
         let value = cluster.metric(member, gauge).await;
         if value != 0.0 {
             left.push(format!("{gauge} {value}"));
         }
     }
+
     let now = member.usage().await;
     if now.descriptors > before.descriptors + MORE_DESCRIPTORS {
-        left.push(format!("{} descriptors, of {} at first", now.descriptors, before.descriptors));
+        left.push(format!(
+            "{} descriptors, of {} at first",
+            now.descriptors, before.descriptors
+        ));
     }
+
     if now.resident_kib > before.resident_kib + MORE_KIB {
-        left.push(format!("{} KiB, of {} at first", now.resident_kib, before.resident_kib));
+        left.push(format!(
+            "{} KiB, of {} at first",
+            now.resident_kib, before.resident_kib
+        ));
     }
+
     left
 }

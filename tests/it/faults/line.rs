@@ -1,4 +1,5 @@
-//! One WebSocket of an editor that expects anything of it: it may not come about, fall silent, or end.
+//! One WebSocket of an editor that expects anything of it: it may not come about, fall silent, or
+//! end.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use super::Site;
 
 /// How long a server may take for a handshake or an answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(8);
-/// Without so much as a ping for so long, it is gone: more than the heartbeat's interval and its timeout.
+/// Without so much as a ping for so long, it is gone: more than the heartbeat's interval and its
+/// timeout.
 const SILENCE: Duration = Duration::from_secs(10);
 
 pub(super) enum Heard {
@@ -40,12 +42,24 @@ impl Line {
         let address = site.url.strip_prefix("http://").unwrap();
         let opening = async {
             let stream = TcpStream::connect(address).await.ok()?;
-            let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
-            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("vvs.auth.v1"));
+            let mut request = format!("ws://{address}{path}")
+                .into_client_request()
+                .unwrap();
+            request.headers_mut().insert(
+                SEC_WEBSOCKET_PROTOCOL,
+                HeaderValue::from_static("vvs.auth.v1"),
+            );
             Some(client_async(request, stream).await.ok()?.0)
         };
+
         let socket = timeout(ANSWER, opening).await.ok()??;
-        let mut line = Self { socket, site: site.clone(), nonce: String::new(), heard_at: Instant::now() };
+        let mut line = Self {
+            socket,
+            site: site.clone(),
+            nonce: String::new(),
+            heard_at: Instant::now(),
+        };
+
         match timeout(ANSWER, line.hear()).await.ok()? {
             Heard::Frame(frame) if frame["type"] == "connection" => {
                 frame["nonce"].as_str().unwrap().clone_into(&mut line.nonce);
@@ -53,7 +67,8 @@ impl Line {
             }
             Heard::Frame(frame) if frame["type"] == "reconnect" => None,
             Heard::Frame(frame) => {
-                site.books.wrong(&format!("the first frame of a socket is {frame}"));
+                site.books
+                    .wrong(&format!("the first frame of a socket is {frame}"));
                 None
             }
             Heard::Closed(_) => None,
@@ -66,10 +81,14 @@ impl Line {
             let Ok(next) = timeout_at(self.heard_at + SILENCE, self.socket.next()).await else {
                 return Heard::Closed(None);
             };
+
             self.heard_at = Instant::now();
+
             match next {
                 Some(Ok(Message::Text(text))) => return Heard::Frame(self.read(&text)),
-                Some(Ok(Message::Close(frame))) => return Heard::Closed(frame.map(|frame| frame.code.into())),
+                Some(Ok(Message::Close(frame))) => {
+                    return Heard::Closed(frame.map(|frame| frame.code.into()));
+                }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Heard::Closed(None),
             }
@@ -78,7 +97,9 @@ impl Line {
 
     /// The same, of an answer that is due.
     pub(super) async fn answer(&mut self) -> Heard {
-        timeout(ANSWER, self.hear()).await.unwrap_or(Heard::Closed(None))
+        timeout(ANSWER, self.hear())
+            .await
+            .unwrap_or(Heard::Closed(None))
     }
 
     fn read(&self, text: &str) -> Value {
@@ -93,16 +114,21 @@ impl Line {
 
     /// What cannot be sent shows when one listens.
     pub(super) async fn send(&mut self, frame: Value) {
-        timeout(ANSWER, self.socket.send(Message::text(frame.to_string()))).await.ok();
+        timeout(ANSWER, self.socket.send(Message::text(frame.to_string())))
+            .await
+            .ok();
     }
 
     pub(super) fn proof(&self, key: &DeviceKey, r#use: Use, token: Option<&str>) -> String {
-        key.proof(r#use, &self.site.url, &self.nonce, token).expose().to_owned()
+        key.proof(r#use, &self.site.url, &self.nonce, token)
+            .expose()
+            .to_owned()
     }
 
     pub(super) async fn authenticate(&mut self, token: &str, key: Option<&DeviceKey>) {
         let proof = key.map(|key| self.proof(key, Use::Authenticate, Some(token)));
-        self.send(json!({"type": "authenticate", "token": token, "proof": proof})).await;
+        self.send(json!({"type": "authenticate", "token": token, "proof": proof}))
+            .await;
     }
 
     pub(super) async fn close(mut self) {

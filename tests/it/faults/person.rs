@@ -1,5 +1,5 @@
-//! Somebody at a browser, whose pages do what their scripts do: deliver again, ask for news, go on. Whatever does not
-//! answer is loaded again.
+//! Somebody at a browser, whose pages do what their scripts do: deliver again, ask for news, go on.
+//! Whatever does not answer is loaded again.
 
 use std::fmt;
 use std::time::Duration;
@@ -54,14 +54,26 @@ pub(super) struct Person {
 impl Person {
     pub(super) fn new(site: &Site, name: &str, chance: Chance) -> Self {
         let browser = Browser::at(&site.url, &site.secrets);
-        Self { site: site.clone(), chance, browser, name: name.to_owned(), has_seen: false, is_told: false }
+        Self {
+            site: site.clone(),
+            chance,
+            browser,
+            name: name.to_owned(),
+            has_seen: false,
+            is_told: false,
+        }
     }
 
     /// Follows an editor's link to the end. The code on its way back to the editor goes to `code`.
-    pub(super) async fn approve(&mut self, link: &str, code: &watch::Sender<Option<String>>) -> Verdict {
+    pub(super) async fn approve(
+        &mut self,
+        link: &str,
+        code: &watch::Sender<Option<String>>,
+    ) -> Verdict {
         (self.has_seen, self.is_told) = (false, false);
         let mut step = Step::Get(link.to_owned());
         let who = format!("person before {link}");
+
         loop {
             self.site.books.stage(&who, step.to_string());
             step = match step {
@@ -82,17 +94,25 @@ impl Person {
         let page = match step {
             Step::Get(path) => self.browser.try_get(path).await,
             Step::Post(path, fields) => {
-                let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let fields: Vec<_> = fields
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
                 self.browser.try_post(path, &fields).await
             }
             Step::End(_) => None,
         };
-        let is_ours = page.as_ref().is_some_and(|page| page.status.is_redirection() || page.body.contains("<main"));
+
+        let is_ours = page
+            .as_ref()
+            .is_some_and(|page| page.status.is_redirection() || page.body.contains("<main"));
         if is_ours {
             return page;
         }
+
         self.site.books.count("pages loaded again");
         self.pause().await;
+
         None
     }
 
@@ -106,22 +126,29 @@ impl Person {
             self.is_told |= location.starts_with("/auth-success");
             return Step::Get(location);
         }
+
         let has = |text: &str| page.body.contains(text);
         let same = |action| {
             let fields = ["connection_id", "csrf"].map(|name| (name, page.field(name)));
-            Step::Post(action, [&fields[..], &[("confirmed", "yes".to_owned())]].concat())
+            Step::Post(
+                action,
+                [&fields[..], &[("confirmed", "yes".to_owned())]].concat(),
+            )
         };
         if has("data-deliver") {
             self.site.books.count("deliveries made again");
             self.pause().await;
             return same("/login/approve");
         }
+
         if has("data-status") {
             return self.wait(link).await;
         }
+
         if has("data-resume") {
             return same("/login/approve");
         }
+
         if has("data-connection") {
             code.send_replace(page.code());
             let connection = page.field("connection_id");
@@ -131,46 +158,70 @@ impl Person {
                 same("/login/approve")
             };
         }
+
         if has("name=\"confirmed\"") {
             self.has_seen = true;
             return same("/login/approve");
         }
+
         if has("action=\"/dev/sign-in\"") {
             self.has_seen = true;
-            let mut fields = vec![("email", format!("{}@example.com", self.name)), ("name", self.name.clone())];
+            let mut fields = vec![
+                ("email", format!("{}@example.com", self.name)),
+                ("name", self.name.clone()),
+            ];
             fields.extend(["connection_id", "csrf"].map(|name| (name, page.field(name))));
             return Step::Post("/dev/sign-in", fields);
         }
+
         self.end(&page, link).await
     }
 
     /// A page that nothing leads on from.
     async fn end(&mut self, page: &Page, link: &str) -> Step {
-        let title = page.body.split_once("<h1>").and_then(|(_, rest)| Some(rest.split_once("</h1>")?.0));
+        let title = page
+            .body
+            .split_once("<h1>")
+            .and_then(|(_, rest)| Some(rest.split_once("</h1>")?.0));
         let title = title.unwrap_or(&page.body);
         if page.status == StatusCode::OK && title == "Your editor is signed in" {
             return Step::End(Verdict::Succeeded);
         }
+
         // "Try again", and a link that leads to a login that its editor is about to bring back.
         if page.status.is_server_error() || (page.status == StatusCode::GONE && !self.has_seen) {
             self.site.books.count("pages that said try again");
             self.pause().await;
             return Step::Get(link.to_owned());
         }
+
         if self.is_told {
-            self.site.books.wrong(&format!("{} was told that its editor is signed in, and then: {title}", self.name));
+            self.site.books.wrong(&format!(
+                "{} was told that its editor is signed in, and then: {title}",
+                self.name
+            ));
         }
+
         Step::End(Verdict::Failed(format!("{} {title}", page.status)))
     }
 
-    /// The state of a login, once there is news; `None` when nobody can say, as long as that may pass.
+    /// The state of a login, once there is news; `None` when nobody can say, as long as that may
+    /// pass.
     async fn state(&mut self, connection: &str, known: &str) -> Option<String> {
-        let page = self.browser.try_get(&format!("/login/status?connection_id={connection}&known={known}")).await?;
+        let page = self
+            .browser
+            .try_get(&format!(
+                "/login/status?connection_id={connection}&known={known}"
+            ))
+            .await?;
         if page.status == StatusCode::TOO_MANY_REQUESTS || page.status.is_server_error() {
             return None;
         }
-        // The edge's own words, or a browser that has not seen the login yet, are no state that anybody knows.
+
+        // The edge's own words, or a browser that has not seen the login yet, are no state that
+        // anybody knows.
         let answer = serde_json::from_str::<Value>(&page.body).unwrap_or_default();
+
         Some(answer["state"].as_str().unwrap_or("none").to_owned())
     }
 
@@ -178,21 +229,32 @@ impl Person {
     async fn wait(&mut self, link: &str) -> Step {
         self.has_seen = true;
         let (_, connection) = link.split_once('=').unwrap();
+
         loop {
             self.pause().await;
-            if self.state(connection, "AWAY").await.is_some_and(|state| state != "AWAY") {
+            if self
+                .state(connection, "AWAY")
+                .await
+                .is_some_and(|state| state != "AWAY")
+            {
                 return Step::Get(link.to_owned());
             }
         }
     }
 
-    /// The page that has handed the code over: whether the editor has used it. Otherwise the delivery is to be made again.
+    /// The page that has handed the code over: whether the editor has used it. Otherwise the
+    /// delivery is to be made again.
     async fn watch(&mut self, connection: &str) -> bool {
         let mut known = "HELD".to_owned();
         loop {
-            if let Some(state) = self.state(connection, &known).await.filter(|state| state != "none") {
+            if let Some(state) = self
+                .state(connection, &known)
+                .await
+                .filter(|state| state != "none")
+            {
                 known = state;
             }
+
             match known.as_str() {
                 "ACKED" => return true,
                 "HELD" | "SENT" => self.pause().await,
@@ -212,15 +274,28 @@ impl Person {
     async fn try_revoke(&mut self, session_id: &str) -> Option<()> {
         let mut list = self.account().await?;
         if list.status != StatusCode::OK {
-            let form = self.browser.try_get("/account/sign-in").await.filter(|page| page.status == StatusCode::OK)?;
+            let form = self
+                .browser
+                .try_get("/account/sign-in")
+                .await
+                .filter(|page| page.status == StatusCode::OK)?;
             let email = format!("{}@example.com", self.name);
-            let fields = [("email", &*email), ("name", &self.name), ("csrf", &form.field("csrf"))];
+            let fields = [
+                ("email", &*email),
+                ("name", &self.name),
+                ("csrf", &form.field("csrf")),
+            ];
             self.browser.try_post("/dev/sign-in", &fields).await?;
-            list = self.account().await.filter(|page| page.status == StatusCode::OK)?;
+            list = self
+                .account()
+                .await
+                .filter(|page| page.status == StatusCode::OK)?;
         }
+
         let csrf = list.field("csrf");
         let path = format!("/account/sessions/{session_id}/revoke");
         let done = self.browser.try_post(&path, &[("csrf", &csrf)]).await?;
+
         (done.status == StatusCode::SEE_OTHER && done.location().contains("done=")).then_some(())
     }
 

@@ -13,7 +13,8 @@ use vvs_tests::cluster::{Cluster, Member};
 use super::books::Books;
 use super::chance::Chance;
 
-/// What a fault hits; the numbers are those of the cluster's members, of their ways, and of its servers.
+/// What a fault hits; the numbers are those of the cluster's members, of their ways, and of its
+/// servers.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Member(usize),
@@ -55,16 +56,24 @@ impl Schedule {
     pub(super) fn of(seed: u64, length: Duration, cluster: &Cluster) -> Self {
         let mut chance = Chance::of(seed, 0);
         let (targets, mut events, mut at) = (targets(cluster), Vec::new(), Duration::from_secs(1));
+
         loop {
             at += chance.millis(200, 1500);
             let lasts = chance.millis(200, 5000);
             if at + lasts > length {
                 return Self { targets, events };
             }
+
             // Processes more often than the ways between them, which are many.
             let is_process = !chance.one_in(4);
-            let fits = |target: &&Target| matches!(target, Target::Member(_) | Target::Nats(_)) == is_process;
-            let fitting: Vec<_> = targets.iter().enumerate().filter(|(_, target)| fits(target)).collect();
+            let fits = |target: &&Target| {
+                matches!(target, Target::Member(_) | Target::Nats(_)) == is_process
+            };
+            let fitting: Vec<_> = targets
+                .iter()
+                .enumerate()
+                .filter(|(_, target)| fits(target))
+                .collect();
             let (target, _) = chance.pick(&fitting);
             let fault = match targets[target] {
                 Target::Member(_) => chance.pick(&[Fault::Kill, Fault::Terminate, Fault::Stop]),
@@ -74,7 +83,13 @@ impl Schedule {
                     chance.pick(&[Fault::Refuse, slow])
                 }
             };
-            events.push(Event { at, lasts, target, fault });
+
+            events.push(Event {
+                at,
+                lasts,
+                target,
+                fault,
+            });
         }
     }
 
@@ -82,17 +97,35 @@ impl Schedule {
     pub(super) async fn happen(self, cluster: &Arc<Cluster>, books: &Arc<Books>) {
         let (start, mut happening) = (Instant::now(), JoinSet::new());
         // What is still being restarted is hit afterwards.
-        let turns: Vec<_> = self.targets.iter().map(|_| Arc::<Mutex<()>>::default()).collect();
-        for Event { at, lasts, target, fault } in self.events {
-            let (cluster, books, turn, target) =
-                (cluster.clone(), books.clone(), turns[target].clone(), self.targets[target]);
+        let turns: Vec<_> = self
+            .targets
+            .iter()
+            .map(|_| Arc::<Mutex<()>>::default())
+            .collect();
+        for Event {
+            at,
+            lasts,
+            target,
+            fault,
+        } in self.events
+        {
+            let (cluster, books, turn, target) = (
+                cluster.clone(),
+                books.clone(),
+                turns[target].clone(),
+                self.targets[target],
+            );
             happening.spawn(async move {
                 sleep_until(start + at).await;
                 let _turn = turn.lock().await;
-                books.tell(&format!("{fault:?} {} for {lasts:?}", name(target, &cluster)));
+                books.tell(&format!(
+                    "{fault:?} {} for {lasts:?}",
+                    name(target, &cluster)
+                ));
                 happen(fault, target, lasts, &cluster, &books).await;
             });
         }
+
         while let Some(ended) = happening.join_next().await {
             ended.unwrap();
         }
@@ -107,7 +140,12 @@ fn targets(cluster: &Cluster) -> Vec<Target> {
         }
         targets.extend((0..member.ways().count()).map(|way| Target::WayToMember(number, way)));
     }
-    targets.extend((0..cluster.nats.len()).flat_map(|number| [Target::Nats(number), Target::WayToNats(number)]));
+
+    targets.extend(
+        (0..cluster.nats.len())
+            .flat_map(|number| [Target::Nats(number), Target::WayToNats(number)]),
+    );
+
     targets
 }
 
@@ -115,7 +153,9 @@ fn name(target: Target, cluster: &Cluster) -> String {
     match target {
         Target::Member(number) => cluster.members[number].name.clone(),
         Target::Nats(number) => format!("nats {number}"),
-        Target::WayToMember(number, way) => format!("way {way} to {}", cluster.members[number].name),
+        Target::WayToMember(number, way) => {
+            format!("way {way} to {}", cluster.members[number].name)
+        }
         Target::WayToNats(number) => format!("way to nats {number}"),
         Target::WayToDatabase => "way to the database".to_owned(),
     }
@@ -140,7 +180,12 @@ async fn happen(fault: Fault, target: Target, lasts: Duration, cluster: &Cluster
             }
         }
         Target::WayToMember(number, way) => {
-            hamper(cluster.members[number].ways().nth(way).unwrap(), fault, lasts).await;
+            hamper(
+                cluster.members[number].ways().nth(way).unwrap(),
+                fault,
+                lasts,
+            )
+            .await;
         }
         Target::WayToNats(number) => hamper(&cluster.nats[number].1, fault, lasts).await,
         Target::WayToDatabase => hamper(&cluster.to_database, fault, lasts).await,
@@ -150,8 +195,13 @@ async fn happen(fault: Fault, target: Target, lasts: Duration, cluster: &Cluster
 /// A process is gone, or stands still, and goes on.
 async fn hit(member: &Member, fault: Fault, lasts: Duration, cluster: &Cluster, books: &Books) {
     if member.has_ended().await {
-        books.wrong(&format!("{} has ended by itself: {}", member.name, member.log().await));
+        books.wrong(&format!(
+            "{} has ended by itself: {}",
+            member.name,
+            member.log().await
+        ));
     }
+
     let log = member.log().await;
     match fault {
         Fault::Stop => {
@@ -164,10 +214,14 @@ async fn hit(member: &Member, fault: Fault, lasts: Duration, cluster: &Cluster, 
         Fault::Terminate | Fault::Refuse | Fault::Slow(_) => {
             let code = member.terminate().await;
             if code != 0 {
-                books.wrong(&format!("{} was told to end, and ended with {code}: {log}", member.name));
+                books.wrong(&format!(
+                    "{} was told to end, and ended with {code}: {log}",
+                    member.name
+                ));
             }
         }
     }
+
     errors(member, &log, books);
     sleep(lasts).await;
     cluster.launch(member).await;

@@ -1,5 +1,5 @@
-//! An identity provider that is down, slow or out of its mind: people are told what to do, nothing hangs, and no editor is
-//! signed out.
+//! An identity provider that is down, slow or out of its mind: people are told what to do, nothing
+//! hangs, and no editor is signed out.
 
 use http::StatusCode;
 use tokio::time::timeout;
@@ -7,12 +7,19 @@ use vvs_tests::{Fault, Front, Install, Page, Stack};
 
 use super::{Provider, SLOW, approve, signed_in};
 
-/// What takes longer hangs: a few calls of five seconds one after the other, on a machine that is busy with other tests.
-/// That a single call is given up in time shows in its page, since the slow front does answer in the end.
+/// What takes longer hangs: a few calls of five seconds one after the other, on a machine that is
+/// busy with other tests. That a single call is given up in time shows in its page, since the slow
+/// front does answer in the end.
 const DEADLINE: std::time::Duration = std::time::Duration::from_mins(1);
 
 fn faults() -> [Fault; 5] {
-    [Fault::Closed, Fault::Garbage, Fault::Slow(SLOW), Fault::Status(500), Fault::TooMany { retry_after: 7 }]
+    [
+        Fault::Closed,
+        Fault::Garbage,
+        Fault::Slow(SLOW),
+        Fault::Status(500),
+        Fault::TooMany { retry_after: 7 },
+    ]
 }
 
 fn front(provider: &Provider) -> &Front {
@@ -24,8 +31,17 @@ fn front(provider: &Provider) -> &Front {
 }
 
 fn says_what_to_do(page: &Page, what: &str) {
-    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{what}: {}", page.body);
-    assert!(page.body.contains("The sign-in service does not answer") && page.body.contains("Try again"), "{what}");
+    assert_eq!(
+        page.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{what}: {}",
+        page.body
+    );
+    assert!(
+        page.body.contains("The sign-in service does not answer")
+            && page.body.contains("Try again"),
+        "{what}"
+    );
 }
 
 /// An editor comes back and gets a fresh token, whatever the provider does.
@@ -36,12 +52,17 @@ async fn stays_signed_in(stack: &Stack) {
     editor.read_on().await;
 }
 
-/// Signs in while this part of the provider fails; then the part heals, and the same editor signs in.
+/// Signs in while this part of the provider fails; then the part heals, and the same editor signs
+/// in.
 async fn suffer(provider: &Provider, stack: &Stack, path: &str, fault: Fault) {
     let what = format!("{path} {fault:?}");
     let (mut editor, mut browser) = (stack.editor().await, stack.browser());
     front(provider).fail(path, fault);
-    let page = timeout(DEADLINE, provider.sign_in(stack, &mut browser, &editor, "ada")).await;
+    let page = timeout(
+        DEADLINE,
+        provider.sign_in(stack, &mut browser, &editor, "ada"),
+    )
+    .await;
     says_what_to_do(&page.unwrap(), &what);
     front(provider).heal();
     let approval = provider.sign_in(stack, &mut browser, &editor, "ada").await;
@@ -66,7 +87,11 @@ async fn without_clerks_keys_nobody_is_believed_and_nobody_signed_out() {
         let stack = provider.stack().await;
         let (editor, mut browser) = (stack.editor().await, stack.browser());
         front(&provider).fail("/v1/jwks", fault);
-        let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;
+        let page = timeout(
+            DEADLINE,
+            provider.sign_in(&stack, &mut browser, &editor, "ada"),
+        )
+        .await;
         says_what_to_do(&page.unwrap(), &format!("{fault:?}"));
         stays_signed_in(&stack).await;
     }
@@ -82,9 +107,15 @@ async fn an_approval_waits_for_clerk_to_say_that_the_sign_in_holds() {
         front(&provider).fail(path, Fault::Status(503));
         let page = browser.approve(&approval).await;
         assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(page.body.contains("The service that signs you in does not answer"), "{}", page.body);
+        assert!(
+            page.body
+                .contains("The service that signs you in does not answer"),
+            "{}",
+            page.body
+        );
         front(&provider).heal();
     }
+
     editor.read_on().await;
     approve(&mut browser, &approval, &mut editor).await;
 }
@@ -92,14 +123,26 @@ async fn an_approval_waits_for_clerk_to_say_that_the_sign_in_holds() {
 #[tokio::test]
 async fn while_the_openid_provider_fails_people_are_told_and_editors_stay() {
     let provider = Provider::oidc().await;
-    for path in ["/.well-known/openid-configuration", "/token", "/jwks", "/me"] {
+    for path in [
+        "/.well-known/openid-configuration",
+        "/token",
+        "/jwks",
+        "/me",
+    ] {
         for fault in faults() {
             // Each with a stack of its own: what has failed is not asked again at once.
             front(&provider).fail(path, fault);
             let stack = provider.stack().await;
             let (editor, mut browser) = (stack.editor().await, stack.browser());
-            let page = timeout(DEADLINE, provider.sign_in(&stack, &mut browser, &editor, "ada")).await;
-            says_what_to_do(&page.unwrap_or_else(|_| panic!("{path} {fault:?} hangs")), &format!("{path} {fault:?}"));
+            let page = timeout(
+                DEADLINE,
+                provider.sign_in(&stack, &mut browser, &editor, "ada"),
+            )
+            .await;
+            says_what_to_do(
+                &page.unwrap_or_else(|_| panic!("{path} {fault:?} hangs")),
+                &format!("{path} {fault:?}"),
+            );
             stays_signed_in(&stack).await;
             front(&provider).heal();
         }
@@ -110,7 +153,10 @@ async fn while_the_openid_provider_fails_people_are_told_and_editors_stay() {
 async fn a_stack_starts_and_keeps_its_editors_while_the_provider_is_not_there() {
     let provider = Provider::oidc().await;
     front(&provider).refuse().await;
-    let Provider::Oidc(oidc) = &provider else { unreachable!() };
+    let Provider::Oidc(oidc) = &provider else {
+        unreachable!()
+    };
+
     let mut flags = oidc.flags();
     flags.extend(["--web-allow".to_owned(), "everyone".to_owned()]);
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
@@ -118,10 +164,17 @@ async fn a_stack_starts_and_keeps_its_editors_while_the_provider_is_not_there() 
     let (mut editor, mut browser) = (stack.editor().await, stack.browser());
     let login = browser.get(&editor.login_path()).await;
     assert_eq!(login.status, StatusCode::OK, "{}", login.body);
-    let page = browser.get(&format!("/login/oidc?connection_id={}", editor.id())).await;
+
+    let page = browser
+        .get(&format!("/login/oidc?connection_id={}", editor.id()))
+        .await;
     says_what_to_do(&page, "refused");
     stays_signed_in(&stack).await;
     front(&provider).accept();
-    oidc.register(&stack.addresses().public_url.to_string(), serde_json::json!({})).await;
+    oidc.register(
+        &stack.addresses().public_url.to_string(),
+        serde_json::json!({}),
+    )
+    .await;
     editor.read_on().await;
 }

@@ -1,5 +1,5 @@
-//! Somebody who opens as many sockets as he can and keeps those that he gets, over raw connections, so that he is bound by no
-//! library's manners.
+//! Somebody who opens as many sockets as he can and keeps those that he gets, over raw connections,
+//! so that he is bound by no library's manners.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -43,18 +43,27 @@ where
     if stream.write_all(request.as_bytes()).await.is_err() || stream.flush().await.is_err() {
         return Outcome::Closed;
     }
-    let Some((head, mut rest)) = read_head(&mut stream).await else { return Outcome::Closed };
+
+    let Some((head, mut rest)) = read_head(&mut stream).await else {
+        return Outcome::Closed;
+    };
+
     let status = head[9..12].parse().unwrap();
     if status == 101 {
         let socket = WebSocketStream::from_partially_read(stream, rest, Role::Client, None).await;
         return Outcome::Socket(Box::new(socket));
     }
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |n| n.parse().unwrap());
     while rest.len() < length {
         if stream.read_buf(&mut rest).await.unwrap_or(0) == 0 {
             return Outcome::Closed;
         }
     }
+
     Outcome::Refused(status, head, stream)
 }
 
@@ -78,13 +87,21 @@ pub(crate) struct Hoard {
     sockets: AtomicUsize,
     refused: AtomicUsize,
     closed: AtomicUsize,
-    /// Those that are read from, so that pings are answered. What they end with is their close code.
+    /// Those that are read from, so that pings are answered. What they end with is their close
+    /// code.
     held: Mutex<JoinSet<Option<u16>>>,
 }
 
 impl Hoard {
-    /// Makes one attempt over this connection; returns it when it was answered and not closed, for it is hoarded too.
-    pub(crate) async fn attempt<S>(&self, stream: io::Result<S>, host: &str, path: &str, headers: &str) -> Option<S>
+    /// Makes one attempt over this connection; returns it when it was answered and not closed, for
+    /// it is hoarded too.
+    pub(crate) async fn attempt<S>(
+        &self,
+        stream: io::Result<S>,
+        host: &str,
+        path: &str,
+        headers: &str,
+    ) -> Option<S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -92,6 +109,7 @@ impl Hoard {
             Ok(stream) => handshake(stream, host, path, headers).await,
             Err(_) => Outcome::Closed,
         };
+
         match outcome {
             Outcome::Socket(socket) => self.hold(socket),
             Outcome::Refused(status, _, stream) => {
@@ -103,6 +121,7 @@ impl Hoard {
                 self.closed.fetch_add(1, Ordering::SeqCst);
             }
         }
+
         None
     }
 

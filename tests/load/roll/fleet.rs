@@ -1,4 +1,5 @@
-//! An installation of several processes of each role, at fixed addresses, so that one can take the place of another.
+//! An installation of several processes of each role, at fixed addresses, so that one can take the
+//! place of another.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,12 @@ use vvs_tests::{Secrets, crowd, stack};
 use crate::Failure;
 use crate::child::TRUST_DOMAIN;
 
-const ROLES: [(Role, usize); 4] = [(Role::Sessions, 2), (Role::Relay, 3), (Role::Web, 2), (Role::Gateway, 1)];
+const ROLES: [(Role, usize); 4] = [
+    (Role::Sessions, 2),
+    (Role::Relay, 3),
+    (Role::Web, 2),
+    (Role::Gateway, 1),
+];
 
 /// One process, and how to start it again.
 #[derive(Debug)]
@@ -50,16 +56,41 @@ impl Fleet {
         let key = |name: &str| key_file(data.path(), name);
         let keys = [key("sessions")?, key("relay")?, key("web")?];
         let [sessions_key, relay_key, web_key] = keys.each_ref().map(String::as_str);
-        let (to_sessions, to_ws, to_rpc, to_web) = (sessions.join(","), ws.join(","), rpc.join(","), web.join(","));
+        let (to_sessions, to_ws, to_rpc, to_web) = (
+            sessions.join(","),
+            ws.join(","),
+            rpc.join(","),
+            web.join(","),
+        );
         let backplane = format!("nats://{}", nats.address());
         let own = |role: Role, number: usize| match role {
             Role::Sessions => vec![
-                ["--sessions-rpc-addr", &sessions[number], "--sessions-key-file", sessions_key],
-                ["--sessions-database-url", database.as_str(), "--log", "warn"],
+                [
+                    "--sessions-rpc-addr",
+                    &sessions[number],
+                    "--sessions-key-file",
+                    sessions_key,
+                ],
+                [
+                    "--sessions-database-url",
+                    database.as_str(),
+                    "--log",
+                    "warn",
+                ],
             ],
             Role::Relay => vec![
-                ["--relay-ws-addr", &ws[number], "--relay-rpc-addr", &rpc[number]],
-                ["--relay-key-file", relay_key, "--relay-sessions-addr", &to_sessions],
+                [
+                    "--relay-ws-addr",
+                    &ws[number],
+                    "--relay-rpc-addr",
+                    &rpc[number],
+                ],
+                [
+                    "--relay-key-file",
+                    relay_key,
+                    "--relay-sessions-addr",
+                    &to_sessions,
+                ],
                 ["--relay-backplane", &backplane, "--log", "warn"],
             ],
             Role::Web => vec![
@@ -75,20 +106,40 @@ impl Fleet {
         let mut members: Vec<Member> = Vec::new();
         for (role, count) in ROLES {
             let prefix = format!("--{role}-");
-            let limits: Vec<_> = crowd::FLAGS.chunks(2).filter(|pair| pair[0].starts_with(&prefix)).collect();
+            let limits: Vec<_> = crowd::FLAGS
+                .chunks(2)
+                .filter(|pair| pair[0].starts_with(&prefix))
+                .collect();
             let first = members.len();
             for number in 0..count {
                 let grace = format!("{grace}s");
-                let flags = [own(role, number).concat(), limits.concat(), vec!["--grace", &grace]].concat();
+                let flags = [
+                    own(role, number).concat(),
+                    limits.concat(),
+                    vec!["--grace", &grace],
+                ]
+                .concat();
                 let flags: Vec<_> = flags.into_iter().map(str::to_owned).collect();
-                members.push(Member { role, process: process(data.path(), &url, role, &flags), flags });
+                members.push(Member {
+                    role,
+                    process: process(data.path(), &url, role, &flags),
+                    flags,
+                });
             }
+
             // Before those who call it, so that they find it.
             for member in &mut members[first..] {
                 member.process.ready().await;
             }
         }
-        Ok(Self { members, url, grace: Duration::from_secs(grace), data, _nats: nats })
+
+        Ok(Self {
+            members,
+            url,
+            grace: Duration::from_secs(grace),
+            data,
+            _nats: nats,
+        })
     }
 
     /// Where editors and browsers come to.
@@ -102,22 +153,35 @@ impl Fleet {
     }
 
     pub(crate) fn count(&self, role: Role) -> usize {
-        self.members.iter().filter(|member| member.role == role).count()
+        self.members
+            .iter()
+            .filter(|member| member.role == role)
+            .count()
     }
 
-    /// Tells one process to end and, when it has, starts another in its place; how long it took to end.
+    /// Tells one process to end and, when it has, starts another in its place; how long it took to
+    /// end.
     pub(crate) async fn replace(&mut self, role: Role, number: usize) -> Result<Duration, Failure> {
-        let member = self.members.iter_mut().filter(|member| member.role == role).nth(number);
+        let member = self
+            .members
+            .iter_mut()
+            .filter(|member| member.role == role)
+            .nth(number);
         let member = member.ok_or("there is no such process")?;
         let start = Instant::now();
         member.process.signal("TERM");
-        let code = member.process.exit_code_within(self.grace + Duration::from_secs(10)).await;
+        let code = member
+            .process
+            .exit_code_within(self.grace + Duration::from_secs(10))
+            .await;
         if code != 0 {
             return Err(format!("the {role} ended with {code}: {}", member.process.log()).into());
         }
+
         let ended = start.elapsed();
         member.process = process(self.data.path(), &self.url, role, &member.flags);
         member.process.ready().await;
+
         Ok(ended)
     }
 }
@@ -129,8 +193,14 @@ fn process(data_dir: &Path, url: &str, role: Role, flags: &[String]) -> Running 
 
 /// Addresses that are free now.
 fn ports(count: usize) -> Ports {
-    let bound: Vec<_> = (0..count).filter_map(|_| TcpListener::bind("127.0.0.1:0").ok()).collect();
-    bound.iter().filter_map(|tcp| tcp.local_addr().ok()).map(|address| address.to_string()).collect()
+    let bound: Vec<_> = (0..count)
+        .filter_map(|_| TcpListener::bind("127.0.0.1:0").ok())
+        .collect();
+    bound
+        .iter()
+        .filter_map(|tcp| tcp.local_addr().ok())
+        .map(|address| address.to_string())
+        .collect()
 }
 
 fn key_file(data_dir: &Path, name: &str) -> Result<String, Failure> {

@@ -8,7 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::select;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, interval};
-use vvs_proto::frame::{AuthErrorCode, Binding, EditorFrame, RefusalReason, RelayFrame, Secret, Session, User, close};
+use vvs_proto::frame::{
+    AuthErrorCode, Binding, EditorFrame, RefusalReason, RelayFrame, Secret, Session, User, close,
+};
 
 use super::{Event, Input, Options, Outcome};
 use crate::chance;
@@ -55,7 +57,8 @@ struct Attempt<'a, S, F> {
     answer_due: Option<Instant>,
     /// How long the code is, while the server waits for it.
     pending: Option<u8>,
-    /// Brought by the browser; kept, because the connection may be lost before the server has read it.
+    /// Brought by the browser; kept, because the connection may be lost before the server has read
+    /// it.
     code: Option<Secret>,
     stored: Option<(Outcome, Instant)>,
 }
@@ -92,7 +95,11 @@ where
         key: DeviceKey::generate()?,
         state: Secret::new(chance::secret()?),
         // Without it the person types the code.
-        hand_back: if options.typed { None } else { HandBack::listen().await.ok() },
+        hand_back: if options.typed {
+            None
+        } else {
+            HandBack::listen().await.ok()
+        },
         inputs: Some(inputs),
         second: interval(Duration::from_secs(1)),
         login: None,
@@ -103,6 +110,7 @@ where
         code: None,
         stored: None,
     };
+
     loop {
         let happened = attempt.next().await;
         match attempt.take(happened).await? {
@@ -124,12 +132,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
                 None => std::future::pending().await,
             }
         };
+
         let brought = async {
             match &mut self.hand_back {
                 Some(hand_back) => hand_back.next().await,
                 None => std::future::pending().await,
             }
         };
+
         select! {
             biased;
             input = input => Happened::Input(input),
@@ -160,80 +170,145 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
             Happened::Heard(Heard::Failed(error)) => {
                 // A server that was never there is not tried again.
                 let known = self.login.is_some() && error.is_temporary() || self.stored.is_some();
-                if known { Ok(Next::Reconnect(None)) } else { Err(error) }
+                if known {
+                    Ok(Next::Reconnect(None))
+                } else {
+                    Err(error)
+                }
             }
         }
     }
 
     fn reconnect(&mut self, asked: Option<Duration>) -> Result<(), Error> {
         (self.pending, self.answer_due) = (None, None);
+
         if self.ticket.is_none() {
             self.beginnings += 1;
             if self.beginnings >= MAX_BEGINNINGS {
-                return Err(Error::Lost { server: self.options.server.clone() });
+                return Err(Error::Lost {
+                    server: self.options.server.clone(),
+                });
             }
         }
-        let purpose = if self.ticket.is_some() { Purpose::Session } else { Purpose::Login };
+
+        let purpose = if self.ticket.is_some() {
+            Purpose::Session
+        } else {
+            Purpose::Login
+        };
+
         let retry_after = self.line.again(purpose, asked, MAX_PAUSE);
         (self.show)(Event::Lost { retry_after });
+
         Ok(())
     }
 
     fn tick(&mut self, now: Instant) -> Next {
         if let Some((outcome, until)) = &self.stored {
             // It is good as it is: a first `authenticate` tells the server as well.
-            return if now >= *until { Next::Done(outcome.clone()) } else { Next::Wait };
+            return if now >= *until {
+                Next::Done(outcome.clone())
+            } else {
+                Next::Wait
+            };
         }
+
         if self.answer_due.is_some_and(|due| now >= due) {
             return Next::Reconnect(None);
         }
-        let Some(login) = self.login.as_ref().filter(|_| self.ticket.is_some()) else { return Next::Wait };
+
+        let Some(login) = self.login.as_ref().filter(|_| self.ticket.is_some()) else {
+            return Next::Wait;
+        };
+
         if now >= login.expiry + GRACE {
             return Next::Done(Outcome::Expired);
         }
+
         let rounded = login.expiry.duration_since(now) + Duration::from_millis(500);
         (self.show)(Event::Left(Duration::from_secs(rounded.as_secs())));
+
         Next::Wait
     }
 
     async fn frame(&mut self, frame: RelayFrame) -> Result<Next, Error> {
         match frame {
-            RelayFrame::Connection { resumed: Some(true), expires_in, .. } => {
+            RelayFrame::Connection {
+                resumed: Some(true),
+                expires_in,
+                ..
+            } => {
                 if let (Some(login), Some(seconds)) = (&mut self.login, expires_in) {
                     login.expiry = Instant::now() + Duration::from_secs(seconds).min(MAX_TIME);
                 }
                 Ok(Next::Wait)
             }
-            RelayFrame::Connection { connection_id, user_code, login_url, expires_in, .. } => {
-                self.connected(connection_id, user_code.zip(login_url).zip(expires_in)).await
+            RelayFrame::Connection {
+                connection_id,
+                user_code,
+                login_url,
+                expires_in,
+                ..
+            } => {
+                self.connected(connection_id, user_code.zip(login_url).zip(expires_in))
+                    .await
             }
             RelayFrame::HelloOk { binding, ticket } => {
                 self.settled(binding, ticket);
                 Ok(Next::Wait)
             }
-            RelayFrame::AuthPending { code_length, attempts_left, .. } => {
+            RelayFrame::AuthPending {
+                code_length,
+                attempts_left,
+                ..
+            } => {
                 self.pending = Some(code_length);
-                (self.show)(Event::Pending { link: self.hand_back.is_some(), attempts_left });
+                (self.show)(Event::Pending {
+                    link: self.hand_back.is_some(),
+                    attempts_left,
+                });
                 self.complete_by_link().await;
                 Ok(Next::Wait)
             }
-            RelayFrame::AuthSuccess { token, user, message_id, session, token_expires_at, .. } => {
-                self.accept(self.credential(token, user, session, token_expires_at), message_id).await
+            RelayFrame::AuthSuccess {
+                token,
+                user,
+                message_id,
+                session,
+                token_expires_at,
+                ..
+            } => {
+                self.accept(
+                    self.credential(token, user, session, token_expires_at),
+                    message_id,
+                )
+                .await
             }
             RelayFrame::AuthDenied => Ok(Next::Done(Outcome::Denied)),
             RelayFrame::AuthExpired => Ok(self.over(Outcome::Expired)),
-            RelayFrame::Reconnect { after_ms, .. } => Ok(Next::Reconnect(Some(Duration::from_millis(after_ms)))),
-            RelayFrame::AuthError { code, message, retryable, retry_after_ms, attempts_left } => {
-                let retry_after = retryable.then(|| Duration::from_millis(retry_after_ms.unwrap_or(0)));
-                self.refused(code, &plain(&message, 200), retry_after, attempts_left).await
+            RelayFrame::Reconnect { after_ms, .. } => {
+                Ok(Next::Reconnect(Some(Duration::from_millis(after_ms))))
+            }
+            RelayFrame::AuthError {
+                code,
+                message,
+                retryable,
+                retry_after_ms,
+                attempts_left,
+            } => {
+                let retry_after =
+                    retryable.then(|| Duration::from_millis(retry_after_ms.unwrap_or(0)));
+                self.refused(code, &plain(&message, 200), retry_after, attempts_left)
+                    .await
             }
             RelayFrame::Ping => {
                 self.line.send(&EditorFrame::Pong).await;
                 Ok(Next::Wait)
             }
-            RelayFrame::Error { message, .. } if self.answer_due.is_some() => {
-                Err(Error::TooOld { server: self.options.server.clone(), answer: plain(&message, 200) })
-            }
+            RelayFrame::Error { message, .. } if self.answer_due.is_some() => Err(Error::TooOld {
+                server: self.options.server.clone(),
+                answer: plain(&message, 200),
+            }),
             RelayFrame::AuthOk { .. }
             | RelayFrame::AuthFailure { .. }
             | RelayFrame::AuthToken { .. }
@@ -245,20 +320,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
         }
     }
 
-    async fn connected(&mut self, id: String, login: Option<((String, String), u64)>) -> Result<Next, Error> {
+    async fn connected(
+        &mut self,
+        id: String,
+        login: Option<((String, String), u64)>,
+    ) -> Result<Next, Error> {
         self.answer_due = Some(Instant::now() + PATIENCE);
+
         if let Some(ticket) = self.ticket.clone() {
             let proof = self.proof(Use::Resume);
             self.line.send(&EditorFrame::Resume { ticket, proof }).await;
             return Ok(Next::Wait);
         }
+
         let Some(((user_code, url), seconds)) = login else {
             let answer = "no login in its first frame".to_owned();
-            return Err(Error::NotVvs { server: self.options.server.clone(), answer });
+            return Err(Error::NotVvs {
+                server: self.options.server.clone(),
+                answer,
+            });
         };
+
         let expiry = Instant::now() + Duration::from_secs(seconds).min(MAX_TIME);
-        self.login = Some(Login { id, user_code, url, expiry });
+        self.login = Some(Login {
+            id,
+            user_code,
+            url,
+            expiry,
+        });
         self.hello().await;
+
         Ok(Next::Wait)
     }
 
@@ -275,11 +366,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
     }
 
     fn proof(&self, r#use: Use) -> Secret {
-        self.key.proof(r#use, &self.options.server.to_string(), self.line.nonce(), None)
+        self.key.proof(
+            r#use,
+            &self.options.server.to_string(),
+            self.line.nonce(),
+            None,
+        )
     }
 
-    /// The server has taken the `hello`, or the `resume`. The link is shown no earlier, because `hello` is refused once
-    /// somebody has opened it.
+    /// The server has taken the `hello`, or the `resume`. The link is shown no earlier, because
+    /// `hello` is refused once somebody has opened it.
     fn settled(&mut self, binding: Binding, ticket: Secret) {
         self.answer_due = None;
         self.line.settled();
@@ -287,11 +383,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
             (self.show)(Event::Resumed);
             return;
         }
+
         if binding != Binding::Link {
             self.hand_back = None;
         }
-        let Some(Login { user_code, url, expiry, .. }) = &self.login else { return };
-        let state = self.hand_back.as_ref().map(|_| format!("#state={}", self.state.expose()));
+
+        let Some(Login {
+            user_code,
+            url,
+            expiry,
+            ..
+        }) = &self.login
+        else {
+            return;
+        };
+
+        let state = self
+            .hand_back
+            .as_ref()
+            .map(|_| format!("#state={}", self.state.expose()));
         let url = format!("{url}{}", state.unwrap_or_default());
         (self.show)(Event::Link {
             link: self.options.server.link(&url),
@@ -315,7 +425,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
                 let attempts_left = attempts_left.unwrap_or(0);
                 self.code = None;
                 (self.show)(Event::WrongCode { attempts_left });
-                Ok(if attempts_left == 0 { Next::Done(Outcome::Burned) } else { Next::Wait })
+                Ok(if attempts_left == 0 {
+                    Next::Done(Outcome::Burned)
+                } else {
+                    Next::Wait
+                })
             }
             // It was not taken, so that another may follow.
             AuthErrorCode::BadReturnUri if answer_due && self.hand_back.take().is_some() => {
@@ -333,8 +447,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
                 if retry_after.is_some() {
                     return Ok(Next::Reconnect(retry_after));
                 }
-                let error = Error::Refused { server: self.options.server.clone(), message: message.to_owned() };
-                self.stored.take().map_or(Err(error), |(stored, _)| Ok(Next::Done(stored)))
+                let error = Error::Refused {
+                    server: self.options.server.clone(),
+                    message: message.to_owned(),
+                };
+                self.stored
+                    .take()
+                    .map_or(Err(error), |(stored, _)| Ok(Next::Done(stored)))
             }
             AuthErrorCode::TooLate
             | AuthErrorCode::BadReturnUri
@@ -352,7 +471,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
         Next::Done(self.stored.take().map_or(outcome, |(stored, _)| stored))
     }
 
-    fn credential(&self, token: Secret, user: User, session: Session, token_expires_at: String) -> Credential {
+    fn credential(
+        &self,
+        token: Secret,
+        user: User,
+        session: Session,
+        token_expires_at: String,
+    ) -> Credential {
         Credential {
             server: self.options.server.to_string(),
             user,
@@ -364,22 +489,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
         }
     }
 
-    /// Stores first and reads on later: the relay sends a ping right behind `auth:success` and takes its pong for an ack,
-    /// and the next read would answer it. The same message may come again, and is stored and acked again.
+    /// Stores first and reads on later: the relay sends a ping right behind `auth:success` and
+    /// takes its pong for an ack, and the next read would answer it. The same message may come
+    /// again, and is stored and acked again.
     async fn accept(&mut self, credential: Credential, message_id: String) -> Result<Next, Error> {
-        let (profile, ca_file, stored) =
-            (self.options.profile.clone(), self.options.ca_file.clone(), credential.clone());
+        let (profile, ca_file, stored) = (
+            self.options.profile.clone(),
+            self.options.ca_file.clone(),
+            credential.clone(),
+        );
         let place = blocking(move || profile.store(&stored, ca_file.as_deref())).await;
         let reason = place.is_err().then_some(RefusalReason::StoreFailed);
-        self.line.send(&EditorFrame::AuthAck { message_id, ok: place.is_ok(), reason }).await;
+        self.line
+            .send(&EditorFrame::AuthAck {
+                message_id,
+                ok: place.is_ok(),
+                reason,
+            })
+            .await;
+
         // The answer to our goodbye says that the server has read the ack.
         let confirmed = self.line.close().await;
-        let outcome = Outcome::SignedIn { credential: Box::new(credential), place: place? };
+        let outcome = Outcome::SignedIn {
+            credential: Box::new(credential),
+            place: place?,
+        };
         if confirmed {
             return Ok(Next::Done(outcome));
         }
+
         let until = Instant::now() + MAX_CONFIRMING;
         self.stored.get_or_insert((outcome, until));
+
         Ok(Next::Reconnect(None))
     }
 
@@ -388,7 +529,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
             return Ok(self.over(Outcome::Ended));
         }
         let error = farewell(how, &self.options.server);
-        if error.is_temporary() { Ok(Next::Reconnect(None)) } else { Err(error) }
+        if error.is_temporary() {
+            Ok(Next::Reconnect(None))
+        } else {
+            Err(error)
+        }
     }
 }
 

@@ -8,7 +8,12 @@ use crate::key::DeviceKey;
 fn credential(session: &str, token: &str) -> Credential {
     Credential {
         server: "http://127.0.0.1:8080".to_owned(),
-        user: User { id: "usr_1".to_owned(), email: None, name: Some("Ada".to_owned()), avatar_url: None },
+        user: User {
+            id: "usr_1".to_owned(),
+            email: None,
+            name: Some("Ada".to_owned()),
+            avatar_url: None,
+        },
         session_id: session.to_owned(),
         session_expires_at: "2026-03-31T12:00:00Z".to_owned(),
         token: Secret::new(token),
@@ -30,17 +35,34 @@ fn only_the_owner_can_read_a_file_and_it_follows_no_link() {
     let dir = home.path().join("state/vvs");
     let profile = profile(&dir, Keep::File);
     let stored = credential("ses_1", "fake-token-1");
-    assert_eq!(profile.store(&stored, None).unwrap(), Place::File(dir.join("credential.json"), None));
+    assert_eq!(
+        profile.store(&stored, None).unwrap(),
+        Place::File(dir.join("credential.json"), None)
+    );
     assert_eq!(profile.load().unwrap(), Some(stored));
-    assert_eq!((mode(&profile.file()), mode(&dir), mode(dir.parent().unwrap())), (0o600, 0o700, 0o700));
+    assert_eq!(
+        (
+            mode(&profile.file()),
+            mode(&dir),
+            mode(dir.parent().unwrap())
+        ),
+        (0o600, 0o700, 0o700)
+    );
+
     let other = home.path().join("other");
     fs::write(&other, "not ours").unwrap();
     fs::remove_file(profile.file()).unwrap();
     symlink(&other, profile.file()).unwrap();
-    profile.store(&credential("ses_2", "fake-token-2"), None).unwrap();
+    profile
+        .store(&credential("ses_2", "fake-token-2"), None)
+        .unwrap();
     assert!(fs::symlink_metadata(profile.file()).unwrap().is_file());
     assert_eq!(fs::read_to_string(other).unwrap(), "not ours");
-    assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "a temporary file was left behind");
+    assert_eq!(
+        fs::read_dir(&dir).unwrap().count(),
+        2,
+        "a temporary file was left behind"
+    );
 }
 
 #[test]
@@ -48,7 +70,11 @@ fn a_folder_that_cannot_be_made_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(profile(&file.join("vvs"), Keep::File).store(&credential("ses_1", "fake"), None).is_err());
+    assert!(
+        profile(&file.join("vvs"), Keep::File)
+            .store(&credential("ses_1", "fake"), None)
+            .is_err()
+    );
 }
 
 #[test]
@@ -64,15 +90,26 @@ fn what_cannot_be_read_is_an_error_and_no_sign_out() {
 fn signing_out_keeps_the_server_and_its_certificates_and_no_secret() {
     let home = tempfile::tempdir().unwrap();
     let profile = profile(home.path(), Keep::File);
-    profile.store(&credential("ses_1", "fake-token"), Some(Path::new("/etc/ca.crt"))).unwrap();
+    profile
+        .store(
+            &credential("ses_1", "fake-token"),
+            Some(Path::new("/etc/ca.crt")),
+        )
+        .unwrap();
     profile.forget("ses_other").unwrap();
     assert!(profile.load().unwrap().is_some());
+
     profile.forget("ses_1").unwrap();
     assert_eq!(profile.load().unwrap(), None);
+
     let record = profile.record().unwrap();
     assert_eq!(record.server.as_deref(), Some("http://127.0.0.1:8080"));
     assert_eq!(record.ca_file.as_deref(), Some(Path::new("/etc/ca.crt")));
-    assert!(!fs::read_to_string(profile.file()).unwrap().contains("fake-token"));
+    assert!(
+        !fs::read_to_string(profile.file())
+            .unwrap()
+            .contains("fake-token")
+    );
 }
 
 #[test]
@@ -82,10 +119,15 @@ fn a_renewed_token_never_replaces_another_session_nor_undoes_a_sign_out() {
     let old = credential("ses_1", "fake-1");
     profile.renew(&old).unwrap();
     assert_eq!(profile.load().unwrap(), None);
+
     profile.store(&old, None).unwrap();
-    let fresh = Credential { token: Secret::new("fake-2"), ..old.clone() };
+    let fresh = Credential {
+        token: Secret::new("fake-2"),
+        ..old.clone()
+    };
     profile.renew(&fresh).unwrap();
     assert_eq!(profile.load().unwrap(), Some(fresh));
+
     let new = credential("ses_2", "fake-3");
     profile.store(&new, None).unwrap();
     profile.renew(&old).unwrap();
@@ -119,7 +161,10 @@ fn while_one_window_writes_no_other_does() {
     let home = tempfile::tempdir().unwrap();
     let profile = profile(home.path(), Keep::File);
     let writing = profile.lock().unwrap();
-    let another = File::options().write(true).open(home.path().join("lock")).unwrap();
+    let another = File::options()
+        .write(true)
+        .open(home.path().join("lock"))
+        .unwrap();
     assert!(another.try_lock().is_err());
     drop(writing);
     another.try_lock().unwrap();
@@ -133,15 +178,24 @@ fn profiles_have_files_of_their_own_and_plain_names() {
         profile.store(&credential(name, "fake"), None).unwrap();
         assert_eq!(profile.load().unwrap().unwrap().session_id, name);
     }
+
     fs::write(home.path().join("credential.Not A Name.json"), "").unwrap();
     assert_eq!(Profile::names(home.path()), ["a-1_b", DEFAULT, "work"]);
     assert!(Profile::names(&home.path().join("none")).is_empty());
+
     for name in ["", "A", "..", "a/b", "a.b", &"x".repeat(33)] {
-        assert!(matches!(Profile::new(home.path(), name, Keep::File), Err(Error::Profile(_))), "{name}");
+        assert!(
+            matches!(
+                Profile::new(home.path(), name, Keep::File),
+                Err(Error::Profile(_))
+            ),
+            "{name}"
+        );
     }
 }
 
-/// The `keyring` crate over its own mock, one for all tests; each has a folder of its own, and so an entry.
+/// The `keyring` crate over its own mock, one for all tests; each has a folder of its own, and so
+/// an entry.
 #[cfg(feature = "keyring")]
 mod keyring {
     use std::sync::{Arc, LazyLock};
@@ -155,7 +209,9 @@ mod keyring {
     static MOCK: LazyLock<Arc<mock::Store>> = LazyLock::new(|| mock::Store::new().unwrap());
 
     fn open(service: &str, name: &str) -> Result<Entry> {
-        Ok(Entry { inner: MOCK.build(service, name, None)? })
+        Ok(Entry {
+            inner: MOCK.build(service, name, None)?,
+        })
     }
 
     fn none(_service: &str, _name: &str) -> Result<Entry> {
@@ -163,7 +219,10 @@ mod keyring {
     }
 
     fn with(dir: &Path, keep: Keep, open: fn(&str, &str) -> Result<Entry>) -> Profile {
-        Profile { vault: Vault { open }, ..profile(dir, keep) }
+        Profile {
+            vault: Vault { open },
+            ..profile(dir, keep)
+        }
     }
 
     #[test]
@@ -172,12 +231,21 @@ mod keyring {
         let profile = with(home.path(), Keep::Anywhere, open);
         let stored = credential("ses_1", "fake-token");
         assert_eq!(profile.store(&stored, None).unwrap(), Place::Keyring);
+
         let file = fs::read_to_string(profile.file()).unwrap();
-        assert!(!file.contains("fake-token") && !file.contains("deviceKey") && file.contains("8080"), "{file}");
+        assert!(
+            !file.contains("fake-token") && !file.contains("deviceKey") && file.contains("8080"),
+            "{file}"
+        );
         assert_eq!(profile.load().unwrap(), Some(stored.clone()));
-        let fresh = Credential { token: Secret::new("fake-2"), ..stored };
+
+        let fresh = Credential {
+            token: Secret::new("fake-2"),
+            ..stored
+        };
         profile.renew(&fresh).unwrap();
         assert_eq!(profile.load().unwrap(), Some(fresh));
+
         profile.forget("ses_1").unwrap();
         assert_eq!(profile.load().unwrap(), None);
         assert_eq!(profile.vault.get(&profile.entry()), Ok(None));
@@ -187,11 +255,19 @@ mod keyring {
     fn without_a_keyring_it_is_a_file_that_says_why_unless_only_the_keyring_will_do() {
         let home = tempfile::tempdir().unwrap();
         let stored = credential("ses_1", "fake-token");
-        let Place::File(_, Some(why)) = with(home.path(), Keep::Anywhere, none).store(&stored, None).unwrap() else {
+        let Place::File(_, Some(why)) = with(home.path(), Keep::Anywhere, none)
+            .store(&stored, None)
+            .unwrap()
+        else {
             panic!("not in a file")
         };
+
         assert!(why.contains("nobody listens"), "{why}");
-        assert_eq!(profile(home.path(), Keep::Anywhere).load().unwrap(), Some(stored.clone()));
+        assert_eq!(
+            profile(home.path(), Keep::Anywhere).load().unwrap(),
+            Some(stored.clone())
+        );
+
         let only = with(home.path(), Keep::Keyring, none);
         assert!(matches!(only.check(), Err(Error::Keyring(_))));
         assert!(matches!(only.store(&stored, None), Err(Error::Keyring(_))));
@@ -200,17 +276,26 @@ mod keyring {
     #[test]
     fn a_keyring_that_is_away_for_a_while_is_an_error_and_no_sign_out() {
         let home = tempfile::tempdir().unwrap();
-        with(home.path(), Keep::Anywhere, open).store(&credential("ses_1", "fake"), None).unwrap();
+        with(home.path(), Keep::Anywhere, open)
+            .store(&credential("ses_1", "fake"), None)
+            .unwrap();
         let away = with(home.path(), Keep::Anywhere, none);
         assert!(matches!(away.load(), Err(Error::Keyring(_))));
         assert!(matches!(away.forget("ses_1"), Err(Error::Keyring(_))));
-        assert!(with(home.path(), Keep::Anywhere, open).load().unwrap().is_some());
+        assert!(
+            with(home.path(), Keep::Anywhere, open)
+                .load()
+                .unwrap()
+                .is_some()
+        );
     }
 
     #[test]
     fn a_credential_that_moves_into_a_file_leaves_the_keyring() {
         let home = tempfile::tempdir().unwrap();
-        with(home.path(), Keep::Anywhere, open).store(&credential("ses_1", "fake"), None).unwrap();
+        with(home.path(), Keep::Anywhere, open)
+            .store(&credential("ses_1", "fake"), None)
+            .unwrap();
         let file = with(home.path(), Keep::File, open);
         file.store(&credential("ses_2", "fake-2"), None).unwrap();
         assert_eq!(file.vault.get(&file.entry()), Ok(None));

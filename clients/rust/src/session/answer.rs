@@ -42,7 +42,11 @@ pub(super) enum Cut {
     /// The sessions role's own verdict: the session is over.
     Over(String),
     /// It may be taken later.
-    Refused { code: FailureCode, message: String, retry_after: Option<Duration> },
+    Refused {
+        code: FailureCode,
+        message: String,
+        retry_after: Option<Duration>,
+    },
     /// The connection is gone, and the server may have said when to come back.
     Lost(Error, Option<Duration>),
 }
@@ -66,26 +70,63 @@ where
         Heard::Closed(how) => return Answer::Cut(Cut::Lost(farewell(how, server), None)),
         Heard::Failed(error) => return Answer::Cut(Cut::Lost(error, None)),
     };
+
     match frame {
         RelayFrame::Connection { .. } => Answer::Connected,
-        RelayFrame::AuthOk { session, server_time, token, token_expires_at, token_expires_in, .. } => {
+        RelayFrame::AuthOk {
+            session,
+            server_time,
+            token,
+            token_expires_at,
+            token_expires_in,
+            ..
+        } => {
             let fresh = token.zip(token_expires_at).zip(token_expires_in);
-            let fresh = fresh.map(|((token, expires_at), expires_in)| Fresh { token, expires_at, expires_in });
-            Answer::SignedOn { session, server_time, fresh }
+            let fresh = fresh.map(|((token, expires_at), expires_in)| Fresh {
+                token,
+                expires_at,
+                expires_in,
+            });
+            Answer::SignedOn {
+                session,
+                server_time,
+                fresh,
+            }
         }
-        RelayFrame::AuthToken { token, token_expires_at: expires_at, token_expires_in: expires_in } => {
-            Answer::Fresh(Fresh { token, expires_at, expires_in })
-        }
-        RelayFrame::AuthFailure { message, terminal: true, .. } => Answer::Cut(Cut::Over(plain(&message, 200))),
-        RelayFrame::AuthFailure { code, message, retry_after_ms, .. } => {
+        RelayFrame::AuthToken {
+            token,
+            token_expires_at: expires_at,
+            token_expires_in: expires_in,
+        } => Answer::Fresh(Fresh {
+            token,
+            expires_at,
+            expires_in,
+        }),
+        RelayFrame::AuthFailure {
+            message,
+            terminal: true,
+            ..
+        } => Answer::Cut(Cut::Over(plain(&message, 200))),
+        RelayFrame::AuthFailure {
+            code,
+            message,
+            retry_after_ms,
+            ..
+        } => {
             let retry_after = retry_after_ms.map(Duration::from_millis);
-            Answer::Cut(Cut::Refused { code, message: plain(&message, 200), retry_after })
+            Answer::Cut(Cut::Refused {
+                code,
+                message: plain(&message, 200),
+                retry_after,
+            })
         }
         RelayFrame::SessionRevoked { reason } => Answer::Cut(Cut::Over(plain(&reason, 200))),
         RelayFrame::SessionExpiring { expires_in } => Answer::Expiring(expires_in),
         RelayFrame::SessionEnded => Answer::Ended,
         RelayFrame::Reconnect { after_ms, .. } => {
-            let error = Error::Lost { server: server.clone() };
+            let error = Error::Lost {
+                server: server.clone(),
+            };
             Answer::Cut(Cut::Lost(error, Some(Duration::from_millis(after_ms))))
         }
         RelayFrame::Ping => {
@@ -112,7 +153,11 @@ where
         match listen(line, server).await {
             Answer::Connected => return Ok(()),
             Answer::Cut(cut) => return Err(cut),
-            Answer::SignedOn { .. } | Answer::Fresh(_) | Answer::Expiring(_) | Answer::Ended | Answer::Other => {}
+            Answer::SignedOn { .. }
+            | Answer::Fresh(_)
+            | Answer::Expiring(_)
+            | Answer::Ended
+            | Answer::Other => {}
         }
     }
 }
@@ -128,32 +173,67 @@ where
 {
     let token = credential.token.clone();
     let (key, audience) = (&credential.device_key, server.to_string());
-    let proof = Some(key.proof(Use::Authenticate, &audience, line.nonce(), Some(token.expose())));
+    let proof = Some(key.proof(
+        Use::Authenticate,
+        &audience,
+        line.nonce(),
+        Some(token.expose()),
+    ));
     line.send(&EditorFrame::Authenticate { token, proof }).await;
     let due = Instant::now() + PATIENCE;
+
     loop {
-        let silent = |_elapsed| Answer::Cut(Cut::Lost(Error::Lost { server: server.clone() }, None));
-        match timeout_at(due, listen(line, server)).await.unwrap_or_else(silent) {
-            Answer::SignedOn { session, server_time, fresh } => {
-                credential.session_expires_at.clone_from(&session.expires_at);
+        let silent = |_elapsed| {
+            Answer::Cut(Cut::Lost(
+                Error::Lost {
+                    server: server.clone(),
+                },
+                None,
+            ))
+        };
+        match timeout_at(due, listen(line, server))
+            .await
+            .unwrap_or_else(silent)
+        {
+            Answer::SignedOn {
+                session,
+                server_time,
+                fresh,
+            } => {
+                credential
+                    .session_expires_at
+                    .clone_from(&session.expires_at);
                 let token_lasts = match fresh {
                     Some(fresh) => {
-                        (credential.token, credential.token_expires_at) = (fresh.token, fresh.expires_at);
+                        (credential.token, credential.token_expires_at) =
+                            (fresh.token, fresh.expires_at);
                         Duration::from_secs(fresh.expires_in)
                     }
                     None => apart(&server_time, &credential.token_expires_at),
                 };
-                return Ok(SignedOn { credential, session, token_lasts });
+
+                return Ok(SignedOn {
+                    credential,
+                    session,
+                    token_lasts,
+                });
             }
             Answer::Cut(cut) => return Err(cut),
-            Answer::Connected | Answer::Fresh(_) | Answer::Expiring(_) | Answer::Ended | Answer::Other => {}
+            Answer::Connected
+            | Answer::Fresh(_)
+            | Answer::Expiring(_)
+            | Answer::Ended
+            | Answer::Other => {}
         }
     }
 }
 
-/// Both times are the server's, so that a wrong clock on this machine changes nothing. Zero when they are no times.
+/// Both times are the server's, so that a wrong clock on this machine changes nothing. Zero when
+/// they are no times.
 fn apart(from: &str, to: &str) -> Duration {
     let time = |text| OffsetDateTime::parse(text, &Rfc3339).ok();
-    let apart = time(to).zip(time(from)).and_then(|(to, from)| (to - from).try_into().ok());
+    let apart = time(to)
+        .zip(time(from))
+        .and_then(|(to, from)| (to - from).try_into().ok());
     apart.unwrap_or_default()
 }

@@ -20,7 +20,8 @@ use crate::text::plain;
 
 /// The longest own pause between two tries.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
-/// How long to wait before a refresh that failed, or was never answered, is tried again; and twice as long at most.
+/// How long to wait before a refresh that failed, or was never answered, is tried again; and twice
+/// as long at most.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct Hold<'a, 'l, S, F> {
@@ -30,7 +31,9 @@ pub(super) struct Hold<'a, 'l, S, F> {
     pub(super) show: F,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send> Hold<'_, '_, S, F> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send>
+    Hold<'_, '_, S, F>
+{
     pub(super) async fn until(mut self, stop: impl Future<Output = ()>) -> Result<End, Error> {
         let ended = select! {
             biased;
@@ -49,9 +52,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
             if self.stored().await?.is_none() {
                 return Ok(End::NotSignedIn);
             }
+
             let cut = match connected(self.line, self.server).await {
                 Ok(()) => {
-                    let Some(credential) = self.stored().await? else { return Ok(End::NotSignedIn) };
+                    let Some(credential) = self.stored().await? else {
+                        return Ok(End::NotSignedIn);
+                    };
                     session_id.clone_from(&credential.session_id);
                     match sign_on(self.line, self.server, credential).await {
                         Ok(signed_on) => {
@@ -63,23 +69,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
                 }
                 Err(cut) => cut,
             };
+
             let (asked, why) = match cut {
                 Cut::Over(why) => {
                     forget(self.profile, &session_id).await?;
                     return Ok(End::Over { why });
                 }
-                Cut::Refused { code, message, retry_after } => {
-                    (self.show)(Change::Refused { code, message: message.clone() });
+                Cut::Refused {
+                    code,
+                    message,
+                    retry_after,
+                } => {
+                    (self.show)(Change::Refused {
+                        code,
+                        message: message.clone(),
+                    });
                     (retry_after, message)
                 }
                 Cut::Lost(error @ Error::Closed { .. }, _) => return Err(error),
-                // Whoever was connected once has the right server: its proxy may answer oddly while it restarts.
-                Cut::Lost(error, asked) if known || error.is_temporary() => (asked, error.to_string()),
+                // Whoever was connected once has the right server: its proxy may answer oddly while
+                // it restarts.
+                Cut::Lost(error, asked) if known || error.is_temporary() => {
+                    (asked, error.to_string())
+                }
                 Cut::Lost(error, _) => return Err(error),
             };
+
             let pause = self.line.again(Purpose::Session, asked, MAX_PAUSE);
             let retry_after_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            (self.show)(Change::Lost { retry_after_ms, why });
+            (self.show)(Change::Lost {
+                retry_after_ms,
+                why,
+            });
         }
     }
 
@@ -89,7 +110,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
         Ok(stored.filter(|found| found.server == self.server.to_string()))
     }
 
-    async fn signed_on(&mut self, SignedOn { credential, session, token_lasts }: SignedOn) -> Cut {
+    async fn signed_on(
+        &mut self,
+        SignedOn {
+            credential,
+            session,
+            token_lasts,
+        }: SignedOn,
+    ) -> Cut {
         self.line.settled();
         self.keep(&credential).await;
         (self.show)(Change::SignedIn {
@@ -104,6 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
     async fn stay(&mut self, mut credential: Credential, token_lasts: Duration) -> Cut {
         let again = || Instant::now() + between(REFRESH_PAUSE, REFRESH_PAUSE * 2);
         let mut due = refresh_at(token_lasts);
+
         loop {
             let answer = select! {
                 answer = listen(self.line, self.server) => answer,
@@ -116,16 +145,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
                 }
             };
             match answer {
-                Answer::Fresh(Fresh { token, expires_at, expires_in }) => {
+                Answer::Fresh(Fresh {
+                    token,
+                    expires_at,
+                    expires_in,
+                }) => {
                     (credential.token, credential.token_expires_at) = (token, expires_at);
                     self.keep(&credential).await;
                     (self.show)(Change::Refreshed { expires_in });
                     due = refresh_at(Duration::from_secs(expires_in));
                 }
                 // The connection goes on, or a close follows.
-                Answer::Cut(Cut::Refused { code, message, retry_after }) => {
+                Answer::Cut(Cut::Refused {
+                    code,
+                    message,
+                    retry_after,
+                }) => {
                     (self.show)(Change::Refused { code, message });
-                    due = again().max(Instant::now() + retry_after.unwrap_or_default().min(MAX_TIME));
+                    due =
+                        again().max(Instant::now() + retry_after.unwrap_or_default().min(MAX_TIME));
                 }
                 Answer::Cut(cut) => return cut,
                 Answer::Expiring(expires_in) => (self.show)(Change::Expiring { expires_in }),
@@ -138,7 +176,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
     async fn keep(&mut self, credential: &Credential) {
         let (profile, credential) = (self.profile.clone(), credential.clone());
         if let Err(error) = blocking(move || profile.renew(&credential)).await {
-            (self.show)(Change::NotStored { why: error.to_string() });
+            (self.show)(Change::NotStored {
+                why: error.to_string(),
+            });
         }
     }
 }

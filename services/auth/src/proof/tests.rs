@@ -21,7 +21,11 @@ impl Editor {
     fn header(&self) -> Header {
         let mut jwk = self.jwk();
         jwk.common = jsonwebtoken::jwk::CommonParameters::default();
-        Header { typ: Some(TYPE.to_owned()), jwk: Some(jwk), ..Header::new(Algorithm::ES256) }
+        Header {
+            typ: Some(TYPE.to_owned()),
+            jwk: Some(jwk),
+            ..Header::new(Algorithm::ES256)
+        }
     }
 
     fn sign(&self, header: &Header, payload: &Value) -> String {
@@ -34,7 +38,12 @@ fn payload(purpose: &str) -> Value {
 }
 
 fn expected(uses: &[Use]) -> Expected<'_> {
-    Expected { audience: AUDIENCE, nonce: "n", uses, token: None }
+    Expected {
+        audience: AUDIENCE,
+        nonce: "n",
+        uses,
+        token: None,
+    }
 }
 
 fn with(name: &str, value: Value) -> Value {
@@ -46,15 +55,23 @@ fn with(name: &str, value: Value) -> Value {
 #[test]
 fn a_good_proof_names_its_key() {
     let editor = Editor::new();
-    let proof = check(&editor.sign(&editor.header(), &payload("hello")), &expected(&[Use::Hello])).unwrap();
+    let proof = check(
+        &editor.sign(&editor.header(), &payload("hello")),
+        &expected(&[Use::Hello]),
+    )
+    .unwrap();
     let key = DeviceKey::from_value(&serde_json::to_value(editor.jwk()).unwrap()).unwrap();
-    assert_eq!((proof.key, proof.jti.as_str(), proof.r#use), (key.thumbprint(), "j", Use::Hello));
+    assert_eq!(
+        (proof.key, proof.jti.as_str(), proof.r#use),
+        (key.thumbprint(), "j", Use::Hello)
+    );
 }
 
 #[test]
 fn a_proof_for_something_else_is_refused() {
     let editor = Editor::new();
     let header = editor.header();
+
     for (bad, payload) in [
         ("aud", with("aud", json!("https://auth.example.com.evil"))),
         ("aud", with("aud", json!("https://auth.example.com/"))),
@@ -66,7 +83,10 @@ fn a_proof_for_something_else_is_refused() {
         ("signature or members", with("nonce", json!(null))),
     ] {
         let refused = check(&editor.sign(&header, &payload), &expected(&[Use::Hello])).unwrap_err();
-        assert!(matches!(refused, Error::Proof(what) if what == bad), "{payload}: {refused}");
+        assert!(
+            matches!(refused, Error::Proof(what) if what == bad),
+            "{payload}: {refused}"
+        );
     }
 }
 
@@ -76,22 +96,50 @@ fn a_proof_of_another_make_is_refused() {
     let good = editor.header();
     let sign = |header: &Header| editor.sign(header, &payload("hello"));
     for header in [
-        Header { typ: Some("at+jwt".to_owned()), ..good.clone() },
-        Header { typ: None, ..good.clone() },
-        Header { crit: Some(vec!["exp".to_owned()]), ..good.clone() },
-        Header { jwk: None, ..good.clone() },
+        Header {
+            typ: Some("at+jwt".to_owned()),
+            ..good.clone()
+        },
+        Header {
+            typ: None,
+            ..good.clone()
+        },
+        Header {
+            crit: Some(vec!["exp".to_owned()]),
+            ..good.clone()
+        },
+        Header {
+            jwk: None,
+            ..good.clone()
+        },
         // Somebody else's key in the header.
         Editor::new().header(),
     ] {
-        assert!(check(&sign(&header), &expected(&[Use::Hello])).is_err(), "{header:?}");
+        assert!(
+            check(&sign(&header), &expected(&[Use::Hello])).is_err(),
+            "{header:?}"
+        );
     }
+
     let whole = sign(&good);
     let (rest, signature) = whole.rsplit_once('.').unwrap();
     let cut = format!("{rest}.{}", &signature[..signature.len() - 2]);
-    for bad in ["", "a.b.c", rest, &cut, &format!("{whole}.x"), &"x".repeat(5000)] {
+    for bad in [
+        "",
+        "a.b.c",
+        rest,
+        &cut,
+        &format!("{whole}.x"),
+        &"x".repeat(5000),
+    ] {
         assert!(check(bad, &expected(&[Use::Hello])).is_err(), "{bad}");
     }
-    let none = format!("{}.{}.", base64url(br#"{"alg":"none","typ":"vvs-pop+jwt"}"#), base64url(b"{}"));
+
+    let none = format!(
+        "{}.{}.",
+        base64url(br#"{"alg":"none","typ":"vvs-pop+jwt"}"#),
+        base64url(b"{}")
+    );
     assert!(check(&none, &expected(&[Use::Hello])).is_err());
 }
 
@@ -104,7 +152,11 @@ fn a_proof_shown_with_a_token_is_for_that_token_alone() {
         editor.sign(&editor.header(), &payload)
     };
     let uses = [Use::Authenticate, Use::Refresh];
-    let shown = |token| Expected { token, ..expected(&uses) };
+    let shown = |token| Expected {
+        token,
+        ..expected(&uses)
+    };
+
     // base64url SHA-256 of "abc" (FIPS 180-4, example).
     let abc = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
     assert!(check(&sign(Some(abc)), &shown(Some("abc"))).is_ok());

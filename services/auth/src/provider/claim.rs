@@ -1,5 +1,5 @@
-//! Reading claims (RFC 7519, section 4.1) whose signature is right: what is there but not what it must be is refused,
-//! never taken for missing.
+//! Reading claims (RFC 7519, section 4.1) whose signature is right: what is there but not what it
+//! must be is refused, never taken for missing.
 
 use serde_json::{Map, Value};
 
@@ -26,23 +26,38 @@ impl Claims {
         self.text(name)?.ok_or(Distrust::Claim(name))
     }
 
-    /// A time in seconds since 1970, if it is there. A part of a second counts as a whole one, with which comparisons
-    /// to whole seconds come out the same.
+    /// A time in seconds since 1970, if it is there. A part of a second counts as a whole one, with
+    /// which comparisons to whole seconds come out the same.
     pub(super) fn time(&self, name: &'static str) -> Result<Option<i64>, Distrust> {
-        #[expect(clippy::cast_possible_truncation, reason = "a time beyond the range is as good as its end")]
-        let seconds = |value: &Value| value.as_i64().or_else(|| Some(value.as_f64()?.ceil() as i64));
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a time beyond the range is as good as its end"
+        )]
+        let seconds = |value: &Value| {
+            value
+                .as_i64()
+                .or_else(|| Some(value.as_f64()?.ceil() as i64))
+        };
         let time = |value| seconds(value).ok_or(Distrust::Claim(name));
         self.get(name).map(time).transpose()
     }
 
     pub(super) fn times(&self) -> Result<Times, Distrust> {
-        Ok(Times { not_before: self.time("nbf")?, issued_at: self.time("iat")?, expires_at: self.time("exp")? })
+        Ok(Times {
+            not_before: self.time("nbf")?,
+            issued_at: self.time("iat")?,
+            expires_at: self.time("exp")?,
+        })
     }
 
     /// The issuer must be spelled exactly so.
     pub(super) fn check_issuer(&self, issuer: &str) -> Result<(), Distrust> {
         let is_right = self.get("iss").and_then(Value::as_str) == Some(issuer);
-        if is_right { Ok(()) } else { Err(Distrust::WrongIssuer) }
+        if is_right {
+            Ok(())
+        } else {
+            Err(Distrust::WrongIssuer)
+        }
     }
 }
 

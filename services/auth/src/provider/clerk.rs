@@ -1,5 +1,5 @@
-//! Clerk's session tokens: what a browser that is signed in with Clerk shows, good for a minute. Every rule is as
-//! strict as it can be without refusing what Clerk signs for a signed-in user.
+//! Clerk's session tokens: what a browser that is signed in with Clerk shows, good for a minute.
+//! Every rule is as strict as it can be without refusing what Clerk signs for a signed-in user.
 
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
@@ -20,7 +20,8 @@ const MACHINE: &str = "mch_";
 pub struct Rules<'a> {
     /// The frontend API: scheme and authority, no slash.
     pub issuer: &'a str,
-    /// The origins of ours that a browser may have got its token at. A token that names none is refused.
+    /// The origins of ours that a browser may have got its token at. A token that names none is
+    /// refused.
     pub authorized_parties: &'a [String],
     /// Whether a member of staff may be signed in as the user.
     pub allow_impersonation: bool,
@@ -52,11 +53,13 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules<'_>, now: i64) -> Result
     if !is_session || !matches!(jws.header("typ")?, None | Some("JWT")) {
         return Err(Distrust::WrongKind);
     }
+
     let algorithm = jws.algorithm(&[("RS256", Algorithm::RS256)])?;
     let key_id = jws.key_id()?;
     if key_id.is_none() && keys.must_be_named() {
         return Err(Distrust::Malformed);
     }
+
     let key = keys.find(key_id, algorithm).ok_or(Distrust::UnknownKey)?;
     let claims = jws.verify(key, algorithm)?;
 
@@ -65,27 +68,44 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules<'_>, now: i64) -> Result
     if subject.starts_with(MACHINE) {
         return Err(Distrust::WrongKind);
     }
+
     let session = claims.required("sid")?;
-    let party = claims.get("azp").and_then(Value::as_str).ok_or(Distrust::WrongParty)?;
+    let party = claims
+        .get("azp")
+        .and_then(Value::as_str)
+        .ok_or(Distrust::WrongParty)?;
     if !rules.authorized_parties.iter().any(|known| known == party) {
         return Err(Distrust::WrongParty);
     }
+
     let actor = match claims.get("act") {
         None => None,
         Some(_) if !rules.allow_impersonation => return Err(Distrust::Impersonated),
-        Some(actor) => Some(actor.get("sub").and_then(meaning).ok_or(Distrust::Claim("act"))?),
+        Some(actor) => Some(
+            actor
+                .get("sub")
+                .and_then(meaning)
+                .ok_or(Distrust::Claim("act"))?,
+        ),
     };
+
     if claims.get("sts").is_some_and(|status| status == "pending") {
         return Err(Distrust::Pending);
     }
-    // Only members that a version reserves are Clerk's own word: the others may be an application's custom claims.
+
+    // Only members that a version reserves are Clerk's own word: the others may be an application's
+    // custom claims.
     let organization = match claims.get("v").and_then(Value::as_i64) {
-        Some(2) => claims.get("o").and_then(|organization| organization.get("id")),
+        Some(2) => claims
+            .get("o")
+            .and_then(|organization| organization.get("id")),
         Some(_) | None => claims.get("org_id"),
     };
+
     let times = claims.times()?;
     let expires_at = times.expires_at.ok_or(Distrust::Claim("exp"))?;
     times.check(now)?;
+
     Ok(Claims {
         subject: subject.to_owned(),
         session: session.to_owned(),

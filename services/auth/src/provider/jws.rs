@@ -1,5 +1,6 @@
-//! A signed token as it comes: its three parts (RFC 7515, section 3.1), its header, its signature. What the claims mean
-//! is not known here, and nobody gets them before the signature is found right.
+//! A signed token as it comes: its three parts (RFC 7515, section 3.1), its header, its signature.
+//! What the claims mean is not known here, and nobody gets them before the signature is found
+//! right.
 
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde_json::{Map, Value};
@@ -20,22 +21,33 @@ pub(super) struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
-    /// Of two members with one name the last counts, for every check and for whoever reads the claims (RFC 7519,
-    /// section 4).
+    /// Of two members with one name the last counts, for every check and for whoever reads the
+    /// claims (RFC 7519, section 4).
     pub(super) fn parse(token: &'a str) -> Result<Self, Distrust> {
         if token.len() > MAX_LEN {
             return Err(Distrust::Malformed);
         }
+
         let (signed, signature) = token.rsplit_once('.').ok_or(Distrust::Malformed)?;
+
         // A fourth part would leave a dot in the payload, which is no base64url.
         let (header, payload) = signed.split_once('.').ok_or(Distrust::Malformed)?;
         from_base64url(signature).ok_or(Distrust::Malformed)?;
-        Ok(Self { header: object(header)?, payload: object(payload)?, signed, signature })
+
+        Ok(Self {
+            header: object(header)?,
+            payload: object(payload)?,
+            signed,
+            signature,
+        })
     }
 
     /// A member of the header, which must be text if it is there.
     pub(super) fn header(&self, name: &str) -> Result<Option<&str>, Distrust> {
-        self.header.get(name).map(|value| value.as_str().ok_or(Distrust::Malformed)).transpose()
+        self.header
+            .get(name)
+            .map(|value| value.as_str().ok_or(Distrust::Malformed))
+            .transpose()
     }
 
     pub(super) fn key_id(&self) -> Result<Option<&str>, Distrust> {
@@ -44,17 +56,24 @@ impl<'a> Jws<'a> {
 
     /// The algorithm, if it is among those.
     pub(super) fn algorithm(&self, accepted: &[(&str, Algorithm)]) -> Result<Algorithm, Distrust> {
-        // No extension is known here, so whatever is critical is too much (RFC 7515, section 4.1.11).
+        // No extension is known here, so whatever is critical is too much (RFC 7515, section
+        // 4.1.11).
         if self.header.contains_key("crit") {
             return Err(Distrust::Critical);
         }
         let name = self.header("alg")?.ok_or(Distrust::Malformed)?;
         let found = accepted.iter().find(|(accepted, _)| *accepted == name);
-        found.map(|(_, algorithm)| *algorithm).ok_or(Distrust::WrongAlgorithm)
+        found
+            .map(|(_, algorithm)| *algorithm)
+            .ok_or(Distrust::WrongAlgorithm)
     }
 
     /// The claims, if the signature is right.
-    pub(super) fn verify(self, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims, Distrust> {
+    pub(super) fn verify(
+        self,
+        key: &DecodingKey,
+        algorithm: Algorithm,
+    ) -> Result<Claims, Distrust> {
         match crypto::verify(self.signature, self.signed.as_bytes(), key, algorithm) {
             Ok(true) => Ok(Claims(self.payload)),
             Ok(false) | Err(_) => Err(Distrust::BadSignature),

@@ -1,4 +1,5 @@
-//! The public keys of a provider. Where they come from, and when they are asked for again, is not known here.
+//! The public keys of a provider. Where they come from, and when they are asked for again, is not
+//! known here.
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -13,8 +14,8 @@ use crate::Error;
 use crate::device::DeviceKey;
 use crate::key::from_base64url;
 
-/// What a provider may sign with: asymmetric, and what the library can check. Whoever accepts a shared secret accepts a
-/// public key as one.
+/// What a provider may sign with: asymmetric, and what the library can check. Whoever accepts a
+/// shared secret accepts a public key as one.
 pub(super) const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("RS256", Algorithm::RS256),
     ("PS256", Algorithm::PS256),
@@ -47,29 +48,48 @@ struct Jwks {
 }
 
 impl KeySet {
-    /// Reads a JWK set (RFC 7517, section 5). Keys that are of no use here are left out: for encryption, of other
-    /// kinds, too small, or broken.
+    /// Reads a JWK set (RFC 7517, section 5). Keys that are of no use here are left out: for
+    /// encryption, of other kinds, too small, or broken.
     ///
     /// # Errors
     /// [`Error::KeySet`] when it is no JWK set at all.
     pub fn from_jwks(json: &str) -> Result<Self, Error> {
         let jwks: Jwks = serde_json::from_str(json).map_err(|_cause| Error::KeySet)?;
-        Ok(Self { keys: jwks.keys.iter().filter_map(Key::from_jwk).collect(), is_pinned: false })
+        Ok(Self {
+            keys: jwks.keys.iter().filter_map(Key::from_jwk).collect(),
+            is_pinned: false,
+        })
     }
 
-    /// Reads one public RSA key in PEM (RFC 7468, section 13), for verifying without the network. Without an id it
-    /// stands for whatever key a token names.
+    /// Reads one public RSA key in PEM (RFC 7468, section 13), for verifying without the network.
+    /// Without an id it stands for whatever key a token names.
     ///
     /// # Errors
     /// [`Error::PublicKey`] when it is something else, or too small.
     pub fn from_pem(pem: &str, key_id: Option<&str>) -> Result<Self, Error> {
-        let block = Pem::iter_from_buffer(pem.as_bytes()).next().and_then(Result::ok);
-        let block = block.filter(|block| block.label == "PUBLIC KEY").ok_or(Error::PublicKey)?;
-        let (_, info) = SubjectPublicKeyInfo::from_der(&block.contents).map_err(|_cause| Error::PublicKey)?;
-        let Ok(PublicKey::RSA(public)) = info.parsed() else { return Err(Error::PublicKey) };
+        let block = Pem::iter_from_buffer(pem.as_bytes())
+            .next()
+            .and_then(Result::ok);
+        let block = block
+            .filter(|block| block.label == "PUBLIC KEY")
+            .ok_or(Error::PublicKey)?;
+        let (_, info) =
+            SubjectPublicKeyInfo::from_der(&block.contents).map_err(|_cause| Error::PublicKey)?;
+        let Ok(PublicKey::RSA(public)) = info.parsed() else {
+            return Err(Error::PublicKey);
+        };
+
         let public = rsa(public.modulus, public.exponent).ok_or(Error::PublicKey)?;
         let id = key_id.map(str::to_owned);
-        Ok(Self { keys: vec![Key { id, algorithm: None, public }], is_pinned: true })
+
+        Ok(Self {
+            keys: vec![Key {
+                id,
+                algorithm: None,
+                public,
+            }],
+            is_pinned: true,
+        })
     }
 
     /// Whether it holds no key that can be used.
@@ -87,10 +107,11 @@ impl KeySet {
         !self.is_pinned
     }
 
-    /// The key that a token is signed with. When it does not say, there must be no choice (OpenID Connect Core, section
-    /// 10.1).
+    /// The key that a token is signed with. When it does not say, there must be no choice (OpenID
+    /// Connect Core, section 10.1).
     pub(super) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
-        let is_meant = |key: &&Key| key_id.is_none_or(|id| self.is_named(key, id)) && key.is_for(algorithm);
+        let is_meant =
+            |key: &&Key| key_id.is_none_or(|id| self.is_named(key, id)) && key.is_for(algorithm);
         let mut meant = self.keys.iter().filter(is_meant);
         let first = meant.next()?;
         (key_id.is_some() || meant.next().is_none()).then_some(&first.public)
@@ -106,13 +127,18 @@ impl Key {
     fn from_jwk(jwk: &Value) -> Option<Self> {
         let member = |name| jwk.get(name).and_then(Value::as_str);
         let bytes = |name| member(name).and_then(from_base64url);
+
         // A private half that everybody can read signs whatever anybody wants.
         let is_for_others = jwk.get("use").is_some_and(|r#use| r#use != "sig")
-            || jwk.get("key_ops").is_some_and(|ops| !ops.as_array().is_some_and(|ops| ops.contains(&"verify".into())))
+            || jwk.get("key_ops").is_some_and(|ops| {
+                !ops.as_array()
+                    .is_some_and(|ops| ops.contains(&"verify".into()))
+            })
             || jwk.get("d").is_some();
         if is_for_others {
             return None;
         }
+
         let public = match member("kty")? {
             "RSA" => rsa(&bytes("n")?, &bytes("e")?)?,
             "EC" => DeviceKey::from_value(jwk).ok()?.decoding().ok()?,
@@ -122,24 +148,40 @@ impl Key {
             }
             _ => return None,
         };
+
         let algorithm = match jwk.get("alg") {
             Some(name) => Some(ALGORITHMS.iter().find(|(known, _)| name == known)?.1),
             None => None,
         };
-        Some(Self { id: member("kid").map(str::to_owned), algorithm, public })
+
+        Some(Self {
+            id: member("kid").map(str::to_owned),
+            algorithm,
+            public,
+        })
     }
 
     fn is_for(&self, algorithm: Algorithm) -> bool {
-        self.public.family() == algorithm.family() && self.algorithm.is_none_or(|own| own == algorithm)
+        self.public.family() == algorithm.family()
+            && self.algorithm.is_none_or(|own| own == algorithm)
     }
 }
 
 /// Takes big-endian numbers, also with the leading zeros that some write.
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<DecodingKey> {
-    let number = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
+    let number = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .copied()
+            .skip_while(|byte| *byte == 0)
+            .collect::<Vec<_>>()
+    };
     let (modulus, exponent) = (number(modulus), number(exponent));
     let bits = modulus.len() * 8 - modulus.first()?.leading_zeros() as usize;
-    RSA_BITS.contains(&bits).then(|| DecodingKey::from_rsa_raw_components(&modulus, &exponent))
+
+    RSA_BITS
+        .contains(&bits)
+        .then(|| DecodingKey::from_rsa_raw_components(&modulus, &exponent))
 }
 
 #[cfg(test)]

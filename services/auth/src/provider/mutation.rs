@@ -1,5 +1,5 @@
-//! Providers' tokens changed at random: what was bent is refused, what is whole is judged as a simple model says, and
-//! noise never does more than fail.
+//! Providers' tokens changed at random: what was bent is refused, what is whole is judged as a
+//! simple model says, and noise never does more than fail.
 
 use std::sync::LazyLock;
 
@@ -12,18 +12,28 @@ use super::{Distrust, KeySet, clerk, key_id, oidc};
 
 static KEYS: LazyLock<[KeySet; 2]> = LazyLock::new(|| {
     let set = json!({"keys": [rsa_jwk(&RSA, "r"), ec_jwk("c")]}).to_string();
-    [KeySet::from_jwks(&set).unwrap(), KeySet::from_pem(&pem(&RSA), None).unwrap()]
+    [
+        KeySet::from_jwks(&set).unwrap(),
+        KeySet::from_pem(&pem(&RSA), None).unwrap(),
+    ]
 });
 
 fn session(token: &str, keys: &KeySet) -> Result<clerk::Claims, Distrust> {
     let parties = ["https://a.test".to_owned()];
-    let rules =
-        clerk::Rules { issuer: "https://clerk.a.test", authorized_parties: &parties, allow_impersonation: false };
+    let rules = clerk::Rules {
+        issuer: "https://clerk.a.test",
+        authorized_parties: &parties,
+        allow_impersonation: false,
+    };
     clerk::verify(token, keys, &rules, NOW)
 }
 
 fn id_token(token: &str) -> Result<oidc::Claims, Distrust> {
-    let rules = oidc::Rules { issuer: "https://id.test", client_id: "vvs", nonce: "n" };
+    let rules = oidc::Rules {
+        issuer: "https://id.test",
+        client_id: "vvs",
+        nonce: "n",
+    };
     oidc::verify_id_token(token, &KEYS[0], &rules, NOW)
 }
 
@@ -32,8 +42,7 @@ fn logout(token: &str) -> Result<oidc::Logout, Distrust> {
 }
 
 fn good_session() -> Draft {
-    let claims =
-        json!({"iss": "https://clerk.a.test", "azp": "https://a.test", "sub": "u", "sid": "s", "exp": NOW + 1});
+    let claims = json!({"iss": "https://clerk.a.test", "azp": "https://a.test", "sub": "u", "sid": "s", "exp": NOW + 1});
     Draft::new(json!({"alg": "RS256", "kid": "r", "typ": "JWT"}), claims)
 }
 
@@ -54,19 +63,31 @@ static LOGOUT: LazyLock<String> = LazyLock::new(|| good_logout().by(By::Es256));
 
 /// Whether a token is refused by whoever would take it whole, with any keys.
 fn is_refused(token: &str) -> bool {
-    KEYS.iter().all(|keys| session(token, keys).is_err()) && id_token(token).is_err() && logout(token).is_err()
+    KEYS.iter().all(|keys| session(token, keys).is_err())
+        && id_token(token).is_err()
+        && logout(token).is_err()
 }
 
 /// One byte of a text replaced, cut out or put in.
 fn bend(text: &str, at: usize, put: Option<char>, cut: bool) -> Option<String> {
-    let bent: String =
-        [&text[..at], put.map(String::from).as_deref().unwrap_or(""), &text[at + usize::from(cut)..]].concat();
+    let bent: String = [
+        &text[..at],
+        put.map(String::from).as_deref().unwrap_or(""),
+        &text[at + usize::from(cut)..],
+    ]
+    .concat();
     (bent != text).then_some(bent)
 }
 
 /// Mostly with what base64url is made of: other characters are refused before anything is decoded.
 fn letter() -> impl Strategy<Value = char> {
-    let letters = select(('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['-', '_', '.', '=']).collect::<Vec<_>>());
+    let letters = select(
+        ('A'..='Z')
+            .chain('a'..='z')
+            .chain('0'..='9')
+            .chain(['-', '_', '.', '='])
+            .collect::<Vec<_>>(),
+    );
     prop_oneof![9 => letters, 1 => any::<char>()]
 }
 
@@ -86,7 +107,11 @@ fn value() -> impl Strategy<Value = Value> {
 fn a_whole_token_is_taken_by_whom_it_is_for() {
     assert!(KEYS.iter().all(|keys| session(&SESSION, keys).is_ok()));
     assert!(id_token(&ID_TOKEN).is_ok() && logout(&LOGOUT).is_ok());
-    assert!(logout(&ID_TOKEN).is_err() && id_token(&LOGOUT).is_err() && session(&ID_TOKEN, &KEYS[0]).is_err());
+    assert!(
+        logout(&ID_TOKEN).is_err()
+            && id_token(&LOGOUT).is_err()
+            && session(&ID_TOKEN, &KEYS[0]).is_err()
+    );
 }
 
 #[test]
@@ -99,13 +124,24 @@ fn a_token_with_any_bit_changed_is_refused() {
         })
     };
     for at in 0..SESSION.len() {
-        assert!(is_refused_at(at, &SESSION, &|bent| session(bent, &KEYS[1]).is_err()), "byte {at}");
+        assert!(
+            is_refused_at(at, &SESSION, &|bent| session(bent, &KEYS[1]).is_err()),
+            "byte {at}"
+        );
     }
+
     for at in 0..ID_TOKEN.len() {
-        assert!(is_refused_at(at, &ID_TOKEN, &|bent| id_token(bent).is_err()), "byte {at}");
+        assert!(
+            is_refused_at(at, &ID_TOKEN, &|bent| id_token(bent).is_err()),
+            "byte {at}"
+        );
     }
+
     for at in 0..LOGOUT.len() {
-        assert!(is_refused_at(at, &LOGOUT, &|bent| logout(bent).is_err()), "byte {at}");
+        assert!(
+            is_refused_at(at, &LOGOUT, &|bent| logout(bent).is_err()),
+            "byte {at}"
+        );
     }
 }
 
@@ -123,7 +159,8 @@ proptest! {
         }
     }
 
-    /// Whatever the provider signs, nobody is let in but by a user, a session and times that are good.
+    /// Whatever the provider signs, nobody is let in but by a user, a session and times that are
+    /// good.
     #[test]
     fn a_session_token_is_judged_by_what_it_says(
         name in select(vec!["sub", "sid", "exp", "nbf", "iat", "sts", "act", "iss", "azp", "jti"]),

@@ -1,5 +1,5 @@
-//! OpenID Connect: ID tokens, which say who has just signed in, and logout tokens, which say that a session is over.
-//! Knows no discovery, no code flow and no provider in particular.
+//! OpenID Connect: ID tokens, which say who has just signed in, and logout tokens, which say that a
+//! session is over. Knows no discovery, no code flow and no provider in particular.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,8 @@ use super::{Distrust, KeySet};
 
 /// Longest subject, in bytes (OpenID Connect Core, section 2).
 const MAX_SUBJECT: usize = 255;
-/// How long after it was issued an ID token is still the answer to the request just made, in seconds.
+/// How long after it was issued an ID token is still the answer to the request just made, in
+/// seconds.
 const ID_TOKEN_AGE: i64 = 600;
 /// How long after it was issued a logout token is taken, in seconds.
 const LOGOUT_TOKEN_AGE: i64 = 300;
@@ -64,7 +65,12 @@ pub struct Logout {
 ///
 /// # Errors
 /// [`Distrust`] says why; that the token is stale only when all else is right.
-pub fn verify_id_token(token: &str, keys: &KeySet, rules: &Rules<'_>, now: i64) -> Result<Claims, Distrust> {
+pub fn verify_id_token(
+    token: &str,
+    keys: &KeySet,
+    rules: &Rules<'_>,
+    now: i64,
+) -> Result<Claims, Distrust> {
     let claims = open(token, keys, &["JWT"])?;
     claims.check_issuer(rules.issuer)?;
     check_audience(&claims, rules.client_id)?;
@@ -73,6 +79,7 @@ pub fn verify_id_token(token: &str, keys: &KeySet, rules: &Rules<'_>, now: i64) 
     if claims.get("nonce").and_then(Value::as_str) != Some(rules.nonce) {
         return Err(Distrust::WrongNonce);
     }
+
     let times = claims.times()?;
     let expires_at = times.expires_at.ok_or(Distrust::Claim("exp"))?;
     let issued_at = times.issued_at.ok_or(Distrust::Claim("iat"))?;
@@ -82,8 +89,10 @@ pub fn verify_id_token(token: &str, keys: &KeySet, rules: &Rules<'_>, now: i64) 
     if issued_at < now.saturating_sub(ID_TOKEN_AGE) {
         return Err(Distrust::TooOld);
     }
+
     // The profile is for show: a broken member of it is no reason to send somebody away.
     let shown = |name| claims.text(name).ok().flatten().map(str::to_owned);
+
     Ok(Claims {
         subject,
         session,
@@ -98,8 +107,8 @@ pub fn verify_id_token(token: &str, keys: &KeySet, rules: &Rules<'_>, now: i64) 
     })
 }
 
-/// Checks a logout token (OpenID Connect Back-Channel Logout, section 2.6) at a time in seconds since 1970. Whether its
-/// `jti` was there before is for the caller to know.
+/// Checks a logout token (OpenID Connect Back-Channel Logout, section 2.6) at a time in seconds
+/// since 1970. Whether its `jti` was there before is for the caller to know.
 ///
 /// # Errors
 /// [`Distrust`] says why; that the token is stale only when all else is right.
@@ -113,15 +122,21 @@ pub fn verify_logout_token(
     let claims = open(token, keys, &["logout+jwt", "JWT"])?;
     claims.check_issuer(issuer)?;
     check_audience(&claims, client_id)?;
-    let is_logout = claims.get("events").and_then(|events| events.get(LOGOUT)).is_some_and(Value::is_object);
+    let is_logout = claims
+        .get("events")
+        .and_then(|events| events.get(LOGOUT))
+        .is_some_and(Value::is_object);
+
     // A nonce makes it an ID token, which the user's browser can get at.
     if !is_logout || claims.get("nonce").is_some() {
         return Err(Distrust::WrongKind);
     }
+
     let (subject, session) = (subject(&claims)?, claims.text("sid")?.map(str::to_owned));
     if subject.is_none() && session.is_none() {
         return Err(Distrust::Claim("sub or sid"));
     }
+
     let jti = claims.required("jti")?.to_owned();
     let times = claims.times()?;
     let issued_at = times.issued_at.ok_or(Distrust::Claim("iat"))?;
@@ -129,9 +144,19 @@ pub fn verify_logout_token(
     if issued_at < now.saturating_sub(LOGOUT_TOKEN_AGE) {
         return Err(Distrust::TooOld);
     }
+
     let too_old_at = issued_at.saturating_add(LOGOUT_TOKEN_AGE + 1);
-    let expires_at = times.good_until().map_or(too_old_at, |end| end.min(too_old_at));
-    Ok(Logout { subject, session, jti, issued_at, expires_at })
+    let expires_at = times
+        .good_until()
+        .map_or(too_old_at, |end| end.min(too_old_at));
+
+    Ok(Logout {
+        subject,
+        session,
+        jti,
+        issued_at,
+        expires_at,
+    })
 }
 
 /// The claims of a token whose header and signature are right.
@@ -143,28 +168,45 @@ fn open(token: &str, keys: &KeySet, types: &[&str]) -> Result<Signed, Distrust> 
         return Err(Distrust::WrongKind);
     }
     let algorithm = jws.algorithm(&ALGORITHMS)?;
-    let key = keys.find(jws.key_id()?, algorithm).ok_or(Distrust::UnknownKey)?;
+    let key = keys
+        .find(jws.key_id()?, algorithm)
+        .ok_or(Distrust::UnknownKey)?;
     jws.verify(key, algorithm)
 }
 
 /// One audience or a list of them, and we are among them.
 fn check_audience(claims: &Signed, client_id: &str) -> Result<(), Distrust> {
     let audience = claims.get("aud").ok_or(Distrust::Claim("aud"))?;
-    let audience = audience.as_array().map_or(std::slice::from_ref(audience), Vec::as_slice);
+    let audience = audience
+        .as_array()
+        .map_or(std::slice::from_ref(audience), Vec::as_slice);
     if !audience.iter().all(Value::is_string) {
         return Err(Distrust::Claim("aud"));
     }
-    if audience.iter().any(|one| one == client_id) { Ok(()) } else { Err(Distrust::WrongAudience) }
+
+    if audience.iter().any(|one| one == client_id) {
+        Ok(())
+    } else {
+        Err(Distrust::WrongAudience)
+    }
 }
 
 /// A token for several must say that it was issued to us.
 fn check_party(claims: &Signed, client_id: &str) -> Result<(), Distrust> {
-    let is_for_several = claims.get("aud").and_then(Value::as_array).is_some_and(|many| many.len() > 1);
+    let is_for_several = claims
+        .get("aud")
+        .and_then(Value::as_array)
+        .is_some_and(|many| many.len() > 1);
     let is_ours = match claims.get("azp") {
         Some(party) => party == client_id,
         None => !is_for_several,
     };
-    if is_ours { Ok(()) } else { Err(Distrust::WrongParty) }
+
+    if is_ours {
+        Ok(())
+    } else {
+        Err(Distrust::WrongParty)
+    }
 }
 
 fn subject(claims: &Signed) -> Result<Option<String>, Distrust> {

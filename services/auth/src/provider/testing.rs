@@ -8,8 +8,8 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
-    RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding,
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,11 +26,14 @@ pub(super) const NOW: i64 = 1_700_000_000;
 /// The same, for times with fractions.
 pub(super) const NOW_EXACTLY: f64 = 1_700_000_000.0;
 
-pub(super) static RSA: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
-pub(super) static OTHER: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
+pub(super) static RSA: LazyLock<KeyPair> =
+    LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
+pub(super) static OTHER: LazyLock<KeyPair> =
+    LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).unwrap());
 pub(super) static EC: LazyLock<EcdsaKeyPair> =
     LazyLock::new(|| EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap());
-pub(super) static ED: LazyLock<Ed25519KeyPair> = LazyLock::new(|| Ed25519KeyPair::generate().unwrap());
+pub(super) static ED: LazyLock<Ed25519KeyPair> =
+    LazyLock::new(|| Ed25519KeyPair::generate().unwrap());
 
 fn der(key: &KeyPair) -> PublicKeyX509Der<'static> {
     key.public_key().as_der().unwrap()
@@ -38,14 +41,23 @@ fn der(key: &KeyPair) -> PublicKeyX509Der<'static> {
 
 pub(super) fn pem(key: &KeyPair) -> String {
     let text = STANDARD.encode(der(key).as_ref());
-    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
+    let lines: Vec<_> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| str::from_utf8(line).unwrap())
+        .collect();
+    format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        lines.join("\n")
+    )
 }
 
 pub(super) fn rsa_jwk(key: &KeyPair, kid: &str) -> Value {
     let der = der(key);
     let (_, info) = SubjectPublicKeyInfo::from_der(der.as_ref()).unwrap();
-    let PublicKey::RSA(public) = info.parsed().unwrap() else { panic!("not RSA") };
+    let PublicKey::RSA(public) = info.parsed().unwrap() else {
+        panic!("not RSA")
+    };
     let modulus = &public.modulus[usize::from(public.modulus[0] == 0)..];
     json!({"kty": "RSA", "use": "sig", "kid": kid, "n": base64url(modulus), "e": base64url(public.exponent)})
 }
@@ -78,7 +90,13 @@ pub(super) enum By {
 pub(super) fn sign(by: By, message: &str) -> String {
     let rsa = |key: &KeyPair, padding: &'static dyn RsaEncoding| {
         let mut signature = vec![0; key.public_modulus_len()];
-        key.sign(padding, &SystemRandom::new(), message.as_bytes(), &mut signature).unwrap();
+        key.sign(
+            padding,
+            &SystemRandom::new(),
+            message.as_bytes(),
+            &mut signature,
+        )
+        .unwrap();
         signature
     };
     base64url(&match by {
@@ -87,7 +105,11 @@ pub(super) fn sign(by: By, message: &str) -> String {
         By::Rs384 => rsa(&RSA, &RSA_PKCS1_SHA384),
         By::Rs512 => rsa(&RSA, &RSA_PKCS1_SHA512),
         By::Ps256 => rsa(&RSA, &RSA_PSS_SHA256),
-        By::Es256 => EC.sign(&SystemRandom::new(), message.as_bytes()).unwrap().as_ref().to_vec(),
+        By::Es256 => EC
+            .sign(&SystemRandom::new(), message.as_bytes())
+            .unwrap()
+            .as_ref()
+            .to_vec(),
         By::EdDsa => ED.sign(message.as_bytes()).as_ref().to_vec(),
         By::Hmac => {
             let key = hmac::Key::new(hmac::HMAC_SHA256, pem(&RSA).as_bytes());
@@ -117,7 +139,9 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn new(header: Value, payload: Value) -> Self {
-        let (Value::Object(header), Value::Object(payload)) = (header, payload) else { panic!("not objects") };
+        let (Value::Object(header), Value::Object(payload)) = (header, payload) else {
+            panic!("not objects")
+        };
         Self { header, payload }
     }
 
@@ -168,5 +192,8 @@ pub(super) fn check(rows: &[Row], verify: impl Fn(&str) -> Result<(), Distrust>)
         .map(|(name, token, expected)| (name, verify(token), expected, names.insert(name)))
         .filter(|(_, judged, expected, is_new)| judged != *expected || !is_new)
         .collect();
-    assert!(wrong.is_empty(), "name, judged, expected, is new: {wrong:#?}");
+    assert!(
+        wrong.is_empty(),
+        "name, judged, expected, is new: {wrong:#?}"
+    );
 }

@@ -12,7 +12,8 @@ use crate::backplane::{Answer, Envelope, Handover, Request, Taken, View};
 use crate::login::{Action, Event, Grant, Phase, State};
 use crate::refusal::Refusal;
 
-/// How long a login that was offered to another relay waits to be claimed; longer than that relay waits for the offer.
+/// How long a login that was offered to another relay waits to be claimed; longer than that relay
+/// waits for the offer.
 const OFFER_TIME: Duration = Duration::from_secs(3);
 
 impl Attempt {
@@ -26,29 +27,52 @@ impl Attempt {
                 reply.send(Err(Refusal::Draining)).ok();
                 return Vec::new();
             }
-            Envelope::Ask { reply, drop_after: Some(drop_after), .. } if is_late(drop_after) => {
+            Envelope::Ask {
+                reply,
+                drop_after: Some(drop_after),
+                ..
+            } if is_late(drop_after) => {
                 reply.send(Err(Refusal::Draining)).ok();
                 return Vec::new();
             }
             Envelope::Offer { reply, .. } => return self.offer(reply),
-            Envelope::Ask { request, reply, place, .. } => (request, reply, place),
+            Envelope::Ask {
+                request,
+                reply,
+                place,
+                ..
+            } => (request, reply, place),
         };
+
         if self.offered.is_some() {
             reply.send(Err(Refusal::Away)).ok();
             return Vec::new();
         }
+
         self.is_shown = true;
-        let mut actions = if self.keeps_place() { Vec::new() } else { self.apply(Event::GaveWay) };
+        let mut actions = if self.keeps_place() {
+            Vec::new()
+        } else {
+            self.apply(Event::GaveWay)
+        };
+
         actions.extend(self.reply(request, reply, place));
+
         actions
     }
 
     /// Answers what web asks of a login that it may see.
-    fn reply(&mut self, request: Request, reply: oneshot::Sender<Answer>, place: Place) -> Vec<Action> {
+    fn reply(
+        &mut self,
+        request: Request,
+        reply: oneshot::Sender<Answer>,
+        place: Place,
+    ) -> Vec<Action> {
         if self.binding() < self.shared.settings.min_binding.into() {
             reply.send(Err(Refusal::EditorCannotBind)).ok();
             return Vec::new();
         }
+
         match request {
             Request::Look { known } if known == Some(self.login.phase()) => {
                 self.wait(Waiter { known, reply });
@@ -69,7 +93,11 @@ impl Attempt {
 
     /// Why nobody can have the login.
     fn kept(&self) -> Option<Refusal> {
-        if self.state().is_unfinished() { self.offered.map(|_until| Refusal::Away) } else { Some(Refusal::Over) }
+        if self.state().is_unfinished() {
+            self.offered.map(|_until| Refusal::Away)
+        } else {
+            Some(Refusal::Over)
+        }
     }
 
     /// Gives the login to another socket of its editor, as far as that still waits for it.
@@ -78,13 +106,27 @@ impl Attempt {
             reply.send(Err(refusal)).ok();
             return Vec::new();
         }
-        let Some(listening) = self.listening.take() else { return Vec::new() };
-        let (generation, state, login_place) = (self.generation, self.state().clone(), self.login_place.take());
-        let handover = Handover { generation, state, listening: Some(listening), login_place };
+
+        let Some(listening) = self.listening.take() else {
+            return Vec::new();
+        };
+
+        let (generation, state, login_place) = (
+            self.generation,
+            self.state().clone(),
+            self.login_place.take(),
+        );
+        let handover = Handover {
+            generation,
+            state,
+            listening: Some(listening),
+            login_place,
+        };
         if let Err(Ok(handover)) = reply.send(Ok(handover)) {
             (self.listening, self.login_place) = (handover.listening, handover.login_place);
             return Vec::new();
         }
+
         self.leave()
     }
 
@@ -99,10 +141,12 @@ impl Attempt {
                 login_place: None,
             }),
         };
+
         let is_offer = handover.is_ok();
         if reply.send(handover).is_ok() && is_offer {
             self.offered = Some(Instant::now() + OFFER_TIME);
         }
+
         Vec::new()
     }
 
@@ -113,20 +157,33 @@ impl Attempt {
         for waiter in self.waiting.drain(..) {
             waiter.reply.send(Err(Refusal::Away)).ok();
         }
+
         // It is not unknown to those who have just asked.
-        let Some((registration, mut mailbox)) = self.listening.take() else { return actions };
+        let Some((registration, mut mailbox)) = self.listening.take() else {
+            return actions;
+        };
+
         drop(registration);
+
         while let Ok(envelope) = mailbox.try_recv() {
             match envelope {
                 Envelope::Ask { reply, .. } => drop(reply.send(Err(Refusal::Away))),
-                Envelope::TakeOver(reply) | Envelope::Offer { reply, .. } => drop(reply.send(Err(Refusal::Away))),
+                Envelope::TakeOver(reply) | Envelope::Offer { reply, .. } => {
+                    drop(reply.send(Err(Refusal::Away)))
+                }
                 Envelope::Claimed => {}
             }
         }
+
         actions
     }
 
-    fn deliver(&mut self, grant: Box<Grant>, reply: oneshot::Sender<Answer>, place: Place) -> Vec<Action> {
+    fn deliver(
+        &mut self,
+        grant: Box<Grant>,
+        reply: oneshot::Sender<Answer>,
+        place: Place,
+    ) -> Vec<Action> {
         let took = self.state().took(&grant);
         let refusal = match self.state() {
             State::Waiting => (self.login.phase() == Phase::Away).then_some(Refusal::Away),
@@ -141,14 +198,17 @@ impl Attempt {
             State::Expired => Some(Refusal::Unknown),
             State::Moved => Some(Refusal::Away),
         };
+
         if let Some(refusal) = refusal {
             reply.send(Err(refusal)).ok();
             return Vec::new();
         }
+
         self.place = place;
         let actions = self.apply(Event::Approved(grant));
         self.wait(Waiter { known: None, reply });
         self.settle();
+
         actions
     }
 
@@ -161,9 +221,11 @@ impl Attempt {
     fn after_denial(&self) -> Answer {
         match self.state() {
             State::Denied => Ok(self.view()),
-            State::Waiting | State::Held { .. } | State::Sent(_) | State::Activating(_) | State::Acked(..) => {
-                Err(Refusal::Claimed)
-            }
+            State::Waiting
+            | State::Held { .. }
+            | State::Sent(_)
+            | State::Activating(_)
+            | State::Acked(..) => Err(Refusal::Claimed),
             State::Cancelled | State::Refused | State::Burned => Err(Refusal::Over),
             State::Expired => Err(Refusal::Unknown),
             State::Moved => Err(Refusal::Away),
@@ -185,12 +247,23 @@ impl Attempt {
             };
             waiter.reply.send(answer).ok();
         }
+
         self.waiting = waiting;
     }
 
     fn view(&self) -> View {
-        let acked_at = if let State::Acked(_, at) = self.state() { Some(*at) } else { None };
-        let held = if let State::Held { grant, .. } = self.state() { Some(grant.request_id) } else { None };
+        let acked_at = if let State::Acked(_, at) = self.state() {
+            Some(*at)
+        } else {
+            None
+        };
+
+        let held = if let State::Held { grant, .. } = self.state() {
+            Some(grant.request_id)
+        } else {
+            None
+        };
+
         View {
             phase: self.login.phase(),
             user_code: self.facts.user_code.clone(),

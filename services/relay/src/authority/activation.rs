@@ -1,5 +1,5 @@
-//! Activations on their way to sessions. What gathers while calls are under way goes with the next one: with a call for each,
-//! the calls would be most of what a delivery costs when there are many.
+//! Activations on their way to sessions. What gathers while calls are under way goes with the next
+//! one: with a call for each, the calls would be most of what a delivery costs when there are many.
 
 use std::net::IpAddr;
 
@@ -30,8 +30,9 @@ struct Wish {
 pub(super) struct Activations(mpsc::UnboundedSender<Wish>);
 
 impl Activations {
-    /// With what carries them to sessions, until the last handle is gone. Each login has one that waits at most; what nobody
-    /// waits for any more is carried all the same, for its editor has its token.
+    /// With what carries them to sessions, until the last handle is gone. Each login has one that
+    /// waits at most; what nobody waits for any more is carried all the same, for its editor has
+    /// its token.
     pub(super) fn new(client: Client) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, wishes) = mpsc::unbounded();
         let carrying = async move {
@@ -42,37 +43,67 @@ impl Activations {
     }
 
     /// Tells sessions that the editor of this session, at this address, has its token.
-    pub(super) async fn activate(&self, session_id: String, address: IpAddr) -> Result<(), NotActivated> {
+    pub(super) async fn activate(
+        &self,
+        session_id: String,
+        address: IpAddr,
+    ) -> Result<(), NotActivated> {
         let (reply, answer) = oneshot::channel();
-        let asked = ActivateSessionRequest { session_id, address: address.to_string() };
-        // Nobody takes it, or it is lost with this process; the editor makes up for it when it comes back.
-        self.0.unbounded_send(Wish { asked, span: Span::current(), reply }).ok();
+        let asked = ActivateSessionRequest {
+            session_id,
+            address: address.to_string(),
+        };
+
+        // Nobody takes it, or it is lost with this process; the editor makes up for it when it
+        // comes back.
+        self.0
+            .unbounded_send(Wish {
+                asked,
+                span: Span::current(),
+                reply,
+            })
+            .ok();
+
         answer.await.unwrap_or(Err(NotActivated::NotYet))
     }
 }
 
 /// One call.
 async fn carry(client: &Client, wishes: Vec<Wish>) {
-    let Some(Wish { span, .. }) = wishes.first() else { return };
+    let Some(Wish { span, .. }) = wishes.first() else {
+        return;
+    };
+
     let span = span.clone();
     trace::link(wishes.iter().skip(1).map(|wish| &wish.span), &span);
     let asked = wishes.iter().map(|wish| wish.asked.clone()).collect();
     let answer = client.activate(asked).instrument(span).await;
     if let Err(status) = &answer {
         let (code, reason) = (trace::code_name(status.code()), rpc::reason(status));
-        tracing::warn!(code, reason, sessions = wishes.len(), "sessions were not activated");
+        tracing::warn!(
+            code,
+            reason,
+            sessions = wishes.len(),
+            "sessions were not activated"
+        );
     }
+
     for Wish { asked, reply, .. } in wishes {
         let outcome = match &answer {
             Err(_) => Err(NotActivated::NotYet),
             Ok(not) => match not.iter().find(|not| not.session_id == asked.session_id) {
                 None => Ok(()),
                 Some(not) => {
-                    tracing::warn!(asked.session_id, not.reason, "the session was not activated");
+                    tracing::warn!(
+                        asked.session_id,
+                        not.reason,
+                        "the session was not activated"
+                    );
                     Err(verdict(&not.reason))
                 }
             },
         };
+
         // Whoever does not wait any more has lost nothing.
         reply.send(outcome).ok();
     }

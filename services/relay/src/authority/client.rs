@@ -1,4 +1,5 @@
-//! The calls that a relay makes to sessions, each with a deadline, and what their errors mean for an editor.
+//! The calls that a relay makes to sessions, each with a deadline, and what their errors mean for
+//! an editor.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,9 +17,9 @@ use tower::util::BoxCloneSyncService;
 use vvs_proto::Secret;
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_proto::session::{
-    self as wire, ActivateSessionRequest, ActivateSessionsRequest, AuditEvent, GetSigningKeysRequest,
-    RecordAuditRequest, RefreshTokenRequest, RefreshTokenResponse, RevokeSessionRequest, WatchRevocationsRequest,
-    WatchRevocationsResponse,
+    self as wire, ActivateSessionRequest, ActivateSessionsRequest, AuditEvent,
+    GetSigningKeysRequest, RecordAuditRequest, RefreshTokenRequest, RefreshTokenResponse,
+    RevokeSessionRequest, WatchRevocationsRequest, WatchRevocationsResponse,
 };
 use vvs_runtime::metrics::Counters;
 use vvs_runtime::{rpc, trace};
@@ -57,13 +58,18 @@ impl Client {
             sessions: SessionsClient::new(channel),
             places: Arc::new(Semaphore::new(terms.calls_at_once)),
             turn_time: terms.turn_time,
-            audits: Arc::new(RateLimiter::direct(Quota::per_minute(terms.audits_per_minute))),
+            audits: Arc::new(RateLimiter::direct(Quota::per_minute(
+                terms.audits_per_minute,
+            ))),
             proofs_refused: Counters::default(),
         }
     }
 
     /// An editor's call waits for its turn, so that a storm of them reaches sessions as a stream.
-    async fn in_turn<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    async fn in_turn<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
         let Ok(Ok(_place)) = timeout(self.turn_time, self.places.acquire()).await else {
             return Err(Failure::Unavailable);
         };
@@ -77,15 +83,23 @@ impl Client {
             session_id: wish.session_id,
             proof: wish.proof.expose().to_owned(),
             nonce: wish.nonce,
-            token: wish.token.map(|token| token.expose().to_owned()).unwrap_or_default(),
+            token: wish
+                .token
+                .map(|token| token.expose().to_owned())
+                .unwrap_or_default(),
             address: wish.address.to_string(),
             key_id: wish.key_id,
         };
-        let answer = self.in_turn(sessions.refresh_token(rpc::within(request, CALL_TIME))).await?;
-        fresh(answer).filter(|fresh| fresh.session_id == asked).ok_or_else(|| {
-            tracing::error!("sessions answered a refresh with something else");
-            Failure::Unavailable
-        })
+        let answer = self
+            .in_turn(sessions.refresh_token(rpc::within(request, CALL_TIME)))
+            .await?;
+
+        fresh(answer)
+            .filter(|fresh| fresh.session_id == asked)
+            .ok_or_else(|| {
+                tracing::error!("sessions answered a refresh with something else");
+                Failure::Unavailable
+            })
     }
 
     pub(super) async fn logout(&self, wish: Logout) -> Result<(), Failure> {
@@ -93,17 +107,28 @@ impl Client {
         let request = RevokeSessionRequest {
             session_id: wish.session_id,
             reason: LOGOUT.to_owned(),
-            proof: wish.proof.map(|proof| proof.expose().to_owned()).unwrap_or_default(),
+            proof: wish
+                .proof
+                .map(|proof| proof.expose().to_owned())
+                .unwrap_or_default(),
             nonce: wish.nonce,
             address: wish.address.to_string(),
             key_id: wish.key_id,
             ..RevokeSessionRequest::default()
         };
-        self.in_turn(sessions.revoke_session(rpc::within(request, CALL_TIME))).await.map(drop)
+        self.in_turn(sessions.revoke_session(rpc::within(request, CALL_TIME)))
+            .await
+            .map(drop)
     }
 
-    /// Ends a session, as long as it is pending: its editor may have shown its token elsewhere meanwhile.
-    pub(super) async fn end(&self, session_id: &str, address: IpAddr, reason: &str) -> Result<(), Failure> {
+    /// Ends a session, as long as it is pending: its editor may have shown its token elsewhere
+    /// meanwhile.
+    pub(super) async fn end(
+        &self,
+        session_id: &str,
+        address: IpAddr,
+        reason: &str,
+    ) -> Result<(), Failure> {
         let mut sessions = self.sessions.clone();
         let request = RevokeSessionRequest {
             session_id: session_id.to_owned(),
@@ -123,7 +148,9 @@ impl Client {
     ) -> Result<Vec<wire::NotActivated>, Status> {
         let mut sessions = self.sessions.clone();
         let request = rpc::within(ActivateSessionsRequest { activations }, CALL_TIME);
-        Ok(within_time(sessions.activate_sessions(request)).await?.not_activated)
+        Ok(within_time(sessions.activate_sessions(request))
+            .await?
+            .not_activated)
     }
 
     /// Whether the rate still allows a row in the audit log.
@@ -140,8 +167,14 @@ impl Client {
             address: refused.address.to_string(),
             ..RecordAuditRequest::default()
         };
-        if let Err(status) = within_time(sessions.record_audit(rpc::within(request, CALL_TIME))).await {
-            tracing::warn!(code = trace::code_name(status.code()), "a refused proof is not in the audit log");
+
+        if let Err(status) =
+            within_time(sessions.record_audit(rpc::within(request, CALL_TIME))).await
+        {
+            tracing::warn!(
+                code = trace::code_name(status.code()),
+                "a refused proof is not in the audit log"
+            );
         }
     }
 
@@ -159,12 +192,19 @@ impl Client {
         database_id: String,
     ) -> Result<Streaming<WatchRevocationsResponse>, Status> {
         let mut sessions = self.sessions.clone();
-        within_time(sessions.watch_revocations(WatchRevocationsRequest { after_sequence, database_id })).await
+        within_time(sessions.watch_revocations(WatchRevocationsRequest {
+            after_sequence,
+            database_id,
+        }))
+        .await
     }
 }
 
-/// The deadline in the request is for the other end; this one also counts the time that it takes to get there.
-async fn within_time<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
+/// The deadline in the request is for the other end; this one also counts the time that it takes to
+/// get there.
+async fn within_time<T>(
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
     match timeout(CALL_TIME, call).await {
         Ok(answer) => answer.map(Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded("")),
@@ -181,16 +221,23 @@ fn failure(status: &Status) -> Failure {
         "SESSION_UNKNOWN" | "KEY_MISMATCH" => Failure::UnknownSession,
         "BAD_PROOF" => Failure::BadProof,
         "MALFORMED" => Failure::BadToken,
-        "REFRESHED_TOO_OFTEN" => Failure::TooOften(rpc::retry_after(status).unwrap_or_else(retry_after)),
+        "REFRESHED_TOO_OFTEN" => {
+            Failure::TooOften(rpc::retry_after(status).unwrap_or_else(retry_after))
+        }
         _ => {
-            tracing::warn!(code = trace::code_name(status.code()), reason, "sessions did not answer an editor's call");
+            tracing::warn!(
+                code = trace::code_name(status.code()),
+                reason,
+                "sessions did not answer an editor's call"
+            );
             Failure::Unavailable
         }
     }
 }
 
 fn fresh(answer: RefreshTokenResponse) -> Option<Fresh> {
-    let time = |at: Option<prost_types::Timestamp>| OffsetDateTime::from_unix_timestamp(at?.seconds).ok();
+    let time =
+        |at: Option<prost_types::Timestamp>| OffsetDateTime::from_unix_timestamp(at?.seconds).ok();
     let (token, session) = (answer.token?, answer.session?);
     Some(Fresh {
         user_id: session.user?.id,

@@ -1,4 +1,5 @@
-//! The sessions role, played by a script: what it answers, and what it was asked. And an editor's device key.
+//! The sessions role, played by a script: what it answers, and what it was asked. And an editor's
+//! device key.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -106,10 +107,11 @@ impl Fake {
     pub(crate) fn client(&self, terms: Terms) -> Client {
         let service = SessionsServer::new(self.clone());
         Client::new(
-            Channel::new(ServiceExt::<axum::http::Request<tonic::body::Body>>::map_err(
-                service,
-                |never| match never {},
-            )),
+            Channel::new(
+                ServiceExt::<axum::http::Request<tonic::body::Body>>::map_err(service, |never| {
+                    match never {}
+                }),
+            ),
             terms,
         )
     }
@@ -151,12 +153,24 @@ impl Fake {
     pub(crate) fn sign(&self, claims: &Claims) -> vvs_proto::Secret {
         use secrecy::ExposeSecret as _;
         let script = self.script();
-        vvs_proto::Secret::new(script.keys.last().unwrap().sign(claims).unwrap().expose_secret())
+        vvs_proto::Secret::new(
+            script
+                .keys
+                .last()
+                .unwrap()
+                .sign(claims)
+                .unwrap()
+                .expose_secret(),
+        )
     }
 
     pub(crate) fn revoke(&self, session_id: &str) {
         let mut script = self.script();
-        let sequence = script.feed.last().map_or(script.forgotten, |last| last.sequence) + 1;
+        let sequence = script
+            .feed
+            .last()
+            .map_or(script.forgotten, |last| last.sequence)
+            + 1;
         let revocation = wire::Revocation {
             sequence,
             session_id: session_id.to_owned(),
@@ -177,12 +191,20 @@ impl Fake {
     }
 
     pub(crate) fn called(&self, method: &str) -> usize {
-        self.script().calls.iter().filter(|call| **call == method).count()
+        self.script()
+            .calls
+            .iter()
+            .filter(|call| **call == method)
+            .count()
     }
 
     /// The sessions that were activated, in that order.
     pub(crate) fn activated(&self) -> Vec<String> {
-        self.script().activations.iter().map(|asked| asked.session_id.clone()).collect()
+        self.script()
+            .activations
+            .iter()
+            .map(|asked| asked.session_id.clone())
+            .collect()
     }
 
     /// Waits until the paused clock has nothing more to do before `time` is over.
@@ -196,14 +218,20 @@ impl Fake {
             script.calls.push(method);
             script.at_once += 1;
             script.most_at_once = script.most_at_once.max(script.at_once);
-            (script.down.or_else(|| script.refusals.get(method).copied()), script.delays.get(method).copied())
+            (
+                script.down.or_else(|| script.refusals.get(method).copied()),
+                script.delays.get(method).copied(),
+            )
         };
         let in_flight = InFlight(self.clone());
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
+
         match refusal {
-            Some((Code::ResourceExhausted, reason)) => Err(rpc::exhausted(reason, Duration::from_secs(7))),
+            Some((Code::ResourceExhausted, reason)) => {
+                Err(rpc::exhausted(reason, Duration::from_secs(7)))
+            }
             Some((code, reason)) => Err(rpc::status(code, reason, None)),
             None => Ok(in_flight),
         }
@@ -221,16 +249,23 @@ impl Drop for InFlight {
 impl Script {
     fn tell(&mut self, event: &Event) {
         let response = self.response(event.clone());
-        self.watchers.retain(|watcher| watcher.unbounded_send(Ok(response.clone())).is_ok());
+        self.watchers
+            .retain(|watcher| watcher.unbounded_send(Ok(response.clone())).is_ok());
     }
 
     fn response(&self, event: Event) -> wire::WatchRevocationsResponse {
-        wire::WatchRevocationsResponse { event: Some(event), database_id: self.database_id.clone() }
+        wire::WatchRevocationsResponse {
+            event: Some(event),
+            database_id: self.database_id.clone(),
+        }
     }
 }
 
 fn in_an_hour() -> Timestamp {
-    Timestamp { seconds: now() + 3600, nanos: 0 }
+    Timestamp {
+        seconds: now() + 3600,
+        nanos: 0,
+    }
 }
 
 #[tonic::async_trait]
@@ -241,18 +276,50 @@ impl Sessions for Fake {
     ) -> Result<Response<wire::RefreshTokenResponse>, Status> {
         let request = request.into_inner();
         let session_id = request.session_id.clone();
-        let is_over = self.script().feed.iter().any(|entry| entry.session_id == session_id);
+        let is_over = self
+            .script()
+            .feed
+            .iter()
+            .any(|entry| entry.session_id == session_id);
         self.script().refreshes.push(request);
         let _in_flight = self.call("RefreshToken").await?;
         if is_over {
-            return Err(rpc::status(Code::FailedPrecondition, "SESSION_REVOKED", None));
+            return Err(rpc::status(
+                Code::FailedPrecondition,
+                "SESSION_REVOKED",
+                None,
+            ));
         }
-        let token = self.script().fresh.as_ref().map_or("fresh", |fresh| fresh.expose()).to_owned();
-        let token = wire::Token { token, expires_at: Some(in_an_hour()) };
-        let user = wire::User { id: "usr_1".to_owned(), ..wire::User::default() };
-        let expires_at = Some(Timestamp { seconds: now() + 30 * 24 * 3600, nanos: 0 });
-        let session = wire::Session { id: session_id, user: Some(user), expires_at, ..wire::Session::default() };
-        Ok(Response::new(wire::RefreshTokenResponse { token: Some(token), session: Some(session) }))
+
+        let token = self
+            .script()
+            .fresh
+            .as_ref()
+            .map_or("fresh", |fresh| fresh.expose())
+            .to_owned();
+        let token = wire::Token {
+            token,
+            expires_at: Some(in_an_hour()),
+        };
+        let user = wire::User {
+            id: "usr_1".to_owned(),
+            ..wire::User::default()
+        };
+        let expires_at = Some(Timestamp {
+            seconds: now() + 30 * 24 * 3600,
+            nanos: 0,
+        });
+        let session = wire::Session {
+            id: session_id,
+            user: Some(user),
+            expires_at,
+            ..wire::Session::default()
+        };
+
+        Ok(Response::new(wire::RefreshTokenResponse {
+            token: Some(token),
+            session: Some(session),
+        }))
     }
 
     async fn revoke_session(
@@ -270,15 +337,27 @@ impl Sessions for Fake {
     ) -> Result<Response<wire::ActivateSessionsResponse>, Status> {
         let _in_flight = self.call("ActivateSessions").await?;
         let mut script = self.script();
-        let (mut not_activated, Script { not_activatable, activations, .. }) = (Vec::new(), &mut *script);
+        let (
+            mut not_activated,
+            Script {
+                not_activatable,
+                activations,
+                ..
+            },
+        ) = (Vec::new(), &mut *script);
         for asked in request.into_inner().activations {
             match not_activatable.get(&asked.session_id) {
                 None => activations.push(asked),
-                Some(reason) => not_activated
-                    .push(wire::NotActivated { session_id: asked.session_id, reason: (*reason).to_owned() }),
+                Some(reason) => not_activated.push(wire::NotActivated {
+                    session_id: asked.session_id,
+                    reason: (*reason).to_owned(),
+                }),
             }
         }
-        Ok(Response::new(wire::ActivateSessionsResponse { not_activated }))
+
+        Ok(Response::new(wire::ActivateSessionsResponse {
+            not_activated,
+        }))
     }
 
     async fn record_audit(
@@ -295,8 +374,17 @@ impl Sessions for Fake {
         _request: Request<wire::GetSigningKeysRequest>,
     ) -> Result<Response<wire::GetSigningKeysResponse>, Status> {
         let _in_flight = self.call("GetSigningKeys").await?;
-        let set = JwkSet { keys: self.script().keys.iter().map(|key| key.public().clone()).collect() };
-        Ok(Response::new(wire::GetSigningKeysResponse { jwks: serde_json::to_string(&set).unwrap() }))
+        let set = JwkSet {
+            keys: self
+                .script()
+                .keys
+                .iter()
+                .map(|key| key.public().clone())
+                .collect(),
+        };
+        Ok(Response::new(wire::GetSigningKeysResponse {
+            jwks: serde_json::to_string(&set).unwrap(),
+        }))
     }
 
     type WatchRevocationsStream = BoxStream<wire::WatchRevocationsResponse>;
@@ -305,7 +393,10 @@ impl Sessions for Fake {
         &self,
         request: Request<wire::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let wire::WatchRevocationsRequest { after_sequence: after, database_id } = request.into_inner();
+        let wire::WatchRevocationsRequest {
+            after_sequence: after,
+            database_id,
+        } = request.into_inner();
         let _in_flight = self.call("WatchRevocations").await?;
         let mut script = self.script();
         script.asked_from.push(after);
@@ -313,13 +404,26 @@ impl Sessions for Fake {
         if after != 0 && (after < script.forgotten || is_foreign) {
             return Err(rpc::status(Code::OutOfRange, "SEQUENCE_GONE", None));
         }
+
         let (sender, live) = mpsc::unbounded();
         script.watchers.push(sender);
-        let missed = script.feed.iter().filter(|entry| entry.sequence > after).cloned().map(Event::Revocation);
-        let since = script.pending_since.map(|seconds| Event::PendingSince(Timestamp { seconds, nanos: 0 }));
+        let missed = script
+            .feed
+            .iter()
+            .filter(|entry| entry.sequence > after)
+            .cloned()
+            .map(Event::Revocation);
+        let since = script
+            .pending_since
+            .map(|seconds| Event::PendingSince(Timestamp { seconds, nanos: 0 }));
         let newest = script.feed.last().map_or(0, |last| last.sequence);
         let done = (!script.never_caught_up).then_some(Event::CaughtUp(newest));
-        let snapshot: Vec<Told> = missed.chain(since).chain(done).map(|event| Ok(script.response(event))).collect();
+        let snapshot: Vec<Told> = missed
+            .chain(since)
+            .chain(done)
+            .map(|event| Ok(script.response(event)))
+            .collect();
+
         Ok(Response::new(Box::pin(stream::iter(snapshot).chain(live))))
     }
 
@@ -398,7 +502,9 @@ pub(crate) fn claims(session_id: &str, key: Option<&Key>) -> Claims {
         iat: now() - 60,
         exp: now() + 3600,
         sxp: now() + 30 * 24 * 3600,
-        cnf: key.map(|key| Confirmation { jkt: key.thumbprint() }),
+        cnf: key.map(|key| Confirmation {
+            jkt: key.thumbprint(),
+        }),
         pending: false,
     }
 }
@@ -412,17 +518,24 @@ impl Key {
     }
 
     pub(crate) fn jwk(&self) -> Jwk {
-        let mut jwk = Jwk::from_encoding_key(&EncodingKey::from_ec_der(&self.0), Algorithm::ES256).unwrap();
+        let mut jwk =
+            Jwk::from_encoding_key(&EncodingKey::from_ec_der(&self.0), Algorithm::ES256).unwrap();
         jwk.common = jsonwebtoken::jwk::CommonParameters::default();
         jwk
     }
 
     pub(crate) fn thumbprint(&self) -> Thumbprint {
-        DeviceKey::from_value(&serde_json::to_value(self.jwk()).unwrap()).unwrap().thumbprint()
+        DeviceKey::from_value(&serde_json::to_value(self.jwk()).unwrap())
+            .unwrap()
+            .thumbprint()
     }
 
     /// A proof over the nonce `nonce`, never the same twice.
-    pub(crate) fn proof(&self, purpose: &str, token: Option<&vvs_proto::Secret>) -> vvs_proto::Secret {
+    pub(crate) fn proof(
+        &self,
+        purpose: &str,
+        token: Option<&vvs_proto::Secret>,
+    ) -> vvs_proto::Secret {
         self.proof_over("nonce", purpose, token)
     }
 
@@ -432,10 +545,15 @@ impl Key {
         purpose: &str,
         token: Option<&vvs_proto::Secret>,
     ) -> vvs_proto::Secret {
-        let ath = token.map(|token| base64url(digest::digest(&digest::SHA256, token.expose().as_bytes()).as_ref()));
+        let ath = token.map(|token| {
+            base64url(digest::digest(&digest::SHA256, token.expose().as_bytes()).as_ref())
+        });
         let payload = json!({"aud": ORIGIN, "nonce": nonce, "jti": random_id().unwrap(), "use": purpose, "ath": ath});
-        let header =
-            Header { typ: Some("vvs-pop+jwt".to_owned()), jwk: Some(self.jwk()), ..Header::new(Algorithm::ES256) };
+        let header = Header {
+            typ: Some("vvs-pop+jwt".to_owned()),
+            jwk: Some(self.jwk()),
+            ..Header::new(Algorithm::ES256)
+        };
         let key = EncodingKey::from_ec_der(&self.0);
         vvs_proto::Secret::new(jsonwebtoken::encode(&header, &payload, &key).unwrap())
     }

@@ -1,4 +1,5 @@
-//! Keeps up with sessions: fetches its keys now and then, and listens to what it revokes. Both go on for ever.
+//! Keeps up with sessions: fetches its keys now and then, and listens to what it revokes. Both go
+//! on for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +33,12 @@ pub(super) async fn keys(known: Arc<Known>, client: Client, terms: Terms) {
                 failures += 1;
             }
         }
+
         if known.has_keys() {
             // However many ask, and whether it went well or not.
-            timeout_at(Instant::now() + terms.keys_interval, known.keys_wanted()).await.ok();
+            timeout_at(Instant::now() + terms.keys_interval, known.keys_wanted())
+                .await
+                .ok();
             sleep_until(earliest).await;
         } else {
             sleep(backoff(PAUSE, failures)).await;
@@ -43,7 +47,10 @@ pub(super) async fn keys(known: Arc<Known>, client: Client, terms: Terms) {
 }
 
 async fn fetch(known: &Known, client: &Client) -> Result<(), &'static str> {
-    let keys = client.signing_keys().await.map_err(|status| trace::code_name(status.code()))?;
+    let keys = client
+        .signing_keys()
+        .await
+        .map_err(|status| trace::code_name(status.code()))?;
     let keys: JwkSet = serde_json::from_str(&keys).map_err(|_cause| "not a key set")?;
     if keys.keys.is_empty() {
         return Err("no keys");
@@ -60,7 +67,10 @@ pub(super) async fn feed(known: Arc<Known>, client: Client) {
         let is_gone = status.code() == Code::OutOfRange;
         known.disconnected(is_gone);
         failures = if came_to_the_end { 0 } else { failures + 1 };
-        tracing::warn!(code = trace::code_name(status.code()), "the feed of revocations was cut off");
+        tracing::warn!(
+            code = trace::code_name(status.code()),
+            "the feed of revocations was cut off"
+        );
         sleep(backoff(PAUSE, failures)).await;
     }
 }
@@ -73,6 +83,7 @@ async fn listen(known: &Known, client: &Client) -> (Status, bool) {
         Ok(stream) => stream,
         Err(status) => return (status, complete),
     };
+
     loop {
         let message = match timeout(SILENCE, stream.message()).await {
             Ok(Ok(Some(message))) => message,
@@ -96,7 +107,9 @@ fn event(message: WatchRevocationsResponse) -> Option<Event> {
             session_id: revocation.session_id,
             reason: revocation.reason,
             // Without its time it is kept.
-            tokens_expire_at: revocation.tokens_expire_at.map_or(i64::MAX, |at| at.seconds),
+            tokens_expire_at: revocation
+                .tokens_expire_at
+                .map_or(i64::MAX, |at| at.seconds),
         },
         WireEvent::CaughtUp(sequence) => Event::CaughtUp(sequence),
         WireEvent::Heartbeat(_) => Event::Heartbeat,

@@ -1,4 +1,5 @@
-//! What a relay knows from sessions: the keys of tokens, what was revoked, and who wants to hear of it. No call, no task.
+//! What a relay knows from sessions: the keys of tokens, what was revoked, and who wants to hear of
+//! it. No call, no task.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -72,7 +73,9 @@ pub(crate) struct Known {
 
 impl fmt::Debug for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Known").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Known")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,12 +102,18 @@ impl Known {
     }
 
     fn verifier(&self) -> Option<Arc<Verifier>> {
-        self.verifier.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.verifier
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn set_keys(&self, keys: &JwkSet) {
         let verifier = Arc::new(Verifier::new(keys, &self.issuer, &self.audience));
-        *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = Some(verifier);
+        *self
+            .verifier
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(verifier);
         self.note_ready();
     }
 
@@ -124,24 +133,30 @@ impl Known {
 
     fn note_ready(&self) {
         if self.has_keys() && self.feed().heard_at.is_some() {
-            self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+            self.ready
+                .send_if_modified(|ready| !std::mem::replace(ready, true));
         }
     }
 
     pub(super) fn check_token(&self, token: &str, now: i64) -> Result<Claims, Untrusted> {
         // Until everything that was revoked is known, no token is good.
-        let verifier = self.verifier().filter(|_| *self.ready.borrow()).ok_or(Untrusted::NotReady)?;
+        let verifier = self
+            .verifier()
+            .filter(|_| *self.ready.borrow())
+            .ok_or(Untrusted::NotReady)?;
         let checked = verifier.verify(token, now);
         if checked == Err(Distrust::UnknownKey) {
             self.keys_wanted.notify_one();
         }
-        // What sessions has said of a session also holds for a token of it that has expired. Any other anybody can make, and
-        // would learn from it which sessions there were.
+
+        // What sessions has said of a session also holds for a token of it that has expired. Any
+        // other anybody can make, and would learn from it which sessions there were.
         let session_id = match &checked {
             Ok(claims) => Some(claims.sid.clone()),
             Err(Distrust::Expired) => token::unverified(token).map(|claims| claims.sid),
             Err(_) => None,
         };
+
         let feed = self.feed();
         if let Some(session_id) = session_id {
             if let Some(revoked) = feed.revoked.get(session_id.as_str()) {
@@ -151,10 +166,16 @@ impl Known {
                 return Err(Untrusted::Ending);
             }
         }
+
         let claims = checked.map_err(Untrusted::Bad)?;
-        if claims.cnf.is_none() && feed.heard_at.is_none_or(|at| at.elapsed() >= self.feed_silence) {
+        if claims.cnf.is_none()
+            && feed
+                .heard_at
+                .is_none_or(|at| at.elapsed() >= self.feed_silence)
+        {
             return Err(Untrusted::StaleFeed);
         }
+
         Ok(claims)
     }
 
@@ -170,19 +191,28 @@ impl Known {
         if feed.watchers(session_id) >= most {
             return None;
         }
+
         feed.watched += 1;
         let number = feed.watched;
         let session_id: Arc<str> = session_id.into();
+
         // Under the lock that revocations take: whichever comes second sees the first.
         if let Some(already) = feed.revoked.get(&session_id) {
             sender.send(already.reason.clone()).ok();
         } else {
             feed.watches.insert((session_id.clone(), number), sender);
         }
-        Some(Watch { known: known.clone(), session_id, number, revoked })
+
+        Some(Watch {
+            known: known.clone(),
+            session_id,
+            number,
+            revoked,
+        })
     }
 
-    /// The stream is gone; what comes next is a new one's snapshot. Its beginning, and whether to begin from nothing.
+    /// The stream is gone; what comes next is a new one's snapshot. Its beginning, and whether to
+    /// begin from nothing.
     pub(super) fn disconnected(&self, is_gone: bool) {
         let mut feed = self.feed();
         feed.is_current = false;
@@ -211,26 +241,37 @@ impl Known {
     pub(super) fn take(&self, event: Event, now: i64) {
         let mut feed = self.feed();
         match event {
-            Event::Revoked { sequence, session_id, reason, tokens_expire_at } => {
+            Event::Revoked {
+                sequence,
+                session_id,
+                reason,
+                tokens_expire_at,
+            } => {
                 feed.sequence = feed.sequence.max(sequence);
                 feed.revoke(session_id.into(), reason.into(), tokens_expire_at);
             }
             Event::CaughtUp(sequence) => {
                 feed.is_current = true;
                 feed.sequence = feed.sequence.max(sequence);
-                feed.revoked.retain(|_, revoked| revoked.tokens_expire_at > now);
+                feed.revoked
+                    .retain(|_, revoked| revoked.tokens_expire_at > now);
             }
-            Event::Heartbeat => feed.revoked.retain(|_, revoked| revoked.tokens_expire_at > now),
+            Event::Heartbeat => feed
+                .revoked
+                .retain(|_, revoked| revoked.tokens_expire_at > now),
             Event::PendingSince(since) => feed.pending_since = Some(since),
         }
+
         if feed.is_current {
             feed.heard_at = Some(Instant::now());
         }
+
         drop(feed);
         self.note_ready();
     }
 
-    /// The session is over for this relay until [`Known::finish_end`]; `false` when `most` are already.
+    /// The session is over for this relay until [`Known::finish_end`]; `false` when `most` are
+    /// already.
     pub(super) fn start_end(&self, session_id: &str, most: usize) -> bool {
         let mut feed = self.feed();
         let has_room = feed.ending.len() < most;
@@ -244,11 +285,14 @@ impl Known {
         self.feed().ending.remove(session_id);
     }
 
-    /// Whether a session whose token was signed then may wait for its activation, and nobody here is at it.
+    /// Whether a session whose token was signed then may wait for its activation, and nobody here
+    /// is at it.
     pub(super) fn start_activation(&self, session_id: &str, signed_at: i64) -> bool {
         let mut feed = self.feed();
         let may_be_pending = feed.pending_since.is_none_or(|since| signed_at >= since);
-        may_be_pending && !feed.ending.contains(session_id) && feed.activating.insert(session_id.to_owned())
+        may_be_pending
+            && !feed.ending.contains(session_id)
+            && feed.activating.insert(session_id.to_owned())
     }
 
     /// How many sockets watch for the end of their session.
@@ -265,18 +309,31 @@ impl Known {
 impl Feed {
     fn watchers(&self, session_id: &str) -> usize {
         let session_id: Arc<str> = session_id.into();
-        self.watches.range((session_id.clone(), 0)..=(session_id, u64::MAX)).count()
+        self.watches
+            .range((session_id.clone(), 0)..=(session_id, u64::MAX))
+            .count()
     }
 
     fn revoke(&mut self, session_id: Arc<str>, reason: Arc<str>, tokens_expire_at: i64) {
-        while let Some((key, _)) = self.watches.range((session_id.clone(), 0)..=(session_id.clone(), u64::MAX)).next() {
+        while let Some((key, _)) = self
+            .watches
+            .range((session_id.clone(), 0)..=(session_id.clone(), u64::MAX))
+            .next()
+        {
             let key = key.clone();
             if let Some(watcher) = self.watches.remove(&key) {
                 // Fails when its socket is on its way out.
                 watcher.send(reason.clone()).ok();
             }
         }
-        self.revoked.insert(session_id, Revoked { reason, tokens_expire_at });
+
+        self.revoked.insert(
+            session_id,
+            Revoked {
+                reason,
+                tokens_expire_at,
+            },
+        );
     }
 }
 
@@ -290,7 +347,9 @@ pub(crate) struct Watch {
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("session_id", &self.session_id).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("session_id", &self.session_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -316,11 +375,15 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.known.feed().watches.remove(&(self.session_id.clone(), self.number));
+        self.known
+            .feed()
+            .watches
+            .remove(&(self.session_id.clone(), self.number));
     }
 }
 
-/// For how many seconds this relay has not heard that it knows all revocations: `vvs_revocation_lag_seconds`.
+/// For how many seconds this relay has not heard that it knows all revocations:
+/// `vvs_revocation_lag_seconds`.
 #[derive(Debug)]
 pub(crate) struct Lag(pub(crate) Arc<Known>);
 

@@ -30,7 +30,9 @@ fn wish(session_id: &str) -> Refresh {
 #[tokio::test(start_paused = true)]
 async fn a_relay_is_ready_with_keys_and_a_whole_snapshot_and_stays_so() {
     let fake = Fake::default();
-    fake.script().refusals.insert("GetSigningKeys", (Code::Unavailable, "DATABASE_DOWN"));
+    fake.script()
+        .refusals
+        .insert("GetSigningKeys", (Code::Unavailable, "DATABASE_DOWN"));
     let authority = fake.authority(terms());
     let token = fake.sign(&claims("ses_1", Some(&Key::new())));
     let check = || authority.check_token(token.expose(), now());
@@ -46,13 +48,20 @@ async fn a_relay_is_ready_with_keys_and_a_whole_snapshot_and_stays_so() {
     fake.cut_off();
     let half = fake.authority(terms());
     sleep(Duration::from_mins(1)).await;
-    assert!(poll!(Box::pin(half.ready())).is_pending(), "half a snapshot");
-    assert_eq!(half.check_token(token.expose(), now()), Err(Untrusted::NotReady));
+    assert!(
+        poll!(Box::pin(half.ready())).is_pending(),
+        "half a snapshot"
+    );
+    assert_eq!(
+        half.check_token(token.expose(), now()),
+        Err(Untrusted::NotReady)
+    );
 
     fake.script().never_caught_up = false;
     authority.ready().await;
     half.ready().await;
     assert!(check().is_ok());
+
     fake.script().down = DOWN;
     fake.cut_off();
     sleep(Duration::from_hours(5)).await;
@@ -67,10 +76,13 @@ async fn a_good_token_costs_sessions_nothing() {
     let before = fake.script().calls.len();
     for number in 0..1000 {
         let claims = claims(&format!("ses_{number}"), Some(&Key::new()));
-        let shown = authority.check_token(fake.sign(&claims).expose(), now()).unwrap();
+        let shown = authority
+            .check_token(fake.sign(&claims).expose(), now())
+            .unwrap();
         authority.shown(&shown, ADDRESS, now());
         assert_eq!(shown, claims);
     }
+
     fake.settle().await;
     assert_eq!(fake.script().calls.len(), before);
 }
@@ -87,10 +99,17 @@ async fn an_unknown_key_has_the_keys_fetched_once_in_a_while_however_many_ask() 
         assert_eq!(authority.check_token(token.expose(), now()), unknown);
         sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(fake.called("GetSigningKeys"), fetched, "the last fetch was within the pause");
+
+    assert_eq!(
+        fake.called("GetSigningKeys"),
+        fetched,
+        "the last fetch was within the pause"
+    );
+
     sleep(Duration::from_secs(10)).await;
     assert!(authority.check_token(token.expose(), now()).is_ok());
     assert_eq!(fake.called("GetSigningKeys"), fetched + 1);
+
     // A key that nobody has.
     fake.rotate();
     let foreign = fake.sign(&claims("ses_1", None));
@@ -99,6 +118,7 @@ async fn an_unknown_key_has_the_keys_fetched_once_in_a_while_however_many_ask() 
         assert_eq!(authority.check_token(foreign.expose(), now()), unknown);
         sleep(Duration::from_millis(100)).await;
     }
+
     let more = fake.called("GetSigningKeys") - fetched - 1;
     assert!((5..=7).contains(&more), "{more} in a minute");
 }
@@ -112,35 +132,61 @@ async fn keys_are_fetched_now_and_then_and_old_ones_are_kept_when_that_fails() {
     sleep(Duration::from_secs(71)).await;
     fake.heartbeat();
     fake.settle().await;
-    assert!(authority.check_token(rotated.expose(), now()).is_ok(), "nobody had to ask");
+    assert!(
+        authority.check_token(rotated.expose(), now()).is_ok(),
+        "nobody had to ask"
+    );
+
     fake.script().keys.clear();
     sleep(Duration::from_mins(5)).await;
     fake.rotate();
     fake.heartbeat();
     fake.settle().await;
-    assert!(authority.check_token(rotated.expose(), now()).is_ok(), "an empty set is no set");
+    assert!(
+        authority.check_token(rotated.expose(), now()).is_ok(),
+        "an empty set is no set"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_revocation_reaches_every_socket_of_its_session_and_no_other() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    let mut watches: Vec<Watch> = (0..1000).map(|_| authority.watch("ses_1").unwrap()).collect();
+    let mut watches: Vec<Watch> = (0..1000)
+        .map(|_| authority.watch("ses_1").unwrap())
+        .collect();
     let mut other = authority.watch("ses_2").unwrap();
     fake.revoke("ses_1");
+
     let reasons = join_all(watches.iter_mut().map(reason)).await;
-    assert!(reasons.iter().all(|reason| &**reason == "signed_out_by_user"));
-    assert!(std::future::poll_fn(|cx| Poll::Ready(other.poll(cx))).await.is_pending());
-    assert_eq!(&*reason(&mut authority.watch("ses_1").unwrap()).await, "signed_out_by_user", "and whoever comes later");
+    assert!(
+        reasons
+            .iter()
+            .all(|reason| &**reason == "signed_out_by_user")
+    );
+    assert!(
+        std::future::poll_fn(|cx| Poll::Ready(other.poll(cx)))
+            .await
+            .is_pending()
+    );
+    assert_eq!(
+        &*reason(&mut authority.watch("ses_1").unwrap()).await,
+        "signed_out_by_user",
+        "and whoever comes later"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_ends_takes_away_itself_and_nothing_else() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    let (old, mut new) = (authority.watch("ses_1").unwrap(), authority.watch("ses_1").unwrap());
+    let (old, mut new) = (
+        authority.watch("ses_1").unwrap(),
+        authority.watch("ses_1").unwrap(),
+    );
     drop(old);
     assert_eq!(authority.known.watches(), 1);
+
     fake.revoke("ses_1");
     reason(&mut new).await;
     drop(new);
@@ -179,9 +225,13 @@ async fn a_feed_that_has_forgotten_where_the_relay_was_is_heard_from_nothing() {
     fake.revoke("ses_3");
     reason(&mut watch).await;
     assert_eq!(fake.script().asked_from, [0, 1, 0]);
+
     let token = fake.sign(&claims("ses_1", None));
     assert!(
-        matches!(authority.check_token(token.expose(), now()), Err(Untrusted::Revoked(_))),
+        matches!(
+            authority.check_token(token.expose(), now()),
+            Err(Untrusted::Revoked(_))
+        ),
         "and it forgets nothing"
     );
 }
@@ -199,11 +249,13 @@ async fn a_feed_of_another_database_is_heard_from_nothing() {
         script.database_id = "two".to_owned();
         script.feed.clear();
     }
+
     // Its number has been heard of the other one.
     fake.cut_off();
     fake.revoke("ses_2");
     sleep(Duration::from_secs(2)).await;
     assert_eq!(fake.script().asked_from, [0, 1, 0]);
+
     reason(&mut watch).await;
 }
 
@@ -220,15 +272,26 @@ async fn a_bearer_is_not_taken_on_a_feed_that_has_been_silent_for_too_long() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
     let key = Key::new();
-    let (bearer, bound) = (fake.sign(&claims("ses_1", None)), fake.sign(&claims("ses_1", Some(&key))));
+    let (bearer, bound) = (
+        fake.sign(&claims("ses_1", None)),
+        fake.sign(&claims("ses_1", Some(&key))),
+    );
     fake.script().down = DOWN;
     fake.cut_off();
     sleep(Duration::from_secs(59)).await;
     assert!(authority.check_token(bearer.expose(), now()).is_ok());
+
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(authority.check_token(bearer.expose(), now()), Err(Untrusted::StaleFeed));
+    assert_eq!(
+        authority.check_token(bearer.expose(), now()),
+        Err(Untrusted::StaleFeed)
+    );
     assert!(authority.check_token(bound.expose(), now()).is_ok());
-    assert!(matches!(authority.check_bearer(&format!("Bearer {}", bearer.expose()), now()), Err(Refused::NotNow)));
+    assert!(matches!(
+        authority.check_bearer(&format!("Bearer {}", bearer.expose()), now()),
+        Err(Refused::NotNow)
+    ));
+
     fake.script().down = None;
     sleep(Duration::from_secs(6)).await;
     assert!(authority.check_token(bearer.expose(), now()).is_ok());
@@ -245,19 +308,37 @@ async fn half_a_snapshot_does_not_count_as_hearing_the_feed() {
         fake.revoke("ses_2");
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(authority.check_token(bearer.expose(), now()), Err(Untrusted::StaleFeed));
+
+    assert_eq!(
+        authority.check_token(bearer.expose(), now()),
+        Err(Untrusted::StaleFeed)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_authorization_of_an_upgrade_is_a_good_token_without_a_key() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    let check = |text: &str| authority.check_bearer(text, now()).map(|bearer| bearer.claims.sid);
+    let check = |text: &str| {
+        authority
+            .check_bearer(text, now())
+            .map(|bearer| bearer.claims.sid)
+    };
     let bearer = fake.sign(&claims("ses_1", None));
     let bound = fake.sign(&claims("ses_1", Some(&Key::new())));
-    let old = fake.sign(&Claims { exp: now(), ..claims("ses_1", None) });
-    assert_eq!(check(&format!("Bearer {}", bearer.expose())), Ok("ses_1".to_owned()));
-    assert_eq!(check(&format!("bearer {}", bearer.expose())), Ok("ses_1".to_owned()));
+    let old = fake.sign(&Claims {
+        exp: now(),
+        ..claims("ses_1", None)
+    });
+    assert_eq!(
+        check(&format!("Bearer {}", bearer.expose())),
+        Ok("ses_1".to_owned())
+    );
+    assert_eq!(
+        check(&format!("bearer {}", bearer.expose())),
+        Ok("ses_1".to_owned())
+    );
+
     for bad in [
         String::new(),
         "Bearer".to_owned(),
@@ -269,12 +350,21 @@ async fn the_authorization_of_an_upgrade_is_a_good_token_without_a_key() {
     ] {
         assert_eq!(check(&bad), Err(Refused::Bad), "{bad}");
     }
+
     fake.revoke("ses_1");
     fake.settle().await;
-    assert_eq!(check(&format!("Bearer {}", bearer.expose())), Err(Refused::Bad));
+    assert_eq!(
+        check(&format!("Bearer {}", bearer.expose())),
+        Err(Refused::Bad)
+    );
+
     fake.rotate();
     let young = fake.sign(&claims("ses_2", None));
-    assert_eq!(check(&format!("Bearer {}", young.expose())), Err(Refused::NotNow), "the relay's keys are old");
+    assert_eq!(
+        check(&format!("Bearer {}", young.expose())),
+        Err(Refused::NotNow),
+        "the relay's keys are old"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,50 +372,102 @@ async fn what_sessions_says_of_a_session_is_its_verdict_and_all_else_is_not() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
     for (code, reason, failure) in [
-        (Code::FailedPrecondition, "SESSION_REVOKED", Failure::Revoked),
-        (Code::FailedPrecondition, "SESSION_EXPIRED", Failure::Expired),
+        (
+            Code::FailedPrecondition,
+            "SESSION_REVOKED",
+            Failure::Revoked,
+        ),
+        (
+            Code::FailedPrecondition,
+            "SESSION_EXPIRED",
+            Failure::Expired,
+        ),
         (Code::NotFound, "SESSION_UNKNOWN", Failure::UnknownSession),
-        (Code::PermissionDenied, "KEY_MISMATCH", Failure::UnknownSession),
+        (
+            Code::PermissionDenied,
+            "KEY_MISMATCH",
+            Failure::UnknownSession,
+        ),
         (Code::PermissionDenied, "BAD_PROOF", Failure::BadProof),
         (Code::InvalidArgument, "MALFORMED", Failure::BadToken),
-        (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN", Failure::TooOften(Duration::from_secs(7))),
-        (Code::ResourceExhausted, "SOMETHING_NEW", Failure::Unavailable),
-        (Code::PermissionDenied, "PEER_NOT_ALLOWED", Failure::Unavailable),
+        (
+            Code::ResourceExhausted,
+            "REFRESHED_TOO_OFTEN",
+            Failure::TooOften(Duration::from_secs(7)),
+        ),
+        (
+            Code::ResourceExhausted,
+            "SOMETHING_NEW",
+            Failure::Unavailable,
+        ),
+        (
+            Code::PermissionDenied,
+            "PEER_NOT_ALLOWED",
+            Failure::Unavailable,
+        ),
         (Code::Unavailable, "DATABASE_DOWN", Failure::Unavailable),
         (Code::Unavailable, "KEY_UNKNOWN", Failure::Unavailable),
         (Code::NotFound, "", Failure::Unavailable),
         (Code::Internal, "", Failure::Unavailable),
     ] {
-        fake.script().refusals.insert("RefreshToken", (code, reason));
-        assert_eq!(authority.refresh(wish("ses_1")).await, Err(failure), "{reason}");
+        fake.script()
+            .refusals
+            .insert("RefreshToken", (code, reason));
+        assert_eq!(
+            authority.refresh(wish("ses_1")).await,
+            Err(failure),
+            "{reason}"
+        );
     }
+
     fake.script().refusals.clear();
-    fake.script().delays.insert("RefreshToken", Duration::from_secs(6));
-    assert_eq!(authority.refresh(wish("ses_1")).await, Err(Failure::Unavailable), "too slow");
+    fake.script()
+        .delays
+        .insert("RefreshToken", Duration::from_secs(6));
+    assert_eq!(
+        authority.refresh(wish("ses_1")).await,
+        Err(Failure::Unavailable),
+        "too slow"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_refreshes_is_one_call_each_and_a_few_at_once() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    fake.script().delays.insert("RefreshToken", Duration::from_millis(100));
+    fake.script()
+        .delays
+        .insert("RefreshToken", Duration::from_millis(100));
     let storm = (0..1000).map(|number| authority.refresh(wish(&format!("ses_{number}"))));
     let fresh = join_all(storm).await;
-    assert!(
+    assert!(fresh.iter().enumerate().all(|(number, fresh)| {
         fresh
-            .iter()
-            .enumerate()
-            .all(|(number, fresh)| { fresh.as_ref().is_ok_and(|fresh| fresh.session_id == format!("ses_{number}")) })
+            .as_ref()
+            .is_ok_and(|fresh| fresh.session_id == format!("ses_{number}"))
+    }));
+    assert_eq!(
+        (fake.called("RefreshToken"), fake.script().most_at_once),
+        (1000, 32)
     );
-    assert_eq!((fake.called("RefreshToken"), fake.script().most_at_once), (1000, 32));
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_does_not_get_a_turn_is_told_and_makes_no_call() {
     let fake = Fake::default();
-    let authority = fake.ready(Terms { calls_at_once: 1, turn_time: Duration::from_secs(3), ..terms() }).await;
-    fake.script().delays.insert("RefreshToken", Duration::from_secs(4));
-    let (first, second) = tokio::join!(authority.refresh(wish("ses_1")), authority.refresh(wish("ses_2")));
+    let authority = fake
+        .ready(Terms {
+            calls_at_once: 1,
+            turn_time: Duration::from_secs(3),
+            ..terms()
+        })
+        .await;
+    fake.script()
+        .delays
+        .insert("RefreshToken", Duration::from_secs(4));
+    let (first, second) = tokio::join!(
+        authority.refresh(wish("ses_1")),
+        authority.refresh(wish("ses_2"))
+    );
     assert!(first.is_ok());
     assert_eq!(second, Err(Failure::Unavailable));
     assert_eq!(fake.called("RefreshToken"), 1);
@@ -335,7 +477,9 @@ async fn whoever_does_not_get_a_turn_is_told_and_makes_no_call() {
 async fn a_logout_goes_on_when_its_socket_is_gone() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    fake.script().delays.insert("RevokeSession", Duration::from_secs(1));
+    fake.script()
+        .delays
+        .insert("RevokeSession", Duration::from_secs(1));
     drop(authority.logout(Logout {
         session_id: "ses_1".to_owned(),
         proof: Some(Secret::new("p")),
@@ -344,8 +488,16 @@ async fn a_logout_goes_on_when_its_socket_is_gone() {
         address: ADDRESS,
     }));
     sleep(Duration::from_secs(2)).await;
+
     let ends = fake.script().ends.clone();
-    assert_eq!((ends[0].session_id.as_str(), ends[0].proof.as_str(), ends[0].nonce.as_str()), ("ses_1", "p", "nonce"));
+    assert_eq!(
+        (
+            ends[0].session_id.as_str(),
+            ends[0].proof.as_str(),
+            ends[0].nonce.as_str()
+        ),
+        ("ses_1", "p", "nonce")
+    );
     assert!(!ends[0].only_pending);
     assert_eq!(fake.script().at_once, 0);
 }
@@ -360,13 +512,25 @@ async fn a_pending_session_is_ended_as_soon_as_sessions_answers_and_not_asked_fo
     sleep(Duration::from_hours(1)).await;
     let tried = fake.called("RevokeSession");
     assert!((120..=250).contains(&tried), "{tried}");
+
     fake.script().refusals.clear();
     sleep(Duration::from_mins(10)).await;
     assert_eq!(fake.called("RevokeSession"), tried + 1);
+
     let last = fake.script().ends[tried].clone();
-    assert_eq!((last.session_id.as_str(), last.reason.as_str(), last.proof.as_str()), ("ses_1", "burned", ""));
+    assert_eq!(
+        (
+            last.session_id.as_str(),
+            last.reason.as_str(),
+            last.proof.as_str()
+        ),
+        ("ses_1", "burned", "")
+    );
     assert_eq!(last.address, ADDRESS.to_string());
-    assert!(last.only_pending, "whoever has shown its token meanwhile keeps it");
+    assert!(
+        last.only_pending,
+        "whoever has shown its token meanwhile keeps it"
+    );
 
     fake.script().refusals.insert("RevokeSession", down);
     authority.end_pending("ses_2".to_owned(), ADDRESS, "burned");
@@ -381,48 +545,92 @@ async fn a_pending_session_is_ended_as_soon_as_sessions_answers_and_not_asked_fo
 async fn a_session_that_is_about_to_be_ended_is_not_taken_here_and_not_activated() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    let token = fake.sign(&Claims { pending: true, ..claims("ses_1", None) });
+    let token = fake.sign(&Claims {
+        pending: true,
+        ..claims("ses_1", None)
+    });
     let authorization = format!("Bearer {}", token.expose());
     let upgraded = authority.check_bearer(&authorization, now()).unwrap();
-    fake.script().refusals.insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
+    fake.script()
+        .refusals
+        .insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
     authority.end_pending("ses_1".to_owned(), ADDRESS, "burned");
-    assert!(authority.check_token(token.expose(), now()).is_err(), "from the first moment on");
-    assert!(matches!(authority.check_bearer(&authorization, now()), Err(Refused::NotNow)));
+    assert!(
+        authority.check_token(token.expose(), now()).is_err(),
+        "from the first moment on"
+    );
+    assert!(matches!(
+        authority.check_bearer(&authorization, now()),
+        Err(Refused::NotNow)
+    ));
+
     authority.shown(&upgraded.claims, ADDRESS, now());
     sleep(Duration::from_secs(30)).await;
     assert!(authority.check_token(token.expose(), now()).is_err());
     assert_eq!(fake.called("ActivateSessions"), 0);
-    assert!(authority.check_token(fake.sign(&claims("ses_2", None)).expose(), now()).is_ok(), "and no other");
+    assert!(
+        authority
+            .check_token(fake.sign(&claims("ses_2", None)).expose(), now())
+            .is_ok(),
+        "and no other"
+    );
+
     fake.script().refusals.clear();
     sleep(Duration::from_secs(30)).await;
     fake.heartbeat();
     fake.settle().await;
-    assert!(authority.check_token(token.expose(), now()).is_ok(), "the feed tells what became of it");
+    assert!(
+        authority.check_token(token.expose(), now()).is_ok(),
+        "the feed tells what became of it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_sessions_are_remembered_as_about_to_be_ended_than_may() {
     let fake = Fake::default();
-    let authority = fake.ready(Terms { ends_at_once: 1, ..terms() }).await;
-    fake.script().refusals.insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
+    let authority = fake
+        .ready(Terms {
+            ends_at_once: 1,
+            ..terms()
+        })
+        .await;
+    fake.script()
+        .refusals
+        .insert("RevokeSession", (Code::Unavailable, "DATABASE_DOWN"));
     authority.end_pending("ses_1".to_owned(), ADDRESS, "burned");
     authority.end_pending("ses_2".to_owned(), ADDRESS, "burned");
     sleep(Duration::from_hours(1)).await;
+
     let ends = fake.script().ends.clone();
-    assert_eq!(ends.iter().filter(|end| end.session_id == "ses_2").count(), 1, "asked for once all the same");
+    assert_eq!(
+        ends.iter().filter(|end| end.session_id == "ses_2").count(),
+        1,
+        "asked for once all the same"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_acknowledgement_is_made_good_when_the_token_is_shown() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    fake.script().refusals.insert("ActivateSessions", (Code::Unavailable, "DATABASE_DOWN"));
-    let young = Claims { pending: true, ..claims("ses_1", None) };
+    fake.script()
+        .refusals
+        .insert("ActivateSessions", (Code::Unavailable, "DATABASE_DOWN"));
+    let young = Claims {
+        pending: true,
+        ..claims("ses_1", None)
+    };
     for _ in 0..100 {
         authority.shown(&young, ADDRESS, now());
     }
+
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(fake.called("ActivateSessions"), 1, "however often it is shown meanwhile");
+    assert_eq!(
+        fake.called("ActivateSessions"),
+        1,
+        "however often it is shown meanwhile"
+    );
+
     fake.script().refusals.clear();
     sleep(Duration::from_mins(1)).await;
     assert_eq!(fake.activated(), ["ses_1"]);
@@ -432,11 +640,18 @@ async fn a_lost_acknowledgement_is_made_good_when_the_token_is_shown() {
 async fn a_crowd_of_young_tokens_is_no_crowd_of_calls() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
-    fake.script().delays.insert("ActivateSessions", Duration::from_millis(100));
+    fake.script()
+        .delays
+        .insert("ActivateSessions", Duration::from_millis(100));
+
     for number in 0..1000 {
-        let young = Claims { pending: true, ..claims(&format!("ses_{number}"), None) };
+        let young = Claims {
+            pending: true,
+            ..claims(&format!("ses_{number}"), None)
+        };
         authority.shown(&young, ADDRESS, now());
     }
+
     sleep(Duration::from_mins(1)).await;
     assert_eq!(fake.activated().len(), 1000, "all come to it");
     assert!(fake.script().most_at_once <= terms().calls_at_once / 2);
@@ -446,11 +661,17 @@ async fn a_crowd_of_young_tokens_is_no_crowd_of_calls() {
 async fn activations_that_gather_while_calls_are_under_way_go_with_one_call() {
     let fake = Fake::default();
     let activate = fake.ready(terms()).await.activator();
-    fake.script().delays.insert("ActivateSessions", Duration::from_millis(100));
-    let outcomes = join_all((0..250).map(|number| activate(format!("ses_{number}"), ADDRESS))).await;
+    fake.script()
+        .delays
+        .insert("ActivateSessions", Duration::from_millis(100));
+    let outcomes =
+        join_all((0..250).map(|number| activate(format!("ses_{number}"), ADDRESS))).await;
     assert_eq!(outcomes, [Ok(()); 250]);
     assert_eq!(fake.activated().len(), 250);
-    assert_eq!((fake.called("ActivateSessions"), fake.script().most_at_once), (3, 2));
+    assert_eq!(
+        (fake.called("ActivateSessions"), fake.script().most_at_once),
+        (3, 2)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -464,12 +685,24 @@ async fn what_became_of_a_session_is_told_to_its_own_login() {
         ("SESSION_REVOKED", NotActivated::Never),
         ("MALFORMED", NotActivated::NotYet),
     ] {
-        fake.script().not_activatable.insert("ses_2".to_owned(), reason);
+        fake.script()
+            .not_activatable
+            .insert("ses_2".to_owned(), reason);
         assert_eq!(all().await, [Ok(()), Err(verdict), Ok(())], "{reason}");
     }
-    for (code, reason) in [(Code::Unavailable, "DATABASE_DOWN"), (Code::NotFound, "SESSION_UNKNOWN")] {
-        fake.script().refusals.insert("ActivateSessions", (code, reason));
-        assert_eq!(all().await, [Err(NotActivated::NotYet); 3], "an error of the call is no verdict on a session");
+
+    for (code, reason) in [
+        (Code::Unavailable, "DATABASE_DOWN"),
+        (Code::NotFound, "SESSION_UNKNOWN"),
+    ] {
+        fake.script()
+            .refusals
+            .insert("ActivateSessions", (code, reason));
+        assert_eq!(
+            all().await,
+            [Err(NotActivated::NotYet); 3],
+            "an error of the call is no verdict on a session"
+        );
     }
 }
 
@@ -478,12 +711,17 @@ async fn a_token_that_is_past_its_activation_costs_no_call() {
     let fake = Fake::default();
     fake.script().pending_since = Some(now() - 30);
     let authority = fake.ready(terms()).await;
-    let claims = |iat, pending| Claims { iat: now() - iat, pending, ..claims("ses_1", None) };
+    let claims = |iat, pending| Claims {
+        iat: now() - iat,
+        pending,
+        ..claims("ses_1", None)
+    };
     authority.shown(&claims(60, true), ADDRESS, now());
     authority.shown(&claims(10, false), ADDRESS, now());
     authority.shown(&claims(6000, true), ADDRESS, now());
     fake.settle().await;
     assert_eq!(fake.called("ActivateSessions"), 0);
+
     authority.shown(&claims(30, true), ADDRESS, now());
     fake.settle().await;
     assert_eq!(fake.called("ActivateSessions"), 1);
@@ -502,15 +740,26 @@ async fn refused_proofs_fill_the_audit_log_no_faster_than_they_may() {
             is_own: true,
         });
     }
+
     fake.settle().await;
     let audits = fake.script().audits.clone();
-    assert_eq!((audits.len(), audits[0].connection_id.as_str()), (60, "connection 0"));
-    assert_eq!(audits[0].event, i32::from(vvs_proto::session::AuditEvent::ProofRefused));
+    assert_eq!(
+        (audits.len(), audits[0].connection_id.as_str()),
+        (60, "connection 0")
+    );
+    assert_eq!(
+        audits[0].event,
+        i32::from(vvs_proto::session::AuditEvent::ProofRefused)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_relay_that_drains_hears_the_feed_until_its_last_socket_is_gone() {
-    let (fake, stop, tasks) = (Fake::default(), CancellationToken::new(), TaskTracker::new());
+    let (fake, stop, tasks) = (
+        Fake::default(),
+        CancellationToken::new(),
+        TaskTracker::new(),
+    );
     let authority = fake.authority_that_stops(terms(), stop.clone(), &tasks);
     authority.ready().await;
     let mut watch = authority.watch("ses_1").unwrap();
@@ -520,6 +769,7 @@ async fn a_relay_that_drains_hears_the_feed_until_its_last_socket_is_gone() {
     fake.revoke("ses_1");
     reason(&mut watch).await;
     assert!(poll!(Box::pin(tasks.wait())).is_pending());
+
     drop(authority);
     tasks.wait().await;
 }
@@ -529,12 +779,20 @@ async fn the_lag_of_the_feed_is_a_metric() {
     let fake = Fake::default();
     let authority = fake.ready(terms()).await;
     let registry = vvs_runtime::metrics::Metrics::default();
-    registry.register("vvs_revocation_lag_seconds", "lag", Lag(authority.known.clone()));
+    registry.register(
+        "vvs_revocation_lag_seconds",
+        "lag",
+        Lag(authority.known.clone()),
+    );
     fake.script().down = DOWN;
     fake.cut_off();
     sleep(Duration::from_secs(100)).await;
     let text = registry.scrape();
-    assert!(text.lines().any(|line| line.starts_with("vvs_revocation_lag_seconds 100")), "{text}");
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("vvs_revocation_lag_seconds 100")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -543,7 +801,12 @@ fn a_pause_grows_to_its_limit_and_is_never_the_same_for_all() {
     for (tried, longest) in [(0, 1), (1, 2), (4, 16), (5, 30), (60, 30), (u32::MAX, 30)] {
         let longest = Duration::from_secs(longest);
         let pauses: Vec<_> = (0..50).map(|_| backoff(pause, tried)).collect();
-        assert!(pauses.iter().all(|pause| (longest / 2..=longest).contains(pause)), "{tried}: {pauses:?}");
+        assert!(
+            pauses
+                .iter()
+                .all(|pause| (longest / 2..=longest).contains(pause)),
+            "{tried}: {pauses:?}"
+        );
         assert!(pauses.iter().any(|pause| *pause != pauses[0]));
     }
 }

@@ -1,4 +1,5 @@
-//! The backplane's messages: where they go, how they are sealed, and what they say in the words of this relay.
+//! The backplane's messages: where they go, how they are sealed, and what they say in the words of
+//! this relay.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,8 +11,8 @@ use vvs_proto::frame::{App, Binding, Device};
 use vvs_proto::relay::backplane_answer::Answer as Wire;
 use vvs_proto::relay::backplane_ask::Request as WireRequest;
 use vvs_proto::relay::{
-    self, BackplaneHandover, BackplaneLook, BackplaneRefusal, BackplaneTakeOver, BackplaneView, DeliverAuthRequest,
-    DenyLoginRequest, GetLoginResponse, LoginState,
+    self, BackplaneHandover, BackplaneLook, BackplaneRefusal, BackplaneTakeOver, BackplaneView,
+    DeliverAuthRequest, DenyLoginRequest, GetLoginResponse, LoginState,
 };
 
 use super::{Answer, Handover, Request, View};
@@ -55,7 +56,10 @@ fn base32(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let bit = |at: usize| bytes.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1);
     let group = |first: usize| (first..first + 5).fold(0, |bits, at| bits << 1 | bit(at));
-    (0..bytes.len() * 8).step_by(5).map(|first| char::from(LETTERS[usize::from(group(first))])).collect()
+    (0..bytes.len() * 8)
+        .step_by(5)
+        .map(|first| char::from(LETTERS[usize::from(group(first))]))
+        .collect()
 }
 
 /// A new message id: 16 random bytes.
@@ -76,7 +80,11 @@ pub(super) fn seal(
     message_id: &str,
     message: &impl prost::Message,
 ) -> Option<Vec<u8>> {
-    keys.seal(&context(direction, subject, message_id), &message.encode_to_vec()).ok()
+    keys.seal(
+        &context(direction, subject, message_id),
+        &message.encode_to_vec(),
+    )
+    .ok()
 }
 
 /// The longest message that is opened, in bytes: more than any of ours can have.
@@ -93,17 +101,27 @@ pub(super) fn open<M: prost::Message + Default>(
     if sealed.len() > LONGEST {
         return None;
     }
-    M::decode(&*keys.open(&context(direction, subject, message_id), sealed).ok()?).ok()
+    M::decode(
+        &*keys
+            .open(&context(direction, subject, message_id), sealed)
+            .ok()?,
+    )
+    .ok()
 }
 
 /// A moment, to the nanosecond.
 pub(super) fn timestamp(at: OffsetDateTime) -> Timestamp {
-    Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
+    Timestamp {
+        seconds: at.unix_timestamp(),
+        nanos: i32::try_from(at.nanosecond()).unwrap_or_default(),
+    }
 }
 
 pub(super) fn time(timestamp: Option<Timestamp>) -> Option<OffsetDateTime> {
     let Timestamp { seconds, nanos } = timestamp?;
-    OffsetDateTime::from_unix_timestamp(seconds).ok()?.checked_add(time::Duration::nanoseconds(nanos.into()))
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()?
+        .checked_add(time::Duration::nanoseconds(nanos.into()))
 }
 
 /// A question as it crosses.
@@ -114,7 +132,9 @@ pub(super) fn request(id: ConnectionId, request: Request) -> WireRequest {
             WireRequest::Look(BackplaneLook { known_state })
         }
         Request::Deliver(grant) => WireRequest::Deliver(delivery(id, *grant)),
-        Request::Deny => WireRequest::Deny(DenyLoginRequest { connection_id: id.to_string() }),
+        Request::Deny => WireRequest::Deny(DenyLoginRequest {
+            connection_id: id.to_string(),
+        }),
     }
 }
 
@@ -125,7 +145,9 @@ pub(super) fn take_over() -> WireRequest {
 /// A question that has arrived: for the login, or `None` for the login itself.
 pub(super) fn requested(request: WireRequest) -> Result<Option<Request>, Refusal> {
     Ok(match request {
-        WireRequest::Look(look) => Some(Request::Look { known: rpc::known_state(look.known_state)? }),
+        WireRequest::Look(look) => Some(Request::Look {
+            known: rpc::known_state(look.known_state)?,
+        }),
         WireRequest::Deliver(delivery) => Some(Request::Deliver(Box::new(rpc::grant(delivery)?))),
         WireRequest::Deny(_) => Some(Request::Deny),
         WireRequest::TakeOver(_) => None,
@@ -133,14 +155,29 @@ pub(super) fn requested(request: WireRequest) -> Result<Option<Request>, Refusal
 }
 
 fn delivery(id: ConnectionId, grant: Grant) -> DeliverAuthRequest {
-    let Grant { request_id, token, token_expires_at, user, session_id, session_expires_at } = grant;
+    let Grant {
+        request_id,
+        token,
+        token_expires_at,
+        user,
+        session_id,
+        session_expires_at,
+    } = grant;
     DeliverAuthRequest {
         request_id: request_id.to_string(),
         connection_id: id.to_string(),
         token: token.expose().to_owned(),
         token_expires_at: Some(timestamp(token_expires_at)),
-        user: Some(relay::User { id: user.id, email: user.email, name: user.name, avatar_url: user.avatar_url }),
-        session: Some(relay::Session { id: session_id, expires_at: Some(timestamp(session_expires_at)) }),
+        user: Some(relay::User {
+            id: user.id,
+            email: user.email,
+            name: user.name,
+            avatar_url: user.avatar_url,
+        }),
+        session: Some(relay::Session {
+            id: session_id,
+            expires_at: Some(timestamp(session_expires_at)),
+        }),
         browser: None,
     }
 }
@@ -151,7 +188,11 @@ pub(super) fn answer(answer: Answer) -> Wire {
         Ok(view) => Wire::View(BackplaneView {
             acked_at: view.acked_at.map(timestamp),
             held_request_id: view.held.map(|held| held.to_string()).unwrap_or_default(),
-            return_uri: view.hello.as_ref().and_then(|hello| hello.return_uri.clone()).unwrap_or_default(),
+            return_uri: view
+                .hello
+                .as_ref()
+                .and_then(|hello| hello.return_uri.clone())
+                .unwrap_or_default(),
             login: Some(rpc::login(view)),
         }),
         Err(refusal) => refused(&refusal),
@@ -164,9 +205,13 @@ pub(super) fn handover(id: ConnectionId, taken: Result<Handover, Refusal>) -> Wi
         Ok(Handover { state, .. }) => state,
         Err(refusal) => return refused(&refusal),
     };
+
     let (state, grant, attempts_left) = match state {
         State::Waiting => (LoginState::Waiting, None, ATTEMPTS),
-        State::Held { grant, attempts_left } => (LoginState::Held, Some(grant), attempts_left),
+        State::Held {
+            grant,
+            attempts_left,
+        } => (LoginState::Held, Some(grant), attempts_left),
         State::Sent(grant) => (LoginState::Sent, Some(grant), 0),
         State::Activating(_)
         | State::Acked(..)
@@ -177,6 +222,7 @@ pub(super) fn handover(id: ConnectionId, taken: Result<Handover, Refusal>) -> Wi
         | State::Burned
         | State::Moved => return refused(&Refusal::Over),
     };
+
     Wire::Handover(BackplaneHandover {
         state: state.into(),
         grant: grant.map(|grant| delivery(id, *grant)),
@@ -200,7 +246,12 @@ pub(super) fn taken(generation: u64, wire: Wire) -> Result<Handover, Refusal> {
         Wire::Refusal(reason) => return Err(refusal(reason)),
         Wire::Accepted(_) | Wire::View(_) => return Err(Refusal::BackplaneDown),
     };
-    Ok(Handover { generation, state, listening: None, login_place: None })
+    Ok(Handover {
+        generation,
+        state,
+        listening: None,
+        login_place: None,
+    })
 }
 
 fn state_of(handover: BackplaneHandover) -> Option<State> {
@@ -209,10 +260,14 @@ fn state_of(handover: BackplaneHandover) -> Option<State> {
         Some(delivery) => Some(Box::new(rpc::grant(delivery).ok()?)),
         None => None,
     };
+
     match (LoginState::try_from(handover.state).ok()?, grant) {
         (LoginState::Waiting, None) => Some(State::Waiting),
         (LoginState::Held, Some(grant)) if (1..=ATTEMPTS).contains(&attempts_left) => {
-            Some(State::Held { grant, attempts_left })
+            Some(State::Held {
+                grant,
+                attempts_left,
+            })
         }
         (LoginState::Sent, Some(grant)) => Some(State::Sent(grant)),
         _ => None,
@@ -224,17 +279,27 @@ fn view_of(view: BackplaneView) -> Option<View> {
     let return_uri = (!view.return_uri.is_empty()).then_some(view.return_uri);
     let hello = match (login.app, login.device) {
         (Some(app), Some(device)) => Some(Hello {
-            app: App { name: app.name, version: app.version },
-            device: Device { name: device.name, os: device.os },
+            app: App {
+                name: app.name,
+                version: app.version,
+            },
+            device: Device {
+                name: device.name,
+                os: device.os,
+            },
             jwk: device.jwk,
             return_uri,
         }),
         _ => None,
     };
+
     Some(View {
         phase: rpc::known_state(login.state).ok()??,
         user_code: login.user_code,
-        client_address: login.client_address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        client_address: login
+            .client_address
+            .parse()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         created_at: time(login.created_at)?,
         expires_at: time(login.expires_at)?,
         acked_at: time(view.acked_at),
@@ -265,6 +330,7 @@ fn refused(refusal: &Refusal) -> Wire {
         | Refusal::BackplaneDown
         | Refusal::NotAllowed(_) => BackplaneRefusal::Draining,
     };
+
     Wire::Refusal(reason.into())
 }
 
@@ -291,7 +357,13 @@ mod tests {
 
     #[test]
     fn base32_is_that_of_the_rfc() {
-        for (plain, text) in [("", ""), ("f", "MY"), ("fo", "MZXQ"), ("foo", "MZXW6"), ("foobar", "MZXW6YTBOI")] {
+        for (plain, text) in [
+            ("", ""),
+            ("f", "MY"),
+            ("fo", "MZXQ"),
+            ("foo", "MZXW6"),
+            ("foobar", "MZXW6YTBOI"),
+        ] {
             assert_eq!(base32(plain.as_bytes()), text);
         }
     }
@@ -302,8 +374,10 @@ mod tests {
         let (ours, theirs) = (keys(), keys());
         let look = BackplaneLook { known_state: 3 };
         let sealed = seal(&ours, Direction::Ask, "s", "1", &look).unwrap();
-        let open = |keys: &Keyring, direction, subject, id| open(keys, direction, subject, id, &sealed);
+        let open =
+            |keys: &Keyring, direction, subject, id| open(keys, direction, subject, id, &sealed);
         assert_eq!(open(&ours, Direction::Ask, "s", "1"), Some(look));
+
         for other in [
             open(&theirs, Direction::Ask, "s", "1"),
             open(&ours, Direction::Answer, "s", "1"),
@@ -324,12 +398,30 @@ mod tests {
             request_id: "9b2f2d0e-6f0a-4c7e-8f5e-0d3c8f1f0a11".parse().unwrap(),
             token: Secret::new("the token"),
             token_expires_at: at,
-            user: User { id: "usr_1".to_owned(), email: None, name: Some("Ada".to_owned()), avatar_url: None },
+            user: User {
+                id: "usr_1".to_owned(),
+                email: None,
+                name: Some("Ada".to_owned()),
+                avatar_url: None,
+            },
             session_id: "ses_1".to_owned(),
             session_expires_at: at,
         });
-        for state in [State::Waiting, State::Held { grant: grant.clone(), attempts_left: 2 }, State::Sent(grant)] {
-            let given = Handover { generation: 7, state: state.clone(), listening: None, login_place: None };
+
+        for state in [
+            State::Waiting,
+            State::Held {
+                grant: grant.clone(),
+                attempts_left: 2,
+            },
+            State::Sent(grant),
+        ] {
+            let given = Handover {
+                generation: 7,
+                state: state.clone(),
+                listening: None,
+                login_place: None,
+            };
             let got = taken(7, handover(id, Ok(given))).unwrap();
             assert_eq!((got.generation, got.state), (7, state));
         }

@@ -1,5 +1,6 @@
-//! The backplane of many relays: NATS, core publish and subscribe. A login that this relay holds is asked in process, so
-//! that those go on while NATS is down. The broker carries what it can neither read nor forge.
+//! The backplane of many relays: NATS, core publish and subscribe. A login that this relay holds is
+//! asked in process, so that those go on while NATS is down. The broker carries what it can neither
+//! read nor forge.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -40,7 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts to connect.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// For how long after a lost connection others may not have theirs back, so that silence says nothing.
+/// For how long after a lost connection others may not have theirs back, so that silence says
+/// nothing.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
 /// Messages that wait for one subscriber; beyond, they are dropped.
 const WAITING: usize = 64;
@@ -62,7 +64,14 @@ pub(crate) struct Dial {
 #[cfg(test)]
 impl Default for Dial {
     fn default() -> Self {
-        Self { servers: vec![], ca_file: None, nkey_file: None, certificate: None, max_asks: 1000, max_answers: 1000 }
+        Self {
+            servers: vec![],
+            ca_file: None,
+            nkey_file: None,
+            certificate: None,
+            max_asks: 1000,
+            max_answers: 1000,
+        }
     }
 }
 
@@ -77,11 +86,18 @@ pub(crate) struct Line {
 impl Line {
     /// What a relay without other relays has.
     pub(crate) fn local() -> watch::Receiver<Self> {
-        watch::channel(Self { is_up: true, back_since: None }).1
+        watch::channel(Self {
+            is_up: true,
+            back_since: None,
+        })
+        .1
     }
 
     fn is_settled(self) -> bool {
-        self.is_up && self.back_since.is_none_or(|since| since.elapsed() >= SETTLE_TIME)
+        self.is_up
+            && self
+                .back_since
+                .is_none_or(|since| since.elapsed() >= SETTLE_TIME)
     }
 }
 
@@ -111,7 +127,9 @@ struct Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("holder", &self.holder).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("holder", &self.holder)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,39 +148,84 @@ impl Nats {
             .subscription_capacity(WAITING)
             .reconnect_delay_callback(|tried| {
                 let longest = Duration::from_millis(1 << tried.min(10)).min(RECONNECT_WITHIN);
-                if tried <= 1 { Duration::ZERO } else { longest / 2 + moment_within(longest / 2) }
+                if tried <= 1 {
+                    Duration::ZERO
+                } else {
+                    longest / 2 + moment_within(longest / 2)
+                }
             });
         if let Some(path) = dial.nkey_file {
-            let seed = tokio::fs::read_to_string(&path).await.map_err(|cause| NatsError::File(path, cause))?;
+            let seed = tokio::fs::read_to_string(&path)
+                .await
+                .map_err(|cause| NatsError::File(path, cause))?;
             options = options.nkey(seed.trim().to_owned());
         }
+
         if let Some(path) = dial.ca_file {
             options = options.add_root_certificates(path);
         }
+
         if let Some((certificate, key)) = dial.certificate {
             options = options.add_client_certificate(certificate, key);
         }
-        if dial.servers.iter().any(|server| server.starts_with("tls://")) {
+
+        if dial
+            .servers
+            .iter()
+            .any(|server| server.starts_with("tls://"))
+        {
             options = options.require_tls(true);
         }
+
         let (requests, dropped) = (Counters::default(), Counters::default());
         let (line, options) = watched(options, metrics, dropped.clone());
-        metrics.register("vvs_backplane_requests", "Questions to other relays, by outcome", requests.clone());
-        metrics.register("vvs_backplane_dropped", "Messages of other relays not acted on, by reason", dropped.clone());
+        metrics.register(
+            "vvs_backplane_requests",
+            "Questions to other relays, by outcome",
+            requests.clone(),
+        );
+        metrics.register(
+            "vvs_backplane_dropped",
+            "Messages of other relays not acted on, by reason",
+            dropped.clone(),
+        );
         let places = |most: usize| Semaphore::new(most.min(Semaphore::MAX_PERMITS));
         let (asks, answers) = (places(dial.max_asks), Arc::new(places(dial.max_answers)));
         let reached = metrics.reached.clone();
         let holder = message::message_id().ok_or(NatsError::Random)?;
         let servers: Result<Vec<async_nats::ServerAddr>, _> =
             dial.servers.iter().map(|server| server.parse()).collect();
-        let client = options.connect(servers.map_err(NatsError::Address)?).await?;
+        let client = options
+            .connect(servers.map_err(NatsError::Address)?)
+            .await?;
         let local = Memory::default();
         let roll = Roll::default();
-        metrics.register("vvs_backplane_relays", "Other relays that are there", roll.size.clone());
-        let shared = Link { client, line, local, keys, roll, holder, tasks, requests, dropped, asks, answers, reached };
+        metrics.register(
+            "vvs_backplane_relays",
+            "Other relays that are there",
+            roll.size.clone(),
+        );
+        let shared = Link {
+            client,
+            line,
+            local,
+            keys,
+            roll,
+            holder,
+            tasks,
+            requests,
+            dropped,
+            asks,
+            answers,
+            reached,
+        };
         let (shared, stop) = (Arc::new(shared), CancellationToken::new());
         shared.tasks.spawn(shared.clone().attend(stop.clone()));
-        Ok(Self { link: shared, _attending: stop.drop_guard() })
+
+        Ok(Self {
+            link: shared,
+            _attending: stop.drop_guard(),
+        })
     }
 
     /// Says when the connection is there, and when it is lost.
@@ -185,10 +248,22 @@ pub enum NatsError {
 }
 
 /// Follows the connection, and tells of it.
-fn watched(options: ConnectOptions, metrics: &Metrics, dropped: Counters) -> (watch::Receiver<Line>, ConnectOptions) {
+fn watched(
+    options: ConnectOptions,
+    metrics: &Metrics,
+    dropped: Counters,
+) -> (watch::Receiver<Line>, ConnectOptions) {
     let (connected, lost) = (Gauge::<i64>::default(), Counter::<u64>::default());
-    metrics.register("vvs_backplane_connected", "Whether other relays can be reached", connected.clone());
-    metrics.register("vvs_backplane_connections_lost", "Connections to NATS that were lost", lost.clone());
+    metrics.register(
+        "vvs_backplane_connected",
+        "Whether other relays can be reached",
+        connected.clone(),
+    );
+    metrics.register(
+        "vvs_backplane_connections_lost",
+        "Connections to NATS that were lost",
+        lost.clone(),
+    );
     let (sender, line) = watch::channel(Line::default());
     let sender = Arc::new(sender);
     let is_told = AtomicBool::new(false);
@@ -206,19 +281,25 @@ fn watched(options: ConnectOptions, metrics: &Metrics, dropped: Counters) -> (wa
                 connected.set(0);
                 lost.inc();
                 sender.send_modify(|line| line.is_up = false);
-                tracing::warn!("the backplane is lost; logins of other relays cannot be reached until it is back");
+                tracing::warn!(
+                    "the backplane is lost; logins of other relays cannot be reached \
+                    until it is back"
+                );
             }
             // Each attempt fails, and says the same.
             Event::ClientError(cause) if is_told.swap(true, Ordering::Relaxed) => {
                 tracing::debug!(%cause, "the backplane does not connect");
             }
-            Event::ClientError(cause) => tracing::warn!(%cause, "the backplane does not connect, and is tried again"),
+            Event::ClientError(cause) => tracing::warn!(%cause, "the backplane does not connect, \
+                and is tried again"),
             Event::ServerError(cause) => tracing::warn!(%cause, "the backplane refuses something"),
             Event::SlowConsumer(_) => count(&dropped, "reason", "waiting"),
             Event::LameDuckMode | Event::Draining => {}
         }
+
         std::future::ready(())
     });
+
     (line, options)
 }
 
@@ -226,22 +307,34 @@ impl Backplane for Nats {
     fn register(&self, id: ConnectionId, generation: u64) -> (Registration, Mailbox) {
         let (mut registration, mailbox) = self.link.local.register(id, generation);
         let stop = CancellationToken::new();
-        let listening = self.link.clone().listen(id, registration.generation.clone());
-        self.link.tasks.spawn(stop.clone().run_until_cancelled_owned(listening));
+        let listening = self
+            .link
+            .clone()
+            .listen(id, registration.generation.clone());
+        self.link
+            .tasks
+            .spawn(stop.clone().run_until_cancelled_owned(listening));
         let guard = stop.drop_guard();
         let remove = registration.remove.take();
-        // The subscription ends by its own number, and the local place by its own, so that neither ends its successor.
+
+        // The subscription ends by its own number, and the local place by its own, so that neither
+        // ends its successor.
         registration.remove = Some(Box::new(move || {
             if let Some(remove) = remove {
                 remove();
             }
             drop(guard);
         }));
+
         (registration, mailbox)
     }
 
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer> {
-        if self.link.local.holds(id) { self.link.local.ask(id, request) } else { Box::pin(self.link.ask(id, request)) }
+        if self.link.local.holds(id) {
+            self.link.local.ask(id, request)
+        } else {
+            Box::pin(self.link.ask(id, request))
+        }
     }
 
     fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Taken> {
@@ -260,10 +353,12 @@ fn headers(message_id: &str, span: Option<&Span>) -> HeaderMap {
     if let Some(span) = span {
         trace::inject(span, &mut context);
     }
+
     for (name, value) in &context {
         if let Ok(value) = value.to_str() {
             headers.insert(name.as_str(), value);
         }
     }
+
     headers
 }

@@ -50,22 +50,27 @@ pub(super) struct Handshakes {
 struct Spent {
     /// When all will have been regained.
     until: Instant,
-    /// Sockets that are not signed in. What they have taken is not regained while they are open, or an address could heap
-    /// them up.
+    /// Sockets that are not signed in. What they have taken is not regained while they are open, or
+    /// an address could heap them up.
     open: u32,
 }
 
 impl Handshakes {
     pub(super) fn new(each: Duration, burst: u32, addresses: usize) -> Arc<Self> {
-        Arc::new(Self { each, all: each * burst, addresses, spent: Mutex::default() })
+        Arc::new(Self {
+            each,
+            all: each * burst,
+            addresses,
+            spent: Mutex::default(),
+        })
     }
 
     fn spent(&self) -> MutexGuard<'_, HashMap<IpAddr, Spent>> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one, or says how long it is until there is one. An address that stands for many people has so many times the
-    /// bucket of another.
+    /// Takes one, or says how long it is until there is one. An address that stands for many people
+    /// has so many times the bucket of another.
     pub(super) fn take(
         self: &Arc<Self>,
         address: IpAddr,
@@ -78,13 +83,30 @@ impl Handshakes {
             // Whoever has so many addresses is not kept by what one of them may.
             all.retain(|_, spent| spent.open > 0);
         }
-        let spent = all.entry(address).or_insert(Spent { until: now, open: 0 });
-        let owed = spent.until.saturating_duration_since(now).max(each * spent.open) + each;
+
+        let spent = all.entry(address).or_insert(Spent {
+            until: now,
+            open: 0,
+        });
+        let owed = spent
+            .until
+            .saturating_duration_since(now)
+            .max(each * spent.open)
+            + each;
         if let Some(wait) = owed.checked_sub(self.all).filter(|wait| !wait.is_zero()) {
             return Err(wait);
         }
-        *spent = Spent { until: now + owed, open: spent.open + 1 };
-        Ok(HandshakePlace { address, each, handshakes: self.clone() })
+
+        *spent = Spent {
+            until: now + owed,
+            open: spent.open + 1,
+        };
+
+        Ok(HandshakePlace {
+            address,
+            each,
+            handshakes: self.clone(),
+        })
     }
 
     /// How many addresses are remembered.

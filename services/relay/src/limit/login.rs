@@ -1,5 +1,6 @@
-//! The places of unfinished logins. Of an address that has as many as it may, a login that nobody has said anything about
-//! and nobody has looked at gives way: silent sockets must not shut out the people behind that address.
+//! The places of unfinished logins. Of an address that has as many as it may, a login that nobody
+//! has said anything about and nobody has looked at gives way: silent sockets must not shut out the
+//! people behind that address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
@@ -34,14 +35,23 @@ enum Tenure {
 }
 
 impl LoginPlace {
-    /// Somebody has said something about the login, or looked at it: from now on its place is its own. Returns whether it
-    /// still has one.
+    /// Somebody has said something about the login, or looked at it: from now on its place is its
+    /// own. Returns whether it still has one.
     pub(crate) fn keep(&mut self) -> bool {
-        if let Tenure::Silent { address, number, silent, .. } = &self.0 {
+        if let Tenure::Silent {
+            address,
+            number,
+            silent,
+            ..
+        } = &self.0
+        {
             let waiting = silent.remove(*address, *number);
-            let kept = waiting.map_or(Tenure::Lost, |waiting| Tenure::Kept { _place: waiting.place });
+            let kept = waiting.map_or(Tenure::Lost, |waiting| Tenure::Kept {
+                _place: waiting.place,
+            });
             drop(mem::replace(&mut self.0, kept));
         }
+
         matches!(self.0, Tenure::Kept { .. })
     }
 
@@ -85,11 +95,16 @@ struct Waiting {
 
 impl Silent {
     pub(super) fn new(age: Duration) -> Arc<Self> {
-        Arc::new(Self { age, addresses: Mutex::default() })
+        Arc::new(Self {
+            age,
+            addresses: Mutex::default(),
+        })
     }
 
     fn addresses(&self) -> MutexGuard<'_, Addresses> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a place to a login that is new.
@@ -98,9 +113,23 @@ impl Silent {
         let mut addresses = self.addresses();
         addresses.last += 1;
         let number = addresses.last;
-        let waiting = Waiting { since: now, place, taken: sender };
-        addresses.waiting.entry(address).or_default().insert(number, waiting);
-        LoginPlace(Tenure::Silent { address, number, silent: self.clone(), taken })
+        let waiting = Waiting {
+            since: now,
+            place,
+            taken: sender,
+        };
+        addresses
+            .waiting
+            .entry(address)
+            .or_default()
+            .insert(number, waiting);
+
+        LoginPlace(Tenure::Silent {
+            address,
+            number,
+            silent: self.clone(),
+            taken,
+        })
     }
 
     /// Takes the place of the oldest silent login of this address, when that is old enough.

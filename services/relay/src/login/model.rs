@@ -1,5 +1,5 @@
-//! Random lives of a login, against a model that is written from the protocol and not from the machine: it has no states,
-//! only what the people and programs around the login know of it.
+//! Random lives of a login, against a model that is written from the protocol and not from the
+//! machine: it has no states, only what the people and programs around the login know of it.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -23,7 +23,8 @@ enum Step {
     NotActivated,
     /// The socket breaks.
     Leave,
-    /// The editor shows its ticket on another socket; it may come before the old one is known to be broken.
+    /// The editor shows its ticket on another socket; it may come before the old one is known to be
+    /// broken.
     Resume,
     TimeOut,
     /// Its address is full, and a newcomer gets its place.
@@ -32,7 +33,10 @@ enum Step {
 
 /// What is known of a login.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "states would be the machine again")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "states would be the machine again"
+)]
 struct Model {
     binding: Binding,
     is_here: bool,
@@ -66,11 +70,19 @@ impl Model {
     /// As `GetLogin` answers.
     fn phase(&self) -> Phase {
         match self {
-            Self { ended: Some(end), .. } => *end,
+            Self {
+                ended: Some(end), ..
+            } => *end,
             Self { active: true, .. } => Phase::Acked,
-            Self { is_here: false, stored: false, .. } => Phase::Away,
+            Self {
+                is_here: false,
+                stored: false,
+                ..
+            } => Phase::Away,
             Self { released: true, .. } => Phase::Sent,
-            Self { approved: Some(_), .. } => Phase::Held,
+            Self {
+                approved: Some(_), ..
+            } => Phase::Held,
             Self { .. } => Phase::Waiting,
         }
     }
@@ -99,11 +111,15 @@ impl Model {
     /// Whether this can happen at all.
     fn can(&self, step: Step) -> bool {
         match step {
-            Step::RightCode | Step::WrongCode | Step::Ack | Step::RefuseGrant | Step::Cancel | Step::Leave => {
-                self.is_here
-            }
+            Step::RightCode
+            | Step::WrongCode
+            | Step::Ack
+            | Step::RefuseGrant
+            | Step::Cancel
+            | Step::Leave => self.is_here,
             Step::Activated | Step::NotActivated => self.is_stored(),
-            // Nobody has a ticket without a hello, and there is nothing to take over when it is over.
+            // Nobody has a ticket without a hello, and there is nothing to take over when it is
+            // over.
             Step::Resume => self.binding > Binding::Confirm && self.is_open(),
             Step::Approve(_) | Step::Deny | Step::TimeOut | Step::GiveWay => true,
         }
@@ -113,7 +129,10 @@ impl Model {
     fn end(&mut self, phase: Phase, reason: &'static str, mut told: Vec<Action>) -> Vec<Action> {
         self.ended = Some(phase);
         if let Some(delivery) = self.approved {
-            told.push(Action::EndSession { session_id: session(delivery), reason });
+            told.push(Action::EndSession {
+                session_id: session(delivery),
+                reason,
+            });
         }
         told
     }
@@ -127,22 +146,31 @@ impl Model {
     fn take(&mut self, step: Step) -> Vec<Action> {
         let over = Action::Close(4503);
         let untouched = self.is_open() && self.approved.is_none();
+
         match step {
             Step::Approve(delivery) if untouched && self.is_here => {
                 self.approved = Some(delivery);
                 if self.binding == Binding::Confirm {
                     return self.release();
                 }
-                vec![Action::TellPending { attempts_left: self.tries() }]
+                vec![Action::TellPending {
+                    attempts_left: self.tries(),
+                }]
             }
-            Step::Approve(delivery) if self.is_stored() && !self.active && self.approved == Some(delivery) => {
+            Step::Approve(delivery)
+                if self.is_stored() && !self.active && self.approved == Some(delivery) =>
+            {
                 vec![Action::Activate]
             }
-            Step::Deny if untouched => self.end(Phase::Denied, "denied", vec![Action::TellDenied, over]),
+            Step::Deny if untouched => {
+                self.end(Phase::Denied, "denied", vec![Action::TellDenied, over])
+            }
             Step::RightCode if self.awaits_code() => self.release(),
             Step::WrongCode if self.awaits_code() => {
                 self.wrong_codes += 1;
-                let tell = Action::TellBadCode { attempts_left: self.tries() };
+                let tell = Action::TellBadCode {
+                    attempts_left: self.tries(),
+                };
                 if self.tries() > 0 {
                     return vec![tell];
                 }
@@ -154,9 +182,15 @@ impl Model {
             }
             // A bare editor's pong may come behind its ack.
             Step::Ack if self.is_stored() => vec![],
-            Step::RefuseGrant if self.awaits_ack() => self.end(Phase::Cancelled, "refused", vec![over]),
-            Step::Cancel if self.is_open() => self.end(Phase::Cancelled, "cancelled", vec![Action::Close(1000)]),
-            Step::RightCode | Step::WrongCode | Step::Ack | Step::RefuseGrant | Step::Cancel => vec![Action::NotNow],
+            Step::RefuseGrant if self.awaits_ack() => {
+                self.end(Phase::Cancelled, "refused", vec![over])
+            }
+            Step::Cancel if self.is_open() => {
+                self.end(Phase::Cancelled, "cancelled", vec![Action::Close(1000)])
+            }
+            Step::RightCode | Step::WrongCode | Step::Ack | Step::RefuseGrant | Step::Cancel => {
+                vec![Action::NotNow]
+            }
             Step::Activated => {
                 self.active = true;
                 vec![]
@@ -173,7 +207,9 @@ impl Model {
                 }
                 vec![]
             }
-            Step::TimeOut if self.is_open() => self.end(Phase::Expired, "expired", vec![Action::TellExpired, over]),
+            Step::TimeOut if self.is_open() => {
+                self.end(Phase::Expired, "expired", vec![Action::TellExpired, over])
+            }
             // Whoever has said hello is not turned out, nor who has been approved.
             Step::GiveWay if untouched && self.binding == Binding::Confirm => {
                 self.end(Phase::Expired, "expired", vec![Action::TellExpired, over])
@@ -182,13 +218,17 @@ impl Model {
                 self.is_here = true;
                 self.due()
             }
-            Step::Approve(_) | Step::Deny | Step::NotActivated | Step::TimeOut | Step::GiveWay => vec![],
+            Step::Approve(_) | Step::Deny | Step::NotActivated | Step::TimeOut | Step::GiveWay => {
+                vec![]
+            }
         }
     }
 
     fn due(&self) -> Vec<Action> {
         match (self.awaits_code(), self.awaits_ack()) {
-            (true, _) => vec![Action::TellPending { attempts_left: self.tries() }],
+            (true, _) => vec![Action::TellPending {
+                attempts_left: self.tries(),
+            }],
             (_, true) => vec![Action::Push],
             _ => vec![],
         }
@@ -198,10 +238,17 @@ impl Model {
 fn grant(delivery: u8) -> Box<Grant> {
     let at = OffsetDateTime::UNIX_EPOCH + Duration::days(20_000);
     Box::new(Grant {
-        request_id: format!("00000000-0000-4000-8000-0000000000{delivery:02}").parse().unwrap(),
+        request_id: format!("00000000-0000-4000-8000-0000000000{delivery:02}")
+            .parse()
+            .unwrap(),
         token: Secret::new(format!("token {delivery}")),
         token_expires_at: at,
-        user: User { id: format!("usr_{delivery}"), email: None, name: None, avatar_url: None },
+        user: User {
+            id: format!("usr_{delivery}"),
+            email: None,
+            name: None,
+            avatar_url: None,
+        },
         session_id: session(delivery),
         session_expires_at: at,
     })
@@ -218,7 +265,10 @@ impl Machine {
     fn new(binding: Binding) -> Self {
         let mut login = Login::new(Binding::Confirm);
         login.bind(binding);
-        Self { now: login, left: Vec::new() }
+        Self {
+            now: login,
+            left: Vec::new(),
+        }
     }
 
     fn take(&mut self, step: Step) -> Vec<Action> {
@@ -238,23 +288,35 @@ impl Machine {
             Step::Resume => {
                 let next = Login::resumed(self.now.binding(), self.now.state().clone());
                 let mut old = std::mem::replace(&mut self.now, next);
-                assert_eq!(old.on(Event::TakenOver), [Action::Close(4503)], "the old socket is closed");
+                assert_eq!(
+                    old.on(Event::TakenOver),
+                    [Action::Close(4503)],
+                    "the old socket is closed"
+                );
                 self.left.push(old);
                 return self.now.state().due().into_iter().collect();
             }
         };
-        // A holder that lost the login may hear of everything that follows, and does nothing about it.
+
+        // A holder that lost the login may hear of everything that follows, and does nothing about
+        // it.
         for old in &mut self.left {
             let actions = old.on(event.clone());
-            assert!(actions.iter().all(|action| *action == Action::NotNow), "an old holder did {actions:?}");
+            assert!(
+                actions.iter().all(|action| *action == Action::NotNow),
+                "an old holder did {actions:?}"
+            );
         }
+
         self.now.on(event)
     }
 }
 
 /// The order between what the editor is told and what sessions is told means nothing.
 fn apart(mut actions: Vec<Action>) -> (Vec<Action>, Vec<Action>) {
-    let for_sessions = actions.extract_if(.., |action| action.is_for_sessions()).collect();
+    let for_sessions = actions
+        .extract_if(.., |action| action.is_for_sessions())
+        .collect();
     (for_sessions, actions)
 }
 
@@ -284,12 +346,18 @@ struct Life {
 impl Life {
     /// Time runs out at last.
     fn live((binding, steps): (Binding, Vec<Step>)) -> Self {
-        let mut life = Self { binding, steps: Vec::new(), model: Model::new(binding), machine: Machine::new(binding) };
+        let mut life = Self {
+            binding,
+            steps: Vec::new(),
+            model: Model::new(binding),
+            machine: Machine::new(binding),
+        };
         for step in steps.into_iter().chain([Step::TimeOut]) {
             if life.model.can(step) {
                 life.step(step);
             }
         }
+
         life
     }
 
@@ -309,7 +377,11 @@ impl Life {
     }
 
     fn count(&self, matches: impl Fn(&Action) -> bool) -> usize {
-        self.steps.iter().flat_map(|lived| &lived.actions).filter(|action| matches(action)).count()
+        self.steps
+            .iter()
+            .flat_map(|lived| &lived.actions)
+            .filter(|action| matches(action))
+            .count()
     }
 }
 
@@ -340,7 +412,8 @@ proptest! {
         }
     }
 
-    /// The first one stays whatever comes after it, and of what is acknowledged the receipt stays for ever.
+    /// The first one stays whatever comes after it, and of what is acknowledged the receipt stays
+    /// for ever.
     #[test]
     fn a_grant_is_kept_until_it_is_acknowledged_or_the_login_is_over(life in lives()) {
         for Lived { step, before, after, kept, stored, .. } in Life::live(life).steps {
@@ -350,8 +423,8 @@ proptest! {
         }
     }
 
-    /// The cause is one of two, and both need the person in the browser. What went out once goes out again to a resuming
-    /// editor only.
+    /// The cause is one of two, and both need the person in the browser. What went out once goes
+    /// out again to a resuming editor only.
     #[test]
     fn a_token_is_pushed_for_an_approval_without_a_binding_or_for_the_right_code(life in lives()) {
         let life = Life::live(life);
@@ -401,7 +474,8 @@ proptest! {
         prop_assert_eq!(ends, usize::from(life.model.approved.is_some() && !life.model.stored));
     }
 
-    /// It may come back, and web delivers the same session again to whichever relay has the login then.
+    /// It may come back, and web delivers the same session again to whichever relay has the login
+    /// then.
     #[test]
     fn a_session_does_not_end_because_its_editor_with_a_ticket_is_away(life in lives()) {
         for Lived { step, after, actions, .. } in Life::live(life).steps {
@@ -420,7 +494,8 @@ proptest! {
         }
     }
 
-    /// Only a newcomer's need ends a login before its time, and only one that nothing was said about.
+    /// Only a newcomer's need ends a login before its time, and only one that nothing was said
+    /// about.
     #[test]
     fn a_login_that_was_bound_or_approved_gives_way_to_nobody(life in lives()) {
         for Lived { step, before, after, .. } in Life::live(life).steps {

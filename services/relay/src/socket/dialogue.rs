@@ -8,7 +8,8 @@ use vvs_auth::device::DeviceKey;
 use vvs_auth::proof::Use;
 use vvs_proto::Secret;
 use vvs_proto::frame::{
-    App, AuthErrorCode, Device, EditorFrame, ErrorCode, Method, ParseError, RefusalReason, RelayFrame, close,
+    App, AuthErrorCode, Device, EditorFrame, ErrorCode, Method, ParseError, RefusalReason,
+    RelayFrame, close,
 };
 
 use super::{End, Idle, Socket};
@@ -36,7 +37,13 @@ where
 {
     /// The frame that says which socket this is, and which login.
     pub(super) fn introduce(&mut self, resumed: bool) {
-        let frame = wire::connection(self.id, self.nonce.clone(), self.attempt.as_deref(), resumed, &self.shared);
+        let frame = wire::connection(
+            self.id,
+            self.nonce.clone(),
+            self.attempt.as_deref(),
+            resumed,
+            &self.shared,
+        );
         self.send(&frame, None);
     }
 
@@ -44,12 +51,14 @@ where
         match EditorFrame::parse(text) {
             Ok(frame) => self.on_frame(frame),
             Err(ParseError::NotAFrame) => Some(End::Close(close::PROTOCOL_ERROR)),
-            Err(ParseError::UnknownType) => {
-                self.complain(ErrorCode::UnknownType, "this server does not know a frame of this type")
-            }
-            Err(ParseError::Malformed) => {
-                self.complain(ErrorCode::Malformed, "a member of this frame is missing or of the wrong kind")
-            }
+            Err(ParseError::UnknownType) => self.complain(
+                ErrorCode::UnknownType,
+                "this server does not know a frame of this type",
+            ),
+            Err(ParseError::Malformed) => self.complain(
+                ErrorCode::Malformed,
+                "a member of this frame is missing or of the wrong kind",
+            ),
         }
     }
 
@@ -67,8 +76,21 @@ where
                 None
             }
             EditorFrame::Pong => None,
-            EditorFrame::Hello { app, device, device_key, return_uri, locale: _, proof } => {
-                let introduction = Introduction { app, device, device_key, return_uri, proof };
+            EditorFrame::Hello {
+                app,
+                device,
+                device_key,
+                return_uri,
+                locale: _,
+                proof,
+            } => {
+                let introduction = Introduction {
+                    app,
+                    device,
+                    device_key,
+                    return_uri,
+                    proof,
+                };
                 match self.hello(&introduction) {
                     Ok(()) => None,
                     Err(refused) => self.refuse(refused),
@@ -76,7 +98,11 @@ where
             }
             EditorFrame::AuthComplete { code, method } => self.complete(&code, method),
             EditorFrame::AuthCancel => self.event(Event::Cancelled),
-            EditorFrame::AuthAck { message_id, ok, reason } => self.acknowledge(&message_id, ok, reason),
+            EditorFrame::AuthAck {
+                message_id,
+                ok,
+                reason,
+            } => self.acknowledge(&message_id, ok, reason),
             EditorFrame::Resume { ticket, proof } => self.resume(&ticket, &proof),
             EditorFrame::Authenticate { token, proof } => {
                 if !self.is_free() {
@@ -98,24 +124,40 @@ where
 
     /// Whether the socket has nothing to do yet: it may sign in, or take up a login.
     fn is_free(&self) -> bool {
-        let is_idle = self.attempt.as_ref().is_none_or(|attempt| attempt.is_untouched());
-        let is_anonymous = self.signed_in.as_ref().is_none_or(|signed_in| !signed_in.is_authorized());
+        let is_idle = self
+            .attempt
+            .as_ref()
+            .is_none_or(|attempt| attempt.is_untouched());
+        let is_anonymous = self
+            .signed_in
+            .as_ref()
+            .is_none_or(|signed_in| !signed_in.is_authorized());
         is_idle && is_anonymous && self.resuming.is_none()
     }
 
     pub(super) fn signed_in(&mut self) -> &mut SignedIn {
         let (authority, nonce, address) = (&self.shared.authority, &self.nonce, self.address);
-        self.signed_in.get_or_insert_with(|| SignedIn::new(authority.clone(), nonce.clone(), address))
+        self.signed_in
+            .get_or_insert_with(|| SignedIn::new(authority.clone(), nonce.clone(), address))
     }
 
     fn hello(&mut self, said: &Introduction) -> Result<(), Refused> {
-        let key = DeviceKey::from_value(&said.device_key).map_err(|_cause| AuthErrorCode::BadDeviceKey)?;
-        self.signed_in().take_proof(&said.proof, Use::Hello, None, Some(&key.thumbprint()))?;
+        let key = DeviceKey::from_value(&said.device_key)
+            .map_err(|_cause| AuthErrorCode::BadDeviceKey)?;
+        self.signed_in()
+            .take_proof(&said.proof, Use::Hello, None, Some(&key.thumbprint()))?;
         let attempt = self.attempt.as_mut().ok_or(AuthErrorCode::NotReady)?;
         let places = self.shared.return_places();
-        let hello = Hello::new(&said.app, &said.device, &key, said.return_uri.as_deref(), places)?;
+        let hello = Hello::new(
+            &said.app,
+            &said.device,
+            &key,
+            said.return_uri.as_deref(),
+            places,
+        )?;
         attempt.hello(hello)?;
         self.greet();
+
         Ok(())
     }
 
@@ -123,35 +165,64 @@ where
     fn greet(&mut self) {
         let Some(attempt) = &self.attempt else { return };
         if let Some(ticket) = attempt.ticket() {
-            self.send(&RelayFrame::HelloOk { binding: attempt.binding(), ticket }, None);
+            self.send(
+                &RelayFrame::HelloOk {
+                    binding: attempt.binding(),
+                    ticket,
+                },
+                None,
+            );
         }
     }
 
     fn complete(&mut self, code: &Secret, method: Method) -> Option<End> {
-        let Some(attempt) = &mut self.attempt else { return self.not_now() };
+        let Some(attempt) = &mut self.attempt else {
+            return self.not_now();
+        };
         let actions = attempt.complete(code);
         let is_right = matches!(attempt.state(), State::Sent(_));
         tracing::info!(connection_id = %self.id, ?method, is_right, "a code was shown");
         self.carry_out(&actions)
     }
 
-    fn acknowledge(&mut self, message_id: &str, ok: bool, reason: Option<RefusalReason>) -> Option<End> {
+    fn acknowledge(
+        &mut self,
+        message_id: &str,
+        ok: bool,
+        reason: Option<RefusalReason>,
+    ) -> Option<End> {
         let state = self.attempt.as_ref().map(|attempt| attempt.state());
-        let expected = state.and_then(|state| state.unacked().or(state.receipt().map(|receipt| receipt.request_id)));
+        let expected = state.and_then(|state| {
+            state
+                .unacked()
+                .or(state.receipt().map(|receipt| receipt.request_id))
+        });
         if expected.is_none_or(|expected| expected.to_string() != message_id) {
-            return self.complain(ErrorCode::NotNow, "there is nothing by this messageId to acknowledge");
+            return self.complain(
+                ErrorCode::NotNow,
+                "there is nothing by this messageId to acknowledge",
+            );
         }
+
         if !ok {
             tracing::info!(connection_id = %self.id, ?reason, "the editor refused the sign-in");
         }
+
         self.event(if ok { Event::Acked } else { Event::Refused })
     }
 
     fn resume(&mut self, ticket: &Secret, proof: &Secret) -> Option<End> {
-        if !self.is_free() || self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_busy()) {
+        if !self.is_free()
+            || self
+                .signed_in
+                .as_ref()
+                .is_some_and(|signed_in| signed_in.is_busy())
+        {
             return self.not_now();
         }
+
         let shared = self.shared.clone();
+
         match Resume::start(&shared, self.signed_in(), ticket, proof) {
             Ok(resume) => {
                 self.resuming = Some(Box::new(resume));
@@ -180,12 +251,14 @@ where
             Ok(attempt) => attempt,
             Err(code) => return self.auth_error(code, None),
         };
+
         let due = attempt.due();
         self.id = attempt.facts.id;
         self.attempt = Some(attempt);
         self.idle = None;
         self.introduce(true);
         self.greet();
+
         self.carry_out(due.as_slice())
     }
 
@@ -198,17 +271,26 @@ where
     }
 
     pub(super) fn event(&mut self, event: Event) -> Option<End> {
-        let Some(attempt) = &mut self.attempt else { return self.not_now() };
+        let Some(attempt) = &mut self.attempt else {
+            return self.not_now();
+        };
+
         let actions = attempt.apply(event);
-        let is_signed_in = self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_authorized());
+        let is_signed_in = self
+            .signed_in
+            .as_ref()
+            .is_some_and(|signed_in| signed_in.is_authorized());
         if let (Some(receipt), false) = (attempt.state().receipt().cloned(), is_signed_in) {
-            let key = attempt.editor().and_then(|hello| DeviceKey::from_json(&hello.jwk).ok());
+            let key = attempt
+                .editor()
+                .and_then(|hello| DeviceKey::from_json(&hello.jwk).ok());
             let key = key.map(|key| key.thumbprint());
             let effects = self.signed_in().adopt(&receipt, key);
             if let Some(end) = self.take_effect(effects) {
                 return Some(end);
             }
         }
+
         self.carry_out(&actions)
     }
 
@@ -222,12 +304,16 @@ where
                 Action::Push => self.push_grant(),
                 Action::TellDenied => self.send(&RelayFrame::AuthDenied, None),
                 Action::TellExpired => self.send(&RelayFrame::AuthExpired, None),
-                Action::NotNow => drop(self.complain(ErrorCode::NotNow, "the sign-in is past the point of this frame")),
+                Action::NotNow => drop(self.complain(
+                    ErrorCode::NotNow,
+                    "the sign-in is past the point of this frame",
+                )),
                 Action::Close(code) => return Some(End::Close(*code)),
                 // The login has done that itself.
                 Action::Activate | Action::EndSession { .. } => {}
             }
         }
+
         None
     }
 
@@ -235,7 +321,10 @@ where
         for effect in effects {
             match effect {
                 Effect::Send(frame) => {
-                    if let RelayFrame::AuthFailure { retry_after_ms: Some(pause), .. } = &frame
+                    if let RelayFrame::AuthFailure {
+                        retry_after_ms: Some(pause),
+                        ..
+                    } = &frame
                         && let Some(idle) = &mut self.idle
                     {
                         // It was told to try again, so it gets the time for it.
@@ -249,27 +338,41 @@ where
                 Effect::Authorized => {
                     self.drop_login();
                     self.idle = None;
-                    self.ws.set_max_message_bytes(self.shared.settings.max_message_bytes_signed_in);
+                    self.ws
+                        .set_max_message_bytes(self.shared.settings.max_message_bytes_signed_in);
                     if let Some(handshake) = self.handshake.take() {
                         handshake.give_back();
                     }
                 }
             }
         }
+
         None
     }
 
     fn tell_pending(&mut self, attempts_left: u8) {
         let Some(attempt) = &self.attempt else { return };
         let expires_in = wire::seconds_left(attempt.expires_at(), time::OffsetDateTime::now_utc());
-        self.send(&RelayFrame::AuthPending { code_length: 8, attempts_left, expires_in }, None);
+        self.send(
+            &RelayFrame::AuthPending {
+                code_length: 8,
+                attempts_left,
+                expires_in,
+            },
+            None,
+        );
     }
 
     fn push_grant(&mut self) {
         let Some(attempt) = &self.attempt else { return };
-        let State::Sent(grant) = attempt.state() else { return };
+        let State::Sent(grant) = attempt.state() else {
+            return;
+        };
+
         let frame = wire::success(grant, time::OffsetDateTime::now_utc());
-        // A bare editor acknowledges by reading on; another one says so itself, once it has stored the token.
+
+        // A bare editor acknowledges by reading on; another one says so itself, once it has stored
+        // the token.
         let is_bare = attempt.editor().is_none();
         let span = tracing::info_span!(
             parent: None,
@@ -280,6 +383,7 @@ where
         );
         attempt.place().hang(&span);
         self.send(&frame, Some(span));
+
         if is_bare {
             let ping = self.pings.behind_token();
             self.push(ping, None);
@@ -288,7 +392,13 @@ where
 
     fn refuse_proof(&self, why: &'static str) {
         let (connection_id, session_id) = (self.id.to_string(), String::new());
-        let refused = RefusedProof { connection_id, session_id, address: self.address, why, is_own: false };
+        let refused = RefusedProof {
+            connection_id,
+            session_id,
+            address: self.address,
+            why,
+            is_own: false,
+        };
         self.shared.authority.record_proof_refused(refused);
     }
 
@@ -299,11 +409,20 @@ where
     }
 
     fn not_now(&mut self) -> Option<End> {
-        self.complain(ErrorCode::NotNow, "nothing on this socket asks for this frame")
+        self.complain(
+            ErrorCode::NotNow,
+            "nothing on this socket asks for this frame",
+        )
     }
 
     fn complain(&mut self, code: ErrorCode, message: &str) -> Option<End> {
-        self.send(&RelayFrame::Error { code, message: message.to_owned() }, None);
+        self.send(
+            &RelayFrame::Error {
+                code,
+                message: message.to_owned(),
+            },
+            None,
+        );
         None
     }
 }

@@ -1,4 +1,5 @@
-//! How long a socket that came for a session may be without one. It does not know what the socket does meanwhile.
+//! How long a socket that came for a session may be without one. It does not know what the socket
+//! does meanwhile.
 
 use std::time::Duration;
 
@@ -17,7 +18,10 @@ pub(super) struct Idle {
 
 impl Idle {
     pub(super) fn new(now: Instant, time: Duration) -> Self {
-        Self { until: now + time, at_most: now + time * TIMES }
+        Self {
+            until: now + time,
+            at_most: now + time * TIMES,
+        }
     }
 
     pub(super) fn until(self) -> Instant {

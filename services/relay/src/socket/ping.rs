@@ -1,5 +1,5 @@
-//! The pings of one socket. They are numbered, so that a pong says what it answers: that ping and all before it, for an
-//! editor may answer the last of several only (RFC 6455, section 5.5.3).
+//! The pings of one socket. They are numbered, so that a pong says what it answers: that ping and
+//! all before it, for an editor may answer the last of several only (RFC 6455, section 5.5.3).
 
 use std::time::Duration;
 
@@ -31,12 +31,19 @@ pub(super) enum Pong {
 
 impl Pings {
     pub(super) fn new(first: Instant) -> Self {
-        Self { next: first, sent: 0, answered: 0, awaited: None, behind_token: None }
+        Self {
+            next: first,
+            sent: 0,
+            answered: 0,
+            awaited: None,
+            behind_token: None,
+        }
     }
 
     /// When there is something to do.
     pub(super) fn deadline(&self) -> Instant {
-        self.awaited.map_or(self.next, |(_, due)| due.min(self.next))
+        self.awaited
+            .map_or(self.next, |(_, due)| due.min(self.next))
     }
 
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
@@ -44,7 +51,12 @@ impl Pings {
     }
 
     /// The next heartbeat, when it is time.
-    pub(super) fn beat(&mut self, now: Instant, interval: Duration, timeout: Duration) -> Option<Message> {
+    pub(super) fn beat(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+        timeout: Duration,
+    ) -> Option<Message> {
         if now < self.next {
             return None;
         }
@@ -71,10 +83,19 @@ impl Pings {
         if number <= self.answered || number > self.sent {
             return Pong::Unsolicited;
         }
+
         self.answered = number;
         self.awaited.take_if(|(awaited, _)| *awaited <= number);
-        let has_token = self.behind_token.take_if(|behind_token| *behind_token <= number).is_some();
-        if has_token { Pong::HasToken } else { Pong::Alive }
+        let has_token = self
+            .behind_token
+            .take_if(|behind_token| *behind_token <= number)
+            .is_some();
+
+        if has_token {
+            Pong::HasToken
+        } else {
+            Pong::Alive
+        }
     }
 }
 
@@ -97,12 +118,15 @@ mod tests {
         let start = Instant::now();
         let (mut pings, late) = (Pings::new(start), start + SECOND * 8);
         assert_eq!(pings.on_pong(&[]), Pong::Unsolicited);
+
         let first = beat(&mut pings, start);
         assert_eq!((pings.deadline(), pings.is_overdue(late)), (late, true));
         assert!(pings.beat(late, SECOND, SECOND).is_none(), "not yet");
+
         for wrong in [&b""[..], b"x", &[0; 8], &[255; 8], &[0; 16]] {
             assert_eq!(pings.on_pong(wrong), Pong::Unsolicited);
         }
+
         assert!(pings.is_overdue(late));
         assert_eq!(pings.on_pong(&first), Pong::Alive);
         assert!(!pings.is_overdue(late));
@@ -110,7 +134,10 @@ mod tests {
 
         let second = beat(&mut pings, start + SECOND * 25);
         let third = beat(&mut pings, start + SECOND * 50);
-        assert!(pings.is_overdue(start + SECOND * 33), "the first that is out counts");
+        assert!(
+            pings.is_overdue(start + SECOND * 33),
+            "the first that is out counts"
+        );
         assert_eq!(pings.on_pong(&third), Pong::Alive);
         assert!(!pings.is_overdue(start + SECOND * 1000));
         assert_eq!(pings.on_pong(&second), Pong::Unsolicited);
@@ -124,10 +151,15 @@ mod tests {
             let before = beat(&mut pings, start);
             let behind = payload(pings.behind_token());
             assert_eq!(pings.on_pong(&before), Pong::Alive);
+
             let last = beat(&mut pings, start + SECOND * 25);
             let answered = if answers_last { &last } else { &behind };
             assert_eq!(pings.on_pong(answered), Pong::HasToken);
-            assert_eq!(pings.is_overdue(start + SECOND * 33), !answers_last, "the last one is not answered by it");
+            assert_eq!(
+                pings.is_overdue(start + SECOND * 33),
+                !answers_last,
+                "the last one is not answered by it"
+            );
         }
     }
 }

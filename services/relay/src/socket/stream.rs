@@ -1,5 +1,5 @@
-//! The library's WebSocket over a stream of the runtime, for one task. Unlike the library's own adapter, its limits can be
-//! changed while it is open.
+//! The library's WebSocket over a stream of the runtime, for one task. Unlike the library's own
+//! adapter, its limits can be changed while it is open.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
@@ -9,13 +9,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Bytes that are read at once, and room that is kept for them: most of what comes is pongs, of 14 bytes.
+/// Bytes that are read at once, and room that is kept for them: most of what comes is pongs, of 14
+/// bytes.
 const READ_BYTES: usize = 128;
-/// Up to this size, what is written waits for [`Stream::poll_flush`], so that frames leave together.
+/// Up to this size, what is written waits for [`Stream::poll_flush`], so that frames leave
+/// together.
 const WRITE_BYTES: usize = 4096;
 
-/// What reading fails with when the other end sends frames and no message. Each fragment costs time, and an empty one no
-/// room, so that the limit of a message does not end it (RFC 6455, section 5.4).
+/// What reading fails with when the other end sends frames and no message. Each fragment costs
+/// time, and an empty one no room, so that the limit of a message does not end it (RFC 6455,
+/// section 5.4).
 pub(super) const FRAGMENT_FLOOD: ErrorKind = ErrorKind::QuotaExceeded;
 
 /// One end of a WebSocket, the server's.
@@ -37,13 +40,27 @@ where
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
         let most = most_bytes(max_message_bytes);
-        let io = Io { inner: io, waker: Waker::noop().clone(), read: 0, kept: 0, most };
-        Self { context: WebSocketContext::new(Role::Server, Some(config)), io, is_used: false }
+        let io = Io {
+            inner: io,
+            waker: Waker::noop().clone(),
+            read: 0,
+            kept: 0,
+            most,
+        };
+
+        Self {
+            context: WebSocketContext::new(Role::Server, Some(config)),
+            io,
+            is_used: false,
+        }
     }
 
-    /// From the next frame on. One that is longer is refused by its header, before there is room made for it.
+    /// From the next frame on. One that is longer is refused by its header, before there is room
+    /// made for it.
     pub(super) fn set_max_message_bytes(&mut self, most: usize) {
-        self.context.set_config(|config| (config.max_message_size, config.max_frame_size) = (Some(most), Some(most)));
+        self.context.set_config(|config| {
+            (config.max_message_size, config.max_frame_size) = (Some(most), Some(most))
+        });
         self.io.most = most_bytes(most);
     }
 
@@ -63,7 +80,10 @@ where
         if let Poll::Ready(Ok(message)) = &read {
             self.is_used = true;
             self.io.read = 0;
-            self.io.kept = self.io.kept.saturating_sub(least_frame_bytes(message.len()));
+            self.io.kept = self
+                .io
+                .kept
+                .saturating_sub(least_frame_bytes(message.len()));
         }
         read
     }
@@ -91,8 +111,8 @@ where
         }
     }
 
-    /// Begins anew with small buffers when there is nothing in the old ones. They would stay as large as the largest
-    /// message of each direction, for as long as the socket is there.
+    /// Begins anew with small buffers when there is nothing in the old ones. They would stay as
+    /// large as the largest message of each direction, for as long as the socket is there.
     fn release(&mut self) {
         if self.is_used && self.io.kept == 0 && self.context.can_write() {
             self.context = WebSocketContext::new(Role::Server, Some(*self.context.get_config()));
@@ -129,9 +149,12 @@ fn least_frame_bytes(message_bytes: usize) -> usize {
     2 + length + 4 + message_bytes
 }
 
-/// Within which a message has come, or one that is too long: its parts, and as much again to announce them.
+/// Within which a message has come, or one that is too long: its parts, and as much again to
+/// announce them.
 fn most_bytes(max_message_bytes: usize) -> usize {
-    max_message_bytes.saturating_mul(2).saturating_add(READ_BYTES)
+    max_message_bytes
+        .saturating_mul(2)
+        .saturating_add(READ_BYTES)
 }
 
 fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
@@ -157,7 +180,9 @@ impl<S: AsyncRead + Unpin> Read for Io<S> {
 
 impl<S: AsyncWrite + Unpin> Write for Io<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        or_would_block(Pin::new(&mut self.inner).poll_write(&mut Context::from_waker(&self.waker), bytes))
+        or_would_block(
+            Pin::new(&mut self.inner).poll_write(&mut Context::from_waker(&self.waker), bytes),
+        )
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -178,7 +203,11 @@ mod tests {
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let length = match u8::try_from(payload.len()) {
             Ok(length @ 0..=125) => vec![0x80 | length],
-            _ => [&[0x80 | 0x7e][..], &u16::try_from(payload.len()).unwrap().to_be_bytes()].concat(),
+            _ => [
+                &[0x80 | 0x7e][..],
+                &u16::try_from(payload.len()).unwrap().to_be_bytes(),
+            ]
+            .concat(),
         };
         [&[first][..], &length, &[0; 4], payload].concat()
     }
@@ -188,7 +217,9 @@ mod tests {
         unconstrained(poll_fn(|cx| {
             loop {
                 assert!(stream.poll_flush(cx).map(Result::unwrap).is_ready());
-                let Poll::Ready(message) = stream.poll_read(cx) else { return Poll::Ready(()) };
+                let Poll::Ready(message) = stream.poll_read(cx) else {
+                    return Poll::Ready(());
+                };
                 seen.push(message.unwrap());
             }
         }))
@@ -215,6 +246,7 @@ mod tests {
             Message::text("in parts"),
             Message::text("last"),
         ];
+
         for step in 1..200 {
             let (mut editor, io) = duplex(64 * 1024);
             let (mut stream, mut seen) = (Stream::new(io, 2048), Vec::new());
@@ -237,11 +269,14 @@ mod tests {
         stream.is_used = true;
         take(&mut stream, &mut seen).await;
         assert!(stream.is_used && seen.is_empty());
+
         editor.write_all(rest).await.unwrap();
         take(&mut stream, &mut seen).await;
         assert_eq!((stream.is_used, seen.len()), (false, 1));
+
         stream.write(Message::text("x".repeat(3000))).unwrap();
         assert!(stream.is_used);
+
         take(&mut stream, &mut seen).await;
         assert!(!stream.is_used);
     }

@@ -50,7 +50,8 @@ struct Stage {
     id: ConnectionId,
     editor: WebSocketStream<DuplexStream>,
     task: JoinHandle<()>,
-    /// What the sessions role answers to each activation, the last for ever; and how often it was asked.
+    /// What the sessions role answers to each activation, the last for ever; and how often it was
+    /// asked.
     activations: Arc<Mutex<(Vec<Answer>, usize)>>,
     /// Which sessions it was told are over, and why.
     ended: Arc<Mutex<Vec<(String, &'static str)>>>,
@@ -64,7 +65,17 @@ fn start(shared: &Shared, id: ConnectionId, attempt: Option<Box<Attempt>>) -> St
     let handshake = Some(shared.limits.handshake(ADDRESS, Instant::now()).unwrap());
     let nonce = NONCE.to_owned();
     let cut = Cut::default();
-    Start { id, nonce, address: ADDRESS, attempt, bearer: None, connection_place, cut, handshake }
+
+    Start {
+        id,
+        nonce,
+        address: ADDRESS,
+        attempt,
+        bearer: None,
+        connection_place,
+        cut,
+        handshake,
+    }
 }
 
 const PIPE: usize = 1024;
@@ -94,7 +105,12 @@ impl Stage {
         Self::open_on(flags, answers, keys, Box::new(Memory::default())).await
     }
 
-    async fn open_on(flags: &[&str], answers: &[Answer], keys: Keys, backplane: Box<dyn Backplane>) -> Self {
+    async fn open_on(
+        flags: &[&str],
+        answers: &[Answer],
+        keys: Keys,
+        backplane: Box<dyn Backplane>,
+    ) -> Self {
         let settings = Command::parse_from([&["relay"], flags].concat()).settings;
         let activations = Arc::new(Mutex::new((answers.to_vec(), 0)));
         let answers = activations.clone();
@@ -112,7 +128,9 @@ impl Stage {
                 answers.1 += 1;
                 Box::pin(async move { answer })
             }),
-            end_session: Arc::new(move |session_id, _address, reason| told.lock().unwrap().push((session_id, reason))),
+            end_session: Arc::new(move |session_id, _address, reason| {
+                told.lock().unwrap().push((session_id, reason))
+            }),
             keys,
             authority: sessions.authority(settings.terms()),
             metrics: Metrics::new(&Registry::default()),
@@ -125,13 +143,25 @@ impl Stage {
         });
         let (ours, theirs) = duplex(PIPE);
         let id = ConnectionId::mint();
-        let attempt =
-            Some(Attempt::open(facts(id), shared.limits.login(ADDRESS, Instant::now()).unwrap(), shared.clone()));
+        let attempt = Some(Attempt::open(
+            facts(id),
+            shared.limits.login(ADDRESS, Instant::now()).unwrap(),
+            shared.clone(),
+        ));
         let start = Box::new(start(&shared, id, attempt));
         let task = shared.tasks.spawn(run(ours, start, shared.clone()));
         let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
-        let mut stage = Self { shared, sessions, id, editor, task, activations, ended };
+        let mut stage = Self {
+            shared,
+            sessions,
+            id,
+            editor,
+            task,
+            activations,
+            ended,
+        };
         assert_eq!(stage.frame().await["type"], "connection");
+
         stage
     }
 
@@ -141,7 +171,10 @@ impl Stage {
             match self.editor.next().await.unwrap().unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
                 Message::Ping(_) => self.editor.flush().await.unwrap(),
-                other @ (Message::Binary(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {
+                other @ (Message::Binary(_)
+                | Message::Pong(_)
+                | Message::Close(_)
+                | Message::Frame(_)) => {
                     panic!("{other:?} instead of a frame")
                 }
             }
@@ -160,7 +193,10 @@ impl Stage {
     }
 
     async fn say(&mut self, frame: Value) {
-        self.editor.send(Message::text(frame.to_string())).await.unwrap();
+        self.editor
+            .send(Message::text(frame.to_string()))
+            .await
+            .unwrap();
     }
 
     async fn say_raw(&mut self, bytes: &[u8]) {
@@ -179,22 +215,38 @@ impl Stage {
 
     /// The status of an upgrade.
     async fn upgrade(&self, purpose: &'static str, token: Option<&Secret>) -> u16 {
-        let request = axum::http::Request::get(purpose).header("upgrade", "websocket").header("connection", "upgrade");
+        let request = axum::http::Request::get(purpose)
+            .header("upgrade", "websocket")
+            .header("connection", "upgrade");
         let request = request.header("sec-websocket-version", "13");
         let mut request = request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {}", token.expose()));
         }
-        let connection =
-            Connection { remote: (ADDRESS, 1).into(), certificate: None, guard: Arc::new(()), cut: Cut::default() };
-        let request = request.extension(connection).body(axum::body::Body::empty()).unwrap();
+
+        let connection = Connection {
+            remote: (ADDRESS, 1).into(),
+            certificate: None,
+            guard: Arc::new(()),
+            cut: Cut::default(),
+        };
+        let request = request
+            .extension(connection)
+            .body(axum::body::Body::empty())
+            .unwrap();
         let purpose = Query::try_from_uri(request.uri()).unwrap();
-        crate::upgrade::upgrade(State(self.shared.clone()), purpose, request).await.status().as_u16()
+
+        crate::upgrade::upgrade(State(self.shared.clone()), purpose, request)
+            .await
+            .status()
+            .as_u16()
     }
 
     fn ask(&self, request: Request) -> JoinHandle<crate::backplane::Answer> {
         let (shared, id) = (self.shared.clone(), self.id);
-        self.shared.tasks.spawn(async move { shared.backplane.ask(id, request).await })
+        self.shared
+            .tasks
+            .spawn(async move { shared.backplane.ask(id, request).await })
     }
 
     fn deliver(&self, request: u8) -> JoinHandle<crate::backplane::Answer> {
@@ -202,7 +254,11 @@ impl Stage {
     }
 
     async fn phase(&self) -> Phase {
-        self.ask(Request::Look { known: None }).await.unwrap().unwrap().phase
+        self.ask(Request::Look { known: None })
+            .await
+            .unwrap()
+            .unwrap()
+            .phase
     }
 
     fn asked_sessions(&self) -> usize {
@@ -220,7 +276,12 @@ fn grant(request: u8) -> Box<Grant> {
         request_id: request_id(request).parse().unwrap(),
         token: Secret::new("the token"),
         token_expires_at: at,
-        user: User { id: "usr_1".to_owned(), email: None, name: Some("Ada".to_owned()), avatar_url: None },
+        user: User {
+            id: "usr_1".to_owned(),
+            email: None,
+            name: Some("Ada".to_owned()),
+            avatar_url: None,
+        },
         session_id: "ses_1".to_owned(),
         session_expires_at: at,
     })
@@ -231,12 +292,18 @@ async fn a_bare_editor_acknowledges_by_answering_the_ping_behind_its_token() {
     let mut stage = Stage::open(&[]).await;
     let delivered = stage.deliver(1);
     let success = stage.frame().await;
-    assert_eq!((&success["token"], &success["user"]["name"]), (&json!("the token"), &json!("Ada")));
+    assert_eq!(
+        (&success["token"], &success["user"]["name"]),
+        (&json!("the token"), &json!("Ada"))
+    );
     assert_eq!(success["messageId"], request_id(1));
+
     // It has the frame and has not read on: not acknowledged yet.
     assert_eq!(stage.phase().await, Phase::Sent);
+
     stage.say(json!({"type": "ping"})).await;
     assert_eq!(stage.frame().await["type"], "pong");
+
     let view = delivered.await.unwrap().unwrap();
     assert_eq!(view.phase, Phase::Acked);
     assert!(view.acked_at.is_some());
@@ -248,25 +315,41 @@ async fn the_same_delivery_is_pushed_once_and_another_is_refused() {
     let mut stage = Stage::open(&[]).await;
     let (first, again) = (stage.deliver(1), stage.deliver(1));
     assert_eq!(stage.frame().await["type"], "auth:success");
+
     let other = stage.deliver(2).await.unwrap();
     assert!(matches!(other, Err(Refusal::Claimed)), "{other:?}");
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     assert_eq!(first.await.unwrap().unwrap(), again.await.unwrap().unwrap());
+
     stage.deliver(1).await.unwrap().unwrap();
     stage.say(json!({"type": "ping"})).await;
-    assert_eq!(stage.frame().await["type"], "pong", "no second token came before");
+    assert_eq!(
+        stage.frame().await["type"],
+        "pong",
+        "no second token came before"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_acknowledgement_of_something_else_counts_for_nothing() {
     let mut stage = Stage::open(&[]).await;
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     assert_eq!(stage.frame().await["code"], "not_now");
+
     let delivered = stage.deliver(1);
     let first = stage.editor.next().await.unwrap().unwrap();
     assert!(first.is_text());
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(2), "ok": true})).await;
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(2), "ok": true}))
+        .await;
     assert_eq!(stage.frame().await["code"], "not_now");
+
     delivered.await.unwrap().unwrap();
 }
 
@@ -274,26 +357,56 @@ async fn an_acknowledgement_of_something_else_counts_for_nothing() {
 async fn an_editor_that_cannot_store_its_token_is_not_signed_in() {
     let mut stage = Stage::open(&[]).await;
     let delivered = stage.deliver(1);
-    let Some(Ok(Message::Text(_))) = stage.editor.next().await else { panic!("no token") };
+    let Some(Ok(Message::Text(_))) = stage.editor.next().await else {
+        panic!("no token")
+    };
+
     stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": false, "reason": "store_failed"})).await;
-    assert!(matches!(delivered.await.unwrap(), Err(Refusal::EditorRefused)));
+    assert!(matches!(
+        delivered.await.unwrap(),
+        Err(Refusal::EditorRefused)
+    ));
     assert_eq!(stage.close_code().await, close::LOGIN_OVER);
-    assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::EditorRefused)), "and it stays so");
+    assert!(
+        matches!(stage.deliver(1).await.unwrap(), Err(Refusal::EditorRefused)),
+        "and it stays so"
+    );
     assert_eq!(stage.asked_sessions(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn sessions_being_down_is_told_and_made_good_later() {
-    let mut stage = Stage::open_with(&[], &[Err(NotActivated::NotYet), Err(NotActivated::NotYet), Ok(())]).await;
+    let mut stage = Stage::open_with(
+        &[],
+        &[Err(NotActivated::NotYet), Err(NotActivated::NotYet), Ok(())],
+    )
+    .await;
     let delivered = stage.deliver(1);
     assert_eq!(stage.frame().await["type"], "auth:success");
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
-    assert!(matches!(delivered.await.unwrap(), Err(Refusal::SessionsDown)));
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
+    assert!(matches!(
+        delivered.await.unwrap(),
+        Err(Refusal::SessionsDown)
+    ));
     assert_eq!(stage.phase().await, Phase::Sent);
+
     // The page delivers again, which asks sessions again, which is still down.
-    assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::SessionsDown)));
+    assert!(matches!(
+        stage.deliver(1).await.unwrap(),
+        Err(Refusal::SessionsDown)
+    ));
+
     // Nobody asks again, and the relay does by itself.
-    let view = stage.ask(Request::Look { known: Some(Phase::Sent) }).await.unwrap().unwrap();
+    let view = stage
+        .ask(Request::Look {
+            known: Some(Phase::Sent),
+        })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((view.phase, stage.asked_sessions()), (Phase::Acked, 3));
 }
 
@@ -305,8 +418,15 @@ async fn an_acknowledged_session_is_activated_though_its_editor_and_the_logins_t
     let mut stage = Stage::open_with(&[], &answers).await;
     let delivered = stage.deliver(1);
     assert_eq!(stage.frame().await["type"], "auth:success");
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
-    assert!(matches!(delivered.await.unwrap(), Err(Refusal::SessionsDown)));
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
+    assert!(matches!(
+        delivered.await.unwrap(),
+        Err(Refusal::SessionsDown)
+    ));
+
     stage.editor.close(None).await.unwrap();
     (&mut stage.task).await.unwrap();
     assert_eq!(stage.asked_sessions(), answers.len());
@@ -317,10 +437,21 @@ async fn a_session_that_is_gone_is_not_asked_for_again() {
     let mut stage = Stage::open_with(&[], &[Err(NotActivated::Never)]).await;
     let delivered = stage.deliver(1);
     assert_eq!(stage.frame().await["type"], "auth:success");
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     assert!(matches!(delivered.await.unwrap(), Err(Refusal::Over)));
-    assert_eq!(stage.phase().await, Phase::Cancelled, "and the page is not left to wait");
-    assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::Over)));
+    assert_eq!(
+        stage.phase().await,
+        Phase::Cancelled,
+        "and the page is not left to wait"
+    );
+    assert!(matches!(
+        stage.deliver(1).await.unwrap(),
+        Err(Refusal::Over)
+    ));
+
     stage.editor.close(None).await.unwrap();
     (&mut stage.task).await.unwrap();
     assert_eq!(stage.asked_sessions(), 1);
@@ -331,10 +462,20 @@ async fn an_editor_that_closes_right_behind_its_acknowledgement_is_signed_in() {
     let mut stage = Stage::open_with(&[], &[Err(NotActivated::NotYet), Ok(())]).await;
     let delivered = stage.deliver(1);
     assert_eq!(stage.frame().await["type"], "auth:success");
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     stage.editor.close(None).await.unwrap();
     assert!(delivered.await.unwrap().is_err());
-    let view = stage.ask(Request::Look { known: Some(Phase::Sent) }).await.unwrap().unwrap();
+
+    let view = stage
+        .ask(Request::Look {
+            known: Some(Phase::Sent),
+        })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(view.phase, Phase::Acked);
 }
 
@@ -343,7 +484,9 @@ async fn an_editor_that_closes_right_behind_its_acknowledgement_is_signed_in() {
 async fn a_bare_editor_that_closes_as_soon_as_it_has_its_token_is_signed_in() {
     let mut stage = Stage::open(&[]).await;
     let delivered = stage.deliver(1);
-    let Some(Ok(Message::Text(_))) = stage.editor.next().await else { panic!("no token") };
+    let Some(Ok(Message::Text(_))) = stage.editor.next().await else {
+        panic!("no token")
+    };
     stage.editor.close(None).await.unwrap();
     assert_eq!(delivered.await.unwrap().unwrap().phase, Phase::Acked);
     assert_eq!(*stage.ended.lock().unwrap(), []);
@@ -356,26 +499,39 @@ async fn a_bare_editor_that_closes_before_its_token_has_left_is_not_signed_in() 
     for _ in 0..20 {
         stage.say(json!({"type": "dance"})).await;
     }
+
     let delivered = stage.deliver(1);
     assert_eq!(stage.phase().await, Phase::Sent);
+
     stage.editor.close(None).await.unwrap();
     assert!(matches!(delivered.await.unwrap(), Err(Refusal::Over)));
-    assert_eq!(*stage.ended.lock().unwrap(), [("ses_1".to_owned(), "cancelled")]);
+    assert_eq!(
+        *stage.ended.lock().unwrap(),
+        [("ses_1".to_owned(), "cancelled")]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_acknowledgement_that_meets_the_close_of_a_drain_counts() {
     let ack = json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}).to_string();
     let pong = Message::Pong(1_u64.to_be_bytes().to_vec().into());
+
     for last in [Message::text(ack), pong, Message::Close(None)] {
         let mut stage = Stage::open(&[]).await;
         let delivered = stage.deliver(1);
-        let Some(Ok(Message::Text(_))) = stage.editor.next().await else { panic!("no token") };
+        let Some(Ok(Message::Text(_))) = stage.editor.next().await else {
+            panic!("no token")
+        };
+
         stage.shared.stop.cancel();
         stage.read_raw_until(&[0x88, 0x02, 0x0F, 0xA0]).await;
         stage.editor.send(last.clone()).await.unwrap();
         let delivered = delivered.await.unwrap();
-        assert_eq!(delivered.map(|view| view.phase).ok(), Some(Phase::Acked), "{last:?}");
+        assert_eq!(
+            delivered.map(|view| view.phase).ok(),
+            Some(Phase::Acked),
+            "{last:?}"
+        );
         assert_eq!(*stage.ended.lock().unwrap(), []);
     }
 }
@@ -385,10 +541,14 @@ async fn an_editor_that_goes_away_takes_its_login_along() {
     for delivered_before in [false, true] {
         let mut stage = Stage::open(&[]).await;
         assert_eq!(stage.phase().await, Phase::Waiting);
+
         let delivered = delivered_before.then(|| stage.deliver(1));
         if delivered_before {
-            let Some(Ok(Message::Text(_))) = stage.editor.next().await else { panic!("no token") };
+            let Some(Ok(Message::Text(_))) = stage.editor.next().await else {
+                panic!("no token")
+            };
         }
+
         drop(std::mem::replace(
             &mut stage.editor,
             WebSocketStream::from_raw_socket(duplex(1).0, Role::Client, None).await,
@@ -396,14 +556,33 @@ async fn an_editor_that_goes_away_takes_its_login_along() {
         if let Some(delivered) = delivered {
             assert!(matches!(delivered.await.unwrap(), Err(Refusal::Over)));
         }
+
         let known = Some(Phase::Waiting);
         let view = stage.ask(Request::Look { known }).await.unwrap().unwrap();
-        assert_eq!(view.phase, Phase::Cancelled, "and that is answered until its time is over");
-        let ended = if delivered_before { vec![("ses_1".to_owned(), "cancelled")] } else { vec![] };
+        assert_eq!(
+            view.phase,
+            Phase::Cancelled,
+            "and that is answered until its time is over"
+        );
+
+        let ended = if delivered_before {
+            vec![("ses_1".to_owned(), "cancelled")]
+        } else {
+            vec![]
+        };
+
         assert_eq!(*stage.ended.lock().unwrap(), ended);
-        assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::Over)));
+        assert!(matches!(
+            stage.deliver(1).await.unwrap(),
+            Err(Refusal::Over)
+        ));
+
         stage.task.await.unwrap();
-        let answer = stage.shared.backplane.ask(stage.id, Request::Look { known: None }).await;
+        let answer = stage
+            .shared
+            .backplane
+            .ask(stage.id, Request::Look { known: None })
+            .await;
         assert!(matches!(answer, Err(Refusal::Unknown)), "{answer:?}");
     }
 }
@@ -425,16 +604,28 @@ async fn a_login_that_is_over_and_that_nobody_has_asked_for_is_not_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sign_in_gives_the_address_its_login_and_its_handshake_back() {
-    let flags = ["--relay-max-logins-per-address", "1", "--relay-handshake-burst", "1"];
+    let flags = [
+        "--relay-max-logins-per-address",
+        "1",
+        "--relay-handshake-burst",
+        "1",
+    ];
     let mut stage = Stage::open(&flags).await;
     let has_room = |stage: &Stage| {
         let limits = &stage.shared.limits;
-        (limits.login(ADDRESS, Instant::now()).is_ok(), limits.handshake(ADDRESS, Instant::now()).is_ok())
+        (
+            limits.login(ADDRESS, Instant::now()).is_ok(),
+            limits.handshake(ADDRESS, Instant::now()).is_ok(),
+        )
     };
     assert_eq!(has_room(&stage), (false, false));
+
     let delivered = stage.deliver(1);
     assert_eq!(stage.frame().await["type"], "auth:success");
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     delivered.await.unwrap().unwrap();
     assert_eq!(has_room(&stage), (true, true));
 }
@@ -447,18 +638,35 @@ async fn an_upgrade_with_a_token_is_never_charged_for_and_one_without_is() {
     for _ in 0..10 {
         assert_eq!(stage.upgrade("/ws", Some(&token)).await, 101);
     }
-    let once_and_again = (stage.upgrade("/ws?for=session", None).await, stage.upgrade("/ws?for=session", None).await);
+
+    let once_and_again = (
+        stage.upgrade("/ws?for=session", None).await,
+        stage.upgrade("/ws?for=session", None).await,
+    );
     assert_eq!(once_and_again, (101, 429));
     assert_eq!(stage.upgrade("/ws", Some(&token)).await, 101);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_relay_that_is_full_charges_nobody_for_it() {
-    let stage = Stage::open(&["--relay-handshake-burst", "2", "--relay-max-connections", "1"]).await;
+    let stage = Stage::open(&[
+        "--relay-handshake-burst",
+        "2",
+        "--relay-max-connections",
+        "1",
+    ])
+    .await;
     for _ in 0..3 {
         assert_eq!(stage.upgrade("/ws", None).await, 503);
     }
-    assert!(stage.shared.limits.handshake(ADDRESS, Instant::now()).is_ok());
+
+    assert!(
+        stage
+            .shared
+            .limits
+            .handshake(ADDRESS, Instant::now())
+            .is_ok()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -468,18 +676,32 @@ async fn a_denied_login_is_told_and_closed_and_denying_twice_is_fine() {
     assert_eq!(stage.frame().await, json!({"type": "auth:denied"}));
     assert_eq!(stage.close_code().await, close::LOGIN_OVER);
     stage.ask(Request::Deny).await.unwrap().unwrap();
-    assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::Over)));
+    assert!(matches!(
+        stage.deliver(1).await.unwrap(),
+        Err(Refusal::Over)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
 async fn logins_that_are_over_take_no_place_from_those_whose_editors_may_come_back() {
     let mut stage = Stage::open(&["--relay-max-connections", "1"]).await;
     assert_eq!(stage.phase().await, Phase::Waiting);
+
     stage.editor.close(None).await.unwrap();
-    let view = stage.ask(Request::Look { known: Some(Phase::Waiting) }).await.unwrap().unwrap();
+    let view = stage
+        .ask(Request::Look {
+            known: Some(Phase::Waiting),
+        })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(view.phase, Phase::Cancelled);
     assert!(stage.shared.limits.detached(ADDRESS).is_some());
-    assert_eq!(stage.phase().await, Phase::Cancelled, "and it is still answered");
+    assert_eq!(
+        stage.phase().await,
+        Phase::Cancelled,
+        "and it is still answered"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -489,7 +711,11 @@ async fn a_login_that_nobody_approves_expires() {
     assert_eq!(stage.frame().await, json!({"type": "auth:expired"}));
     assert_eq!(started.elapsed().as_secs(), 600);
     assert_eq!(stage.close_code().await, close::LOGIN_OVER);
-    let answer = stage.shared.backplane.ask(stage.id, Request::Look { known: None }).await;
+    let answer = stage
+        .shared
+        .backplane
+        .ask(stage.id, Request::Look { known: None })
+        .await;
     assert!(matches!(answer, Err(Refusal::Unknown)));
 }
 
@@ -506,13 +732,24 @@ async fn an_editor_cancels() {
 async fn a_silent_editor_is_closed_when_its_pong_is_due() {
     let mut stage = Stage::open(&[]).await;
     let started = Instant::now();
+
     // Nothing is read, so the ping at 25 s is never answered, whatever else is sent.
     sleep(Duration::from_secs(26)).await;
-    stage.editor.send(Message::Pong(Bytes::new())).await.unwrap();
+    stage
+        .editor
+        .send(Message::Pong(Bytes::new()))
+        .await
+        .unwrap();
     (&mut stage.task).await.ok();
     let lived = started.elapsed().as_secs();
     assert!((33..=34).contains(&lived), "{lived}");
-    let closes = stage.shared.metrics.closes.get_or_create(&[("code", "4002".to_owned())]).get();
+
+    let closes = stage
+        .shared
+        .metrics
+        .closes
+        .get_or_create(&[("code", "4002".to_owned())])
+        .get();
     assert_eq!(closes, 1);
 }
 
@@ -521,14 +758,26 @@ async fn an_editor_that_is_cut_off_is_counted_as_lost() {
     let mut stage = Stage::open(&[]).await;
     stage.editor.get_mut().shutdown().await.unwrap();
     (&mut stage.task).await.unwrap();
-    assert_eq!(stage.shared.metrics.closes.get_or_create(&[("code", "lost".to_owned())]).get(), 1);
+    assert_eq!(
+        stage
+            .shared
+            .metrics
+            .closes
+            .get_or_create(&[("code", "lost".to_owned())])
+            .get(),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_editor_that_answers_pings_stays_for_the_whole_login() {
     let mut stage = Stage::open(&[]).await;
     let started = Instant::now();
-    assert_eq!(stage.frame().await["type"], "auth:expired", "and not closed before");
+    assert_eq!(
+        stage.frame().await["type"],
+        "auth:expired",
+        "and not closed before"
+    );
     assert_eq!(started.elapsed().as_secs(), 600);
 }
 
@@ -537,13 +786,33 @@ async fn frames_that_make_no_sense_are_answered_and_the_socket_stays() {
     let mut stage = Stage::open(&[]).await;
     for (frame, r#type, code) in [
         (json!({"type": "dance"}), "error", "unknown_type"),
-        (json!({"type": "auth:ack", "messageId": 7}), "error", "malformed"),
+        (
+            json!({"type": "auth:ack", "messageId": 7}),
+            "error",
+            "malformed",
+        ),
         (json!({"type": "hello"}), "error", "malformed"),
-        (json!({"type": "auth:complete", "code": "BCDFGHJK", "method": "typed"}), "error", "not_now"),
-        (json!({"type": "token:refresh", "proof": "x"}), "error", "not_now"),
+        (
+            json!({"type": "auth:complete", "code": "BCDFGHJK", "method": "typed"}),
+            "error",
+            "not_now",
+        ),
+        (
+            json!({"type": "token:refresh", "proof": "x"}),
+            "error",
+            "not_now",
+        ),
         (json!({"type": "session:logout"}), "error", "not_now"),
-        (json!({"type": "authenticate", "token": "x"}), "auth:failure", "bad_token"),
-        (json!({"type": "resume", "ticket": "x", "proof": "x"}), "auth:error", "bad_ticket"),
+        (
+            json!({"type": "authenticate", "token": "x"}),
+            "auth:failure",
+            "bad_token",
+        ),
+        (
+            json!({"type": "resume", "ticket": "x", "proof": "x"}),
+            "auth:error",
+            "bad_ticket",
+        ),
         (
             json!({"type": "hello", "app": {"name": "VVS", "version": "1"}, "device": {"name": "d", "os": "o"},
                    "deviceKey": {}, "proof": "x"}),
@@ -553,25 +822,41 @@ async fn frames_that_make_no_sense_are_answered_and_the_socket_stays() {
     ] {
         stage.say(frame.clone()).await;
         let answer = stage.frame().await;
-        assert_eq!((&answer["type"], &answer["code"]), (&json!(r#type), &json!(code)), "{frame}");
+        assert_eq!(
+            (&answer["type"], &answer["code"]),
+            (&json!(r#type), &json!(code)),
+            "{frame}"
+        );
     }
+
     assert_eq!(stage.phase().await, Phase::Waiting);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_frame_closes_the_socket() {
-    for text in ["", "no json", "[]", "7", "{}", "{\"type\": 7}", "[{\"type\":\"ping\"}]"] {
+    for text in [
+        "",
+        "no json",
+        "[]",
+        "7",
+        "{}",
+        "{\"type\": 7}",
+        "[{\"type\":\"ping\"}]",
+    ] {
         let mut stage = Stage::open(&[]).await;
         stage.editor.send(Message::text(text)).await.unwrap();
         assert_eq!(stage.close_code().await, close::PROTOCOL_ERROR, "{text:?}");
     }
+
     let mut stage = Stage::open(&[]).await;
     stage.editor.send(Message::binary(vec![1])).await.unwrap();
     assert_eq!(stage.close_code().await, close::PROTOCOL_ERROR);
+
     // A text frame of two bytes that are not UTF-8, masked with zeroes.
     let mut stage = Stage::open(&[]).await;
     stage.say_raw(&[0x81, 0x82, 0, 0, 0, 0, 0xC3, 0x28]).await;
     assert_eq!(stage.close_code().await, close::PROTOCOL_ERROR);
+
     // A frame that is not masked (RFC 6455, section 5.1).
     let mut stage = Stage::open(&[]).await;
     stage.say_raw(&[0x81, 0x02, b'{', b'}']).await;
@@ -582,9 +867,18 @@ async fn what_is_no_frame_closes_the_socket() {
 async fn a_message_that_is_too_long_closes_the_socket() {
     let padded = |length: usize| json!({"type": "ping", "pad": "x".repeat(length)}).to_string();
     let mut stage = Stage::open(&[]).await;
-    stage.editor.send(Message::text(padded(8_000))).await.unwrap();
+    stage
+        .editor
+        .send(Message::text(padded(8_000)))
+        .await
+        .unwrap();
     assert_eq!(stage.frame().await["type"], "pong");
-    stage.editor.send(Message::text(padded(8 * 1024))).await.unwrap();
+
+    stage
+        .editor
+        .send(Message::text(padded(8 * 1024)))
+        .await
+        .unwrap();
     assert_eq!(stage.close_code().await, close::TOO_BIG);
 
     // Announced with one byte too many and never sent: refused by its header.
@@ -599,14 +893,19 @@ async fn a_message_in_many_fragments_is_one_message_and_counts_as_one() {
     let text = br#"{"type":"ping"}"#;
     for (at, byte) in text.iter().enumerate() {
         let (first, last) = (u8::from(at == 0), u8::from(at + 1 == text.len()));
-        stage.say_raw(&[first | last << 7, 0x81, 0, 0, 0, 0, *byte]).await;
+        stage
+            .say_raw(&[first | last << 7, 0x81, 0, 0, 0, 0, *byte])
+            .await;
     }
+
     assert_eq!(stage.frame().await["type"], "pong");
+
     // Each half is short enough.
     for first in [0x01, 0x80] {
         stage.say_raw(&[first, 0xFE, 0x13, 0x88, 0, 0, 0, 0]).await;
         stage.say_raw(&[b' '; 5000]).await;
     }
+
     assert_eq!(stage.close_code().await, close::TOO_BIG);
 }
 
@@ -620,7 +919,16 @@ async fn a_flood_of_fragments_closes_the_socket() {
             break;
         }
     }
-    assert_eq!(stage.shared.metrics.closes.get_or_create(&[("code", "4003".to_owned())]).get(), 1);
+
+    assert_eq!(
+        stage
+            .shared
+            .metrics
+            .closes
+            .get_or_create(&[("code", "4003".to_owned())])
+            .get(),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -628,18 +936,33 @@ async fn a_signed_in_editor_may_send_longer_messages() {
     let mut stage = Stage::open(&[]).await;
     let delivered = stage.deliver(1);
     assert_eq!(stage.frame().await["type"], "auth:success");
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     delivered.await.unwrap().unwrap();
-    stage.editor.send(Message::text(json!({"type": "ping", "pad": "x".repeat(60_000)}).to_string())).await.unwrap();
+    stage
+        .editor
+        .send(Message::text(
+            json!({"type": "ping", "pad": "x".repeat(60_000)}).to_string(),
+        ))
+        .await
+        .unwrap();
     assert_eq!(stage.frame().await["type"], "pong");
-    stage.say_raw(&[0x81, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]).await;
+
+    stage
+        .say_raw(&[0x81, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0])
+        .await;
     assert_eq!(stage.close_code().await, close::TOO_BIG);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_messages_closes_the_socket() {
-    let messages =
-        [Message::text(r#"{"type":"pong"}"#), Message::Ping(Bytes::new()), Message::Pong(Bytes::from_static(&[0; 8]))];
+    let messages = [
+        Message::text(r#"{"type":"pong"}"#),
+        Message::Ping(Bytes::new()),
+        Message::Pong(Bytes::from_static(&[0; 8])),
+    ];
     for message in messages {
         let mut stage = Stage::open(&["--relay-messages-per-minute", "60"]).await;
         for _ in 0..63 {
@@ -651,28 +974,53 @@ async fn a_flood_of_messages_closes_the_socket() {
 
 #[tokio::test(start_paused = true)]
 async fn an_editor_that_answers_every_ping_has_all_its_messages_left() {
-    let flags = ["--relay-messages-per-minute", "1", "--relay-heartbeat-interval", "1s"];
+    let flags = [
+        "--relay-messages-per-minute",
+        "1",
+        "--relay-heartbeat-interval",
+        "1s",
+    ];
     let mut stage = Stage::open(&flags).await;
     let until = Instant::now() + Duration::from_mins(1);
     while let Ok(message) = timeout_at(until, stage.editor.next()).await {
         assert!(message.unwrap().unwrap().is_ping());
         stage.editor.flush().await.unwrap();
     }
+
     stage.say(json!({"type": "ping"})).await;
     assert_eq!(stage.frame().await["type"], "pong");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_editor_that_does_not_read_is_cut_off() {
-    let flags = ["--relay-send-queue-bytes", "4096", "--relay-messages-per-minute", "100000"];
+    let flags = [
+        "--relay-send-queue-bytes",
+        "4096",
+        "--relay-messages-per-minute",
+        "100000",
+    ];
     let mut stage = Stage::open(&flags).await;
+
     // Each is answered by an error, and nobody reads the answers.
-    let stream = async { while stage.editor.send(Message::text(r#"{"type":"x"}"#)).await.is_ok() {} };
+    let stream = async {
+        while stage
+            .editor
+            .send(Message::text(r#"{"type":"x"}"#))
+            .await
+            .is_ok()
+        {}
+    };
+
     tokio::select! {
         () = stream => {}
         _ = &mut stage.task => {}
     }
-    let closes = stage.shared.metrics.closes.get_or_create(&[("code", "4001".to_owned())]).get();
+    let closes = stage
+        .shared
+        .metrics
+        .closes
+        .get_or_create(&[("code", "4001".to_owned())])
+        .get();
     assert_eq!(closes, 1);
 }
 
@@ -681,11 +1029,18 @@ async fn a_socket_outlives_its_login_and_not_its_token() {
     let mut stage = Stage::open(&[]).await;
     let delivered = stage.deliver(1);
     assert_eq!(stage.frame().await["type"], "auth:success");
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     delivered.await.unwrap().unwrap();
     let started = Instant::now();
     let failure = stage.frame().await;
-    assert_eq!((&failure["code"], &failure["terminal"]), (&json!("token_expired"), &json!(false)));
+    assert_eq!(
+        (&failure["code"], &failure["terminal"]),
+        (&json!("token_expired"), &json!(false))
+    );
+
     // An hour and the leeway; the frame counts whole seconds of a real clock.
     let minutes = started.elapsed().as_secs_f64() / 60.0;
     assert!((60.5..61.1).contains(&minutes), "{minutes}");
@@ -696,10 +1051,18 @@ async fn a_socket_outlives_its_login_and_not_its_token() {
 async fn an_editor_that_cannot_reach_the_minimum_binding_gets_nothing() {
     for least in ["typed", "link"] {
         let mut stage = Stage::open(&["--relay-min-binding", least]).await;
-        for request in [Request::Look { known: None }, Request::Deliver(grant(1)), Request::Deny] {
+        for request in [
+            Request::Look { known: None },
+            Request::Deliver(grant(1)),
+            Request::Deny,
+        ] {
             let answer = stage.ask(request).await.unwrap();
-            assert!(matches!(answer, Err(Refusal::EditorCannotBind)), "{answer:?}");
+            assert!(
+                matches!(answer, Err(Refusal::EditorCannotBind)),
+                "{answer:?}"
+            );
         }
+
         stage.say(json!({"type": "ping"})).await;
         assert_eq!(stage.frame().await["type"], "pong", "nothing came before");
     }

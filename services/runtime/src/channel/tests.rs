@@ -23,8 +23,13 @@ impl hyper::body::Body for Endless {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.take().map_or(Poll::Pending, |first| Poll::Ready(Some(Ok(Frame::data(first)))))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.take().map_or(Poll::Pending, |first| {
+            Poll::Ready(Some(Ok(Frame::data(first))))
+        })
     }
 }
 
@@ -39,7 +44,11 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        Self { bench: Arc::new(Bench::new()), came: Arc::default(), may_go_on: Arc::new(Semaphore::new(0)) }
+        Self {
+            bench: Arc::new(Bench::new()),
+            came: Arc::default(),
+            may_go_on: Arc::new(Semaphore::new(0)),
+        }
     }
 
     /// A member that says this name.
@@ -50,14 +59,23 @@ impl Stage {
             stage.may_go_on.acquire().await.unwrap().forget();
             name
         };
-        let stream = async move || axum::body::Body::new(Endless(Some(Bytes::from_static(name.as_bytes()))));
+        let stream =
+            async move || axum::body::Body::new(Endless(Some(Bytes::from_static(name.as_bytes()))));
         let router = Router::new().route("/who", post(async move || name));
-        self.bench.peer(router.route("/slow", post(slow)).route("/stream", post(stream)))
+
+        self.bench.peer(
+            router
+                .route("/slow", post(slow))
+                .route("/stream", post(stream)),
+        )
     }
 
     fn channel(&self, members: &[SocketAddr]) -> Channel {
         let hosts: Vec<_> = members.iter().map(ToString::to_string).collect();
-        Channel::new(hosts.join(",").parse().unwrap(), self.bench.connector(b"h2"))
+        Channel::new(
+            hosts.join(",").parse().unwrap(),
+            self.bench.connector(b"h2"),
+        )
     }
 
     async fn until_slow_calls(&self, count: usize) {
@@ -98,7 +116,12 @@ async fn until_who(channel: &Channel, expected: &[&str]) {
 }
 
 fn is_up(channel: &Channel, peer: &Peer) -> bool {
-    channel.0.pool.sights().iter().any(|sight| sight.address == peer.address && sight.is_up)
+    channel
+        .0
+        .pool
+        .sights()
+        .iter()
+        .any(|sight| sight.address == peer.address && sight.is_up)
 }
 
 /// Waits until it is known whether this member can serve.
@@ -132,8 +155,10 @@ async fn a_call_goes_to_another_member_when_one_cannot_be_reached() {
     until_known(&channel, &ada, false).await;
     ada.readiness.set(true);
     until_known(&channel, &ada, true).await;
+
     // Asked whether it can serve, it still says so.
     ada.close_port().await;
+
     while is_up(&channel, &ada) {
         assert_eq!(call(&channel, "/who").await.unwrap(), "bob");
     }
@@ -154,6 +179,7 @@ async fn a_call_is_offered_once_to_the_only_member() {
     });
     let failed = call(&stage.channel(&[address]), "/who").await.unwrap_err();
     assert_eq!(failed.code(), Code::Unavailable);
+
     drop(std::net::TcpStream::connect(address).unwrap());
     assert_eq!(counting.join().unwrap(), 1);
 }
@@ -173,6 +199,7 @@ async fn a_call_goes_to_whoever_has_fewer_under_way() {
     stage.may_go_on.add_permits(1);
     assert_eq!(others.len(), 1);
     assert_ne!(others[0], waiting.await.unwrap());
+
     until_who(&channel, &["ada", "bob"]).await;
 }
 
@@ -187,10 +214,12 @@ async fn a_member_that_drains_finishes_its_calls_and_gets_no_others() {
         async move { call(&channel, "/slow").await.unwrap() }
     });
     stage.until_slow_calls(1).await;
+
     // Both drain, one after the other, so that it does not matter who has the slow call.
     ada.stop.cancel();
     until_who(&channel, &["bob"]).await;
     assert_eq!(who(&channel, 50).await, ["bob"]);
+
     let cleo = stage.member("cleo");
     let next = stage.channel(&[ada.address, bob.address, cleo.address]);
     bob.stop.cancel();
@@ -207,12 +236,18 @@ async fn a_stream_stays_with_its_member_and_ends_with_it() {
     let open = Request::post("/stream").body(Body::empty()).unwrap();
     let mut stream = channel.clone().call(open).await.unwrap().into_body();
     let name = stream.frame().await.unwrap().unwrap().into_data().unwrap();
-    let (its, other) = if name == "ada" { (0, "bob") } else { (1, "ada") };
+    let (its, other) = if name == "ada" {
+        (0, "bob")
+    } else {
+        (1, "ada")
+    };
+
     // It counts, so everybody else is sent to the other one.
     until_who(&channel, &[other]).await;
     members[its].kill();
     let end = timeout(PATIENCE, stream.frame()).await.unwrap();
     assert!(end.is_some_and(|end| end.is_err()));
+
     until_known(&channel, &members[its], false).await;
     assert_eq!(who(&channel, 20).await, [other]);
 }
@@ -229,7 +264,11 @@ async fn a_call_that_may_have_been_received_is_not_made_again() {
     stage.until_slow_calls(1).await;
     let name = stage.came.lock().unwrap()[0];
     members[usize::from(name != "ada")].kill();
-    let status = timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap_err();
+    let status = timeout(PATIENCE, waiting)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(*stage.came.lock().unwrap(), [name]);
 }
@@ -240,12 +279,19 @@ async fn with_nobody_to_ask_a_call_fails_as_unavailable() {
     for hosts in [vec![dead_port()], vec![dead_port(), dead_port()]] {
         let channel = stage.channel(&hosts);
         for _ in 0..5 {
-            let failed = timeout(PATIENCE, call(&channel, "/who")).await.unwrap().unwrap_err();
+            let failed = timeout(PATIENCE, call(&channel, "/who"))
+                .await
+                .unwrap()
+                .unwrap_err();
             assert_eq!(failed.code(), Code::Unavailable, "{failed:?}");
         }
     }
+
     let channel = Channel::new(Hosts::default(), stage.bench.connector(b"h2"));
-    let failed = timeout(PATIENCE, call(&channel, "/who")).await.unwrap().unwrap_err();
+    let failed = timeout(PATIENCE, call(&channel, "/who"))
+        .await
+        .unwrap()
+        .unwrap_err();
     assert_eq!(failed.code(), Code::Unavailable);
 }
 
@@ -255,12 +301,17 @@ async fn the_only_member_is_called_again_as_soon_as_it_is_back() {
     let mut ada = stage.member("ada");
     let channel = stage.channel(&[ada.address]);
     assert_eq!(who(&channel, 5).await, ["ada"]);
+
     ada.stop.cancel();
     let gone = async { while call(&channel, "/who").await.is_ok() {} };
     timeout(PATIENCE, gone).await.unwrap();
     ada.kill();
-    let again = stage.bench.peer_at(ada.address, Router::new().route("/who", post(async || "again")));
+    let again = stage.bench.peer_at(
+        ada.address,
+        Router::new().route("/who", post(async || "again")),
+    );
     assert_eq!(who(&channel, 5).await, ["again"]);
+
     drop(again);
 }
 
@@ -269,7 +320,13 @@ async fn a_deadline_ends_a_call_that_gets_no_answer() {
     let stage = Stage::new();
     let ada = stage.member("ada");
     let channel = stage.channel(&[ada.address]);
-    let request = Request::post("/slow").header("grpc-timeout", "1m").body(Body::empty()).unwrap();
-    let failed = timeout(PATIENCE, channel.clone().call(request)).await.unwrap().unwrap_err();
+    let request = Request::post("/slow")
+        .header("grpc-timeout", "1m")
+        .body(Body::empty())
+        .unwrap();
+    let failed = timeout(PATIENCE, channel.clone().call(request))
+        .await
+        .unwrap()
+        .unwrap_err();
     assert_eq!(failed.code(), Code::DeadlineExceeded);
 }

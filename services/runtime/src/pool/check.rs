@@ -1,5 +1,6 @@
-//! Asks one member whether it can serve: `OPTIONS *` (RFC 9110, section 9.3.7) over a connection of its own, whose end is
-//! an answer as well. Every server of the mesh answers it on every port that peers call.
+//! Asks one member whether it can serve: `OPTIONS *` (RFC 9110, section 9.3.7) over a connection of
+//! its own, whose end is an answer as well. Every server of the mesh answers it on every port that
+//! peers call.
 
 use std::io;
 use std::sync::Arc;
@@ -20,12 +21,20 @@ use crate::http::Connector;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long it may take to answer.
 const TIME: Duration = Duration::from_secs(1);
-/// The time before connecting again: after an answer, after the first failure, and at most; each is twice as long.
-const PAUSE: (Duration, Duration, Duration) =
-    (Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2));
+/// The time before connecting again: after an answer, after the first failure, and at most; each is
+/// twice as long.
+const PAUSE: (Duration, Duration, Duration) = (
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+);
 
 pub(super) fn connector(of_calls: &Connector) -> Connector {
-    Connector { alpn: b"http/1.1", timeout: TIME, ..of_calls.clone() }
+    Connector {
+        alpn: b"http/1.1",
+        timeout: TIME,
+        ..of_calls.clone()
+    }
 }
 
 /// Keeps the member's health up to date, for ever.
@@ -36,14 +45,21 @@ pub(super) async fn watch<T>(member: Arc<Member<T>>, connector: Connector) {
         member.judge(Word::Silent);
         tracing::debug!(member = %member.address, %cause, "a member does not answer");
         let (soon, first, longest) = PAUSE;
-        let pause = if answered { soon } else { longest.min(first * 2_u32.pow(failures)) };
+        let pause = if answered {
+            soon
+        } else {
+            longest.min(first * 2_u32.pow(failures))
+        };
         failures = if answered { 0 } else { 8.min(failures + 1) };
         sleep(pause).await;
     }
 }
 
 /// Asks over one connection until that ends: whether there was an answer, and why it ended.
-async fn talk<T>(member: &Member<T>, connector: &Connector) -> (bool, Box<dyn std::error::Error + Send + Sync>) {
+async fn talk<T>(
+    member: &Member<T>,
+    connector: &Connector,
+) -> (bool, Box<dyn std::error::Error + Send + Sync>) {
     let mut answered = false;
     let talking = async {
         let stream = connector.connect(&member.address.to_string()).await?;
@@ -58,6 +74,7 @@ async fn talk<T>(member: &Member<T>, connector: &Connector) -> (bool, Box<dyn st
             failed = ask(member, sender, &mut answered) => failed,
         }
     };
+
     match talking.await {
         Ok(never) => match never {},
         Err(cause) => (answered, cause),
@@ -87,8 +104,13 @@ async fn ask<T>(
         if !std::mem::replace(answered, true) {
             member.reached();
         }
+
         // Whoever does not know the question serves all the same.
-        member.judge(if status == StatusCode::SERVICE_UNAVAILABLE { Word::Refuses } else { Word::Ready });
+        member.judge(if status == StatusCode::SERVICE_UNAVAILABLE {
+            Word::Refuses
+        } else {
+            Word::Ready
+        });
         sleep(INTERVAL).await;
     }
 }

@@ -8,7 +8,12 @@ fn ip(text: &str) -> IpAddr {
 
 fn networks(shared: &[&str]) -> Networks {
     let shared = shared.iter().map(|text| text.parse().unwrap()).collect();
-    Networks { ipv4_24: 8, ipv6_56: 8, ipv6_48: 16, shared }
+    Networks {
+        ipv4_24: 8,
+        ipv6_56: 8,
+        ipv6_48: 16,
+        shared,
+    }
 }
 
 fn places(total: usize, per_address: usize, networks: Networks) -> Places {
@@ -46,7 +51,10 @@ fn an_address_gets_its_places_back_and_leaves_nothing_behind() {
 #[test]
 fn a_subscriber_is_one_address_whatever_he_calls_himself() {
     let places = places(10, 1, Networks::default());
-    let _held = [places.take(ip("2001:db8::1")).unwrap(), places.take(ip("192.0.2.1")).unwrap()];
+    let _held = [
+        places.take(ip("2001:db8::1")).unwrap(),
+        places.take(ip("192.0.2.1")).unwrap(),
+    ];
     assert!(places.take(ip("2001:db8::2")).is_err());
     assert!(places.take(ip("::ffff:192.0.2.1")).is_err());
     places.take(ip("2001:db8:0:1::1")).unwrap();
@@ -55,7 +63,10 @@ fn a_subscriber_is_one_address_whatever_he_calls_himself() {
 #[test]
 fn everyone_together_has_so_many_and_some_may_count_for_no_address() {
     let places = places(2, 1, networks(&[]));
-    let held = [places.take_for_nobody().unwrap(), places.take_for_nobody().unwrap()];
+    let held = [
+        places.take_for_nobody().unwrap(),
+        places.take_for_nobody().unwrap(),
+    ];
     assert_eq!(places.take(ip("192.0.2.1")).unwrap_err(), Full::Everyone);
     assert_eq!(places.take_for_nobody().unwrap_err(), Full::Everyone);
     drop(held);
@@ -79,19 +90,45 @@ fn a_wider_network_holds_no_more_than_its_share_once_half_of_the_places_are_take
     let places = places(1000, 10, networks(&[]));
     let of = |net: u8| (0..=255).map(move |host| ip(&format!("192.0.{net}.{host}")));
     let (first, full) = fill(&places, of(0));
-    assert_eq!((first.len(), full), (501, Full::Ipv4Net24), "alone, it may have half");
+    assert_eq!(
+        (first.len(), full),
+        (501, Full::Ipv4Net24),
+        "alone, it may have half"
+    );
+
     let (second, full) = fill(&places, of(1));
-    assert_eq!((second.len(), full), (80, Full::Ipv4Net24), "eight times an address's");
-    let (third, full) = fill(&places, (0..8_u8).map(|host| ip(&format!("2001:db8::{host:x}:0:0:0:0"))));
+    assert_eq!(
+        (second.len(), full),
+        (80, Full::Ipv4Net24),
+        "eight times an address's"
+    );
+
+    let (third, full) = fill(
+        &places,
+        (0..8_u8).map(|host| ip(&format!("2001:db8::{host:x}:0:0:0:0"))),
+    );
     assert_eq!(
         (third.len(), full),
         (80, Full::Address),
         "the eight /64 of one /56, and none was refused by its network"
     );
-    let (fourth, full) = fill(&places, (8..=255_u8).map(|host| ip(&format!("2001:db8:0:{host:x}::1"))));
+
+    let (fourth, full) = fill(
+        &places,
+        (8..=255_u8).map(|host| ip(&format!("2001:db8:0:{host:x}::1"))),
+    );
     assert_eq!((fourth.len(), full), (0, Full::Ipv6Net56));
-    let (fifth, full) = fill(&places, (1..=255_u8).map(|net| ip(&format!("2001:db8:0:{net:x}00::1"))));
-    assert_eq!((fifth.len(), full), (80, Full::Ipv6Net48), "sixteen times, of which it has eight");
+
+    let (fifth, full) = fill(
+        &places,
+        (1..=255_u8).map(|net| ip(&format!("2001:db8:0:{net:x}00::1"))),
+    );
+    assert_eq!(
+        (fifth.len(), full),
+        (80, Full::Ipv6Net48),
+        "sixteen times, of which it has eight"
+    );
+
     // Those who come from elsewhere are let in all the while.
     let _other = places.take(ip("198.51.100.1")).unwrap();
     drop(first);
@@ -102,7 +139,10 @@ fn a_wider_network_holds_no_more_than_its_share_once_half_of_the_places_are_take
 #[test]
 fn networks_that_are_switched_off_do_not_count() {
     let places = places(100, 10, Networks::default());
-    let (held, full) = fill(&places, (0..=255).map(|host| ip(&format!("192.0.2.{host}"))));
+    let (held, full) = fill(
+        &places,
+        (0..=255).map(|host| ip(&format!("192.0.2.{host}"))),
+    );
     assert_eq!((held.len(), full), (100, Full::Everyone));
 }
 
@@ -110,6 +150,7 @@ fn networks_that_are_switched_off_do_not_count() {
 fn a_shared_network_has_bounds_of_its_own_and_the_narrowest_decides() {
     let networks = networks(&["203.0.113.0/24=5", "203.0.113.7/32=20", "2001:db8::/32=3"]);
     let places = places(100_000, 10, networks);
+
     for (address, count) in [
         ("203.0.113.1", 50),
         ("::ffff:203.0.113.2", 50),
@@ -127,7 +168,9 @@ fn a_shared_network_has_bounds_of_its_own_and_the_narrowest_decides() {
 fn a_shared_address_takes_nothing_from_its_neighbours() {
     let places = places(1000, 10, networks(&["203.0.113.7/32=50"]));
     let (office, _) = hoard(&places, ip("203.0.113.7"));
-    let half = std::iter::repeat_with(|| places.take_for_nobody().unwrap()).take(10).collect::<Vec<_>>();
+    let half = std::iter::repeat_with(|| places.take_for_nobody().unwrap())
+        .take(10)
+        .collect::<Vec<_>>();
     assert_eq!((office.len(), half.len()), (500, 10));
     assert_eq!(hoard(&places, ip("203.0.113.8")).0.len(), 10);
 }
@@ -135,10 +178,23 @@ fn a_shared_address_takes_nothing_from_its_neighbours() {
 #[test]
 fn what_is_no_shared_network_is_refused_with_an_example() {
     let parsed: Shared = " 203.0.113.9/24=20".parse().unwrap();
-    assert_eq!(parsed, Shared { network: "203.0.113.0/24".parse().unwrap(), times: 20 });
-    for bad in
-        ["", "203.0.113.0/24", "203.0.113.0/24=0", "203.0.113.0/24=10001", "203.0.113.0/33=2", "x=2", "2001:db8::/65=2"]
-    {
+    assert_eq!(
+        parsed,
+        Shared {
+            network: "203.0.113.0/24".parse().unwrap(),
+            times: 20
+        }
+    );
+
+    for bad in [
+        "",
+        "203.0.113.0/24",
+        "203.0.113.0/24=0",
+        "203.0.113.0/24=10001",
+        "203.0.113.0/33=2",
+        "x=2",
+        "2001:db8::/65=2",
+    ] {
         let refused = bad.parse::<Shared>().unwrap_err().to_string();
         assert!(refused.contains("203.0.113.0/24=20"), "{refused}");
     }
@@ -155,8 +211,9 @@ enum Step {
 fn addresses() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         (0..4_u8, 0..6_u8).prop_map(|(net, host)| ip(&format!("192.0.{net}.{host}"))),
-        (0..2_u8, 0..2_u8, 0..4_u8)
-            .prop_map(|(site, net, host)| ip(&format!("2001:db8:{site:x}:{net:x}0{host:x}::{host:x}"))),
+        (0..2_u8, 0..2_u8, 0..4_u8).prop_map(|(site, net, host)| ip(&format!(
+            "2001:db8:{site:x}:{net:x}0{host:x}::{host:x}"
+        ))),
     ]
 }
 

@@ -1,5 +1,6 @@
-//! A TLS connection that holds no buffer while nothing is under way, over rustls's unbuffered interface. The buffered one
-//! keeps 4 KiB for reading as long as a connection lives, which is a third of what an idle editor behind TLS costs.
+//! A TLS connection that holds no buffer while nothing is under way, over rustls's unbuffered
+//! interface. The buffered one keeps 4 KiB for reading as long as a connection lives, which is a
+//! third of what an idle editor behind TLS costs.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -19,26 +20,32 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that one record carries at most (RFC 8446, section 5.1).
 const RECORD: usize = 16 * 1024;
-/// More than what surrounds them (22 bytes with TLS 1.3, 29 with 1.2), and a key update ahead of them.
+/// More than what surrounds them (22 bytes with TLS 1.3, 29 with 1.2), and a key update ahead of
+/// them.
 const AROUND: usize = 128;
 /// Bytes that are read at once, by way of the stack.
 const READ: usize = 16 * 1024;
-/// Bytes of records that carry an unfinished handshake message. rustls limits the message, but not the records, which may
-/// hold one byte of it each, and padding; its buffered interface draws the line here too.
+/// Bytes of records that carry an unfinished handshake message. rustls limits the message, but not
+/// the records, which may hold one byte of it each, and padding; its buffered interface draws the
+/// line here too.
 const UNFINISHED: usize = 64 * 1024;
 
 /// One of the two sides, which rustls has a type each for.
 pub trait Side: Unpin {
     type Data;
 
-    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8])
+    -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn common(&self) -> &CommonState;
 }
 
 impl Side for UnbufferedServerConnection {
     type Data = ServerConnectionData;
 
-    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+    fn process<'c, 'i>(
+        &'c mut self,
+        records: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(records)
     }
 
@@ -50,7 +57,10 @@ impl Side for UnbufferedServerConnection {
 impl Side for UnbufferedClientConnection {
     type Data = ClientConnectionData;
 
-    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+    fn process<'c, 'i>(
+        &'c mut self,
+        records: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(records)
     }
 
@@ -73,7 +83,8 @@ pub struct TlsStream<S, C> {
     is_over: bool,
     /// We have.
     has_closed: bool,
-    /// The connection must not be asked for anything more: rustls panics when it would have to refuse twice.
+    /// The connection must not be asked for anything more: rustls panics when it would have to
+    /// refuse twice.
     has_failed: bool,
 }
 
@@ -92,8 +103,12 @@ impl<S, C> fmt::Debug for TlsStream<S, C> {
 ///
 /// # Errors
 ///
-/// `InvalidData` when the other side does not speak TLS or is not believed, `UnexpectedEof` when it goes away.
-pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(config: Arc<ServerConfig>, io: S) -> io::Result<Accepted<S>> {
+/// `InvalidData` when the other side does not speak TLS or is not believed, `UnexpectedEof` when it
+/// goes away.
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    config: Arc<ServerConfig>,
+    io: S,
+) -> io::Result<Accepted<S>> {
     let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
     TlsStream::new(io, connection).handshake().await
 }
@@ -129,7 +144,16 @@ enum Turn {
 impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
     fn new(io: S, connection: C) -> Self {
         let (received, opened, sealed) = Default::default();
-        Self { io, connection, received, opened, sealed, is_over: false, has_closed: false, has_failed: false }
+        Self {
+            io,
+            connection,
+            received,
+            opened,
+            sealed,
+            is_over: false,
+            has_closed: false,
+            has_failed: false,
+        }
     }
 
     /// The certificate that the other side has shown; it was checked.
@@ -156,10 +180,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
     }
 
     /// Lets the connection do one thing. An error is its last.
-    fn turn(&mut self, cx: &mut Context<'_>, seal: Seal<'_>, into: &mut ReadBuf<'_>) -> io::Result<Turn> {
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        seal: Seal<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> io::Result<Turn> {
         if self.has_failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+
         let UnbufferedStatus { mut discard, state } = self.connection.process(&mut self.received);
         let turn = match state {
             Ok(ConnectionState::ReadTraffic(mut records)) => {
@@ -168,11 +198,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
                         Ok(record) => record,
                         Err(cause) => return Err(self.fail(cx, cause)),
                     };
+
                     discard += record.discard;
-                    let fits = if self.opened.is_empty() { record.payload.len().min(into.remaining()) } else { 0 };
+                    let fits = if self.opened.is_empty() {
+                        record.payload.len().min(into.remaining())
+                    } else {
+                        0
+                    };
+
                     into.put_slice(&record.payload[..fits]);
                     self.opened.extend_from_slice(&record.payload[fits..]);
                 }
+
                 Turn::Again
             }
             Ok(ConnectionState::EncodeTlsData(message)) => {
@@ -191,11 +228,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => match seal {
                 Seal::Nothing => Turn::Waits,
                 Seal::Bytes(bytes) => {
-                    append(&mut self.sealed, bytes.len() + AROUND, |room| traffic.encrypt(bytes, room))?;
+                    append(&mut self.sealed, bytes.len() + AROUND, |room| {
+                        traffic.encrypt(bytes, room)
+                    })?;
                     Turn::Sealed
                 }
                 Seal::Close => {
-                    append(&mut self.sealed, AROUND, |room| traffic.queue_close_notify(room))?;
+                    append(&mut self.sealed, AROUND, |room| {
+                        traffic.queue_close_notify(room)
+                    })?;
                     Turn::Sealed
                 }
             },
@@ -203,8 +244,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
             Ok(_) => return Err(invalid("early data, which we never ask for")),
             Err(cause) => return Err(self.fail(cx, cause)),
         };
+
         self.received.advance(discard);
         give_back(&mut self.received);
+
         Ok(turn)
     }
 
@@ -212,7 +255,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
     fn fail(&mut self, cx: &mut Context<'_>, cause: rustls::Error) -> io::Error {
         self.has_failed = true;
         while self.connection.common().wants_write()
-            && let Ok(ConnectionState::EncodeTlsData(alert)) = self.connection.process(&mut []).state
+            && let Ok(ConnectionState::EncodeTlsData(alert)) =
+                self.connection.process(&mut []).state
         {
             if let Err(cause) = encode(alert, &mut self.sealed) {
                 return cause;
@@ -226,6 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
         if self.received.len() > UNFINISHED {
             return Poll::Ready(Err(invalid("too many records for one handshake message")));
         }
+
         let mut space = [MaybeUninit::uninit(); READ];
         let mut space = ReadBuf::uninit(&mut space);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut space))?;
@@ -233,7 +278,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
             // Whether somebody has cut off the rest cannot be known (RFC 8446, section 6.1).
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
+
         self.received.extend_from_slice(space.filled());
+
         Poll::Ready(Ok(()))
     }
 
@@ -248,7 +295,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Seals, and sends what the kernel has room for. The rest leaves ahead of whatever is written next, or with a flush.
+    /// Seals, and sends what the kernel has room for. The rest leaves ahead of whatever is written
+    /// next, or with a flush.
     fn seal(&mut self, cx: &mut Context<'_>, seal: Seal<'_>) -> io::Result<()> {
         loop {
             match self.turn(cx, seal, &mut nowhere())? {
@@ -265,7 +313,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> AsyncRead for TlsStream<S, C> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.opened.is_empty() {
             let length = this.opened.len().min(buf.remaining());
@@ -274,7 +326,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> AsyncRead for TlsStream<S, C> {
             give_back(&mut this.opened);
             return Poll::Ready(Ok(()));
         }
+
         let before = buf.remaining();
+
         loop {
             if before == 0 || buf.remaining() < before || this.is_over {
                 return Poll::Ready(Ok(()));
@@ -282,15 +336,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> AsyncRead for TlsStream<S, C> {
             if let Turn::Again = this.turn(cx, Seal::Nothing, buf)? {
                 continue;
             }
-            // Answers to the other side, such as a new key, leave with the next write: sending them here would take the
-            // place of a writer in another task that waits for room.
+            // Answers to the other side, such as a new key, leave with the next write: sending them
+            // here would take the place of a writer in another task that waits for room.
             ready!(this.poll_receive(cx))?;
         }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> AsyncWrite for TlsStream<S, C> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.has_closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -318,12 +376,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> AsyncWrite for TlsStream<S, C> 
         if first.len() >= RECORD || filled.next().is_none() {
             return self.poll_write(cx, first);
         }
+
         ready!(self.poll_send(cx))?;
-        let length = parts.iter().map(|part| part.len()).sum::<usize>().min(RECORD);
+        let length = parts
+            .iter()
+            .map(|part| part.len())
+            .sum::<usize>()
+            .min(RECORD);
         let mut bytes = Vec::with_capacity(length);
         for part in parts {
             bytes.extend_from_slice(&part[..part.len().min(length - bytes.len())]);
         }
+
         self.poll_write(cx, &bytes)
     }
 
@@ -358,7 +422,11 @@ fn give_back(buffer: &mut BytesMut) {
     }
 }
 
-fn append<E>(records: &mut BytesMut, room: usize, fill: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> io::Result<()>
+fn append<E>(
+    records: &mut BytesMut,
+    room: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+) -> io::Result<()>
 where
     E: std::error::Error + Send + Sync + 'static,
 {

@@ -1,6 +1,7 @@
-//! The stream of revocations: what is there, then what comes. One reader for the whole process reads the table whenever
-//! something may have changed and every few seconds anyway, so that a notice that got lost costs a moment and no
-//! revocation. It tells all who follow; each of them reads for itself only what was there before it came.
+//! The stream of revocations: what is there, then what comes. One reader for the whole process
+//! reads the table whenever something may have changed and every few seconds anyway, so that a
+//! notice that got lost costs a moment and no revocation. It tells all who follow; each of them
+//! reads for itself only what was there before it came.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,9 +30,11 @@ mod reader;
 
 /// How soon the table is read again after it could not be.
 const RETRY: Duration = Duration::from_millis(500);
-/// Relays that read at the same time what they have missed: fewer than there are connections to the database.
+/// Relays that read at the same time what they have missed: fewer than there are connections to the
+/// database.
 const RELAYS_TURNS: usize = 4;
-/// The same of others. However many come at once, the calls of web and relays wait behind one reading of theirs.
+/// The same of others. However many come at once, the calls of web and relays wait behind one
+/// reading of theirs.
 const OTHERS_TURNS: usize = 1;
 
 /// What a follower may be behind, and wait for.
@@ -78,7 +81,17 @@ impl Feed {
         tasks.spawn(async move { until.run_until_cancelled(reader.run(begun)).await });
         let turns = [Semaphore::new(RELAYS_TURNS), Semaphore::new(OTHERS_TURNS)];
         let (store, stop, turn_time) = (store.clone(), stop.clone(), bounds.turn_time);
-        Self(Arc::new(Shared { store, counts, reached, stop, told, has_begun, turns, turn_time }))
+
+        Self(Arc::new(Shared {
+            store,
+            counts,
+            reached,
+            stop,
+            told,
+            has_begun,
+            turns,
+            turn_time,
+        }))
     }
 
     /// Starts to follow behind a number of this database; 0 is before everything.
@@ -89,7 +102,12 @@ impl Feed {
     ) -> Result<BoxStream<WatchRevocationsResponse>, Error> {
         let feed = &self.0;
         // Fails only when the reader has ended, because the process does.
-        feed.has_begun.clone().wait_for(|begun| *begun).await.map_err(|_ended| Error::slow())?;
+        feed.has_begun
+            .clone()
+            .wait_for(|begun| *begun)
+            .await
+            .map_err(|_ended| Error::slow())?;
+
         // Before anything is read, so that what comes in between is not missed.
         let told = feed.told.subscribe();
 
@@ -97,7 +115,8 @@ impl Feed {
         let (newest, pruned) = feed.store.feed_ends().await?;
         let database_id = feed.store.database_id().await?;
         let after = from.after_sequence;
-        let is_foreign = after > 0 && !from.database_id.is_empty() && from.database_id != database_id;
+        let is_foreign =
+            after > 0 && !from.database_id.is_empty() && from.database_id != database_id;
         let heard_to = i64::try_from(after).map_err(|_cause| Error::SequenceGone(after))?;
         if is_foreign || heard_to > newest || (heard_to > 0 && heard_to < pruned) {
             return Err(Error::SequenceGone(after));
@@ -114,6 +133,7 @@ impl Feed {
             ready: VecDeque::new(),
         };
         follower.catch_up().await?;
+
         Ok(Box::pin(stream::unfold(follower, Follower::next)))
     }
 }
@@ -159,17 +179,27 @@ impl Follower {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 let database_id = self.database_id.clone();
-                return Some((Ok(WatchRevocationsResponse { event: Some(event), database_id }), self));
+                return Some((
+                    Ok(WatchRevocationsResponse {
+                        event: Some(event),
+                        database_id,
+                    }),
+                    self,
+                ));
             }
+
             if self.is_over {
                 return None;
             }
+
             let feed = self.feed.clone();
+
             // A drain ends the stream; the relay goes on elsewhere, from the number it has.
             if !self.is_caught_up {
                 feed.stop.run_until_cancelled(self.go_on()).await?;
                 continue;
             }
+
             match feed.stop.run_until_cancelled(self.told.recv()).await? {
                 Ok(told) => self.hear(&told),
                 Err(RecvError::Lagged(_)) => {
@@ -193,9 +223,15 @@ impl Follower {
                     }
                 }
             }
-            Told::Quiet { newest, pending_since } => {
+            Told::Quiet {
+                newest,
+                pending_since,
+            } => {
                 let newest = self.heard_to.max(*newest).unsigned_abs();
-                self.ready.extend([Event::Heartbeat(newest), Event::PendingSince(*pending_since)]);
+                self.ready.extend([
+                    Event::Heartbeat(newest),
+                    Event::PendingSince(*pending_since),
+                ]);
             }
         }
     }
@@ -220,7 +256,8 @@ impl Follower {
         if page.complete {
             let since = Event::PendingSince(pending_since(&self.feed.store).await?);
             self.is_caught_up = true;
-            self.ready.extend([since, Event::CaughtUp(page.read_to.unsigned_abs())]);
+            self.ready
+                .extend([since, Event::CaughtUp(page.read_to.unsigned_abs())]);
         }
         Ok(())
     }

@@ -12,29 +12,52 @@ use crate::session::{self, Approval, Device, Identity, Profile, Seconds, Session
 pub(super) fn approval(request: wire::CreateSessionRequest) -> Result<Approval, Error> {
     Ok(Approval {
         request_id: request.request_id.parse()?,
-        identity: identity(request.identity.ok_or(Error::Malformed { field: "identity" })?)?,
+        identity: identity(
+            request
+                .identity
+                .ok_or(Error::Malformed { field: "identity" })?,
+        )?,
         device: device(request.device.unwrap_or_default())?,
         address: session::address(request.address)?,
         connection_id: session::connection_id(request.connection_id)?,
     })
 }
 
-pub(super) fn activation(request: wire::ActivateSessionRequest) -> Result<(SessionId, String), Error> {
-    Ok((request.session_id.parse()?, session::address(request.address)?))
+pub(super) fn activation(
+    request: wire::ActivateSessionRequest,
+) -> Result<(SessionId, String), Error> {
+    Ok((
+        request.session_id.parse()?,
+        session::address(request.address)?,
+    ))
 }
 
 pub(super) fn identity(identity: wire::Identity) -> Result<Identity, Error> {
     let profile = Profile::new(identity.email, identity.name, identity.avatar_url)?;
-    Identity::new(identity.provider, identity.subject, identity.provider_session, profile)
+    Identity::new(
+        identity.provider,
+        identity.subject,
+        identity.provider_session,
+        profile,
+    )
 }
 
 /// The person alone, whatever else the caller knows of him.
 pub(super) fn person(identity: wire::Identity) -> Result<Identity, Error> {
-    Identity::new(identity.provider, identity.subject, String::new(), Profile::default())
+    Identity::new(
+        identity.provider,
+        identity.subject,
+        String::new(),
+        Profile::default(),
+    )
 }
 
 pub(super) fn sign_in(identity: wire::Identity) -> Result<SignIn, Error> {
-    SignIn::new(identity.provider, identity.subject, identity.provider_session)
+    SignIn::new(
+        identity.provider,
+        identity.subject,
+        identity.provider_session,
+    )
 }
 
 pub(super) fn device(device: wire::Device) -> Result<Device, Error> {
@@ -42,13 +65,38 @@ pub(super) fn device(device: wire::Device) -> Result<Device, Error> {
 }
 
 pub(super) fn session(session: Session) -> wire::Session {
-    let Session { id, user, profile, device, .. } = session;
-    let Profile { email, name, avatar_url } = profile;
-    let jwk = device.key.as_ref().map(DeviceKey::to_json).unwrap_or_default();
+    let Session {
+        id,
+        user,
+        profile,
+        device,
+        ..
+    } = session;
+    let Profile {
+        email,
+        name,
+        avatar_url,
+    } = profile;
+    let jwk = device
+        .key
+        .as_ref()
+        .map(DeviceKey::to_json)
+        .unwrap_or_default();
+
     wire::Session {
         id: id.as_str().to_owned(),
-        user: Some(wire::User { id: user.as_str().to_owned(), email, name, avatar_url }),
-        device: Some(wire::Device { name: device.name, os: device.os, app: device.app, jwk }),
+        user: Some(wire::User {
+            id: user.as_str().to_owned(),
+            email,
+            name,
+            avatar_url,
+        }),
+        device: Some(wire::Device {
+            name: device.name,
+            os: device.os,
+            app: device.app,
+            jwk,
+        }),
         created_at: timestamp(session.created_at),
         activated_at: session.activated_at.and_then(timestamp),
         refreshed_at: timestamp(session.refreshed_at),
@@ -58,10 +106,16 @@ pub(super) fn session(session: Session) -> wire::Session {
 }
 
 pub(super) fn token(token: &SecretString, expires_at: Seconds) -> wire::Token {
-    wire::Token { token: token.expose_secret().to_owned(), expires_at: timestamp(expires_at) }
+    wire::Token {
+        token: token.expose_secret().to_owned(),
+        expires_at: timestamp(expires_at),
+    }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as the generated messages want it")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "as the generated messages want it"
+)]
 pub(super) fn timestamp(seconds: Seconds) -> Option<Timestamp> {
     Some(Timestamp { seconds, nanos: 0 })
 }

@@ -19,7 +19,10 @@ pub(crate) struct Ration {
 
 impl Default for Ration {
     fn default() -> Self {
-        Self { rows: u32::MAX, reached: Reached::default() }
+        Self {
+            rows: u32::MAX,
+            reached: Reached::default(),
+        }
     }
 }
 
@@ -29,7 +32,8 @@ impl Store {
         Self { ration, ..self }
     }
 
-    /// Writes rows for these, as far as the person they belong to has any left today; the log has them all.
+    /// Writes rows for these, as far as the person they belong to has any left today; the log has
+    /// them all.
     pub(super) async fn audit(
         &self,
         connection: &mut AnyConnection,
@@ -60,13 +64,16 @@ impl Store {
                 self.ration.reached.tell("VVS_SESSIONS_AUDITS_PER_DAY");
             }
         }
+
         Ok(())
     }
 
-    /// Writes down what happened elsewhere, or did not come to a change, with what is known of its session.
+    /// Writes down what happened elsewhere, or did not come to a change, with what is known of its
+    /// session.
     pub(crate) async fn record(&self, mut entry: Entry, now: Seconds) -> Result<(), Error> {
-        // One row, and in a transaction all the same: where a call was given up while it began one, the connection is in
-        // the midst of that, and what is written there without a commit may be lost with it.
+        // One row, and in a transaction all the same: where a call was given up while it began one,
+        // the connection is in the midst of that, and what is written there without a commit may be
+        // lost with it.
         let mut change = self.pool.begin().await?;
         if !entry.session_id.is_empty() {
             match find(&mut change, &SessionId::known(entry.session_id.clone())).await {
@@ -75,19 +82,24 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        self.audit(&mut change, std::slice::from_ref(&entry), now).await?;
+
+        self.audit(&mut change, std::slice::from_ref(&entry), now)
+            .await?;
         change.commit().await?;
         entry.log();
+
         Ok(())
     }
 
     /// Deletes rows that are older; how many.
     pub(crate) async fn delete_old_audit(&self, since: Seconds) -> Result<u64, Error> {
-        let deleted = sqlx::query("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at <= $1 LIMIT $2)")
-            .bind(since)
-            .bind(i64::from(BATCH))
-            .execute(&self.pool)
-            .await?;
+        let deleted = sqlx::query(
+            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at <= $1 LIMIT $2)",
+        )
+        .bind(since)
+        .bind(i64::from(BATCH))
+        .execute(&self.pool)
+        .await?;
         Ok(deleted.rows_affected())
     }
 }

@@ -1,5 +1,6 @@
-//! The ends of sign-ins of browsers, numbered in commit order. Whoever ends one holds the row of the newest number until
-//! its commit: a sign-in that has read a number is concerned by every end that commits later.
+//! The ends of sign-ins of browsers, numbered in commit order. Whoever ends one holds the row of
+//! the newest number until its commit: a sign-in that has read a number is concerned by every end
+//! that commits later.
 
 use vvs_runtime::limit::Reached;
 
@@ -21,7 +22,10 @@ pub(crate) struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self { ends: 100, reached: Reached::default() }
+        Self {
+            ends: 100,
+            reached: Reached::default(),
+        }
     }
 }
 
@@ -32,14 +36,25 @@ impl Store {
     }
 
     /// The watermark of a sign-in whose proof is that old, or was made just now.
-    pub(crate) async fn watermark(&self, proof_age: Option<Millis>, now: Millis) -> Result<i64, Error> {
-        let newest: i64 = sqlx::query_scalar("SELECT number FROM browser_ends_newest").fetch_one(&self.pool).await?;
+    pub(crate) async fn watermark(
+        &self,
+        proof_age: Option<Millis>,
+        now: Millis,
+    ) -> Result<i64, Error> {
+        let newest: i64 = sqlx::query_scalar("SELECT number FROM browser_ends_newest")
+            .fetch_one(&self.pool)
+            .await?;
         Ok(proof_age.map_or(newest, |age| newest.min(now.saturating_sub(age)).max(0)))
     }
 
     /// Returns whether a sign-in of a browser has ended.
     pub(crate) async fn has_ended(&self, sign_in: &SignIn) -> Result<bool, Error> {
-        let SignIn { id, whose, watermark } = sign_in;
+        let SignIn {
+            id,
+            whose,
+            watermark,
+        } = sign_in;
+
         // Three look-ups, each in an index of its own.
         let found: Option<i64> = sqlx::query_scalar(
             "SELECT number FROM browser_ends WHERE sign_in_id = $1 AND provider = $2
@@ -64,27 +79,48 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Ends sign-ins of browsers. Where a user has too many ends to remember one more by itself, all sign-ins of that user end.
-    pub(crate) async fn end_sign_ins(&self, end: &End, cause: &Cause, now: Millis) -> Result<(), Error> {
+    /// Ends sign-ins of browsers. Where a user has too many ends to remember one more by itself,
+    /// all sign-ins of that user end.
+    pub(crate) async fn end_sign_ins(
+        &self,
+        end: &End,
+        cause: &Cause,
+        now: Millis,
+    ) -> Result<(), Error> {
         let mut change = self.pool.begin().await?;
         let number = next_number(&mut change, now).await?;
 
         let mut end = end.clone();
         let mut before = take_out(&mut change, &end).await?;
-        let has_room = end.is_of_all() || before.is_some() || has_room(&mut change, &end, self.room.ends).await?;
+        let has_room = end.is_of_all()
+            || before.is_some()
+            || has_room(&mut change, &end, self.room.ends).await?;
         if !has_room {
             end = end.of_all();
             before = take_out(&mut change, &end).await?;
         }
-        insert(&mut change, &end, number, before.unwrap_or_default().max(end.forget_at(now))).await?;
+
+        insert(
+            &mut change,
+            &end,
+            number,
+            before.unwrap_or_default().max(end.forget_at(now)),
+        )
+        .await?;
 
         let is_repeat = before.is_some() && !end.is_of_all();
-        let entries = if is_repeat { Vec::new() } else { vec![entry(&mut change, &end, cause).await?] };
+        let entries = if is_repeat {
+            Vec::new()
+        } else {
+            vec![entry(&mut change, &end, cause).await?]
+        };
+
         self.audit(&mut change, &entries, now / 1000).await?;
         commit(change, &entries).await?;
         if !has_room {
             self.room.reached.tell("VVS_SESSIONS_MAX_ENDED_SIGN_INS");
         }
+
         Ok(())
     }
 
@@ -105,7 +141,8 @@ impl Store {
 /// Takes the next number: the time, unless that would not be higher than the one before.
 async fn next_number(change: &mut Change, now: Millis) -> Result<i64, Error> {
     let number = sqlx::query_scalar(
-        "UPDATE browser_ends_newest SET number = CASE WHEN number >= $1 THEN number + 1 ELSE $2 END RETURNING number",
+        "UPDATE browser_ends_newest SET number = CASE WHEN number >= $1 THEN number + 1 ELSE $2 \
+         END RETURNING number",
     )
     .bind(now)
     .bind(now)
@@ -131,7 +168,12 @@ async fn take_out(change: &mut Change, end: &End) -> Result<Option<Seconds>, Err
 
 /// Returns whether one more end of this user can be remembered by itself.
 async fn has_room(change: &mut Change, end: &End, most: u32) -> Result<bool, Error> {
-    let most = if end.whose.subject.is_empty() { MAX_WITHOUT_SUBJECT } else { most };
+    let most = if end.whose.subject.is_empty() {
+        MAX_WITHOUT_SUBJECT
+    } else {
+        most
+    };
+
     let known: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM browser_ends
          WHERE provider = $1 AND subject = $2 AND (sign_in_id <> '' OR provider_session <> '')",
@@ -143,7 +185,12 @@ async fn has_room(change: &mut Change, end: &End, most: u32) -> Result<bool, Err
     Ok(known < i64::from(most))
 }
 
-async fn insert(change: &mut Change, end: &End, number: i64, forget_at: Seconds) -> Result<(), Error> {
+async fn insert(
+    change: &mut Change,
+    end: &End,
+    number: i64,
+    forget_at: Seconds,
+) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO browser_ends (number, provider, subject, sign_in_id, provider_session, forget_at)
          VALUES ($1, $2, $3, $4, $5, $6)",
@@ -161,12 +208,22 @@ async fn insert(change: &mut Change, end: &End, number: i64, forget_at: Seconds)
 
 /// What the audit log says of it.
 async fn entry(change: &mut Change, end: &End, cause: &Cause) -> Result<Entry, Error> {
-    let event = if end.is_of_all() { Event::BrowsersSignedOut } else { Event::BrowserSignedOut };
+    let event = if end.is_of_all() {
+        Event::BrowsersSignedOut
+    } else {
+        Event::BrowserSignedOut
+    };
+
     let (provider, subject) = (&end.whose.provider, &end.whose.subject);
     let reason = cause.reason.as_str();
     let entry = Entry::new(event).from(&cause.address);
+
     Ok(match user::find(change, provider, subject).await? {
-        Some(user) => Entry { user_id: user.as_str().to_owned(), ..entry }.because(reason),
+        Some(user) => Entry {
+            user_id: user.as_str().to_owned(),
+            ..entry
+        }
+        .because(reason),
         // Somebody who never approved anything has no id of ours.
         None => entry.because(&format!("{reason}, of {subject} at {provider}")),
     })

@@ -1,5 +1,5 @@
-//! Opening the database that a URL names: a file of SQLite or a server of PostgreSQL. Its schema is brought up to date,
-//! what is not safe is refused, and what is not there yet is waited for.
+//! Opening the database that a URL names: a file of SQLite or a server of PostgreSQL. Its schema is
+//! brought up to date, what is not safe is refused, and what is not there yet is waited for.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -15,7 +15,9 @@ use futures_util::future::BoxFuture;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgSslMode};
-use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _, SqlSafeStr as _};
+use sqlx::{
+    AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _, SqlSafeStr as _,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
@@ -24,8 +26,8 @@ use super::feed::{self, CHANNEL};
 use super::{Ration, Room, Store};
 use crate::Error;
 
-/// How long a call waits for others to be done with the database: once for its turn in this process, once for other
-/// processes.
+/// How long a call waits for others to be done with the database: once for its turn in this
+/// process, once for other processes.
 pub(crate) const WAIT: Duration = Duration::from_secs(2);
 /// How long a start waits for a server that is not there yet.
 pub(crate) const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -33,24 +35,55 @@ pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// Version, name and text of each migration.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
-    (1, "sessions", include_str!("../../migrations/0001_sessions.sql")),
-    (2, "lasting", include_str!("../../migrations/0002_lasting.sql")),
-    (3, "providers", include_str!("../../migrations/0003_providers.sql")),
+    (
+        1,
+        "sessions",
+        include_str!("../../migrations/0001_sessions.sql"),
+    ),
+    (
+        2,
+        "lasting",
+        include_str!("../../migrations/0002_lasting.sql"),
+    ),
+    (
+        3,
+        "providers",
+        include_str!("../../migrations/0003_providers.sql"),
+    ),
     (4, "feed", include_str!("../../migrations/0004_feed.sql")),
-    (5, "limits", include_str!("../../migrations/0005_limits.sql")),
-    (6, "browser_sign_ins", include_str!("../../migrations/0006_browser_sign_ins.sql")),
+    (
+        5,
+        "limits",
+        include_str!("../../migrations/0005_limits.sql"),
+    ),
+    (
+        6,
+        "browser_sign_ins",
+        include_str!("../../migrations/0006_browser_sign_ins.sql"),
+    ),
 ];
 
 /// Commits reach the disk before they are answered.
-const SQLITE: &str =
-    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 2000";
+const SQLITE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = \
+    ON; PRAGMA busy_timeout = 2000";
 /// Neither we nor a process of ours that hangs or was cut off may hold up the others.
 const POSTGRES: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5s'; \
                         SET idle_in_transaction_session_timeout = '5s'";
 
-/// What may stand behind the `?` of a URL of PostgreSQL. The driver would print the value of one that it does not know.
-const PARAMETERS: &[&str] =
-    &["application_name", "dbname", "host", "password", "port", "sslcert", "sslkey", "sslmode", "sslrootcert", "user"];
+/// What may stand behind the `?` of a URL of PostgreSQL. The driver would print the value of one
+/// that it does not know.
+const PARAMETERS: &[&str] = &[
+    "application_name",
+    "dbname",
+    "host",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "user",
+];
 
 /// Where a database is.
 #[derive(Clone, PartialEq, Eq)]
@@ -109,14 +142,24 @@ impl Place {
     fn options(&self) -> Result<AnyConnectOptions, Error> {
         let url = match self {
             Self::File(path) => {
-                let path = std::path::absolute(path).map_err(|source| Error::File { path: path.clone(), source })?;
+                let path = std::path::absolute(path).map_err(|source| Error::File {
+                    path: path.clone(),
+                    source,
+                })?;
                 let mut url = Url::from_file_path(path).map_err(|()| Error::DatabaseUrl)?;
-                // Made before, with the right mode. What is gone later must be missed, not replaced by an empty one.
+
+                // Made before, with the right mode. What is gone later must be missed, not replaced
+                // by an empty one.
                 url.set_query(Some("mode=rw"));
-                url.as_str().replacen("file:", "sqlite:", 1).parse().map_err(|_cause| Error::DatabaseUrl)?
+
+                url.as_str()
+                    .replacen("file:", "sqlite:", 1)
+                    .parse()
+                    .map_err(|_cause| Error::DatabaseUrl)?
             }
             Self::Server(url) => url.clone(),
         };
+
         Ok(AnyConnectOptions::from_url(&url)?.disable_statement_logging())
     }
 
@@ -128,23 +171,34 @@ impl Place {
     }
 }
 
-/// The path of a file of SQLite: `PATH`, or `//PATH`, as people write it. A database in memory would forget who is signed
-/// in.
+/// The path of a file of SQLite: `PATH`, or `//PATH`, as people write it. A database in memory
+/// would forget who is signed in.
 fn file(path: &str) -> Result<PathBuf, Error> {
     let path = path.strip_prefix("//").unwrap_or(path);
     // SQLite itself reads what begins so as a URI, or as no file at all.
     let special = path.starts_with(':') || path.starts_with("file:");
-    if path.is_empty() || special || path.contains('?') { Err(Error::DatabaseUrl) } else { Ok(path.into()) }
+    if path.is_empty() || special || path.contains('?') {
+        Err(Error::DatabaseUrl)
+    } else {
+        Ok(path.into())
+    }
 }
 
-/// A server's URL, with the choice of TLS made: without one, names and keys would cross a network in the clear as soon as
-/// somebody in the middle says that the server has no TLS.
+/// A server's URL, with the choice of TLS made: without one, names and keys would cross a network
+/// in the clear as soon as somebody in the middle says that the server has no TLS.
 fn server(mut url: Url) -> Result<Url, Error> {
-    if let Some((name, _)) = url.query_pairs().find(|(name, _)| !PARAMETERS.contains(&name.as_ref())) {
+    if let Some((name, _)) = url
+        .query_pairs()
+        .find(|(name, _)| !PARAMETERS.contains(&name.as_ref()))
+    {
         return Err(Error::DatabaseParameter(name.into_owned()));
     }
+
     let options = PgConnectOptions::from_url(&url).map_err(|_cause| Error::DatabaseUrl)?;
-    let host = options.get_host().trim_start_matches('[').trim_end_matches(']');
+    let host = options
+        .get_host()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
     let address = host.parse::<std::net::IpAddr>();
     let local = options.get_socket().is_some()
         || host.starts_with('/')
@@ -156,12 +210,14 @@ fn server(mut url: Url) -> Result<Url, Error> {
         }
         url.query_pairs_mut().append_pair("sslmode", "verify-full");
     }
+
     Ok(url)
 }
 
 impl Store {
-    /// Opens the database and brings its schema up to date. A missing file is made, for its owner only; SQLite gives its
-    /// own files beside it the same mode. A server is waited for, for a while.
+    /// Opens the database and brings its schema up to date. A missing file is made, for its owner
+    /// only; SQLite gives its own files beside it the same mode. A server is waited for, for a
+    /// while.
     pub(crate) async fn open(url: &str, connections: u32) -> Result<Self, Error> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
@@ -173,15 +229,26 @@ impl Store {
                 .create(true)
                 .mode(0o600)
                 .open(path)
-                .map_err(|source| Error::File { path: path.clone(), source })?;
+                .map_err(|source| Error::File {
+                    path: path.clone(),
+                    source,
+                })?;
         }
+
         let options = place.options()?;
         let mut first = connect(&place, &options).await?;
         migrate(&mut first).await?;
         feed::name(&mut first).await?;
         first.close().await?;
         let pool = pool(&place, options, connections);
-        Ok(Self { pool, place, ration: Ration::default(), room: Room::default(), revoked: watch::Sender::new(()) })
+
+        Ok(Self {
+            pool,
+            place,
+            ration: Ration::default(),
+            room: Room::default(),
+            revoked: watch::Sender::new(()),
+        })
     }
 
     /// Whether other processes may use the same database.
@@ -191,12 +258,17 @@ impl Store {
 
     /// Wakes those who watch the feed when other processes revoke. Never ends.
     pub(crate) async fn follow(self) {
-        let Place::Server(url) = &self.place else { return std::future::pending().await };
+        let Place::Server(url) = &self.place else {
+            return std::future::pending().await;
+        };
+
         let mut told = false;
+
         loop {
             let Err(cause) = self.listen(url, &mut told).await;
             if !told {
-                tracing::warn!(%cause, "not listening to other processes: revocations are looked for every 5 s");
+                tracing::warn!(%cause, "not listening to other processes: revocations are looked \
+                    for every 5 s");
                 told = true;
             }
             sleep(RETRY).await;
@@ -215,8 +287,11 @@ impl Store {
     }
 }
 
-/// Boxed with what it needs, because the compiler does not see that the driver's own future is `Send`.
-fn connection(options: AnyConnectOptions) -> BoxFuture<'static, Result<AnyConnection, sqlx::Error>> {
+/// Boxed with what it needs, because the compiler does not see that the driver's own future is
+/// `Send`.
+fn connection(
+    options: AnyConnectOptions,
+) -> BoxFuture<'static, Result<AnyConnection, sqlx::Error>> {
     Box::pin(async move { AnyConnection::connect_with(&options).await })
 }
 
@@ -227,7 +302,9 @@ async fn connect(place: &Place, options: &AnyConnectOptions) -> Result<AnyConnec
         connection.execute(SQLITE).await?;
         return Ok(connection);
     };
+
     let end = Instant::now() + START_PATIENCE;
+
     loop {
         let timed_out = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
         let connected = timeout(WAIT * 2, connection(options.clone())).await;
@@ -235,32 +312,51 @@ async fn connect(place: &Place, options: &AnyConnectOptions) -> Result<AnyConnec
             Ok(connection) => return Ok(connection),
             Err(source) => source,
         };
+
         // Shutting down, starting up, too many connections (PostgreSQL, appendix A).
-        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        let code = source
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
         let is_busy = code.is_some_and(|code| code.starts_with("57P") || code.starts_with("53"));
+
         // TLS that comes to nothing is no data from the network, and will come to nothing again.
-        let may_come =
-            is_busy || matches!(&source, sqlx::Error::Io(cause) if cause.kind() != std::io::ErrorKind::InvalidData);
+        let may_come = is_busy
+            || matches!(&source, sqlx::Error::Io(cause) if cause.kind() != std::io::ErrorKind::InvalidData);
         if !may_come || Instant::now() >= end {
             return Err(Error::Server(source));
         }
+
         tracing::warn!(cause = %source, "the database cannot be reached yet");
         sleep(RETRY).await;
     }
 }
 
-/// On PostgreSQL under its lock, so that two processes that start at once do it one after the other.
+/// On PostgreSQL under its lock, so that two processes that start at once do it one after the
+/// other.
 async fn migrate(connection: &mut AnyConnection) -> Result<(), Error> {
     let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        Migration::new(
+            version,
+            name.into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
     });
-    let known = MIGRATIONS.iter().map(|migration| migration.0).max().unwrap_or_default();
-    let outcome = Migrator::with_migrations(migrations.collect()).run_direct(None, connection, false).await;
+    let known = MIGRATIONS
+        .iter()
+        .map(|migration| migration.0)
+        .max()
+        .unwrap_or_default();
+    let outcome = Migrator::with_migrations(migrations.collect())
+        .run_direct(None, connection, false)
+        .await;
     if let Err(MigrateError::VersionMissing(found)) = outcome
         && found > known
     {
         return Err(Error::NewerSchema { found, known });
     }
+
     outcome.map_err(Error::Migrate)
 }
 
@@ -281,16 +377,22 @@ fn pool(place: &Place, options: AnyConnectOptions, connections: u32) -> AnyPool 
             opened.store(inode(), Ordering::Release);
             Box::pin(async move { connection.execute(setup).await.map(drop) })
         })
-        // SQLite would go on writing to a file that has been deleted, and lose it all at the next start.
+        // SQLite would go on writing to a file that has been deleted, and lose it all at the next
+        // start.
         .before_acquire(move |_connection, _meta| {
             let same = noted.load(Ordering::Acquire) == inode_again();
             Box::pin(async move { Ok(same) })
         });
     let pool = match place {
-        // SQLite has one writer at a time, and waiting here is fair and wakes at once, waiting there is polling.
-        Place::File(_) => pool.max_connections(1).idle_timeout(None).max_lifetime(None),
+        // SQLite has one writer at a time, and waiting here is fair and wakes at once, waiting
+        // there is polling.
+        Place::File(_) => pool
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None),
         Place::Server(_) => pool.max_connections(connections),
     };
+
     pool.connect_lazy_with(options)
 }
 
@@ -300,14 +402,27 @@ mod tests {
 
     #[test]
     fn a_url_names_a_file_of_sqlite() {
-        for (url, path) in [("sqlite:a.db", "a.db"), ("sqlite:///var/a b.db", "/var/a b.db"), ("sqlite://a.db", "a.db")]
-        {
+        for (url, path) in [
+            ("sqlite:a.db", "a.db"),
+            ("sqlite:///var/a b.db", "/var/a b.db"),
+            ("sqlite://a.db", "a.db"),
+        ] {
             assert_eq!(Place::parse(url).unwrap(), Place::File(path.into()));
         }
-        for bad in
-            ["", "a.db", "sqlite:", "sqlite::memory:", "sqlite:file:a.db", "sqlite:a.db?mode=memory", "mysql://h/d"]
-        {
-            assert!(matches!(Place::parse(bad), Err(Error::DatabaseUrl)), "{bad} was taken");
+
+        for bad in [
+            "",
+            "a.db",
+            "sqlite:",
+            "sqlite::memory:",
+            "sqlite:file:a.db",
+            "sqlite:a.db?mode=memory",
+            "mysql://h/d",
+        ] {
+            assert!(
+                matches!(Place::parse(bad), Err(Error::DatabaseUrl)),
+                "{bad} was taken"
+            );
         }
     }
 
@@ -329,7 +444,12 @@ mod tests {
         ] {
             assert_eq!(used(kept).unwrap(), kept);
         }
-        assert_eq!(used("postgres://vvs@db.test/vvs").unwrap(), "postgres://vvs@db.test/vvs?sslmode=verify-full");
+
+        assert_eq!(
+            used("postgres://vvs@db.test/vvs").unwrap(),
+            "postgres://vvs@db.test/vvs?sslmode=verify-full"
+        );
+
         for mode in ["prefer", "allow"] {
             let refused = used(&format!("postgres://vvs@10.0.0.1/vvs?sslmode={mode}")).unwrap_err();
             assert!(refused.contains("sslmode=verify-full"), "{refused}");
@@ -338,8 +458,13 @@ mod tests {
 
     #[test]
     fn a_parameter_that_is_not_known_is_named_and_its_value_is_not() {
-        let refused = Place::parse("postgres://vvs@localhost/vvs?passwort=hunter2").unwrap_err().to_string();
-        assert!(refused.contains("passwort") && !refused.contains("hunter2"), "{refused}");
+        let refused = Place::parse("postgres://vvs@localhost/vvs?passwort=hunter2")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("passwort") && !refused.contains("hunter2"),
+            "{refused}"
+        );
         let place = Place::parse("postgres://vvs:hunter2@localhost/vvs").unwrap();
         assert!(!format!("{place:?}").contains("hunter2"));
     }

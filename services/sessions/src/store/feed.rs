@@ -1,5 +1,6 @@
-//! Revocations, numbered in commit order, and how those who watch hear of new ones. Whoever revokes holds the counter row
-//! from before it looks until its commit: a number that can be read has no number below it that is still to come.
+//! Revocations, numbered in commit order, and how those who watch hear of new ones. Whoever revokes
+//! holds the counter row from before it looks until its commit: a number that can be read has no
+//! number below it that is still to come.
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
@@ -16,7 +17,8 @@ use crate::session::{Seconds, Session, SignIn, Terms};
 pub(super) const CHANNEL: &str = "vvs_revocations";
 /// Entries that one read returns.
 pub(crate) const PAGE: u32 = 100;
-/// How long an entry stays after its session's last token has expired, for relays whose clock is late.
+/// How long an entry stays after its session's last token has expired, for relays whose clock is
+/// late.
 const LATE_CLOCKS: Seconds = 300;
 
 /// One entry.
@@ -64,12 +66,22 @@ impl Store {
     }
 
     /// Ends a session for good; `false` when it was revoked before.
-    pub(crate) async fn revoke(&self, id: &SessionId, cause: &Cause, now: Seconds) -> Result<bool, Error> {
+    pub(crate) async fn revoke(
+        &self,
+        id: &SessionId,
+        cause: &Cause,
+        now: Seconds,
+    ) -> Result<bool, Error> {
         Ok(self.end_one(id, &End::Revoke(cause), now).await? > 0)
     }
 
     /// Ends a session for good unless its editor is signed in; whether it did.
-    pub(crate) async fn revoke_pending(&self, id: &SessionId, cause: &Cause, now: Seconds) -> Result<bool, Error> {
+    pub(crate) async fn revoke_pending(
+        &self,
+        id: &SessionId,
+        cause: &Cause,
+        now: Seconds,
+    ) -> Result<bool, Error> {
         Ok(self.end_one(id, &End::RevokePending(cause), now).await? > 0)
     }
 
@@ -81,16 +93,23 @@ impl Store {
     async fn end_one(&self, id: &SessionId, end: &End<'_>, now: Seconds) -> Result<u32, Error> {
         let mut change = self.pool.begin().await?;
         let newest = lock(&mut change).await?;
-        self.end(change, newest, vec![id.as_str().to_owned()], end, now).await
+        self.end(change, newest, vec![id.as_str().to_owned()], end, now)
+            .await
     }
 
     /// Ends all of these sessions for good, pending ones too; how many.
-    pub(crate) async fn revoke_all(&self, whose: &Whose, cause: &Cause, now: Seconds) -> Result<u32, Error> {
+    pub(crate) async fn revoke_all(
+        &self,
+        whose: &Whose,
+        cause: &Cause,
+        now: Seconds,
+    ) -> Result<u32, Error> {
         let mut change = self.pool.begin().await?;
         let newest = lock(&mut change).await?;
         let ids = match whose {
             Whose::User(user) => sqlx::query_scalar(
-                "SELECT id FROM sessions WHERE revoked_at IS NULL AND expires_at > $1 AND user_id = $2",
+                "SELECT id FROM sessions WHERE revoked_at IS NULL AND expires_at > $1 AND user_id \
+                 = $2",
             )
             .bind(now)
             .bind(user.as_str()),
@@ -105,16 +124,21 @@ impl Store {
             .bind(subject)
             .bind(subject),
         };
+
         let ids = ids.fetch_all(&mut *change).await?;
-        self.end(change, newest, ids, &End::Revoke(cause), now).await
+
+        self.end(change, newest, ids, &End::Revoke(cause), now)
+            .await
     }
 
-    /// Ends sessions that nobody activated in time; how many. Fewer than [`BATCH`] means that none is left.
+    /// Ends sessions that nobody activated in time; how many. Fewer than [`BATCH`] means that none
+    /// is left.
     pub(crate) async fn sweep(&self, terms: &Terms, now: Seconds) -> Result<u32, Error> {
         let mut change = self.pool.begin().await?;
         let newest = lock(&mut change).await?;
         let ids = sqlx::query_scalar(
-            "SELECT id FROM sessions WHERE activated_at IS NULL AND revoked_at IS NULL AND created_at <= $1 LIMIT $2",
+            "SELECT id FROM sessions WHERE activated_at IS NULL AND revoked_at IS NULL AND \
+             created_at <= $1 LIMIT $2",
         )
         .bind(terms.pending_since(now))
         .bind(i64::from(BATCH))
@@ -157,45 +181,78 @@ impl Store {
             if !mark(change, &id, end, now).await? {
                 continue;
             }
+
             let session = find(change, &id).await?;
             ended += 1;
-            add(change, newest + i64::from(ended), &id, end.reason(), session.tokens_expire_at).await?;
+            add(
+                change,
+                newest + i64::from(ended),
+                &id,
+                end.reason(),
+                session.tokens_expire_at,
+            )
+            .await?;
             entries.push(end.entry(&session));
+
             if let End::Sweep = end {
                 // Its request id is free again.
-                sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id.as_str()).execute(&mut **change).await?;
+                sqlx::query("DELETE FROM sessions WHERE id = $1")
+                    .bind(id.as_str())
+                    .execute(&mut **change)
+                    .await?;
             }
         }
+
         if ended == 0 {
             return Ok(entries);
         }
-        sqlx::query("UPDATE feed SET newest = newest + $1").bind(i64::from(ended)).execute(&mut **change).await?;
+
+        sqlx::query("UPDATE feed SET newest = newest + $1")
+            .bind(i64::from(ended))
+            .execute(&mut **change)
+            .await?;
         self.audit(change, &entries, now).await?;
+
         if self.is_shared() {
             // Heard by the others, and by us, when it commits.
-            sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut **change).await?;
+            sqlx::query("SELECT pg_notify($1, '')")
+                .bind(CHANNEL)
+                .execute(&mut **change)
+                .await?;
         }
+
         Ok(entries)
     }
 
     /// The newest number, and the highest one that is gone.
     pub(crate) async fn feed_ends(&self) -> Result<(i64, i64), Error> {
-        let row = sqlx::query("SELECT newest, pruned FROM feed").fetch_one(&self.pool).await?;
+        let row = sqlx::query("SELECT newest, pruned FROM feed")
+            .fetch_one(&self.pool)
+            .await?;
         Ok((row.try_get("newest")?, row.try_get("pruned")?))
     }
 
     /// Which database the numbers are of.
     pub(crate) async fn database_id(&self) -> Result<String, Error> {
-        Ok(sqlx::query_scalar("SELECT database_id FROM feed").fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar("SELECT database_id FROM feed")
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// What comes behind a number and still matters.
     pub(crate) async fn revocations(&self, after: i64, now: Seconds) -> Result<Page, Error> {
         let mut connection = self.pool.acquire().await?;
-        let newest: i64 = sqlx::query_scalar("SELECT newest FROM feed").fetch_one(&mut *connection).await?;
+        let newest: i64 = sqlx::query_scalar("SELECT newest FROM feed")
+            .fetch_one(&mut *connection)
+            .await?;
         if newest == after {
-            return Ok(Page { entries: Vec::new(), read_to: newest, complete: true });
+            return Ok(Page {
+                entries: Vec::new(),
+                read_to: newest,
+                complete: true,
+            });
         }
+
         let rows = sqlx::query(
             "SELECT sequence, session_id, reason, tokens_expire_at FROM revocations
              WHERE sequence > $1 AND sequence <= $2 AND tokens_expire_at > $3 ORDER BY sequence LIMIT $4",
@@ -215,8 +272,16 @@ impl Store {
             })
         };
         let entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-        let more = entries.last().filter(|_| entries.len() == PAGE as usize).map(|last| last.sequence);
-        Ok(Page { read_to: more.unwrap_or(newest), complete: more.is_none(), entries })
+        let more = entries
+            .last()
+            .filter(|_| entries.len() == PAGE as usize)
+            .map(|last| last.sequence);
+
+        Ok(Page {
+            read_to: more.unwrap_or(newest),
+            complete: more.is_none(),
+            entries,
+        })
     }
 
     /// Forgets entries whose tokens are all over; how many.
@@ -231,13 +296,17 @@ impl Store {
         .bind(i64::from(BATCH))
         .fetch_all(&mut *change)
         .await?;
-        let Some(highest) = gone.iter().max() else { return Ok(0) };
+        let Some(highest) = gone.iter().max() else {
+            return Ok(0);
+        };
+
         sqlx::query("UPDATE feed SET pruned = $1 WHERE pruned < $2")
             .bind(highest)
             .bind(highest)
             .execute(&mut *change)
             .await?;
         change.commit().await?;
+
         Ok(gone.len() as u64)
     }
 }
@@ -265,50 +334,90 @@ impl End<'_> {
     }
 
     fn entry(&self, session: &Session) -> Entry {
-        let event = if self.reason() == "burned" { Event::Burned } else { Event::Revoked };
+        let event = if self.reason() == "burned" {
+            Event::Burned
+        } else {
+            Event::Revoked
+        };
+
         let address = match self {
             Self::Revoke(cause) | Self::RevokePending(cause) => cause.address.as_str(),
             Self::Sweep | Self::Replace { .. } => "",
         };
-        Entry::of(event, session).from(address).because(self.reason())
+
+        Entry::of(event, session)
+            .from(address)
+            .because(self.reason())
     }
 }
 
 /// Gives a database that has no name a random one.
 pub(super) async fn name(connection: &mut AnyConnection) -> Result<(), Error> {
     let name = "UPDATE feed SET database_id = $1 WHERE database_id = ''";
-    sqlx::query(name).bind(random_id()?).execute(connection).await?;
+    sqlx::query(name)
+        .bind(random_id()?)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
 /// Takes the counter; the newest number.
 pub(super) async fn lock(change: &mut Change) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar("UPDATE feed SET newest = newest RETURNING newest").fetch_one(&mut **change).await?)
+    Ok(
+        sqlx::query_scalar("UPDATE feed SET newest = newest RETURNING newest")
+            .fetch_one(&mut **change)
+            .await?,
+    )
 }
 
-/// Marks a session as over; `false` when it was already, or is not in the state in which it is to end.
-async fn mark(change: &mut Change, id: &SessionId, end: &End<'_>, now: Seconds) -> Result<bool, Error> {
+/// Marks a session as over; `false` when it was already, or is not in the state in which it is to
+/// end.
+async fn mark(
+    change: &mut Change,
+    id: &SessionId,
+    end: &End<'_>,
+    now: Seconds,
+) -> Result<bool, Error> {
     let marked = match end {
-        End::Revoke(_) => sqlx::query("UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL"),
+        End::Revoke(_) => {
+            sqlx::query("UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+        }
         End::RevokePending(_) | End::Sweep => sqlx::query(
-            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND activated_at IS NULL",
+            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND \
+             activated_at IS NULL",
         ),
         End::Replace { .. } => sqlx::query(
-            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND refreshed_at <= $3",
+            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL AND \
+             refreshed_at <= $3",
         ),
     };
+
     let marked = marked.bind(now).bind(id.as_str());
-    let marked = if let End::Replace { since } = end { marked.bind(*since) } else { marked };
+    let marked = if let End::Replace { since } = end {
+        marked.bind(*since)
+    } else {
+        marked
+    };
+
     Ok(marked.execute(&mut **change).await?.rows_affected() == 1)
 }
 
-async fn add(change: &mut Change, sequence: i64, id: &SessionId, reason: &str, end: Seconds) -> Result<(), Error> {
-    sqlx::query("INSERT INTO revocations (sequence, session_id, reason, tokens_expire_at) VALUES ($1, $2, $3, $4)")
-        .bind(sequence)
-        .bind(id.as_str())
-        .bind(reason)
-        .bind(end)
-        .execute(&mut **change)
-        .await?;
+async fn add(
+    change: &mut Change,
+    sequence: i64,
+    id: &SessionId,
+    reason: &str,
+    end: Seconds,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO revocations (sequence, session_id, reason, tokens_expire_at) VALUES \
+        ($1, $2, $3, $4)",
+    )
+    .bind(sequence)
+    .bind(id.as_str())
+    .bind(reason)
+    .bind(end)
+    .execute(&mut **change)
+    .await?;
     Ok(())
 }

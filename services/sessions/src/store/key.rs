@@ -10,9 +10,11 @@ use crate::session::Seconds;
 impl Store {
     /// All signing keys, the oldest first.
     pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedKey>, Error> {
-        let rows = sqlx::query("SELECT number, kid, sealed, created_at, signs_at FROM signing_keys ORDER BY number")
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT number, kid, sealed, created_at, signs_at FROM signing_keys ORDER BY number",
+        )
+        .fetch_all(&self.pool)
+        .await?;
         let key = |row: &sqlx::any::AnyRow| {
             Ok(SealedKey {
                 number: row.try_get("number")?,
@@ -42,31 +44,44 @@ impl Store {
         if added.rows_affected() == 0 {
             return Ok(false);
         }
-        sqlx::query("INSERT INTO known_keys (kid) VALUES ($1)").bind(&key.kid).execute(&mut *change).await?;
+
+        sqlx::query("INSERT INTO known_keys (kid) VALUES ($1)")
+            .bind(&key.kid)
+            .execute(&mut *change)
+            .await?;
         change.commit().await?;
+
         Ok(true)
     }
 
     /// Whether a key of this name ever signed here, be it gone or not.
     pub(crate) async fn has_known_key(&self, kid: &str) -> Result<bool, Error> {
-        // A program from before there were known keys, which runs beside us until it is replaced, notes none.
-        let found =
-            sqlx::query("SELECT kid FROM known_keys WHERE kid = $1 UNION SELECT kid FROM signing_keys WHERE kid = $2")
-                .bind(kid)
-                .bind(kid)
-                .fetch_optional(&self.pool)
-                .await?;
+        // A program from before there were known keys, which runs beside us until it is replaced,
+        // notes none.
+        let found = sqlx::query(
+            "SELECT kid FROM known_keys WHERE kid = $1 UNION SELECT kid FROM \
+                signing_keys WHERE kid = $2",
+        )
+        .bind(kid)
+        .bind(kid)
+        .fetch_optional(&self.pool)
+        .await?;
         Ok(found.is_some())
     }
 
     /// Whether a token that was signed at this time or before is still good.
-    pub(crate) async fn has_tokens_from(&self, until: Seconds, now: Seconds) -> Result<bool, Error> {
-        let found: Option<String> =
-            sqlx::query_scalar("SELECT id FROM sessions WHERE tokens_expire_at > $1 AND refreshed_at <= $2 LIMIT 1")
-                .bind(now)
-                .bind(until)
-                .fetch_optional(&self.pool)
-                .await?;
+    pub(crate) async fn has_tokens_from(
+        &self,
+        until: Seconds,
+        now: Seconds,
+    ) -> Result<bool, Error> {
+        let found: Option<String> = sqlx::query_scalar(
+            "SELECT id FROM sessions WHERE tokens_expire_at > $1 AND refreshed_at <= $2 LIMIT 1",
+        )
+        .bind(now)
+        .bind(until)
+        .fetch_optional(&self.pool)
+        .await?;
         Ok(found.is_some())
     }
 
@@ -74,12 +89,17 @@ impl Store {
     pub(crate) async fn delete_signing_key(&self, number: i64) -> Result<(), Error> {
         let mut change = self.pool.begin().await?;
         sqlx::query(
-            "INSERT INTO known_keys (kid) SELECT kid FROM signing_keys WHERE number = $1 ON CONFLICT (kid) DO NOTHING",
+            "INSERT INTO known_keys (kid) SELECT kid FROM signing_keys WHERE number = $1 ON \
+             CONFLICT (kid) DO NOTHING",
         )
         .bind(number)
         .execute(&mut *change)
         .await?;
-        sqlx::query("DELETE FROM signing_keys WHERE number = $1").bind(number).execute(&mut *change).await?;
+        sqlx::query("DELETE FROM signing_keys WHERE number = $1")
+            .bind(number)
+            .execute(&mut *change)
+            .await?;
+
         Ok(change.commit().await?)
     }
 }

@@ -82,7 +82,10 @@ struct Who {
 
 /// The usual one of a request id.
 fn usual(request: usize) -> Who {
-    Who { user: request / 4, key: request.is_multiple_of(2).then_some(request / 4) }
+    Who {
+        user: request / 4,
+        key: request.is_multiple_of(2).then_some(request / 4),
+    }
 }
 
 #[derive(Debug)]
@@ -104,13 +107,21 @@ struct Known {
 impl Known {
     /// It gets a token: what that makes of its ends.
     fn token(&mut self, now: Seconds) {
-        let ttl = if self.who.key.is_some() { TOKEN } else { BEARER };
+        let ttl = if self.who.key.is_some() {
+            TOKEN
+        } else {
+            BEARER
+        };
         self.tokens_expire_at = self.tokens_expire_at.max(self.expires_at.min(now + ttl));
     }
 
     fn prolong(&mut self, now: Seconds) {
         let is_bound = self.who.key.is_some();
-        let end = if is_bound { (now + IDLE).min(self.created_at + MAX) } else { self.created_at + BEARER };
+        let end = if is_bound {
+            (now + IDLE).min(self.created_at + MAX)
+        } else {
+            self.created_at + BEARER
+        };
         self.expires_at = end;
     }
 
@@ -126,7 +137,10 @@ impl Known {
     fn verdict(&self, now: Seconds) -> Result<(), &'static str> {
         match self {
             Self { is_gone: true, .. } => Err("unknown"),
-            Self { revoked_at: Some(_), .. } => Err("revoked"),
+            Self {
+                revoked_at: Some(_),
+                ..
+            } => Err("revoked"),
             Self { expires_at, .. } if *expires_at <= now => Err("expired"),
             _ if self.is_stale(now) => Err("unknown"),
             Self { .. } => Ok(()),
@@ -153,13 +167,18 @@ impl Model {
         let ended = &mut self.sessions[session];
         ended.revoked_at = Some(now);
         ended.is_gone |= reason == "swept";
-        self.feed.insert(ended.id.as_str().to_owned(), (reason.to_owned(), ended.tokens_expire_at));
+        self.feed.insert(
+            ended.id.as_str().to_owned(),
+            (reason.to_owned(), ended.tokens_expire_at),
+        );
         self.newest += 1;
     }
 
     /// Ends those, and counts them.
     fn end_all(&mut self, reason: &str, which: impl Fn(&Known) -> bool) -> usize {
-        let ended: Vec<_> = (0..self.sessions.len()).filter(|at| which(&self.sessions[*at])).collect();
+        let ended: Vec<_> = (0..self.sessions.len())
+            .filter(|at| which(&self.sessions[*at]))
+            .collect();
         for session in &ended {
             self.end(*session, reason);
         }
@@ -179,37 +198,60 @@ impl Model {
     fn make_room(&mut self, user: usize) -> Result<(), &'static str> {
         let now = self.now;
         let is_live = |known: &Known| known.who.user == user && known.verdict(now).is_ok();
-        let live: Vec<_> = (0..self.sessions.len()).filter(|at| is_live(&self.sessions[*at])).collect();
-        if live.iter().filter(|at| self.sessions[**at].is_pending()).count() >= MOST_PENDING {
+        let live: Vec<_> = (0..self.sessions.len())
+            .filter(|at| is_live(&self.sessions[*at]))
+            .collect();
+        if live
+            .iter()
+            .filter(|at| self.sessions[**at].is_pending())
+            .count()
+            >= MOST_PENDING
+        {
             return Err("pending");
         }
+
         if live.len() < MOST {
             return Ok(());
         }
+
         let is_silent = |known: &Known| !known.is_pending() && now - known.refreshed_at >= SILENCE;
         let silent = live.into_iter().filter(|at| is_silent(&self.sessions[*at]));
-        let longest = silent.min_by_key(|at| (self.sessions[*at].refreshed_at, self.sessions[*at].id.clone()));
+        let longest = silent.min_by_key(|at| {
+            (
+                self.sessions[*at].refreshed_at,
+                self.sessions[*at].id.clone(),
+            )
+        });
         self.end(longest.ok_or("full")?, "replaced");
+
         Ok(())
     }
 
     /// The session that this request id has made.
     fn find(&mut self, request: usize, who: Who) -> Result<Option<usize>, &'static str> {
         let now = self.now;
-        let Some(at) = self.sessions.iter().position(|known| !known.is_gone && known.request == request) else {
+        let Some(at) = self
+            .sessions
+            .iter()
+            .position(|known| !known.is_gone && known.request == request)
+        else {
             return Ok(None);
         };
+
         let known = &mut self.sessions[at];
         if known.who != who {
             return Err("claimed");
         }
+
         if known.revoked_at.is_none() {
             known.token(now);
         }
+
         if known.is_stale(now) {
             self.end(at, "swept");
             return Ok(None);
         }
+
         known.verdict(now).map(|()| Some(at))
     }
 
@@ -218,7 +260,10 @@ impl Model {
         let known = &mut self.sessions[session];
         known.verdict(now)?;
         let new = known.activated_at.is_none();
-        Ok(Activated { at: *known.activated_at.get_or_insert(now), new })
+        Ok(Activated {
+            at: *known.activated_at.get_or_insert(now),
+            new,
+        })
     }
 
     /// Whether that activates it, and the end of the token.
@@ -228,11 +273,13 @@ impl Model {
         if !known.is_gone && known.who.key != Some(key) {
             return Err("key");
         }
+
         known.verdict(now)?;
         let activated = known.activated_at.is_none();
         if !activated && now - known.refreshed_at < INTERVAL {
             return Ok((false, known.expires_at.min(known.refreshed_at + TOKEN)));
         }
+
         known.activated_at.get_or_insert(now);
         known.refreshed_at = now;
         known.prolong(now);
@@ -241,6 +288,7 @@ impl Model {
         if known.refresh_rows.last() != Some(&today) {
             known.refresh_rows.push(today);
         }
+
         Ok((activated, known.expires_at.min(now + TOKEN)))
     }
 }
@@ -256,7 +304,11 @@ fn said<T>(result: Result<T, Error>) -> Result<T, &'static str> {
             (matches!(error, Error::PendingFull(_)), "pending"),
             (matches!(error, Error::SessionsFull(_)), "full"),
         ];
-        words.into_iter().find(|(fits, _)| *fits).unwrap_or_else(|| panic!("{error}")).1
+        words
+            .into_iter()
+            .find(|(fits, _)| *fits)
+            .unwrap_or_else(|| panic!("{error}"))
+            .1
     })
 }
 
@@ -272,7 +324,13 @@ struct Life {
 impl Life {
     async fn new(place: &Place) -> Self {
         // Shortly before midnight.
-        let model = Model { now: 12 * DAY - 30, sessions: Vec::new(), feed: BTreeMap::new(), newest: 0, pruned: 0 };
+        let model = Model {
+            now: 12 * DAY - 30,
+            sessions: Vec::new(),
+            feed: BTreeMap::new(),
+            newest: 0,
+            pruned: 0,
+        };
         let terms = Terms {
             token_ttl: TOKEN,
             bearer_ttl: BEARER,
@@ -288,27 +346,51 @@ impl Life {
         let store = place.open().await;
         if let Place::File(_) = place {
             // Nobody reads these after a crash.
-            sqlx::query("PRAGMA synchronous = OFF").execute(store.pool()).await.unwrap();
+            sqlx::query("PRAGMA synchronous = OFF")
+                .execute(store.pool())
+                .await
+                .unwrap();
         }
-        Self { store, terms, model, users: [None, None] }
+
+        Self {
+            store,
+            terms,
+            model,
+            users: [None, None],
+        }
     }
 
     async fn step(&mut self, step: &Step) {
-        let Self { store, terms, model, users } = self;
+        let Self {
+            store,
+            terms,
+            model,
+            users,
+        } = self;
         let now = model.now;
-        let pick = |index: &Index| (!model.sessions.is_empty()).then(|| index.index(model.sessions.len()));
+        let pick =
+            |index: &Index| (!model.sessions.is_empty()).then(|| index.index(model.sessions.len()));
+
         match step {
             Step::Wait(seconds) => model.now += seconds,
-            Step::Create { request, is_foreign } => self.create(*request, *is_foreign).await,
+            Step::Create {
+                request,
+                is_foreign,
+            } => self.create(*request, *is_foreign).await,
             Step::Activate(index) => {
                 let Some(session) = pick(index) else { return };
                 let id = &model.sessions[session].id.clone();
-                assert_eq!(said(store.activate(id, "", terms, now).await), model.activate(session));
+                assert_eq!(
+                    said(store.activate(id, "", terms, now).await),
+                    model.activate(session)
+                );
             }
             Step::Refresh { session, key } => {
                 let Some(session) = pick(session) else { return };
                 let id = &model.sessions[session].id.clone();
-                let refreshed = store.refresh(id, &KEYS[*key].thumbprint(), "", terms, now).await;
+                let refreshed = store
+                    .refresh(id, &KEYS[*key].thumbprint(), "", terms, now)
+                    .await;
                 let refreshed = refreshed.map(|done| (done.activated, done.token_end));
                 assert_eq!(said(refreshed), model.refresh(session, *key));
             }
@@ -316,7 +398,10 @@ impl Life {
                 let Some(session) = pick(index) else { return };
                 let known = &model.sessions[session];
                 let expected = !known.is_gone && known.revoked_at.is_none();
-                assert_eq!(store.revoke(&known.id, &cause(), now).await.unwrap(), expected);
+                assert_eq!(
+                    store.revoke(&known.id, &cause(), now).await.unwrap(),
+                    expected
+                );
                 if expected {
                     model.end(session, "user");
                 }
@@ -325,7 +410,14 @@ impl Life {
                 let Some(session) = pick(index) else { return };
                 let known = &model.sessions[session];
                 let expected = known.is_pending();
-                assert_eq!(store.revoke_pending(&known.id, &cause(), now).await.unwrap(), expected);
+                assert_eq!(
+                    store
+                        .revoke_pending(&known.id, &cause(), now)
+                        .await
+                        .unwrap(),
+                    expected
+                );
+
                 if expected {
                     model.end(session, "user");
                 }
@@ -333,9 +425,17 @@ impl Life {
             Step::RevokeUser(user) => {
                 let Some(id) = &users[*user] else { return };
                 let is_theirs = |known: &Known| known.who.user == *user && !known.is_gone;
-                let is_due = |known: &Known| is_theirs(known) && known.revoked_at.is_none() && now < known.expires_at;
+                let is_due = |known: &Known| {
+                    is_theirs(known) && known.revoked_at.is_none() && now < known.expires_at
+                };
                 let ended = model.end_all("user", is_due);
-                assert_eq!(store.revoke_all(&Whose::User(id.clone()), &cause(), now).await.unwrap() as usize, ended);
+                assert_eq!(
+                    store
+                        .revoke_all(&Whose::User(id.clone()), &cause(), now)
+                        .await
+                        .unwrap() as usize,
+                    ended
+                );
             }
             Step::Sweep => {
                 let swept = model.end_all("swept", |known| known.is_stale(now));
@@ -350,19 +450,38 @@ impl Life {
         let now = self.model.now;
         let mut who = usual(request);
         if is_foreign {
-            who = Who { user: 1 - who.user, ..who };
+            who = Who {
+                user: 1 - who.user,
+                ..who
+            };
         }
+
         let mut approval = approval(u32::try_from(request).unwrap(), ["ada", "bob"][who.user]);
         approval.device.key = who.key.map(|key| KEYS[key].clone());
         let created = said(self.store.create(&approval, &self.terms, now).await);
+
         match (created, self.model.create(request, who)) {
-            (Ok(Created { session, new: false }), Ok(Some(known))) => {
+            (
+                Ok(Created {
+                    session,
+                    new: false,
+                }),
+                Ok(Some(known)),
+            ) => {
                 assert_eq!(session.id, self.model.sessions[known].id);
             }
             (Ok(Created { session, new: true }), Ok(None)) => {
-                assert!(self.model.sessions.iter().all(|known| known.id != session.id), "an id was given twice");
+                assert!(
+                    self.model
+                        .sessions
+                        .iter()
+                        .all(|known| known.id != session.id),
+                    "an id was given twice"
+                );
+
                 let user = self.users[who.user].get_or_insert_with(|| session.user.clone());
                 assert_eq!(*user, session.user, "a user has one id");
+
                 let mut known = Known {
                     id: session.id,
                     request,
@@ -380,99 +499,197 @@ impl Life {
                 known.token(now);
                 self.model.sessions.push(known);
             }
-            (created, expected) => assert_eq!(created.map(|made| made.new), expected.map(|known| known.is_none())),
+            (created, expected) => assert_eq!(
+                created.map(|made| made.new),
+                expected.map(|known| known.is_none())
+            ),
         }
     }
 
     async fn delete(&mut self) {
         let since = self.model.now - REMEMBERED;
         let is_dead = |known: &Known| {
-            let is_over = known.expires_at <= since || known.revoked_at.is_some_and(|at| at <= since);
+            let is_over =
+                known.expires_at <= since || known.revoked_at.is_some_and(|at| at <= since);
             !known.is_gone && is_over && known.tokens_expire_at <= since
         };
-        let dead = self.model.sessions.iter_mut().filter(|known| is_dead(known));
+        let dead = self
+            .model
+            .sessions
+            .iter_mut()
+            .filter(|known| is_dead(known));
         let deleted = dead.map(|known| known.is_gone = true).count();
-        assert_eq!(self.store.delete_dead_sessions(since).await.unwrap(), deleted as u64);
+        assert_eq!(
+            self.store.delete_dead_sessions(since).await.unwrap(),
+            deleted as u64
+        );
     }
 
     async fn prune(&mut self) {
         let over = self.model.now - LATE;
         let rows = self.rows().await;
-        let gone: Vec<_> = rows.iter().filter(|(_, _, (_, tokens_expire_at))| *tokens_expire_at <= over).collect();
+        let gone: Vec<_> = rows
+            .iter()
+            .filter(|(_, _, (_, tokens_expire_at))| *tokens_expire_at <= over)
+            .collect();
         for (sequence, id, _) in &gone {
             self.model.pruned = self.model.pruned.max(*sequence);
             self.model.feed.remove(id);
         }
-        assert_eq!(self.store.prune(self.model.now).await.unwrap(), gone.len() as u64);
+
+        assert_eq!(
+            self.store.prune(self.model.now).await.unwrap(),
+            gone.len() as u64
+        );
     }
 
     /// The whole feed, in order.
     async fn rows(&self) -> Vec<(i64, String, End)> {
-        let rows =
-            sqlx::query("SELECT sequence, session_id, reason, tokens_expire_at FROM revocations ORDER BY sequence");
+        let rows = sqlx::query(
+            "SELECT sequence, session_id, reason, tokens_expire_at FROM revocations ORDER BY \
+             sequence",
+        );
         let rows = rows.fetch_all(self.store.pool()).await.unwrap();
-        rows.iter().map(|row| (row.get(0), row.get(1), (row.get(2), row.get(3)))).collect()
+        rows.iter()
+            .map(|row| (row.get(0), row.get(1), (row.get(2), row.get(3))))
+            .collect()
     }
 
     /// The days on which the audit log says that a session was refreshed.
     async fn refresh_rows(&self, id: &SessionId) -> Vec<i64> {
-        let rows = sqlx::query_scalar("SELECT at FROM audit WHERE session_id = $1 AND event = 'refreshed' ORDER BY at");
-        let rows: Vec<Seconds> = rows.bind(id.as_str()).fetch_all(self.store.pool()).await.unwrap();
+        let rows = sqlx::query_scalar(
+            "SELECT at FROM audit WHERE session_id = $1 AND event = 'refreshed' ORDER BY at",
+        );
+        let rows: Vec<Seconds> = rows
+            .bind(id.as_str())
+            .fetch_all(self.store.pool())
+            .await
+            .unwrap();
         rows.into_iter().map(|at| at.div_euclid(DAY)).collect()
     }
 
-    /// Whether the store shows what the model knows. `newest` was the feed's newest number before the last step.
+    /// Whether the store shows what the model knows. `newest` was the feed's newest number before
+    /// the last step.
     async fn check(&self, newest: i64) {
         let Self { store, model, .. } = self;
         for known in &model.sessions {
             let found = said(store.session(&known.id).await);
             let found = found.map(|found| {
-                assert_eq!(found.device.key.as_ref(), known.who.key.map(|key| &KEYS[key]));
+                assert_eq!(
+                    found.device.key.as_ref(),
+                    known.who.key.map(|key| &KEYS[key])
+                );
                 let ends = (found.expires_at, found.revoked_at, found.tokens_expire_at);
-                (found.created_at, found.activated_at, found.refreshed_at, ends)
+                (
+                    found.created_at,
+                    found.activated_at,
+                    found.refreshed_at,
+                    ends,
+                )
             });
             let ends = (known.expires_at, known.revoked_at, known.tokens_expire_at);
-            let expected = (known.created_at, known.activated_at, known.refreshed_at, ends);
-            assert_eq!(found, if known.is_gone { Err("unknown") } else { Ok(expected) });
+            let expected = (
+                known.created_at,
+                known.activated_at,
+                known.refreshed_at,
+                ends,
+            );
+            assert_eq!(
+                found,
+                if known.is_gone {
+                    Err("unknown")
+                } else {
+                    Ok(expected)
+                }
+            );
         }
+
         for known in &model.sessions {
             assert_eq!(self.refresh_rows(&known.id).await, known.refresh_rows);
         }
+
         let pending = model.sessions.iter().filter(|known| known.is_pending());
-        assert_eq!(store.oldest_pending().await.unwrap(), pending.map(|known| known.created_at).min());
+        assert_eq!(
+            store.oldest_pending().await.unwrap(),
+            pending.map(|known| known.created_at).min()
+        );
+
         for (user, id) in self.users.iter().enumerate() {
             let Some(id) = id else { continue };
-            let listed =
-                store.sessions_of(id, &self.terms, model.now).await.unwrap().into_iter().map(|session| session.id);
-            let is_theirs = |known: &&Known| known.who.user == user && known.verdict(model.now).is_ok();
+            let listed = store
+                .sessions_of(id, &self.terms, model.now)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|session| session.id);
+            let is_theirs =
+                |known: &&Known| known.who.user == user && known.verdict(model.now).is_ok();
             let mut live: Vec<_> = model.sessions.iter().filter(is_theirs).collect();
-            live.sort_by_key(|known| (known.is_pending(), Reverse(known.refreshed_at), known.id.as_str()));
-            assert!(listed.eq(live.into_iter().map(|known| known.id.clone())), "{model:?}");
+
+            live.sort_by_key(|known| {
+                (
+                    known.is_pending(),
+                    Reverse(known.refreshed_at),
+                    known.id.as_str(),
+                )
+            });
+            assert!(
+                listed.eq(live.into_iter().map(|known| known.id.clone())),
+                "{model:?}"
+            );
         }
+
         self.check_feed(newest).await;
     }
 
     async fn check_feed(&self, newest: i64) {
         let Self { store, model, .. } = self;
         let rows = self.rows().await;
-        assert_eq!(store.feed_ends().await.unwrap(), (model.newest, model.pruned));
-        let feed: BTreeMap<_, _> = rows.iter().map(|(_, id, end)| (id.clone(), end.clone())).collect();
-        assert_eq!((feed.len(), &feed), (rows.len(), &model.feed), "a session ends once");
+        assert_eq!(
+            store.feed_ends().await.unwrap(),
+            (model.newest, model.pruned)
+        );
+
+        let feed: BTreeMap<_, _> = rows
+            .iter()
+            .map(|(_, id, end)| (id.clone(), end.clone()))
+            .collect();
+        assert_eq!(
+            (feed.len(), &feed),
+            (rows.len(), &model.feed),
+            "a session ends once"
+        );
+
         // Numbers are given once each, and in order.
-        let new: BTreeSet<_> = rows.iter().map(|row| row.0).filter(|sequence| *sequence > newest).collect();
+        let new: BTreeSet<_> = rows
+            .iter()
+            .map(|row| row.0)
+            .filter(|sequence| *sequence > newest)
+            .collect();
         assert_eq!(new, (newest + 1..=model.newest).collect());
 
         let page = store.revocations(0, model.now).await.unwrap();
-        let due = rows.into_iter().filter(|(_, _, (_, tokens_expire_at))| *tokens_expire_at > model.now - LATE);
+        let due = rows
+            .into_iter()
+            .filter(|(_, _, (_, tokens_expire_at))| *tokens_expire_at > model.now - LATE);
         let read = page.entries.into_iter();
-        let read = read.map(|end| (end.sequence, end.session.to_string(), (end.reason, end.tokens_expire_at)));
+        let read = read.map(|end| {
+            (
+                end.sequence,
+                end.session.to_string(),
+                (end.reason, end.tokens_expire_at),
+            )
+        });
         assert!(read.eq(due), "{model:?}");
         assert!(page.complete && page.read_to == model.newest);
     }
 }
 
 fn cause() -> Cause {
-    Cause { reason: "user".parse().unwrap(), address: String::new() }
+    Cause {
+        reason: "user".parse().unwrap(),
+        address: String::new(),
+    }
 }
 
 async fn live(place: &Place, steps: &[Step]) {
@@ -485,7 +702,10 @@ async fn live(place: &Place, steps: &[Step]) {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 proptest! {

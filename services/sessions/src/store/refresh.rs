@@ -1,4 +1,5 @@
-//! Refreshes: what prolongs a session, and what comes so soon behind that nothing is written for it.
+//! Refreshes: what prolongs a session, and what comes so soon behind that nothing is written for
+//! it.
 
 use vvs_auth::device::{DeviceKey, Thumbprint};
 
@@ -19,9 +20,10 @@ pub(crate) struct Refreshed {
 }
 
 impl Store {
-    /// Prolongs the session of the editor that holds this key, and activates it if it was pending. Behind a refresh of a
-    /// moment ago it changes nothing: the token that is signed then ends when that one's does. The end of any such token is
-    /// in the row already, so a revocation need not wait for it.
+    /// Prolongs the session of the editor that holds this key, and activates it if it was pending.
+    /// Behind a refresh of a moment ago it changes nothing: the token that is signed then ends when
+    /// that one's does. The end of any such token is in the row already, so a revocation need not
+    /// wait for it.
     pub(crate) async fn refresh(
         &self,
         id: &SessionId,
@@ -32,20 +34,32 @@ impl Store {
     ) -> Result<Refreshed, Error> {
         let session = find(&mut *self.pool.acquire().await?, id).await?;
         if let Some(token_end) = unchanged(&session, key, terms, now)? {
-            return Ok(Refreshed { session, activated: false, token_end });
+            return Ok(Refreshed {
+                session,
+                activated: false,
+                token_end,
+            });
         }
 
         let mut change = self.pool.begin().await?;
-        // Takes the row, so that a revocation comes either before this token or after it, and then knows its end.
+
+        // Takes the row, so that a revocation comes either before this token or after it, and then
+        // knows its end.
         sqlx::query("UPDATE sessions SET refreshed_at = refreshed_at WHERE id = $1")
             .bind(id.as_str())
             .execute(&mut *change)
             .await?;
         let session = find(&mut change, id).await?;
+
         // Another window of the editor may have been faster.
         if let Some(token_end) = unchanged(&session, key, terms, now)? {
-            return Ok(Refreshed { session, activated: false, token_end });
+            return Ok(Refreshed {
+                session,
+                activated: false,
+                token_end,
+            });
         }
+
         self.prolong(change, session, address, terms, now).await
     }
 
@@ -66,6 +80,7 @@ impl Store {
         if !address.is_empty() {
             address.clone_into(&mut session.address);
         }
+
         sqlx::query(
             "UPDATE sessions SET activated_at = $1, refreshed_at = $2, expires_at = $3, tokens_expire_at = $4, address = $5
              WHERE id = $6",
@@ -83,20 +98,41 @@ impl Store {
         if activated {
             entries.push(Entry::of(Event::Activated, &session));
         }
+
         if is_first_of_day(&mut change, &session.id, now).await? {
             entries.push(Entry::of(Event::Refreshed, &session));
         }
+
         self.audit(&mut change, &entries, now).await?;
         commit(change, &entries).await?;
-        Ok(Refreshed { session, activated, token_end })
+
+        Ok(Refreshed {
+            session,
+            activated,
+            token_end,
+        })
     }
 }
 
-/// Refuses whoever may not refresh. The end of the token, when nothing changes because the last refresh was a moment ago.
-fn unchanged(session: &Session, key: &Thumbprint, terms: &Terms, now: Seconds) -> Result<Option<Seconds>, Error> {
-    if session.device.key.as_ref().map(DeviceKey::thumbprint).as_ref() != Some(key) {
+/// Refuses whoever may not refresh. The end of the token, when nothing changes because the last
+/// refresh was a moment ago.
+fn unchanged(
+    session: &Session,
+    key: &Thumbprint,
+    terms: &Terms,
+    now: Seconds,
+) -> Result<Option<Seconds>, Error> {
+    if session
+        .device
+        .key
+        .as_ref()
+        .map(DeviceKey::thumbprint)
+        .as_ref()
+        != Some(key)
+    {
         return Err(Error::KeyMismatch(session.id.clone()));
     }
+
     terms.check_live(session, now)?;
     Ok(terms.same_token_end(session, now))
 }
@@ -104,11 +140,13 @@ fn unchanged(session: &Session, key: &Thumbprint, terms: &Terms, now: Seconds) -
 /// Whether it is the session's first refresh on this day, which it is once.
 async fn is_first_of_day(change: &mut Change, id: &SessionId, now: Seconds) -> Result<bool, Error> {
     let today = now.div_euclid(DAY);
-    let noted = sqlx::query("UPDATE sessions SET refresh_audited_on = $1 WHERE id = $2 AND refresh_audited_on < $3")
-        .bind(today)
-        .bind(id.as_str())
-        .bind(today)
-        .execute(&mut **change)
-        .await?;
+    let noted = sqlx::query(
+        "UPDATE sessions SET refresh_audited_on = $1 WHERE id = $2 AND refresh_audited_on < $3",
+    )
+    .bind(today)
+    .bind(id.as_str())
+    .bind(today)
+    .execute(&mut **change)
+    .await?;
     Ok(noted.rows_affected() == 1)
 }

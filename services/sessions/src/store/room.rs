@@ -1,4 +1,5 @@
-//! Room for one more session of a user: how many may wait for their editors, how many there may be, and which one gives way.
+//! Room for one more session of a user: how many may wait for their editors, how many there may be,
+//! and which one gives way.
 
 use sqlx::Row as _;
 
@@ -18,8 +19,9 @@ struct Held {
 }
 
 impl Store {
-    /// Makes room for a session that this change has made, behind the row of its user: whoever else makes one for the same
-    /// user has done so, or waits. What has ended for it; those who watch the feed are for the caller to wake.
+    /// Makes room for a session that this change has made, behind the row of its user: whoever else
+    /// makes one for the same user has done so, or waits. What has ended for it; those who watch
+    /// the feed are for the caller to wake.
     pub(super) async fn make_room(
         &self,
         change: &mut Change,
@@ -29,16 +31,25 @@ impl Store {
     ) -> Result<Vec<Entry>, Error> {
         let held = held(change, made, terms, now).await?;
         if held.pending > i64::from(terms.max_pending) {
-            self.ration.reached.tell("VVS_SESSIONS_MAX_PENDING_PER_USER");
+            self.ration
+                .reached
+                .tell("VVS_SESSIONS_MAX_PENDING_PER_USER");
             return Err(Error::PendingFull(made.user.clone()));
         }
+
         // One that waits for its editor may be active at any moment, so it has its place already.
         if terms.max_live == 0 || held.pending + held.active <= i64::from(terms.max_live) {
             return Ok(Vec::new());
         }
+
         self.ration.reached.tell("VVS_SESSIONS_MAX_PER_USER");
         let ended = self.replace(change, made, terms, now).await?;
-        if ended.is_empty() { Err(Error::SessionsFull(made.user.clone())) } else { Ok(ended) }
+
+        if ended.is_empty() {
+            Err(Error::SessionsFull(made.user.clone()))
+        } else {
+            Ok(ended)
+        }
     }
 
     /// Ends the session of this user that was silent the longest, if any was for long enough.
@@ -62,16 +73,24 @@ impl Store {
         .fetch_all(&mut **change)
         .await?;
         for id in silent {
-            let ended = self.end_in(change, newest, vec![id], &End::Replace { since }, now).await?;
+            let ended = self
+                .end_in(change, newest, vec![id], &End::Replace { since }, now)
+                .await?;
             if !ended.is_empty() {
                 return Ok(ended);
             }
         }
+
         Ok(Vec::new())
     }
 }
 
-async fn held(change: &mut Change, made: &Session, terms: &Terms, now: Seconds) -> Result<Held, Error> {
+async fn held(
+    change: &mut Change,
+    made: &Session,
+    terms: &Terms,
+    now: Seconds,
+) -> Result<Held, Error> {
     let row = sqlx::query(
         "SELECT count(*) AS live, count(activated_at) AS active FROM sessions
          WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2
@@ -83,5 +102,9 @@ async fn held(change: &mut Change, made: &Session, terms: &Terms, now: Seconds) 
     .fetch_one(&mut **change)
     .await?;
     let (live, active): (i64, i64) = (row.try_get("live")?, row.try_get("active")?);
-    Ok(Held { pending: live - active, active })
+
+    Ok(Held {
+        pending: live - active,
+        active,
+    })
 }

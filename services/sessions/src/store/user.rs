@@ -13,12 +13,18 @@ const GOOD_FOR: Seconds = 86_400;
 impl Store {
     /// Our id of a person, if there is one yet.
     pub(crate) async fn user_of(&self, identity: &Identity) -> Result<Option<UserId>, Error> {
-        find(&mut *self.pool.acquire().await?, &identity.provider, &identity.subject).await
+        find(
+            &mut *self.pool.acquire().await?,
+            &identity.provider,
+            &identity.subject,
+        )
+        .await
     }
 
-    /// The subjects of people whom the provider is to be asked about, because that was last done a day ago, and an editor
-    /// of theirs was used since, or has a bearer session, which never says when it is used. None is handed out twice: the
-    /// condition is looked at again when the row is taken.
+    /// The subjects of people whom the provider is to be asked about, because that was last done a
+    /// day ago, and an editor of theirs was used since, or has a bearer session, which never says
+    /// when it is used. None is handed out twice: the condition is looked at again when the row is
+    /// taken.
     pub(crate) async fn take_stale_users(
         &self,
         provider: &str,
@@ -38,13 +44,16 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;
-        // Two who take at once take the rows in one order, so that neither waits for the other in a circle.
+
+        // Two who take at once take the rows in one order, so that neither waits for the other in a
+        // circle.
         stale.sort_unstable();
         let mut change = self.pool.begin().await?;
         let mut taken = Vec::new();
         for id in stale {
             let subject: Option<String> = sqlx::query_scalar(
-                "UPDATE users SET checked_at = $1 WHERE id = $2 AND checked_at <= $3 RETURNING subject",
+                "UPDATE users SET checked_at = $1 WHERE id = $2 AND checked_at <= $3 RETURNING \
+                 subject",
             )
             .bind(now)
             .bind(id)
@@ -53,7 +62,9 @@ impl Store {
             .await?;
             taken.extend(subject);
         }
+
         change.commit().await?;
+
         Ok(taken)
     }
 }
@@ -73,7 +84,11 @@ pub(super) async fn find(
 }
 
 /// The id of whoever approved, and the provider's last word about him.
-pub(super) async fn note(change: &mut Change, approval: &Approval, now: Seconds) -> Result<UserId, Error> {
+pub(super) async fn note(
+    change: &mut Change,
+    approval: &Approval,
+    now: Seconds,
+) -> Result<UserId, Error> {
     let identity = &approval.identity;
     let id = sqlx::query_scalar(
         "INSERT INTO users (id, provider, subject, email, name, avatar_url, created_at, checked_at)
@@ -100,7 +115,9 @@ pub(super) async fn note(change: &mut Change, approval: &Approval, now: Seconds)
 mod tests {
     use super::*;
     use crate::store::tests::end::{USERS, meanwhile, somebody_waits};
-    use crate::store::tests::{Place, approval, bound, cause, device_key, on_both_databases, terms};
+    use crate::store::tests::{
+        Place, approval, bound, cause, device_key, on_both_databases, terms,
+    };
 
     const DAY: Seconds = 86_400;
 
@@ -112,66 +129,144 @@ mod tests {
 
     async fn who_used_an_editor_is_asked_about_once_a_day(place: &Place) {
         let (store, key, terms) = (place.open().await, device_key(), terms());
-        let id = store.create(&bound(1, "ada", &key), &terms, 1000).await.unwrap().session.id;
-        let use_it = async |now| store.refresh(&id, &key.thumbprint(), "", &terms, now).await.unwrap();
+        let id = store
+            .create(&bound(1, "ada", &key), &terms, 1000)
+            .await
+            .unwrap()
+            .session
+            .id;
+        let use_it = async |now| {
+            store
+                .refresh(&id, &key.thumbprint(), "", &terms, now)
+                .await
+                .unwrap()
+        };
         use_it(1000).await;
-        assert!(taken(&store, 9, 1000 + DAY).await.is_empty(), "it was not used since");
+        assert!(
+            taken(&store, 9, 1000 + DAY).await.is_empty(),
+            "it was not used since"
+        );
+
         use_it(1001).await;
         assert!(taken(&store, 9, 999 + DAY).await.is_empty(), "it is no day");
-        assert!(store.take_stale_users("https://id.test", 9, 1000 + DAY).await.unwrap().is_empty());
+        assert!(
+            store
+                .take_stale_users("https://id.test", 9, 1000 + DAY)
+                .await
+                .unwrap()
+                .is_empty()
+        );
         assert_eq!(taken(&store, 9, 1000 + DAY).await, ["ada"]);
+
         use_it(1001 + DAY).await;
-        assert!(taken(&store, 9, 1001 + DAY).await.is_empty(), "she was handed out twice");
+        assert!(
+            taken(&store, 9, 1001 + DAY).await.is_empty(),
+            "she was handed out twice"
+        );
         assert_eq!(taken(&store, 9, 1000 + 2 * DAY).await, ["ada"]);
 
         use_it(1001 + 2 * DAY).await;
-        store.create(&approval(2, "ada"), &terms, 1002 + 2 * DAY).await.unwrap();
+        store
+            .create(&approval(2, "ada"), &terms, 1002 + 2 * DAY)
+            .await
+            .unwrap();
         use_it(1003 + 2 * DAY).await;
-        assert!(taken(&store, 9, 1001 + 3 * DAY).await.is_empty(), "the provider was asked when she signed in");
+        assert!(
+            taken(&store, 9, 1001 + 3 * DAY).await.is_empty(),
+            "the provider was asked when she signed in"
+        );
         assert_eq!(taken(&store, 9, 1002 + 3 * DAY).await, ["ada"]);
     }
 
     async fn nobody_is_asked_about_for_an_editor_that_is_not_signed_in(place: &Place) {
         let (store, key, terms) = (place.open().await, device_key(), terms());
         let make = async |number, subject| {
-            let made = store.create(&bound(number, subject, &key), &terms, 1000).await.unwrap().session.id;
-            store.refresh(&made, &key.thumbprint(), "", &terms, 1001).await.unwrap();
+            let made = store
+                .create(&bound(number, subject, &key), &terms, 1000)
+                .await
+                .unwrap()
+                .session
+                .id;
+            store
+                .refresh(&made, &key.thumbprint(), "", &terms, 1001)
+                .await
+                .unwrap();
             made
         };
         make(1, "ada").await;
         let revoked = make(2, "bob").await;
         store.revoke(&revoked, &cause("user"), 1002).await.unwrap();
-        store.create(&approval(3, "eve"), &terms, 1000).await.unwrap();
+        store
+            .create(&approval(3, "eve"), &terms, 1000)
+            .await
+            .unwrap();
+
         // As if a pending one had been used.
         let query = "UPDATE sessions SET refreshed_at = 1001 WHERE activated_at IS NULL";
         sqlx::query(query).execute(store.pool()).await.unwrap();
         assert_eq!(taken(&store, 9, 1000 + DAY).await, ["ada"]);
+
         make(4, "kim").await;
-        assert!(taken(&store, 9, 1001 + 2_592_000).await.is_empty(), "their sessions are over");
+        assert!(
+            taken(&store, 9, 1001 + 2_592_000).await.is_empty(),
+            "their sessions are over"
+        );
     }
 
     async fn who_has_a_bearer_session_is_asked_about_once_a_day(place: &Place) {
         let (store, terms) = (place.open().await, terms());
-        let id = store.create(&approval(1, "ada"), &terms, 1000).await.unwrap().session.id;
+        let id = store
+            .create(&approval(1, "ada"), &terms, 1000)
+            .await
+            .unwrap()
+            .session
+            .id;
         store.activate(&id, "", &terms, 1001).await.unwrap();
-        store.create(&approval(2, "bob"), &terms, 1000).await.unwrap();
+        store
+            .create(&approval(2, "bob"), &terms, 1000)
+            .await
+            .unwrap();
+
         for day in 1..4 {
-            assert!(taken(&store, 9, 999 + day * DAY).await.is_empty(), "it is no day");
+            assert!(
+                taken(&store, 9, 999 + day * DAY).await.is_empty(),
+                "it is no day"
+            );
             assert_eq!(taken(&store, 9, 1000 + day * DAY).await, ["ada"]);
-            assert!(taken(&store, 9, 1000 + day * DAY).await.is_empty(), "she was handed out twice");
+            assert!(
+                taken(&store, 9, 1000 + day * DAY).await.is_empty(),
+                "she was handed out twice"
+            );
         }
+
         assert_eq!(taken(&store, 9, 999 + 2_592_000).await, ["ada"]);
-        assert!(taken(&store, 9, 999 + 2_592_000 + DAY).await.is_empty(), "her session is over");
+        assert!(
+            taken(&store, 9, 999 + 2_592_000 + DAY).await.is_empty(),
+            "her session is over"
+        );
     }
 
     async fn no_more_are_handed_out_than_were_asked_for(place: &Place) {
         let (store, key, terms) = (place.open().await, device_key(), terms());
         for (number, subject) in [(1, "ada"), (2, "bob"), (3, "eve")] {
             let now = 1000 + i64::from(number);
-            let id = store.create(&bound(number, subject, &key), &terms, now).await.unwrap().session.id;
-            store.refresh(&id, &key.thumbprint(), "", &terms, 2000).await.unwrap();
+            let id = store
+                .create(&bound(number, subject, &key), &terms, now)
+                .await
+                .unwrap()
+                .session
+                .id;
+            store
+                .refresh(&id, &key.thumbprint(), "", &terms, 2000)
+                .await
+                .unwrap();
         }
-        assert_eq!(taken(&store, 2, 2000 + DAY).await, ["ada", "bob"], "it was longer ago");
+
+        assert_eq!(
+            taken(&store, 2, 2000 + DAY).await,
+            ["ada", "bob"],
+            "it was longer ago"
+        );
         assert_eq!(taken(&store, 2, 2000 + DAY).await, ["eve"]);
         assert!(taken(&store, 2, 2000 + DAY).await.is_empty());
     }
@@ -181,28 +276,56 @@ mod tests {
         let place = &Place::server().await;
         let (store, terms) = (place.open().await, terms());
         for number in 0..8 {
-            let id = store.create(&approval(number, &format!("u{number}")), &terms, 1000).await.unwrap().session.id;
+            let id = store
+                .create(&approval(number, &format!("u{number}")), &terms, 1000)
+                .await
+                .unwrap()
+                .session
+                .id;
             store.activate(&id, "", &terms, 1001).await.unwrap();
         }
-        let ids: Vec<String> =
-            sqlx::query_scalar("SELECT id FROM users ORDER BY id").fetch_all(store.pool()).await.unwrap();
+
+        let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM users ORDER BY id")
+            .fetch_all(store.pool())
+            .await
+            .unwrap();
         let take = "UPDATE users SET name = name WHERE id = $1";
         let mut held = store.pool().begin().await.unwrap();
-        sqlx::query(take).bind(&ids[0]).execute(&mut *held).await.unwrap();
+        sqlx::query(take)
+            .bind(&ids[0])
+            .execute(&mut *held)
+            .await
+            .unwrap();
         let holding = async {
             somebody_waits(place, &place.open().await).await;
             for id in &ids[1..] {
-                sqlx::query(take).bind(id).execute(&mut *held).await.unwrap();
+                sqlx::query(take)
+                    .bind(id)
+                    .execute(&mut *held)
+                    .await
+                    .unwrap();
             }
             held.commit().await.unwrap();
         };
-        assert_eq!(tokio::join!(taken(&store, 9, 1000 + DAY), holding).0.len(), 8);
+
+        assert_eq!(
+            tokio::join!(taken(&store, 9, 1000 + DAY), holding).0.len(),
+            8
+        );
     }
 
     async fn two_who_take_at_once_do_not_get_the_same_user(place: &Place) {
         let (store, key, terms) = (place.open().await, device_key(), terms());
-        let id = store.create(&bound(1, "ada", &key), &terms, 1000).await.unwrap().session.id;
-        store.refresh(&id, &key.thumbprint(), "", &terms, 1001).await.unwrap();
+        let id = store
+            .create(&bound(1, "ada", &key), &terms, 1000)
+            .await
+            .unwrap()
+            .session
+            .id;
+        store
+            .refresh(&id, &key.thumbprint(), "", &terms, 1001)
+            .await
+            .unwrap();
         let taking = taken(&store, 9, 1000 + DAY);
         let taken = meanwhile(place, USERS, "UPDATE users SET checked_at = 87400", taking).await;
         assert!(taken.is_empty(), "{taken:?}");

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use vvs_proto::session::{BeginBrowserSignInRequest, CheckBrowserSignInRequest, EndBrowserSignInsRequest};
+use vvs_proto::session::{
+    BeginBrowserSignInRequest, CheckBrowserSignInRequest, EndBrowserSignInsRequest,
+};
 use vvs_runtime::rpc::within;
 
 use super::sessions::{BY_USER, SESSIONS};
@@ -14,9 +16,19 @@ use crate::kept::Kept;
 impl Sessions {
     /// Returns the watermark of a sign-in whose proof is that old, or was made just now.
     pub(crate) async fn begin_sign_in(&self, proof_age: Option<Duration>) -> Result<u64, Refusal> {
-        let request = BeginBrowserSignInRequest { proof_age: proof_age.map(wire) };
-        let answer = self.client.clone().begin_browser_sign_in(within(request, CALL_TIME)).await;
-        Ok(answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().watermark)
+        let request = BeginBrowserSignInRequest {
+            proof_age: proof_age.map(wire),
+        };
+        let answer = self
+            .client
+            .clone()
+            .begin_browser_sign_in(within(request, CALL_TIME))
+            .await;
+
+        Ok(answer
+            .map_err(|status| refusal(SESSIONS, &status))?
+            .into_inner()
+            .watermark)
     }
 
     /// Returns whether a sign-in has ended.
@@ -26,12 +38,20 @@ impl Sessions {
             identity: Some(whose(kept).identity()),
             watermark: kept.watermark,
         };
-        let answer = self.client.clone().check_browser_sign_in(within(request, CALL_TIME)).await;
-        Ok(answer.map_err(|status| refusal(SESSIONS, &status))?.into_inner().ended)
+        let answer = self
+            .client
+            .clone()
+            .check_browser_sign_in(within(request, CALL_TIME))
+            .await;
+
+        Ok(answer
+            .map_err(|status| refusal(SESSIONS, &status))?
+            .into_inner()
+            .ended)
     }
 
-    /// Ends one sign-in. With its session at the provider, that ends what was made with it before too, and what the browser
-    /// keeps of it begins no other sign-in.
+    /// Ends one sign-in. With its session at the provider, that ends what was made with it before
+    /// too, and what the browser keeps of it begins no other sign-in.
     pub(crate) async fn end_sign_in(
         &self,
         kept: &Kept,
@@ -40,14 +60,35 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
         let remember_for = self.max_ttl.max(kept.remaining(now));
-        let provider_session = if with_provider_session { &kept.who.provider_session } else { "" };
-        let whose = Whose { provider_session, ..whose(kept) };
-        self.end_browsers(kept.id.as_str(), &whose, remember_for, BY_USER, from.address.to_string()).await
+        let provider_session = if with_provider_session {
+            &kept.who.provider_session
+        } else {
+            ""
+        };
+
+        let whose = Whose {
+            provider_session,
+            ..whose(kept)
+        };
+
+        self.end_browsers(
+            kept.id.as_str(),
+            &whose,
+            remember_for,
+            BY_USER,
+            from.address.to_string(),
+        )
+        .await
     }
 
     /// Ends sign-ins to browsers that a provider's word puts an end to, and no editor's.
-    pub(crate) async fn end_sign_ins(&self, whose: &Whose<'_>, reason: &'static str) -> Result<(), Refusal> {
-        self.end_browsers("", whose, self.max_ttl, reason, String::new()).await
+    pub(crate) async fn end_sign_ins(
+        &self,
+        whose: &Whose<'_>,
+        reason: &'static str,
+    ) -> Result<(), Refusal> {
+        self.end_browsers("", whose, self.max_ttl, reason, String::new())
+            .await
     }
 
     pub(super) async fn end_browsers(
@@ -65,17 +106,30 @@ impl Sessions {
             reason: reason.to_owned(),
             address,
         };
-        let answer = self.client.clone().end_browser_sign_ins(within(request, CALL_TIME)).await;
-        answer.map(drop).map_err(|status| refusal(SESSIONS, &status))
+        let answer = self
+            .client
+            .clone()
+            .end_browser_sign_ins(within(request, CALL_TIME))
+            .await;
+        answer
+            .map(drop)
+            .map_err(|status| refusal(SESSIONS, &status))
     }
 }
 
 fn whose(kept: &Kept) -> Whose<'_> {
     let who = &kept.who;
-    Whose { provider: &who.provider, subject: &who.subject, provider_session: &who.provider_session }
+    Whose {
+        provider: &who.provider,
+        subject: &who.subject,
+        provider_session: &who.provider_session,
+    }
 }
 
 fn wire(duration: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    prost_types::Duration { seconds, nanos: duration.subsec_nanos().cast_signed() }
+    prost_types::Duration {
+        seconds,
+        nanos: duration.subsec_nanos().cast_signed(),
+    }
 }

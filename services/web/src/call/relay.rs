@@ -5,8 +5,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use vvs_proto::relay::relay_client::RelayClient;
 use vvs_proto::relay::{
-    self as wire, Binding, Browser, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, GetLoginRequest,
-    GetLoginResponse, LoginState,
+    self as wire, Binding, Browser, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest,
+    GetLoginRequest, GetLoginResponse, LoginState,
 };
 use vvs_proto::{ReturnUri, session};
 use vvs_runtime::origin::Origin;
@@ -33,16 +33,37 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn new(channel: TracedChannel, public_url: Origin) -> Self {
-        Self { client: RelayClient::new(channel), public_url }
+        Self {
+            client: RelayClient::new(channel),
+            public_url,
+        }
     }
 
     /// What is known of a login: at once, or as soon as its state is another than the known one.
-    pub(crate) async fn look(&self, id: ConnectionId, known: Option<State>) -> Result<View, Refusal> {
-        let time = if known.is_some() { WAIT_TIME } else { CALL_TIME };
+    pub(crate) async fn look(
+        &self,
+        id: ConnectionId,
+        known: Option<State>,
+    ) -> Result<View, Refusal> {
+        let time = if known.is_some() {
+            WAIT_TIME
+        } else {
+            CALL_TIME
+        };
+
         let known_state = known.map_or(LoginState::Unspecified, wire_state).into();
-        let request = GetLoginRequest { connection_id: id.to_string(), known_state };
+        let request = GetLoginRequest {
+            connection_id: id.to_string(),
+            known_state,
+        };
         let answer = self.client.clone().get_login(within(request, time)).await;
-        view(answer.map_err(|status| refusal(RELAY, &status))?.into_inner(), &self.public_url)
+
+        view(
+            answer
+                .map_err(|status| refusal(RELAY, &status))?
+                .into_inner(),
+            &self.public_url,
+        )
     }
 
     pub(crate) async fn deliver(
@@ -52,35 +73,76 @@ impl Relay {
         granted: Granted,
         from: &Place,
     ) -> Result<Delivered, Refusal> {
-        let Granted { session, user, token } = granted;
-        let session::User { id: user_id, email, name, avatar_url } = user;
+        let Granted {
+            session,
+            user,
+            token,
+        } = granted;
+        let session::User {
+            id: user_id,
+            email,
+            name,
+            avatar_url,
+        } = user;
         let request = DeliverAuthRequest {
             request_id,
             connection_id: id.to_string(),
             token: token.token,
             token_expires_at: token.expires_at,
-            user: Some(wire::User { id: user_id, email, name, avatar_url }),
-            session: Some(wire::Session { id: session.id, expires_at: session.expires_at }),
-            browser: Some(Browser { address: from.address.to_string(), user_agent: from.user_agent.clone() }),
+            user: Some(wire::User {
+                id: user_id,
+                email,
+                name,
+                avatar_url,
+            }),
+            session: Some(wire::Session {
+                id: session.id,
+                expires_at: session.expires_at,
+            }),
+            browser: Some(Browser {
+                address: from.address.to_string(),
+                user_agent: from.user_agent.clone(),
+            }),
         };
-        let answer = self.client.clone().deliver_auth(within(request, DELIVERY_TIME)).await;
-        delivered(answer.map_err(|status| refusal(RELAY, &status))?.into_inner(), &self.public_url)
+        let answer = self
+            .client
+            .clone()
+            .deliver_auth(within(request, DELIVERY_TIME))
+            .await;
+
+        delivered(
+            answer
+                .map_err(|status| refusal(RELAY, &status))?
+                .into_inner(),
+            &self.public_url,
+        )
     }
 
     pub(crate) async fn deny(&self, id: ConnectionId) -> Result<(), Refusal> {
-        let request = DenyLoginRequest { connection_id: id.to_string() };
-        let answer = self.client.clone().deny_login(within(request, CALL_TIME)).await;
+        let request = DenyLoginRequest {
+            connection_id: id.to_string(),
+        };
+        let answer = self
+            .client
+            .clone()
+            .deny_login(within(request, CALL_TIME))
+            .await;
         answer.map(drop).map_err(|status| refusal(RELAY, &status))
     }
 }
 
-/// Where the editor waits for its code, if anywhere. The relay has checked it, and a browser is led there: so again.
+/// Where the editor waits for its code, if anywhere. The relay has checked it, and a browser is led
+/// there: so again.
 fn return_uri(text: &str, public_url: &Origin) -> Result<Option<ReturnUri>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
     let uri: ReturnUri = text.parse().map_err(|_cause| Refusal::UnsafeReturn)?;
-    if uri.is_listener_on(public_url.loopback_port()) { Err(Refusal::UnsafeReturn) } else { Ok(Some(uri)) }
+    if uri.is_listener_on(public_url.loopback_port()) {
+        Err(Refusal::UnsafeReturn)
+    } else {
+        Ok(Some(uri))
+    }
 }
 
 fn delivered(answer: DeliverAuthResponse, public_url: &Origin) -> Result<Delivered, Refusal> {
@@ -93,33 +155,63 @@ fn delivered(answer: DeliverAuthResponse, public_url: &Origin) -> Result<Deliver
             let return_uri = return_uri(&answer.return_uri, public_url)?;
             let code = Some(answer.completion_code).filter(|code| !code.is_empty());
             let code = SecretString::from(code.ok_or(missing("completion_code"))?);
-            Handback::new(code, return_uri, may_show).map(Delivered::Held).ok_or(missing("return_uri"))
+            Handback::new(code, return_uri, may_show)
+                .map(Delivered::Held)
+                .ok_or(missing("return_uri"))
         }
-        Some(State::Waiting | State::Away | State::Denied | State::Cancelled | State::Expired | State::Burned)
+        Some(
+            State::Waiting
+            | State::Away
+            | State::Denied
+            | State::Cancelled
+            | State::Expired
+            | State::Burned,
+        )
         | None => Err(missing("state")),
     }
 }
 
 fn view(answer: GetLoginResponse, public_url: &Origin) -> Result<View, Refusal> {
     let missing = |field| Refusal::Incomplete { role: RELAY, field };
-    let app = answer.app.map(|app| page::App { name: shown(&app.name), version: shown(&app.version) });
+    let app = answer.app.map(|app| page::App {
+        name: shown(&app.name),
+        version: shown(&app.version),
+    });
     let wire::Device { name, os, jwk } = answer.device.unwrap_or_default();
-    let device = page::Device { name: shown(&name), os: shown(&os) };
+    let device = page::Device {
+        name: shown(&name),
+        os: shown(&os),
+    };
     let is_named = !device.name.is_empty() || !device.os.is_empty();
+
     Ok(View {
         state: state(answer.state).ok_or(missing("state"))?,
         user_code: answer.user_code,
-        editor: page::Editor { app: app.filter(|app| !app.name.is_empty()), device: is_named.then_some(device) },
+        editor: page::Editor {
+            app: app.filter(|app| !app.name.is_empty()),
+            device: is_named.then_some(device),
+        },
         device_key: jwk,
         return_uri: return_uri(&answer.return_uri, public_url)?,
-        address: answer.client_address.parse().map_err(|_cause| missing("client_address"))?,
-        created_at: answer.created_at.and_then(|at| moment(at.seconds)).ok_or(missing("created_at"))?,
-        expires_at: answer.expires_at.and_then(|at| moment(at.seconds)).ok_or(missing("expires_at"))?,
+        address: answer
+            .client_address
+            .parse()
+            .map_err(|_cause| missing("client_address"))?,
+        created_at: answer
+            .created_at
+            .and_then(|at| moment(at.seconds))
+            .ok_or(missing("created_at"))?,
+        expires_at: answer
+            .expires_at
+            .and_then(|at| moment(at.seconds))
+            .ok_or(missing("expires_at"))?,
     })
 }
 
 fn state(number: i32) -> Option<State> {
-    State::ALL.into_iter().find(|state| i32::from(wire_state(*state)) == number)
+    State::ALL
+        .into_iter()
+        .find(|state| i32::from(wire_state(*state)) == number)
 }
 
 fn wire_state(state: State) -> LoginState {
@@ -146,12 +238,16 @@ mod tests {
     fn a_state_is_the_same_here_and_on_the_wire() {
         for known in State::ALL {
             assert_eq!(state(wire_state(known).into()), Some(known));
-            assert_eq!(wire_state(known).as_str_name(), format!("LOGIN_STATE_{}", known.as_str()));
+            assert_eq!(
+                wire_state(known).as_str_name(),
+                format!("LOGIN_STATE_{}", known.as_str())
+            );
         }
         assert_eq!((state(0), state(10)), (None, None));
     }
 
-    /// What a held delivery comes to: whether the code may be shown and whether there is a link, or what is missing.
+    /// What a held delivery comes to: whether the code may be shown and whether there is a link, or
+    /// what is missing.
     fn held(code: &str, uri: &str, min_binding: Binding) -> Result<(bool, bool), &'static str> {
         let answer = DeliverAuthResponse {
             state: LoginState::Held.into(),
@@ -161,7 +257,10 @@ mod tests {
             ..DeliverAuthResponse::default()
         };
         match delivered(answer, &ORIGIN.parse().unwrap()) {
-            Ok(Delivered::Held(handback)) => Ok((handback.shown_code().is_some(), handback.return_uri().is_some())),
+            Ok(Delivered::Held(handback)) => Ok((
+                handback.shown_code().is_some(),
+                handback.return_uri().is_some(),
+            )),
             Ok(_) => Err("not held"),
             Err(Refusal::Incomplete { field, .. }) => Err(field),
             Err(Refusal::UnsafeReturn) => Err("unsafe"),
@@ -177,14 +276,30 @@ mod tests {
                 client_address: "127.0.0.1".to_owned(),
                 created_at: Some(prost_types::Timestamp::default()),
                 expires_at: Some(prost_types::Timestamp::default()),
-                app: Some(wire::App { name: app.to_owned(), version: "\u{2800}1".to_owned() }),
-                device: Some(wire::Device { name: device.to_owned(), os: "\u{3164}".to_owned(), jwk: String::new() }),
+                app: Some(wire::App {
+                    name: app.to_owned(),
+                    version: "\u{2800}1".to_owned(),
+                }),
+                device: Some(wire::Device {
+                    name: device.to_owned(),
+                    os: "\u{3164}".to_owned(),
+                    jwk: String::new(),
+                }),
                 ..GetLoginResponse::default()
             };
             let editor = view(login, &ORIGIN.parse().unwrap()).ok().unwrap().editor;
-            (editor.app.map(|app| format!("{}/{}", app.name, app.version)), editor.device.map(|device| device.name))
+
+            (
+                editor
+                    .app
+                    .map(|app| format!("{}/{}", app.name, app.version)),
+                editor.device.map(|device| device.name),
+            )
         };
-        assert_eq!(editor("V\u{202e}VS", "A\u{ad}da"), (Some("VVS/1".to_owned()), Some("Ada".to_owned())));
+        assert_eq!(
+            editor("V\u{202e}VS", "A\u{ad}da"),
+            (Some("VVS/1".to_owned()), Some("Ada".to_owned()))
+        );
         assert_eq!(editor("\u{3164}", "\u{e0041}"), (None, None));
     }
 
@@ -200,7 +315,10 @@ mod tests {
     #[test]
     fn a_held_delivery_without_a_way_back_is_nothing_to_show() {
         assert_eq!(held("BCDFGHJK", "", Binding::Link), Err("return_uri"));
-        assert_eq!(held("", "http://127.0.0.1:50000/done", Binding::Confirm), Err("completion_code"));
+        assert_eq!(
+            held("", "http://127.0.0.1:50000/done", Binding::Confirm),
+            Err("completion_code")
+        );
     }
 
     #[test]
@@ -214,14 +332,28 @@ mod tests {
             "http://127.0.0.1:8080/login",
             "http://[::1]:8080/",
         ] {
-            assert_eq!(held("BCDFGHJK", uri, Binding::Confirm), Err("unsafe"), "{uri}");
-            let login = GetLoginResponse { return_uri: uri.to_owned(), ..waiting() };
+            assert_eq!(
+                held("BCDFGHJK", uri, Binding::Confirm),
+                Err("unsafe"),
+                "{uri}"
+            );
+            let login = GetLoginResponse {
+                return_uri: uri.to_owned(),
+                ..waiting()
+            };
             let seen = view(login, &ORIGIN.parse().unwrap());
             assert!(matches!(seen, Err(Refusal::UnsafeReturn)), "{uri}");
         }
+
         for uri in ["", "vvs://auth/complete", "http://127.0.0.1:50000/done"] {
-            let login = GetLoginResponse { return_uri: uri.to_owned(), ..waiting() };
-            let seen = view(login, &ORIGIN.parse().unwrap()).ok().unwrap().return_uri;
+            let login = GetLoginResponse {
+                return_uri: uri.to_owned(),
+                ..waiting()
+            };
+            let seen = view(login, &ORIGIN.parse().unwrap())
+                .ok()
+                .unwrap()
+                .return_uri;
             assert_eq!(seen.as_ref().map_or("", ReturnUri::as_str), uri);
         }
     }

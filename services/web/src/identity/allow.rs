@@ -17,8 +17,8 @@ pub enum Rule {
 /// The text is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is none of `everyone`, `domain:example.com`, `group:NAME` and `organization:ID`; several are separated by \
-     commas, and one that fits is enough"
+    "{0:?} is none of `everyone`, `domain:example.com`, `group:NAME` and `organization:ID`; \
+     several are separated by commas, and one that fits is enough"
 )]
 pub struct NotARule(String);
 
@@ -27,13 +27,18 @@ impl FromStr for Rule {
 
     fn from_str(text: &str) -> Result<Self, NotARule> {
         let text = text.trim();
-        match text.split_once(':').map(|(kind, value)| (kind, value.trim())) {
+        match text
+            .split_once(':')
+            .map(|(kind, value)| (kind, value.trim()))
+        {
             None if text == "everyone" => Ok(Self::Everyone),
             Some(("domain", value)) if value.contains('.') && !value.contains('@') => {
                 Ok(Self::Domain(value.to_ascii_lowercase()))
             }
             Some(("group", value)) if !value.is_empty() => Ok(Self::Group(value.to_owned())),
-            Some(("organization", value)) if !value.is_empty() => Ok(Self::Organization(value.to_owned())),
+            Some(("organization", value)) if !value.is_empty() => {
+                Ok(Self::Organization(value.to_owned()))
+            }
             _ => Err(NotARule(text.chars().take(200).collect())),
         }
     }
@@ -49,7 +54,10 @@ pub(crate) struct Facts<'a> {
 
 /// Whether one of the rules fits; none fits nobody.
 pub(crate) fn admits(rules: &[Rule], facts: &Facts<'_>) -> bool {
-    let domain = facts.verified_email.and_then(|email| email.rsplit_once('@')).map(|(_, domain)| domain);
+    let domain = facts
+        .verified_email
+        .and_then(|email| email.rsplit_once('@'))
+        .map(|(_, domain)| domain);
     rules.iter().any(|rule| match rule {
         Rule::Everyone => true,
         Rule::Domain(allowed) => domain.is_some_and(|domain| domain.eq_ignore_ascii_case(allowed)),
@@ -69,12 +77,27 @@ mod tests {
     #[test]
     fn a_domain_is_the_whole_domain_of_a_verified_address() {
         let rules = rules(&["domain:Example.com"]);
-        let admits = |email| admits(&rules, &Facts { verified_email: email, ..Facts::default() });
+        let admits = |email| {
+            admits(
+                &rules,
+                &Facts {
+                    verified_email: email,
+                    ..Facts::default()
+                },
+            )
+        };
         assert!(admits(Some("ada@example.com")) && admits(Some("ada@EXAMPLE.com")));
-        for stranger in ["ada@evil-example.com", "ada@sub.example.com", "ada@example.com.evil.test", "example.com", ""]
-        {
+
+        for stranger in [
+            "ada@evil-example.com",
+            "ada@sub.example.com",
+            "ada@example.com.evil.test",
+            "example.com",
+            "",
+        ] {
             assert!(!admits(Some(stranger)), "{stranger}");
         }
+
         assert!(!admits(None));
     }
 
@@ -87,16 +110,27 @@ mod tests {
         };
         assert!(admits(&rules(&["group:other", "group:staff"]), &ada));
         assert!(admits(&rules(&["organization:org_1"]), &ada));
-        assert!(!admits(&rules(&["group:Staff", "organization:org_2", "domain:other.example"]), &ada));
+        assert!(!admits(
+            &rules(&["group:Staff", "organization:org_2", "domain:other.example"]),
+            &ada
+        ));
         assert!(!admits(&[], &ada));
         assert!(admits(&rules(&["everyone"]), &Facts::default()));
     }
 
     #[test]
     fn what_is_no_rule_is_refused() {
-        for bad in
-            ["", "all", "everyone:", "domain:", "domain:localhost", "domain:a@b.c", "group:", "organization:", "x:y"]
-        {
+        for bad in [
+            "",
+            "all",
+            "everyone:",
+            "domain:",
+            "domain:localhost",
+            "domain:a@b.c",
+            "group:",
+            "organization:",
+            "x:y",
+        ] {
             assert!(bad.parse::<Rule>().is_err(), "{bad}");
         }
     }

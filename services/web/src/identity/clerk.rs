@@ -1,5 +1,6 @@
-//! Clerk: people sign in with ClerkJS on our own page, and what it leaves in the browser's cookies is verified, looked up
-//! and forgotten. Nothing of Clerk's is kept but the ids of a user and a session.
+//! Clerk: people sign in with ClerkJS on our own page, and what it leaves in the browser's cookies
+//! is verified, looked up and forgotten. Nothing of Clerk's is kept but the ids of a user and a
+//! session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,17 +74,38 @@ pub(crate) struct Clerk {
 impl Clerk {
     pub(crate) fn new(settings: &Settings, common: &Common) -> Result<Self, Error> {
         let config = settings.read().map_err(Error::Settings)?;
-        let Common { people, public_url, allow, fetch, sessions, metrics, tasks } = common.clone();
+        let Common {
+            people,
+            public_url,
+            allow,
+            fetch,
+            sessions,
+            metrics,
+            tasks,
+        } = common.clone();
         let (webhooks, rechecks) = (Counters::default(), Counters::default());
-        metrics.register("vvs_clerk_webhooks", "Deliveries of Clerk's webhooks, by outcome", webhooks.clone());
-        metrics.register("vvs_clerk_rechecks", "Users whom Clerk was asked about again, by outcome", rechecks.clone());
+        metrics.register(
+            "vvs_clerk_webhooks",
+            "Deliveries of Clerk's webhooks, by outcome",
+            webhooks.clone(),
+        );
+        metrics.register(
+            "vvs_clerk_rechecks",
+            "Users whom Clerk was asked about again, by outcome",
+            rechecks.clone(),
+        );
         let form = Form::new(&config, settings.proxy_url.as_ref());
         let authorized_parties = match &settings.authorized_parties[..] {
             [] => vec![public_url.to_string()],
             parties => parties.iter().map(ToString::to_string).collect(),
         };
+
         let secret_key = config.secret_key;
-        let api = Arc::new(Api { base: settings.api_url.to_string(), secret_key, fetch });
+        let api = Arc::new(Api {
+            base: settings.api_url.to_string(),
+            secret_key,
+            fetch,
+        });
         let fetching = api.clone();
         let source: Source<KeySet> = match config.jwt_key {
             Some(key) => Box::new(move || Box::pin(std::future::ready(Ok(key.clone())))),
@@ -92,20 +114,28 @@ impl Clerk {
                 Box::pin(async move { api.keys().await })
             }),
         };
+
         let keys = Keys::new(source, tasks);
+
         Ok(Self {
             name: config.issuer.to_string(),
             authorized_parties,
             allow_impersonation: settings.allow_impersonation,
             // Clerk itself has a say in who can sign up.
-            allow: if allow.is_empty() { vec![Rule::Everyone] } else { allow },
+            allow: if allow.is_empty() {
+                vec![Rule::Everyone]
+            } else {
+                allow
+            },
             suffix: suffix(&config.publishable_key),
             keys,
             api,
             has_known_users: AtomicBool::new(false),
             form,
             files: config.files,
-            inbox: config.webhook_secret.map(|secret| Inbox::new(&secret, settings.end_with_session)),
+            inbox: config
+                .webhook_secret
+                .map(|secret| Inbox::new(&secret, settings.end_with_session)),
             sessions,
             people,
             webhooks,
@@ -115,7 +145,10 @@ impl Clerk {
 
     async fn arrived(&self, headers: &HeaderMap, at: OffsetDateTime) -> Result<Arrival, Refusal> {
         let now = at.unix_timestamp();
-        let Some(token) = token(headers, &self.suffix) else { return Ok(Arrival::Stale) };
+        let Some(token) = token(headers, &self.suffix) else {
+            return Ok(Arrival::Stale);
+        };
+
         let keys = self.keys.for_token(token).await?;
         let rules = Rules {
             issuer: &self.name,
@@ -127,20 +160,38 @@ impl Clerk {
             Err(distrust) if distrust.is_stale() => return Ok(Arrival::Stale),
             Err(distrust) => return Err(Refusal::NotBelieved(distrust.to_string())),
         };
+
         self.people.count(&self.name, &claims.subject)?;
         let user = self.user(&claims.subject).await?;
-        let verified_email = user.email().and_then(|(address, is_verified)| is_verified.then_some(address));
-        let facts = Facts { verified_email, groups: &[], organization: claims.organization.as_deref() };
+        let verified_email = user
+            .email()
+            .and_then(|(address, is_verified)| is_verified.then_some(address));
+        let facts = Facts {
+            verified_email,
+            groups: &[],
+            organization: claims.organization.as_deref(),
+        };
         if !admits(&self.allow, &facts) {
-            return Err(Refusal::NotAllowed("none of the rules of VVS_WEB_ALLOW fits the user"));
+            return Err(Refusal::NotAllowed(
+                "none of the rules of VVS_WEB_ALLOW fits the user",
+            ));
         }
+
         if let Some(actor) = &claims.actor {
-            tracing::warn!(actor, subject = claims.subject, "a member of staff signs in as the user");
+            tracing::warn!(
+                actor,
+                subject = claims.subject,
+                "a member of staff signs in as the user"
+            );
         }
+
         // In doubt it is older: what has ended since then ends this too.
-        let millis = now.saturating_mul(1000).saturating_add(at.millisecond().into());
+        let millis = now
+            .saturating_mul(1000)
+            .saturating_add(at.millisecond().into());
         let age = millis.saturating_sub(claims.issued_at.saturating_mul(1000));
         let proof = Proof::Aged(Duration::from_millis(age.max(0).unsigned_abs()));
+
         Ok(Arrival::SignedIn(self.sign_in(claims, &user, now), proof))
     }
 
@@ -160,8 +211,12 @@ impl Clerk {
 
     /// A user who may be signed in.
     async fn user(&self, id: &str) -> Result<User, Refusal> {
-        let user = self.known_user(id).await?.ok_or(Refusal::NotAllowed("Clerk has no such user any more"))?;
-        user.is_barred().map_or(Ok(user), |why| Err(Refusal::NotAllowed(why)))
+        let user = self
+            .known_user(id)
+            .await?
+            .ok_or(Refusal::NotAllowed("Clerk has no such user any more"))?;
+        user.is_barred()
+            .map_or(Ok(user), |why| Err(Refusal::NotAllowed(why)))
     }
 
     fn sign_in(&self, claims: Claims, user: &User, at: i64) -> SignIn {
@@ -179,27 +234,46 @@ impl Clerk {
     }
 
     async fn confirmed(&self, sign_in: &SignIn) -> Result<(), Refusal> {
-        let (user, session) = tokio::join!(self.user(&sign_in.subject), self.api.session(&sign_in.provider_session));
+        let (user, session) = tokio::join!(
+            self.user(&sign_in.subject),
+            self.api.session(&sign_in.provider_session)
+        );
+
         // Of two answers the one that decides counts, whatever the other call came to.
         if matches!(user, Err(Refusal::NotAllowed(_))) {
             return user.map(drop);
         }
+
         let is_over = |session: &Option<api::Session>| {
-            session.as_ref().is_none_or(|it| !it.is_active() || it.user_id != sign_in.subject)
+            session
+                .as_ref()
+                .is_none_or(|it| !it.is_active() || it.user_id != sign_in.subject)
         };
         if session.as_ref().is_ok_and(is_over) {
             return Err(Refusal::SignInOver("the session with Clerk has ended"));
         }
+
         user?;
         session?;
+
         Ok(())
     }
 
-    /// `POST /webhooks/clerk`: the answer tells Svix whether to send it again, and nobody anything else.
-    async fn delivered(&self, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> StatusCode {
-        let Some(inbox) = &self.inbox else { return StatusCode::NOT_FOUND };
+    /// `POST /webhooks/clerk`: the answer tells Svix whether to send it again, and nobody anything
+    /// else.
+    async fn delivered(
+        &self,
+        headers: &HeaderMap,
+        body: Result<Bytes, BytesRejection>,
+    ) -> StatusCode {
+        let Some(inbox) = &self.inbox else {
+            return StatusCode::NOT_FOUND;
+        };
+
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        let read = body.map_err(|_too_long| Refused::Malformed).and_then(|body| inbox.read(headers, &body, now));
+        let read = body
+            .map_err(|_too_long| Refused::Malformed)
+            .and_then(|body| inbox.read(headers, &body, now));
         let (outcome, status) = match read {
             Ok(delivery) => self.acted(inbox, delivery).await,
             Err(refused) => {
@@ -207,7 +281,9 @@ impl Clerk {
                 (refused.as_str(), refused.status())
             }
         };
+
         count(&self.webhooks, "outcome", outcome);
+
         status
     }
 
@@ -216,22 +292,45 @@ impl Clerk {
         if inbox.has_seen(&id) {
             return ("repeated", StatusCode::OK);
         }
-        let Some(Ended { subject, provider_session, reason, editors }) = ended else {
+
+        let Some(Ended {
+            subject,
+            provider_session,
+            reason,
+            editors,
+        }) = ended
+        else {
             return ("ignored", StatusCode::OK);
         };
-        // A delivery that was delayed may tell of a ban that was lifted since. What cannot be asked about is believed.
-        if reason == BANNED && matches!(self.known_user(&subject).await, Ok(Some(user)) if !user.is_banned()) {
+
+        // A delivery that was delayed may tell of a ban that was lifted since. What cannot be asked
+        // about is believed.
+        if reason == BANNED
+            && matches!(self.known_user(&subject).await, Ok(Some(user)) if !user.is_banned())
+        {
             return ("ignored", StatusCode::OK);
         }
-        let whose = Whose { provider: &self.name, subject: &subject, provider_session: &provider_session };
+
+        let whose = Whose {
+            provider: &self.name,
+            subject: &subject,
+            provider_session: &provider_session,
+        };
         let ended = if editors {
             self.sessions.revoke_identity(&whose, reason).await
         } else {
             self.sessions.end_sign_ins(&whose, reason).await.map(|()| 0)
         };
+
         match ended {
             Ok(revoked) => {
-                tracing::info!(svix_id = id, subject, reason, revoked, "signed out by a webhook");
+                tracing::info!(
+                    svix_id = id,
+                    subject,
+                    reason,
+                    revoked,
+                    "signed out by a webhook"
+                );
                 inbox.remember(id);
                 ("revoked", StatusCode::OK)
             }
@@ -262,17 +361,28 @@ impl Provider for Clerk {
             let taken = post(taken).layer(DefaultBodyLimit::max(webhook::MAX_BODY));
             router = router.route(WEBHOOK_PATH, taken);
         }
+
         if self.files.is_some() {
             let served = async move |Path((package, file)): Path<(String, String)>| -> Response {
                 let files = self.files.as_ref();
-                files.map_or(StatusCode::NOT_FOUND.into_response(), |files| files.answer(&package, &file))
+                files.map_or(StatusCode::NOT_FOUND.into_response(), |files| {
+                    files.answer(&package, &file)
+                })
             };
-            router = router.route(&format!("{}/{{package}}/dist/{{file}}", form::SCRIPTS_PATH), get(served));
+            router = router.route(
+                &format!("{}/{{package}}/dist/{{file}}", form::SCRIPTS_PATH),
+                get(served),
+            );
         }
+
         router
     }
 
-    fn arrive<'a>(&'a self, headers: &'a HeaderMap, now: OffsetDateTime) -> Asking<'a, Result<Arrival, Refusal>> {
+    fn arrive<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        now: OffsetDateTime,
+    ) -> Asking<'a, Result<Arrival, Refusal>> {
         Box::pin(self.arrived(headers, now))
     }
 
@@ -294,13 +404,20 @@ fn suffix(publishable_key: &str) -> String {
 /// The token that ClerkJS has left: under its own name, or under the one that all instances share.
 fn token<'a>(headers: &'a HeaderMap, suffix: &str) -> Option<&'a str> {
     let own = format!("__session_{suffix}");
-    [&*own, "__session"].into_iter().find_map(|name| cookie(headers, name))
+    [&*own, "__session"]
+        .into_iter()
+        .find_map(|name| cookie(headers, name))
 }
 
 /// The first cookie of this name that is not empty.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let lines = headers
+        .get_all(COOKIE)
+        .into_iter()
+        .filter_map(|line| line.to_str().ok());
+    let mut pairs = lines
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
     pairs.find_map(|(key, value)| (key == name && !value.is_empty()).then_some(value))
 }
 

@@ -1,5 +1,5 @@
-//! The development provider: everyone is whoever they say they are. It checks that what they say can be shown, and not
-//! a bit of whether it is true. So it serves nobody but this machine.
+//! The development provider: everyone is whoever they say they are. It checks that what they say
+//! can be shown, and not a bit of whether it is true. So it serves nobody but this machine.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -70,14 +70,21 @@ impl Provider for Dev {
 
     fn routes(self: Arc<Self>) -> Router<Arc<Web>> {
         let routes = Router::new().route(PATH, post(submit));
-        if self.key.is_some() { routes.route(KEY_PATH, post(show_key)) } else { routes }
+        if self.key.is_some() {
+            routes.route(KEY_PATH, post(show_key))
+        } else {
+            routes
+        }
     }
 
     fn admits(&self, client: IpAddr, through: Option<&str>) -> Result<(), Reason> {
         match through {
             _ if !client.to_canonical().is_loopback() => Err(Reason::DevelopmentOnly),
             Some(sign) => {
-                tracing::info!(sign, "the development sign-in answers nobody through a proxy or a tunnel");
+                tracing::info!(
+                    sign,
+                    "the development sign-in answers nobody through a proxy or a tunnel"
+                );
                 Err(Reason::DevelopmentThrough)
             }
             None => Ok(()),
@@ -107,7 +114,11 @@ pub(crate) struct Form<'a> {
 }
 
 pub(crate) fn form(form: &Form<'_>) -> Part {
-    Part { html: super::html(form), is_wrong: form.problem.is_some(), ..Part::default() }
+    Part {
+        html: super::html(form),
+        is_wrong: form.problem.is_some(),
+        ..Part::default()
+    }
 }
 
 /// `POST /dev/key`.
@@ -119,8 +130,12 @@ async fn show_key(Opening(mut post): Opening) -> Response {
 fn shown_key(post: &mut Post) -> Result<Answer, Refusal> {
     let Post { visit, fields } = post;
     let (about, web) = (visit.about()?, visit.web.clone());
-    let Some(key) = web.identity.key() else { return Err(Reason::NotFound.into()) };
+    let Some(key) = web.identity.key() else {
+        return Err(Reason::NotFound.into());
+    };
+
     let shown = fields.key.take().unwrap_or_default();
+
     match key.guess(shown.expose_secret()) {
         Guess::Right => {
             visit.jar.show_key(&web.cookies, &key.mark())?;
@@ -139,40 +154,76 @@ async fn submit(Opening(mut post): Opening) -> Response {
 
 async fn submitted(post: &mut Post) -> Result<Answer, Refusal> {
     let Post { visit, fields } = post;
-    let (email, name) = (fields.email.take().unwrap_or_default(), fields.name.take().unwrap_or_default());
+    let (email, name) = (
+        fields.email.take().unwrap_or_default(),
+        fields.name.take().unwrap_or_default(),
+    );
     let (about, retry) = (visit.about()?, fields.is_retry());
-    match sign_in(&email, &name, base64url(&random::<16>()?), visit.now.unix_timestamp()) {
+
+    match sign_in(
+        &email,
+        &name,
+        base64url(&random::<16>()?),
+        visit.now.unix_timestamp(),
+    ) {
         Ok(mut sign_in) => {
-            // Whoever signs in again is in the same session still: a login in another tab may hang on it.
-            if let Some(before) = visit.person()?.filter(|before| before.who.is_same_user(&sign_in)) {
-                sign_in.provider_session.clone_from(&before.who.provider_session);
+            // Whoever signs in again is in the same session still: a login in another tab may hang
+            // on it.
+            if let Some(before) = visit
+                .person()?
+                .filter(|before| before.who.is_same_user(&sign_in))
+            {
+                sign_in
+                    .provider_session
+                    .clone_from(&before.who.provider_session);
             }
+
             visit.sign_in(sign_in, Proof::Fresh).await?;
+
             // What the callback would find is known already.
-            Ok(see(&if about == About::Account { ACCOUNT_PATH.to_owned() } else { about.callback(retry) }))
+            Ok(see(&if about == About::Account {
+                ACCOUNT_PATH.to_owned()
+            } else {
+                about.callback(retry)
+            }))
         }
         Err(problem) => {
             let csrf = visit.csrf(about)?;
-            let part = form(&Form { about, csrf: &csrf, email, name, problem: Some(problem), retry });
+            let part = form(&Form {
+                about,
+                csrf: &csrf,
+                email,
+                name,
+                problem: Some(problem),
+                retry,
+            });
             show(visit, part, retry).await
         }
     }
 }
 
 /// Signs a person in, or says what is wrong with the email.
-pub(crate) fn sign_in(email: &str, name: &str, provider_session: String, at: i64) -> Result<SignIn, &'static str> {
+pub(crate) fn sign_in(
+    email: &str,
+    name: &str,
+    provider_session: String,
+    at: i64,
+) -> Result<SignIn, &'static str> {
     let email = email.trim();
     let is_whole = match email.split_once('@') {
         Some((local, domain)) => !local.is_empty() && !domain.is_empty() && !domain.contains('@'),
         None => false,
     };
+
     if !is_whole {
         return Err("Enter a whole email address.");
     }
+
     // Nothing but ASCII: what can be typed in any script can be made to look like somebody else.
     if email.len() > MAX_EMAIL || !email.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("Enter an email address without spaces and special characters, 254 at most.");
     }
+
     Ok(SignIn {
         provider: PROVIDER.to_owned(),
         subject: email.to_ascii_lowercase(),
@@ -197,15 +248,28 @@ mod tests {
     #[test]
     fn an_email_must_be_whole_and_plain() {
         let long = format!("{}@example.com", "a".repeat(243));
-        for bad in ["", "ada", "ada@", "@example.com", "a@b@c", "a da@example.com", "\u{202e}a@example.com", &long] {
+        for bad in [
+            "",
+            "ada",
+            "ada@",
+            "@example.com",
+            "a@b@c",
+            "a da@example.com",
+            "\u{202e}a@example.com",
+            &long,
+        ] {
             assert!(person(bad, "").is_err(), "{bad}");
         }
+
         assert!(person(&long[1..], "").is_ok());
     }
 
     #[test]
     fn a_person_is_one_however_the_email_is_written() {
-        let (one, other) = (person(" Ada@Example.com", "").ok().unwrap(), person("ada@example.COM", "").ok().unwrap());
+        let (one, other) = (
+            person(" Ada@Example.com", "").ok().unwrap(),
+            person("ada@example.COM", "").ok().unwrap(),
+        );
         assert!(one.is_same_user(&other));
         assert_eq!(one.email.as_deref(), Some("Ada@Example.com"));
     }

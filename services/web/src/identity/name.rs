@@ -16,7 +16,10 @@ mod tests {
 
     #[test]
     fn a_name_holds_nothing_that_cannot_be_shown() {
-        assert_eq!(clean(" A\u{202e}d\u{0}a\u{e0041}\n ").as_deref(), Some("Ada"));
+        assert_eq!(
+            clean(" A\u{202e}d\u{0}a\u{e0041}\n ").as_deref(),
+            Some("Ada")
+        );
         assert_eq!(clean("\u{2067}\t\u{3164}\u{2800}"), None);
         assert_eq!(clean(&"é".repeat(300)), Some("é".repeat(MAX)));
     }

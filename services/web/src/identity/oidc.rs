@@ -1,6 +1,6 @@
-//! OpenID Connect: any provider that has the code flow and says where its parts are. The browser goes there and comes
-//! back to `/api/auth/oidc`; what it brings is checked, and the provider's tokens are dropped. A person is issuer and
-//! subject.
+//! OpenID Connect: any provider that has the code flow and says where its parts are. The browser
+//! goes there and comes back to `/api/auth/oidc`; what it brings is checked, and the provider's
+//! tokens are dropped. A person is issuer and subject.
 
 use std::sync::Arc;
 
@@ -76,26 +76,56 @@ impl Oidc {
         if !problems.is_empty() {
             return Err(Error::Settings(problems));
         }
+
         let bad = |problem: String| Error::Settings(vec![problem]);
         let issuer = settings.issuer.clone().unwrap_or_default();
         let url = issuer_url(&issuer).map_err(|problem| bad(problem.to_owned()))?;
-        let secret = settings.client_secret_file.as_deref().map(read_secret).transpose().map_err(bad)?;
+        let secret = settings
+            .client_secret_file
+            .as_deref()
+            .map(read_secret)
+            .transpose()
+            .map_err(bad)?;
         let redirect = RedirectUrl::new(common.public_url.join(BACK_PATH));
         let (sign_ins, logouts) = (Counters::default(), Counters::default());
         let metrics = &common.metrics;
-        metrics.register("vvs_oidc_sign_ins", "Browsers back from the OpenID provider, by outcome", sign_ins.clone());
-        metrics.register("vvs_oidc_logouts", "Logouts that the OpenID provider has sent, by outcome", logouts.clone());
-        let label = settings.name.as_deref().unwrap_or(host(&url)).trim().to_owned();
-        let discovery = Arc::new(Discovery::new(&issuer, url, http.clone(), common.tasks.clone()));
+        metrics.register(
+            "vvs_oidc_sign_ins",
+            "Browsers back from the OpenID provider, by outcome",
+            sign_ins.clone(),
+        );
+        metrics.register(
+            "vvs_oidc_logouts",
+            "Logouts that the OpenID provider has sent, by outcome",
+            logouts.clone(),
+        );
+        let label = settings
+            .name
+            .as_deref()
+            .unwrap_or(host(&url))
+            .trim()
+            .to_owned();
+        let discovery = Arc::new(Discovery::new(
+            &issuer,
+            url,
+            http.clone(),
+            common.tasks.clone(),
+        ));
+
         Ok(Self {
             label,
             client_id: ClientId::new(settings.client_id.clone().unwrap_or_default()),
             secret: secret.map(ClientSecret::new),
-            scopes: settings.scopes().map(|scope| Scope::new(scope.to_owned())).collect(),
+            scopes: settings
+                .scopes()
+                .map(|scope| Scope::new(scope.to_owned()))
+                .collect(),
             groups_claim: settings.groups_claim.clone(),
             allow: common.allow.clone(),
             public_url: common.public_url.clone(),
-            redirect: redirect.map_err(|cause| bad(format!("VVS_PUBLIC_URL cannot be a redirect URI: {cause}")))?,
+            redirect: redirect.map_err(|cause| {
+                bad(format!("VVS_PUBLIC_URL cannot be a redirect URI: {cause}"))
+            })?,
             keys: keys(discovery.clone(), http.clone(), common.tasks.clone()),
             http,
             discovery,
@@ -107,12 +137,14 @@ impl Oidc {
         })
     }
 
-    /// Where the person can sign out of the provider too (RP-Initiated Logout 1.0). Without an ID token, which is not
-    /// kept, the provider asks whether they mean it.
+    /// Where the person can sign out of the provider too (RP-Initiated Logout 1.0). Without an ID
+    /// token, which is not kept, the provider asks whether they mean it.
     fn end_session(&self) -> Option<String> {
         let mut url = self.discovery.last()?.end_session.clone()?;
         let back = self.public_url.join(SIGN_IN_PATH);
-        url.query_pairs_mut().append_pair("client_id", &self.client_id).append_pair("post_logout_redirect_uri", &back);
+        url.query_pairs_mut()
+            .append_pair("client_id", &self.client_id)
+            .append_pair("post_logout_redirect_uri", &back);
         Some(url.into())
     }
 }
@@ -139,18 +171,23 @@ impl Provider for Oidc {
             About::Login(id) => format!("connection_id={id}"),
             About::Account => "account=1".to_owned(),
         };
+
         let another = if ask.another { "&another=1" } else { "" };
         let part = Continue {
             name: &self.label,
             href: format!("{START_PATH}?{about}{another}"),
             another: ask.another,
             end_session: self.end_session().filter(|_| ask.signed_out),
-            // Not for whoever has been there or wants something else; and to the account's page people come from having
-            // signed out of the provider.
+            // Not for whoever has been there or wants something else; and to the account's page
+            // people come from having signed out of the provider.
             goes_on: ask.about != About::Account && !(ask.retry || ask.another || ask.signed_out),
             nonce: ask.nonce,
         };
-        Part { html: super::html(&part), ..Part::default() }
+
+        Part {
+            html: super::html(&part),
+            ..Part::default()
+        }
     }
 
     fn routes(self: Arc<Self>) -> Router<Arc<Web>> {

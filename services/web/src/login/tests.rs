@@ -14,7 +14,10 @@ fn view(state: State) -> View {
     View {
         state,
         user_code: "WXBK-RTQH".to_owned(),
-        editor: Editor { app: None, device: None },
+        editor: Editor {
+            app: None,
+            device: None,
+        },
         device_key: String::new(),
         return_uri: None,
         address: [203, 0, 113, 7].into(),
@@ -24,7 +27,12 @@ fn view(state: State) -> View {
 }
 
 fn entry(approved: bool, acked: bool) -> Entry {
-    Entry { expires_at: NOW + 1, approved: approved.then(|| "request".to_owned()), session: None, acked }
+    Entry {
+        expires_at: NOW + 1,
+        approved: approved.then(|| "request".to_owned()),
+        session: None,
+        acked,
+    }
 }
 
 /// The standing in one word.
@@ -34,9 +42,9 @@ fn standing(found: Result<State, Refusal>, entry: Option<&Entry>) -> &'static st
         Ok(Standing::Away) => "away",
         Ok(Standing::Held) => "held",
         Ok(Standing::Approved(Trouble::EditorAway)) => "approved, away",
-        Ok(Standing::Approved(Trouble::Unacknowledged | Trouble::Unavailable | Trouble::ProviderUnavailable)) => {
-            "approved"
-        }
+        Ok(Standing::Approved(
+            Trouble::Unacknowledged | Trouble::Unavailable | Trouble::ProviderUnavailable,
+        )) => "approved",
         Ok(Standing::Done(_)) => "done",
         Err(refusal) => refusal.as_str(),
     }
@@ -56,8 +64,16 @@ fn a_login_stands_differently_for_the_browser_that_approved_it() {
         (State::Expired, "over", "over"),
         (State::Burned, "over", "over"),
     ] {
-        assert_eq!(standing(Ok(state), Some(&entry(true, false))), here, "{state:?}");
-        assert_eq!(standing(Ok(state), Some(&entry(false, false))), elsewhere, "{state:?}");
+        assert_eq!(
+            standing(Ok(state), Some(&entry(true, false))),
+            here,
+            "{state:?}"
+        );
+        assert_eq!(
+            standing(Ok(state), Some(&entry(false, false))),
+            elsewhere,
+            "{state:?}"
+        );
         assert_eq!(standing(Ok(state), None), elsewhere, "{state:?}");
     }
 }
@@ -65,7 +81,10 @@ fn a_login_stands_differently_for_the_browser_that_approved_it() {
 #[test]
 fn a_login_that_no_relay_holds_waits_for_its_editor_where_it_was_seen_and_while_its_time_lasts() {
     let unknown = |entry: Option<Entry>| standing(Err(Refusal::Unknown), entry.as_ref());
-    let over = |acked| Entry { expires_at: NOW, ..entry(true, acked) };
+    let over = |acked| Entry {
+        expires_at: NOW,
+        ..entry(true, acked)
+    };
     assert_eq!(unknown(None), "unknown");
     assert_eq!(unknown(Some(entry(false, false))), "away");
     assert_eq!(unknown(Some(entry(true, false))), "approved, away");
@@ -76,33 +95,64 @@ fn a_login_that_no_relay_holds_waits_for_its_editor_where_it_was_seen_and_while_
 #[test]
 fn what_went_wrong_on_the_way_is_not_what_became_of_the_login() {
     let entry = entry(true, true);
-    let down = || Refusal::Unavailable { role: "relay", code: "UNAVAILABLE", reason: String::new() };
+    let down = || Refusal::Unavailable {
+        role: "relay",
+        code: "UNAVAILABLE",
+        reason: String::new(),
+    };
     assert_eq!(standing(Err(down()), Some(&entry)), "unavailable");
-    assert_eq!(standing(Err(Refusal::EditorCannotBind), Some(&entry)), "editor_cannot_bind");
+    assert_eq!(
+        standing(Err(Refusal::EditorCannotBind), Some(&entry)),
+        "editor_cannot_bind"
+    );
 }
 
 #[test]
 fn an_approval_goes_on_until_the_login_has_failed() {
     for state in State::ALL {
         let may = |entry: Option<&Entry>| {
-            may_deliver(Ok(view(state)), entry, now()).map_or_else(|refusal| refusal.as_str(), |_| "go")
+            may_deliver(Ok(view(state)), entry, now())
+                .map_or_else(|refusal| refusal.as_str(), |_| "go")
         };
         let first = if state.is_failed() { "over" } else { "go" };
-        let first = if state == State::Away { "editor_away" } else { first };
+        let first = if state == State::Away {
+            "editor_away"
+        } else {
+            first
+        };
+
         assert_eq!(may(None), first, "{state:?}");
         assert_eq!(may(Some(&entry(false, false))), first, "{state:?}");
+
         // The relay may hold what was approved before.
-        assert_eq!(may(Some(&entry(true, false))), if state.is_failed() { "over" } else { "go" }, "{state:?}");
+        assert_eq!(
+            may(Some(&entry(true, false))),
+            if state.is_failed() { "over" } else { "go" },
+            "{state:?}"
+        );
     }
-    let unknown = |entry: Option<Entry>| may_deliver(Err(Refusal::Unknown), entry.as_ref(), now()).err().unwrap();
+
+    let unknown = |entry: Option<Entry>| {
+        may_deliver(Err(Refusal::Unknown), entry.as_ref(), now())
+            .err()
+            .unwrap()
+    };
     assert_eq!(unknown(None).as_str(), "unknown");
     assert_eq!(unknown(Some(entry(false, false))).as_str(), "editor_away");
-    assert_eq!(unknown(Some(Entry { expires_at: NOW, ..entry(false, false) })).as_str(), "unknown");
+    assert_eq!(
+        unknown(Some(Entry {
+            expires_at: NOW,
+            ..entry(false, false)
+        }))
+        .as_str(),
+        "unknown"
+    );
 }
 
 #[test]
 fn a_connection_id_has_one_spelling() {
     assert_eq!(ID.parse::<ConnectionId>().unwrap().to_string(), ID);
+
     for bad in [
         "",
         "x",
@@ -120,15 +170,31 @@ fn a_connection_id_has_one_spelling() {
 fn a_delivery_is_named_by_the_login_the_user_and_the_providers_session() {
     let keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
     let other_keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
-    let user = |email, session: &str, at| dev::sign_in(email, "", session.to_owned(), at).ok().unwrap();
-    let (id, other): (ConnectionId, ConnectionId) =
-        (ID.parse().unwrap(), "00000000-0000-4000-8000-000000000000".parse().unwrap());
+    let user = |email, session: &str, at| {
+        dev::sign_in(email, "", session.to_owned(), at)
+            .ok()
+            .unwrap()
+    };
+    let (id, other): (ConnectionId, ConnectionId) = (
+        ID.parse().unwrap(),
+        "00000000-0000-4000-8000-000000000000".parse().unwrap(),
+    );
     let ada = user("ada@example.com", "one", 0);
     let name = request_id(&keys, id, &ada);
-    assert_eq!(name, request_id(&keys, id, &user("Ada@example.com", "one", 99)));
+
+    assert_eq!(
+        name,
+        request_id(&keys, id, &user("Ada@example.com", "one", 99))
+    );
     assert_ne!(name, request_id(&keys, other, &ada));
-    assert_ne!(name, request_id(&keys, id, &user("bob@example.com", "one", 0)));
-    assert_ne!(name, request_id(&keys, id, &user("ada@example.com", "two", 0)));
+    assert_ne!(
+        name,
+        request_id(&keys, id, &user("bob@example.com", "one", 0))
+    );
+    assert_ne!(
+        name,
+        request_id(&keys, id, &user("ada@example.com", "two", 0))
+    );
     assert_ne!(name, request_id(&other_keys, id, &ada));
     assert_eq!(Uuid::try_parse(&name).unwrap().to_string(), name);
 }

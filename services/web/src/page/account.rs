@@ -18,12 +18,18 @@ impl Notice {
         match self {
             Self::EndedOne => "That editor is signed out.".to_owned(),
             Self::EndedAll(0) => format!("No editor was signed in as you. {BROWSERS}"),
-            Self::EndedAll(1) => format!("All your editors are signed out. That was 1 sign-in. {BROWSERS}"),
+            Self::EndedAll(1) => {
+                format!("All your editors are signed out. That was 1 sign-in. {BROWSERS}")
+            }
             Self::EndedAll(count) => {
                 format!("All your editors are signed out. Those were {count} sign-ins. {BROWSERS}")
             }
-            Self::WasGone => "That editor was not signed in any more. There was nothing to do.".to_owned(),
-            Self::SignedOut => "This browser is signed out. Your editors stay signed in.".to_owned(),
+            Self::WasGone => {
+                "That editor was not signed in any more. There was nothing to do.".to_owned()
+            }
+            Self::SignedOut => {
+                "This browser is signed out. Your editors stay signed in.".to_owned()
+            }
         }
     }
 }
@@ -47,7 +53,11 @@ impl Page for AccountSignIn {
     }
 
     fn status(&self) -> StatusCode {
-        if self.part.is_wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+        if self.part.is_wrong {
+            StatusCode::BAD_REQUEST
+        } else {
+            StatusCode::OK
+        }
     }
 
     fn sources(&self) -> Sources {
@@ -69,7 +79,10 @@ pub(crate) struct AccountSessions {
 
 impl Install {
     fn name(&self) -> &str {
-        [&self.device.name, &self.app].into_iter().find(|name| !name.is_empty()).map_or("An editor", |name| name)
+        [&self.device.name, &self.app]
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .map_or("An editor", |name| name)
     }
 }
 

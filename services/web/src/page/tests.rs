@@ -15,7 +15,10 @@ const LISTENER: &str = "http://127.0.0.1:50000/done";
 const HOSTILE: &str = r#"</bdi><script>alert("1")</script> ' onload=x"#;
 
 fn shell() -> Shell {
-    Shell { nonce: Nonce::new([0; 16]), development: true }
+    Shell {
+        nonce: Nonce::new([0; 16]),
+        development: true,
+    }
 }
 
 fn csrf() -> SecretString {
@@ -23,22 +26,42 @@ fn csrf() -> SecretString {
 }
 
 fn ada() -> Account {
-    Account { name: Some("Ada Lovelace".to_owned()), email: Some("ada@example.com".to_owned()), email_verified: true }
+    Account {
+        name: Some("Ada Lovelace".to_owned()),
+        email: Some("ada@example.com".to_owned()),
+        email_verified: true,
+    }
 }
 
 fn laptop() -> Editor {
     Editor {
-        app: Some(App { name: "VVS Editor".to_owned(), version: "1.4.0".to_owned() }),
-        device: Some(Device { name: "Ada’s laptop".to_owned(), os: "Debian 13".to_owned() }),
+        app: Some(App {
+            name: "VVS Editor".to_owned(),
+            version: "1.4.0".to_owned(),
+        }),
+        device: Some(Device {
+            name: "Ada’s laptop".to_owned(),
+            os: "Debian 13".to_owned(),
+        }),
     }
 }
 
 fn bare() -> Editor {
-    Editor { app: None, device: None }
+    Editor {
+        app: None,
+        device: None,
+    }
 }
 
 fn form(about: About, said: &str, problem: Option<&'static str>, retry: bool) -> Part {
-    dev::form(&Form { about, csrf: &csrf(), email: said.to_owned(), name: String::new(), problem, retry })
+    dev::form(&Form {
+        about,
+        csrf: &csrf(),
+        email: said.to_owned(),
+        name: String::new(),
+        problem,
+        retry,
+    })
 }
 
 fn about_login() -> About {
@@ -84,18 +107,31 @@ fn delivery() -> Delivery {
 }
 
 fn denial(trouble: Trouble) -> Denial {
-    Denial { shell: shell(), connection_id: CONNECTION.to_owned(), csrf: csrf(), trouble }
+    Denial {
+        shell: shell(),
+        connection_id: CONNECTION.to_owned(),
+        csrf: csrf(),
+        trouble,
+    }
 }
 
 fn hand_back(return_uri: Option<&str>, may_show: bool) -> HandBack {
     let return_uri = return_uri.map(|uri| uri.parse().unwrap());
     let handback = Handback::new("BCDFGHJK".into(), return_uri, may_show).unwrap();
-    HandBack { shell: shell(), connection_id: CONNECTION.to_owned(), csrf: csrf(), handback }
+    HandBack {
+        shell: shell(),
+        connection_id: CONNECTION.to_owned(),
+        csrf: csrf(),
+        handback,
+    }
 }
 
 fn installs() -> AccountSessions {
     let now = OffsetDateTime::UNIX_EPOCH + Duration::days(20_000) + Duration::seconds(34_872);
-    let device = |name: &str, os: &str| Device { name: name.to_owned(), os: os.to_owned() };
+    let device = |name: &str, os: &str| Device {
+        name: name.to_owned(),
+        os: os.to_owned(),
+    };
     let laptop = Install {
         id: "ses_1".to_owned(),
         user_id: "usr_1".to_owned(),
@@ -114,22 +150,45 @@ fn installs() -> AccountSessions {
         address: String::new(),
         ..laptop.clone()
     };
-    AccountSessions { shell: shell(), csrf: csrf(), account: ada(), installs: vec![laptop, bare], notice: None, now }
+
+    AccountSessions {
+        shell: shell(),
+        csrf: csrf(),
+        account: ada(),
+        installs: vec![laptop, bare],
+        notice: None,
+        now,
+    }
 }
 
 fn account_sign_in() -> AccountSignIn {
     let part = form(About::Account, "", None, false);
-    AccountSignIn { shell: shell(), part, notice: Some(Notice::SignedOut), retry: false }
+    AccountSignIn {
+        shell: shell(),
+        part,
+        notice: Some(Notice::SignedOut),
+        retry: false,
+    }
 }
 
 fn dev_key(about: About, is_wrong: bool) -> DevKey {
-    DevKey { shell: shell(), about, csrf: csrf(), is_wrong }
+    DevKey {
+        shell: shell(),
+        about,
+        csrf: csrf(),
+        is_wrong,
+    }
 }
 
 fn failure(reason: Reason) -> Failure {
     let again = (reason == Reason::Unavailable || reason.leads_to_editors())
         .then(|| format!("/login?connection_id={CONNECTION}"));
-    Failure { shell: shell(), reason, again, request_id: "4bf92f3577b34da6".to_owned() }
+    Failure {
+        shell: shell(),
+        reason,
+        again,
+        request_id: "4bf92f3577b34da6".to_owned(),
+    }
 }
 
 const REASONS: [(&str, Reason); 31] = [
@@ -172,48 +231,128 @@ const PROBLEM: &str = "Enter a whole email address.";
 fn gallery() -> Vec<(String, Response<String>)> {
     let mut pages = vec![
         ("login", answer(&login())),
-        ("login-problem", answer(&Login { part: form(about_login(), "ada@", Some(PROBLEM), false), ..login() })),
-        ("login-retry", answer(&Login { part: form(about_login(), "", None, true), retry: true, ..login() })),
+        (
+            "login-problem",
+            answer(&Login {
+                part: form(about_login(), "ada@", Some(PROBLEM), false),
+                ..login()
+            }),
+        ),
+        (
+            "login-retry",
+            answer(&Login {
+                part: form(about_login(), "", None, true),
+                retry: true,
+                ..login()
+            }),
+        ),
         ("approval", answer(&approval())),
-        ("approval-unconfirmed", answer(&Approval { unconfirmed: true, place: Place::OtherNetwork, ..approval() })),
+        (
+            "approval-unconfirmed",
+            answer(&Approval {
+                unconfirmed: true,
+                place: Place::OtherNetwork,
+                ..approval()
+            }),
+        ),
         (
             "approval-bare",
-            answer(&Approval { editor: bare(), place: Place::ThisMachine, return_uri: None, ..approval() }),
+            answer(&Approval {
+                editor: bare(),
+                place: Place::ThisMachine,
+                return_uri: None,
+                ..approval()
+            }),
         ),
         ("delivery", answer(&delivery())),
-        ("delivery-unacknowledged", answer(&Delivery { trouble: Trouble::Unacknowledged, ..delivery() })),
-        ("delivery-unavailable", answer(&Delivery { trouble: Trouble::Unavailable, ..delivery() })),
-        ("held", answer(&Held { shell: shell(), connection_id: CONNECTION.to_owned(), csrf: csrf() })),
+        (
+            "delivery-unacknowledged",
+            answer(&Delivery {
+                trouble: Trouble::Unacknowledged,
+                ..delivery()
+            }),
+        ),
+        (
+            "delivery-unavailable",
+            answer(&Delivery {
+                trouble: Trouble::Unavailable,
+                ..delivery()
+            }),
+        ),
+        (
+            "held",
+            answer(&Held {
+                shell: shell(),
+                connection_id: CONNECTION.to_owned(),
+                csrf: csrf(),
+            }),
+        ),
         ("hand-back-link", answer(&hand_back(Some(LISTENER), true))),
-        ("hand-back-link-only", answer(&hand_back(Some("vvs://auth/complete"), false))),
+        (
+            "hand-back-link-only",
+            answer(&hand_back(Some("vvs://auth/complete"), false)),
+        ),
         ("hand-back-typed", answer(&hand_back(None, true))),
         ("account-sessions", answer(&installs())),
         (
             "account-sessions-none",
-            answer(&AccountSessions { installs: Vec::new(), notice: Some(Notice::EndedAll(2)), ..installs() }),
+            answer(&AccountSessions {
+                installs: Vec::new(),
+                notice: Some(Notice::EndedAll(2)),
+                ..installs()
+            }),
         ),
         ("account-sign-in", answer(&account_sign_in())),
         (
             "account-sign-in-problem",
-            answer(&AccountSignIn { part: form(About::Account, "", Some(PROBLEM), false), ..account_sign_in() }),
+            answer(&AccountSignIn {
+                part: form(About::Account, "", Some(PROBLEM), false),
+                ..account_sign_in()
+            }),
         ),
         ("dev-key", answer(&dev_key(about_login(), false))),
         ("dev-key-problem", answer(&dev_key(about_login(), true))),
         ("account-dev-key", answer(&dev_key(About::Account, false))),
-        ("waiting", answer(&Waiting { shell: shell(), connection_id: CONNECTION.to_owned() })),
+        (
+            "waiting",
+            answer(&Waiting {
+                shell: shell(),
+                connection_id: CONNECTION.to_owned(),
+            }),
+        ),
         ("denial", answer(&denial(Trouble::EditorAway))),
         ("denial-unavailable", answer(&denial(Trouble::Unavailable))),
         ("denied", answer(&Denied { shell: shell() })),
-        ("success-bare", answer(&Success { shell: shell(), account: None, editor: bare() })),
-        ("success", answer(&Success { shell: shell(), account: Some(ada()), editor: laptop() })),
+        (
+            "success-bare",
+            answer(&Success {
+                shell: shell(),
+                account: None,
+                editor: bare(),
+            }),
+        ),
+        (
+            "success",
+            answer(&Success {
+                shell: shell(),
+                account: Some(ada()),
+                editor: laptop(),
+            }),
+        ),
     ];
     pages.extend(REASONS.map(|(name, reason)| (name, answer(&failure(reason)))));
-    pages.into_iter().map(|(name, page)| (name.to_owned(), page)).collect()
+
+    pages
+        .into_iter()
+        .map(|(name, page)| (name.to_owned(), page))
+        .collect()
 }
 
 /// The tags of a page, each from its `<` to its `>`.
 fn tags(html: &str) -> impl Iterator<Item = &str> {
-    html.split('<').skip(1).filter_map(|rest| rest.split('>').next())
+    html.split('<')
+        .skip(1)
+        .filter_map(|rest| rest.split('>').next())
 }
 
 /// Run with `VVS_REGENERATE=1` after a change of a page, and look at what changed.
@@ -226,7 +365,10 @@ fn every_page_is_its_snapshot() {
             fs::write(&file, page.body()).unwrap();
         }
         let expected = fs::read_to_string(&file).unwrap_or_default();
-        assert!(expected == *page.body(), "{name} differs from its snapshot: run this test with VVS_REGENERATE=1");
+        assert!(
+            expected == *page.body(),
+            "{name} differs from its snapshot: run this test with VVS_REGENERATE=1"
+        );
     }
 }
 
@@ -240,8 +382,16 @@ fn no_snapshot_is_left_of_a_page_that_is_gone() {
 fn every_page_has_a_title_one_heading_and_a_main_part() {
     for (name, page) in gallery() {
         let count = |text: &str| page.body().matches(text).count();
-        assert_eq!((count("<h1>"), count("<main "), count("<title>")), (1, 1, 1), "{name}");
-        assert!(page.body().starts_with("<!doctype html>\n<html lang=\"en\">"), "{name}");
+        assert_eq!(
+            (count("<h1>"), count("<main "), count("<title>")),
+            (1, 1, 1),
+            "{name}"
+        );
+        assert!(
+            page.body()
+                .starts_with("<!doctype html>\n<html lang=\"en\">"),
+            "{name}"
+        );
     }
 }
 
@@ -250,8 +400,15 @@ fn no_page_holds_an_inline_script_style_or_handler() {
     for (name, page) in gallery() {
         for tag in tags(page.body()) {
             let script = tag.starts_with("script");
-            assert!(!script || tag.contains(" src=\"/assets/") && tag.contains(" nonce=\"AAAAAAAAAAAAAAAAAAAAAA\""));
-            assert!(!tag.starts_with("style") && !tag.contains(" style=") && !tag.contains(" on"), "{name}: {tag}");
+            assert!(
+                !script
+                    || tag.contains(" src=\"/assets/")
+                        && tag.contains(" nonce=\"AAAAAAAAAAAAAAAAAAAAAA\"")
+            );
+            assert!(
+                !tag.starts_with("style") && !tag.contains(" style=") && !tag.contains(" on"),
+                "{name}: {tag}"
+            );
         }
     }
 }
@@ -259,23 +416,43 @@ fn no_page_holds_an_inline_script_style_or_handler() {
 #[test]
 fn the_state_leaves_the_address_before_a_page_loads_anything_else() {
     for (name, page) in gallery() {
-        let first = tags(page.body()).find(|tag| tag.contains("src=") || tag.contains("href=")).unwrap();
-        assert!(first.starts_with("script src=\"/assets/state.js\"") && !first.contains("defer"), "{name}: {first}");
+        let first = tags(page.body())
+            .find(|tag| tag.contains("src=") || tag.contains("href="))
+            .unwrap();
+        assert!(
+            first.starts_with("script src=\"/assets/state.js\"") && !first.contains("defer"),
+            "{name}: {first}"
+        );
     }
 }
 
 #[test]
 fn every_file_that_a_page_loads_is_served() {
     for (name, page) in gallery() {
-        for path in page.body().split('"').filter(|value| value.starts_with("/assets/")) {
-            assert!(ASSETS.iter().any(|asset| asset.path == path), "{name} loads {path}");
+        for path in page
+            .body()
+            .split('"')
+            .filter(|value| value.starts_with("/assets/"))
+        {
+            assert!(
+                ASSETS.iter().any(|asset| asset.path == path),
+                "{name} loads {path}"
+            );
         }
+
         // The one place outside that a page knows is where its script may lead back to.
         let elsewhere = tags(page.body()).filter(|tag| tag.contains("://"));
         for tag in elsewhere {
-            assert!(tag.starts_with("form ") && name.starts_with("hand-back"), "{name} names another host: {tag}");
+            assert!(
+                tag.starts_with("form ") && name.starts_with("hand-back"),
+                "{name} names another host: {tag}"
+            );
         }
-        assert!(!page.body().contains("href=\"http") && !page.body().contains("href=\"vvs"), "{name}");
+
+        assert!(
+            !page.body().contains("href=\"http") && !page.body().contains("href=\"vvs"),
+            "{name}"
+        );
     }
 }
 
@@ -285,12 +462,22 @@ fn every_form_is_a_post_with_a_csrf_value_from_a_page_that_sends_its_origin() {
         let forms = page.body().split("<form ").skip(1).collect::<Vec<_>>();
         for form in &forms {
             assert!(form.starts_with("method=\"post\" action=\"/"), "{name}");
-            assert!(form.contains("name=\"csrf\" value=\"csrf-of-this-page\""), "{name}");
+            assert!(
+                form.contains("name=\"csrf\" value=\"csrf-of-this-page\""),
+                "{name}"
+            );
             let is_account = name.starts_with("account");
-            let names_login = form.contains(&format!("name=\"connection_id\" value=\"{CONNECTION}\""));
+            let names_login =
+                form.contains(&format!("name=\"connection_id\" value=\"{CONNECTION}\""));
             assert!(names_login != is_account, "{name}");
         }
-        let policy = if forms.is_empty() { "no-referrer" } else { "same-origin" };
+
+        let policy = if forms.is_empty() {
+            "no-referrer"
+        } else {
+            "same-origin"
+        };
+
         assert_eq!(page.headers()["referrer-policy"], policy, "{name}");
     }
 }
@@ -299,7 +486,10 @@ fn every_form_is_a_post_with_a_csrf_value_from_a_page_that_sends_its_origin() {
 fn a_script_may_run_only_with_the_nonce_of_its_page() {
     for (name, page) in gallery() {
         let policy = page.headers()["content-security-policy"].to_str().unwrap();
-        assert!(policy.contains("script-src 'nonce-AAAAAAAAAAAAAAAAAAAAAA';"), "{name}");
+        assert!(
+            policy.contains("script-src 'nonce-AAAAAAAAAAAAAAAAAAAAAA';"),
+            "{name}"
+        );
     }
 }
 
@@ -309,17 +499,30 @@ fn development_sign_in_is_announced_exactly_while_it_is_active() {
     for (name, page) in gallery() {
         assert!(announces(&page), "{name}");
     }
-    let quiet = Shell { development: false, ..shell() };
+    let quiet = Shell {
+        development: false,
+        ..shell()
+    };
     assert!(!announces(&answer(&Denied { shell: quiet })));
 }
 
 #[test]
 fn what_an_app_or_a_person_calls_itself_is_never_markup() {
     let page = Approval {
-        account: Account { name: Some(HOSTILE.to_owned()), email: Some(HOSTILE.to_owned()), email_verified: true },
+        account: Account {
+            name: Some(HOSTILE.to_owned()),
+            email: Some(HOSTILE.to_owned()),
+            email_verified: true,
+        },
         editor: Editor {
-            app: Some(App { name: HOSTILE.to_owned(), version: HOSTILE.to_owned() }),
-            device: Some(Device { name: HOSTILE.to_owned(), os: HOSTILE.to_owned() }),
+            app: Some(App {
+                name: HOSTILE.to_owned(),
+                version: HOSTILE.to_owned(),
+            }),
+            device: Some(Device {
+                name: HOSTILE.to_owned(),
+                os: HOSTILE.to_owned(),
+            }),
         },
         ..approval()
     };
@@ -327,19 +530,48 @@ fn what_an_app_or_a_person_calls_itself_is_never_markup() {
     list.installs[0].device.name = HOSTILE.to_owned();
     list.installs[0].app = HOSTILE.to_owned();
     list.installs[0].id = HOSTILE.to_owned();
-    let login = Login { part: form(about_login(), HOSTILE, None, false), ..login() };
-    for html in [answer(&page).into_body(), answer(&login).into_body(), answer(&list).into_body()] {
-        assert!(!html.contains("<script>") && !html.contains("\"1\"") && !html.contains("' onload"), "{html}");
+    let login = Login {
+        part: form(about_login(), HOSTILE, None, false),
+        ..login()
+    };
+
+    for html in [
+        answer(&page).into_body(),
+        answer(&login).into_body(),
+        answer(&list).into_body(),
+    ] {
+        assert!(
+            !html.contains("<script>") && !html.contains("\"1\"") && !html.contains("' onload"),
+            "{html}"
+        );
     }
 }
 
 #[test]
 fn a_status_says_what_the_page_says() {
-    let statuses = gallery().into_iter().map(|(name, page)| (name, page.status().as_u16())).collect::<Vec<_>>();
-    let of = |name: &str| statuses.iter().find(|(other, _)| other == name).map(|(_, status)| *status);
-    for name in ["login", "login-retry", "approval", "approval-bare", "waiting", "denied", "success", "success-bare"] {
+    let statuses = gallery()
+        .into_iter()
+        .map(|(name, page)| (name, page.status().as_u16()))
+        .collect::<Vec<_>>();
+    let of = |name: &str| {
+        statuses
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, status)| *status)
+    };
+    for name in [
+        "login",
+        "login-retry",
+        "approval",
+        "approval-bare",
+        "waiting",
+        "denied",
+        "success",
+        "success-bare",
+    ] {
         assert_eq!(of(name), Some(200), "{name}");
     }
+
     for (name, status) in [
         ("login-problem", 400),
         ("approval-unconfirmed", 400),
@@ -370,34 +602,66 @@ fn a_status_says_what_the_page_says() {
 fn no_page_claims_to_know_that_nobody_is_signed_in_once_a_sign_in_was_under_way() {
     for (name, reason) in REASONS {
         let page = answer(&failure(reason)).into_body();
-        assert!(!page.to_lowercase().contains("nobody was signed in"), "{name}");
-        let doubts = ["login-", "editor-refused", "claimed"].iter().any(|under_way| name.starts_with(under_way));
-        assert_eq!(page.contains("<a href=\"/account/sessions\">Your editors</a>"), doubts, "{name}");
+        assert!(
+            !page.to_lowercase().contains("nobody was signed in"),
+            "{name}"
+        );
+
+        let doubts = ["login-", "editor-refused", "claimed"]
+            .iter()
+            .any(|under_way| name.starts_with(under_way));
+        assert_eq!(
+            page.contains("<a href=\"/account/sessions\">Your editors</a>"),
+            doubts,
+            "{name}"
+        );
     }
-    assert!(!answer(&Denied { shell: shell() }).into_body().contains("Nobody was signed in"));
+
+    assert!(
+        !answer(&Denied { shell: shell() })
+            .into_body()
+            .contains("Nobody was signed in")
+    );
 }
 
 #[test]
 fn an_approval_says_where_the_code_will_go() {
     let said = |uri: Option<&str>| {
         let return_uri = uri.map(|uri| uri.parse().unwrap());
-        answer(&Approval { return_uri, ..approval() }).into_body()
+        answer(&Approval {
+            return_uri,
+            ..approval()
+        })
+        .into_body()
     };
     for (uri, place) in [
         (LISTENER, "to a program on this computer, port 50000"),
-        ("http://[::1]:41873", "to a program on this computer, port 41873"),
+        (
+            "http://[::1]:41873",
+            "to a program on this computer, port 41873",
+        ),
         ("vvs://auth/complete", "to VVS<br>"),
-        ("com.example.vvs:/done", "to the app that opens com.example.vvs: links on this computer"),
+        (
+            "com.example.vvs:/done",
+            "to the app that opens com.example.vvs: links on this computer",
+        ),
     ] {
         let html = said(Some(uri));
-        assert!(html.contains(&format!("<dt>Code goes</dt><dd>{place}")), "{uri}: {html}");
+        assert!(
+            html.contains(&format!("<dt>Code goes</dt><dd>{place}")),
+            "{uri}: {html}"
+        );
     }
+
     assert!(!said(None).contains("Code goes"));
 }
 
 #[test]
 fn a_code_is_read_out_letter_by_letter() {
-    assert_eq!(UserCode("WXBK-RTQH".to_owned()).spelled(), "W X B K, R T Q H");
+    assert_eq!(
+        UserCode("WXBK-RTQH".to_owned()).spelled(),
+        "W X B K, R T Q H"
+    );
 }
 
 #[test]
@@ -409,19 +673,33 @@ fn a_one_time_code_stands_where_it_may_and_never_in_a_title_or_an_address() {
     ] {
         let html = answer(&page).into_body();
         let count = |text: &str| html.matches(text).count();
-        assert_eq!((count(">BCDF-GHJK<"), count("data-code=\"BCDFGHJK\"")), (shown, carried), "{html}");
+        assert_eq!(
+            (count(">BCDF-GHJK<"), count("data-code=\"BCDFGHJK\"")),
+            (shown, carried),
+            "{html}"
+        );
         assert_eq!(count("BCDF"), shown + carried, "{html}");
+
         // Whoever sees a code is told what it is worth.
         assert_eq!(count("Never give this code to anyone."), shown, "{html}");
+
         // Without the script, which knows the editor's state, nothing leads to the editor.
-        assert!(!html.contains(" href=\"http") && (carried == 0 || html.contains("id=\"back\" hidden")), "{html}");
+        assert!(
+            !html.contains(" href=\"http") && (carried == 0 || html.contains("id=\"back\" hidden")),
+            "{html}"
+        );
     }
 }
 
 #[test]
 fn initials_come_from_the_first_and_last_name_or_from_the_email() {
     let initials = |name: Option<&str>, email: Option<&str>| {
-        Account { name: name.map(str::to_owned), email: email.map(str::to_owned), email_verified: true }.initials()
+        Account {
+            name: name.map(str::to_owned),
+            email: email.map(str::to_owned),
+            email_verified: true,
+        }
+        .initials()
     };
     assert_eq!(initials(Some("ada king lovelace"), None), "AL");
     assert_eq!(initials(Some("Ada"), Some("x@example.com")), "A");
@@ -432,12 +710,23 @@ fn initials_come_from_the_first_and_last_name_or_from_the_email() {
 
 #[test]
 fn networks_are_the_same_by_ipv4_address_or_ipv6_half() {
-    let compare = |editor: &str, browser: &str| Place::compare(editor.parse().unwrap(), browser.parse().unwrap());
+    let compare = |editor: &str, browser: &str| {
+        Place::compare(editor.parse().unwrap(), browser.parse().unwrap())
+    };
     assert_eq!(compare("127.0.0.1", "::1"), Place::ThisMachine);
-    assert_eq!(compare("203.0.113.7", "::ffff:203.0.113.7"), Place::SameNetwork);
+    assert_eq!(
+        compare("203.0.113.7", "::ffff:203.0.113.7"),
+        Place::SameNetwork
+    );
     assert_eq!(compare("203.0.113.7", "203.0.113.8"), Place::OtherNetwork);
-    assert_eq!(compare("2001:db8:1:2::a", "2001:db8:1:2:ffff::b"), Place::SameNetwork);
-    assert_eq!(compare("2001:db8:1:2::a", "2001:db8:1:3::a"), Place::OtherNetwork);
+    assert_eq!(
+        compare("2001:db8:1:2::a", "2001:db8:1:2:ffff::b"),
+        Place::SameNetwork
+    );
+    assert_eq!(
+        compare("2001:db8:1:2::a", "2001:db8:1:3::a"),
+        Place::OtherNetwork
+    );
     assert_eq!(compare("203.0.113.7", "2001:db8::1"), Place::Incomparable);
     assert_eq!(compare("127.0.0.1", "203.0.113.7"), Place::OtherNetwork);
 }
@@ -445,7 +734,16 @@ fn networks_are_the_same_by_ipv4_address_or_ipv6_half() {
 #[test]
 fn spans_are_said_in_whole_units() {
     let words = |seconds| in_words(Duration::seconds(seconds));
-    assert_eq!([words(0), words(1), words(59)], ["0 seconds", "1 second", "59 seconds"]);
-    assert_eq!([words(60), words(179), words(7200)], ["1 minute", "2 minutes", "2 hours"]);
-    assert_eq!([words(86_399), words(86_400), words(300_000)], ["23 hours", "1 day", "3 days"]);
+    assert_eq!(
+        [words(0), words(1), words(59)],
+        ["0 seconds", "1 second", "59 seconds"]
+    );
+    assert_eq!(
+        [words(60), words(179), words(7200)],
+        ["1 minute", "2 minutes", "2 hours"]
+    );
+    assert_eq!(
+        [words(86_399), words(86_400), words(300_000)],
+        ["23 hours", "1 day", "3 days"]
+    );
 }

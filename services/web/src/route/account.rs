@@ -19,8 +19,12 @@ pub(crate) async fn sessions(mut visit: Visit) -> Response {
 }
 
 async fn listed(visit: &mut Visit) -> Result<Answer, Refusal> {
-    let Some(sign_in) = visit.account().await? else { return Ok(see(SIGN_IN_PATH)) };
+    let Some(sign_in) = visit.account().await? else {
+        return Ok(see(SIGN_IN_PATH));
+    };
+
     let installs = visit.web.sessions.list(&sign_in).await?;
+
     Ok(page(&AccountSessions {
         shell: visit.shell(),
         csrf: visit.csrf(About::Account)?,
@@ -38,14 +42,31 @@ pub(crate) async fn revoke(Path(sid): Path<String>, mut post: Post) -> Response 
 }
 
 async fn revoked(visit: &mut Visit, sid: &str) -> Result<Answer, Refusal> {
-    let Some(sign_in) = signed_in(visit).await? else { return Ok(see(SIGN_IN_PATH)) };
-    // What is not among the person's own is answered like what has ended, so that nobody learns what there is.
-    let Some(install) = visit.web.sessions.list(&sign_in).await?.into_iter().find(|install| install.id == sid) else {
+    let Some(sign_in) = signed_in(visit).await? else {
+        return Ok(see(SIGN_IN_PATH));
+    };
+
+    // What is not among the person's own is answered like what has ended, so that nobody learns
+    // what there is.
+    let Some(install) = visit
+        .web
+        .sessions
+        .list(&sign_in)
+        .await?
+        .into_iter()
+        .find(|install| install.id == sid)
+    else {
         return Ok(with_notice(ACCOUNT_PATH, Notice::WasGone));
     };
+
     visit.web.sessions.revoke(&install, &visit.from).await?;
-    let Install { id: session_id, user_id, .. } = install;
+    let Install {
+        id: session_id,
+        user_id,
+        ..
+    } = install;
     tracing::info!(session_id, user_id, address = %visit.from.address, "revoked");
+
     Ok(with_notice(ACCOUNT_PATH, Notice::EndedOne))
 }
 
@@ -56,8 +77,11 @@ pub(crate) async fn revoke_all(mut post: Post) -> Response {
 }
 
 async fn all_revoked(visit: &mut Visit) -> Result<Answer, Refusal> {
-    let Some(sign_in) = signed_in(visit).await? else { return Ok(see(SIGN_IN_PATH)) };
-    // Of all browsers this one too. Not by what the list shows: it may be behind, and an empty one ends what there is all the same.
+    let Some(sign_in) = signed_in(visit).await? else {
+        return Ok(see(SIGN_IN_PATH));
+    };
+    // Of all browsers this one too. Not by what the list shows: it may be behind, and an empty one
+    // ends what there is all the same.
     let revoked = visit.web.sessions.revoke_all(&sign_in, &visit.from).await?;
     tracing::info!(revoked, address = %visit.from.address, "revoked all");
     visit.forget();
@@ -66,7 +90,11 @@ async fn all_revoked(visit: &mut Visit) -> Result<Answer, Refusal> {
 
 /// Who sends a form that was made for their account.
 async fn signed_in(visit: &mut Visit) -> Result<Option<SignIn>, Refusal> {
-    if visit.about == Some(About::Account) { visit.account().await } else { Err(Reason::StaleForm.into()) }
+    if visit.about == Some(About::Account) {
+        visit.account().await
+    } else {
+        Err(Reason::StaleForm.into())
+    }
 }
 
 /// `GET /account/sign-in`.
@@ -78,14 +106,20 @@ pub(crate) async fn sign_in(mut visit: Visit) -> Response {
 }
 
 pub(crate) fn sign_in_page(visit: &Visit, part: Part) -> Answer {
-    page(&AccountSignIn { shell: visit.shell(), part, notice: visit.notice(), retry: visit.is_retry() })
+    page(&AccountSignIn {
+        shell: visit.shell(),
+        part,
+        notice: visit.notice(),
+        retry: visit.is_retry(),
+    })
 }
 
-/// `POST /account/sign-out`: this browser forgets who was signed in, and every copy of its cookies is worth nothing; no editor
-/// is touched.
+/// `POST /account/sign-out`: this browser forgets who was signed in, and every copy of its cookies
+/// is worth nothing; no editor is touched.
 pub(crate) async fn sign_out(mut post: Post) -> Response {
     let ended = post.visit.sign_out().await;
-    post.visit.finish(ended.map(|()| with_notice(SIGN_IN_PATH, Notice::SignedOut)))
+    post.visit
+        .finish(ended.map(|()| with_notice(SIGN_IN_PATH, Notice::SignedOut)))
 }
 
 fn with_notice(path: &str, notice: Notice) -> Answer {

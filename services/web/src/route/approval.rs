@@ -1,4 +1,5 @@
-//! The decision: the callback that shows it, and the approval or denial that makes it. Only a POST ever delivers.
+//! The decision: the callback that shows it, and the approval or denial that makes it. Only a POST
+//! ever delivers.
 
 use std::sync::Arc;
 
@@ -14,7 +15,9 @@ use crate::failure::Reason;
 use crate::identity::{Arrival, SignIn};
 use crate::kept::Kept;
 use crate::login::{ConnectionId, Entry, Standing, View, may_deliver, or_away, request_id, stand};
-use crate::page::{Approval, Delivery, Denial, Denied, HandBack, Held, Place, Trouble, UserCode, Waiting};
+use crate::page::{
+    Approval, Delivery, Denial, Denied, HandBack, Held, Place, Trouble, UserCode, Waiting,
+};
 use crate::route::outcome;
 use crate::visit::{ACCOUNT_PATH, About, Answer, Post, Visit, page, see};
 
@@ -26,7 +29,12 @@ pub(crate) async fn callback(mut visit: Visit, headers: HeaderMap) -> Response {
 
 async fn arrived(visit: &mut Visit, headers: &HeaderMap) -> Result<Answer, Refusal> {
     let about = visit.about()?;
-    let arrival = visit.web.clone().identity.arrive(headers, visit.now).await?;
+    let arrival = visit
+        .web
+        .clone()
+        .identity
+        .arrive(headers, visit.now)
+        .await?;
     let is_stale = match arrival {
         Arrival::Before => false,
         Arrival::Stale => true,
@@ -39,17 +47,30 @@ async fn arrived(visit: &mut Visit, headers: &HeaderMap) -> Result<Answer, Refus
             }
         },
     };
-    // Behind the one round, what the browser keeps of ours is good: the page may be loaded again a minute later.
+
+    // Behind the one round, what the browser keeps of ours is good: the page may be loaded again a
+    // minute later.
     if (is_stale && !visit.is_retry()) || visit.signed_in()?.is_none() {
         // Once: a browser that keeps no cookies would go in circles.
-        return if visit.is_retry() { Err(Reason::NotSignedIn.into()) } else { Ok(see(&about.sign_in_again())) };
+        return if visit.is_retry() {
+            Err(Reason::NotSignedIn.into())
+        } else {
+            Ok(see(&about.sign_in_again()))
+        };
     }
-    let About::Login(id) = about else { return Ok(see(ACCOUNT_PATH)) };
+
+    let About::Login(id) = about else {
+        return Ok(see(ACCOUNT_PATH));
+    };
+
     let found = visit.look(id).await;
+
     match stand(found, visit.jar.login(id), visit.now)? {
         Standing::Open(view) => question(visit, id, view, false),
         Standing::Done(_) => Ok(see(&success_path(id))),
-        standing @ (Standing::Away | Standing::Held | Standing::Approved(_)) => show(visit, id, standing).await,
+        standing @ (Standing::Away | Standing::Held | Standing::Approved(_)) => {
+            show(visit, id, standing).await
+        }
     }
 }
 
@@ -65,32 +86,41 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
     if visit.jar.login(id).is_some_and(|entry| entry.acked) {
         return Ok(see(&success_path(id)));
     }
+
     let kept = match visit.signed_in() {
         Ok(Some(kept)) => kept.clone(),
         Ok(None) => return Ok(see(&About::Login(id).sign_in_again())),
-        // The page sends the same approval again until somebody can say whether it is still theirs to give.
+        // The page sends the same approval again until somebody can say whether it is still theirs
+        // to give.
         Err(refusal) if fields.is_confirmed() => return unsettled(visit, id, refusal),
         Err(refusal) => return Err(refusal),
     };
+
     visit.count_person()?;
     let found = visit.look(id).await;
     if !fields.is_confirmed() {
         return match stand(found, visit.jar.login(id), visit.now)? {
             Standing::Open(view) => question(visit, id, view, true),
-            standing @ (Standing::Away | Standing::Held | Standing::Approved(_) | Standing::Done(_)) => {
-                show(visit, id, standing).await
-            }
+            standing @ (Standing::Away
+            | Standing::Held
+            | Standing::Approved(_)
+            | Standing::Done(_)) => show(visit, id, standing).await,
         };
     }
+
     let outcome = match may_deliver(found, visit.jar.login(id), visit.now) {
         Ok(view) => deliver(visit, id, &kept, &view).await,
         Err(refusal) => settled(visit, id, refusal).await,
     };
-    let label = outcome.as_ref().map_or_else(Refusal::as_str, Delivered::as_str);
+
+    let label = outcome
+        .as_ref()
+        .map_or_else(Refusal::as_str, Delivered::as_str);
     count(&visit.web.approvals, "outcome", label);
     if outcome.as_ref().is_err_and(Refusal::ends_sign_in) {
         visit.sign_out_by_provider().await;
     }
+
     match outcome {
         Ok(Delivered::Held(handback)) => Ok(page(&HandBack {
             shell: visit.shell(),
@@ -106,50 +136,91 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
 
 /// The page that sends the same approval again, when it may still succeed.
 fn unsettled(visit: &mut Visit, id: ConnectionId, refusal: Refusal) -> Result<Answer, Refusal> {
-    let Some(trouble) = refusal.trouble() else { return Err(refusal) };
+    let Some(trouble) = refusal.trouble() else {
+        return Err(refusal);
+    };
     refusal.log(&visit.request_id);
     again(visit, id, trouble)
 }
 
-/// Makes the session and hands it over. The same approval again makes the same session and the same delivery.
-async fn deliver(visit: &mut Visit, id: ConnectionId, kept: &Kept, view: &View) -> Result<Delivered, Refusal> {
+/// Makes the session and hands it over. The same approval again makes the same session and the same
+/// delivery.
+async fn deliver(
+    visit: &mut Visit,
+    id: ConnectionId,
+    kept: &Kept,
+    view: &View,
+) -> Result<Delivered, Refusal> {
     let (web, sign_in) = (visit.web.clone(), &kept.who);
     let request_id = request_id(&web.requests, id, sign_in);
-    let granted = web.sessions.create(request_id.clone(), id, sign_in, view, &visit.from).await?;
-    let (user_id, session_id) = (granted.user_id().to_owned(), granted.session_id().to_owned());
-    // Behind the session's beginning: what ends the sign-in before finds no session to end and is heard here, and what ends
-    // it later ends the session.
+    let granted = web
+        .sessions
+        .create(request_id.clone(), id, sign_in, view, &visit.from)
+        .await?;
+    let (user_id, session_id) = (
+        granted.user_id().to_owned(),
+        granted.session_id().to_owned(),
+    );
+
+    // Behind the session's beginning: what ends the sign-in before finds no session to end and is
+    // heard here, and what ends it later ends the session.
     if let Err(refusal) = still_holds(&web, kept).await {
         if refusal.ends_sign_in() {
-            web.sessions.take_back(&session_id, &user_id, false, &visit.from).await?;
+            web.sessions
+                .take_back(&session_id, &user_id, false, &visit.from)
+                .await?;
         }
         return Err(refusal);
     }
+
     let delivered = if granted.is_active() {
         // The editor has it already, whether a relay still knows that or not.
         Ok(Delivered::Acked)
     } else {
-        let delivered = web.relay.deliver(id, request_id.clone(), granted, &visit.from).await;
+        let delivered = web
+            .relay
+            .deliver(id, request_id.clone(), granted, &visit.from)
+            .await;
         or_away(delivered, visit.jar.login(id), visit.now)
     };
-    let outcome = delivered.as_ref().map_or_else(Refusal::as_str, Delivered::as_str);
+
+    let outcome = delivered
+        .as_ref()
+        .map_or_else(Refusal::as_str, Delivered::as_str);
     tracing::info!(connection_id = %id, user_id, session_id, address = %visit.from.address, outcome, "approved");
     let is_ours = match &delivered {
         Ok(_) | Err(Refusal::UnsafeReturn) => true,
         // Nobody knows how far it got, so this browser stays responsible for it.
         Err(refusal) => refusal.trouble().is_some(),
     };
-    let was_ours = visit.jar.login(id).is_some_and(|entry| entry.approved.as_ref() == Some(&request_id));
+
+    let was_ours = visit
+        .jar
+        .login(id)
+        .is_some_and(|entry| entry.approved.as_ref() == Some(&request_id));
     if is_ours {
         let acked = matches!(delivered, Ok(Delivered::Acked));
         let (approved, session) = (Some(request_id), Some(session_id));
-        visit.remember(id, Entry { approved, session, acked, ..Entry::new(view) })?;
+        visit.remember(
+            id,
+            Entry {
+                approved,
+                session,
+                acked,
+                ..Entry::new(view)
+            },
+        )?;
     } else if !was_ours {
         // No relay has taken it, so no editor ever has its token. If it stays, the sweep finds it.
-        if let Err(cause) = web.sessions.take_back(&session_id, &user_id, true, &visit.from).await {
+        if let Err(cause) = web
+            .sessions
+            .take_back(&session_id, &user_id, true, &visit.from)
+            .await
+        {
             tracing::warn!(session_id, %cause, "a session that nobody has taken stays for now");
         }
     }
+
     delivered
 }
 
@@ -161,17 +232,35 @@ async fn still_holds(web: &Web, kept: &Kept) -> Result<(), Refusal> {
     web.identity.confirm(&kept.who).await
 }
 
-/// Whether a login that the relays cannot speak for has succeeded all the same: its relay was killed right behind the
-/// acknowledgement, or the editor has come to use its token on another one. Otherwise the refusal stands.
-async fn settled(visit: &mut Visit, id: ConnectionId, refusal: Refusal) -> Result<Delivered, Refusal> {
-    let Some(entry) = visit.jar.login(id).cloned() else { return Err(refusal) };
+/// Whether a login that the relays cannot speak for has succeeded all the same: its relay was
+/// killed right behind the acknowledgement, or the editor has come to use its token on another one.
+/// Otherwise the refusal stands.
+async fn settled(
+    visit: &mut Visit,
+    id: ConnectionId,
+    refusal: Refusal,
+) -> Result<Delivered, Refusal> {
+    let Some(entry) = visit.jar.login(id).cloned() else {
+        return Err(refusal);
+    };
+
     if !is_own(visit, id)? {
         return Err(refusal);
     }
-    let Some(session_id) = entry.session.clone() else { return Err(refusal) };
+
+    let Some(session_id) = entry.session.clone() else {
+        return Err(refusal);
+    };
+
     match visit.web.sessions.is_active(session_id).await {
         Ok(true) => {
-            visit.remember(id, Entry { acked: true, ..entry })?;
+            visit.remember(
+                id,
+                Entry {
+                    acked: true,
+                    ..entry
+                },
+            )?;
             Ok(Delivered::Acked)
         }
         Ok(false) | Err(_) => Err(refusal),
@@ -189,32 +278,64 @@ async fn denied(visit: &mut Visit) -> Result<Answer, Refusal> {
     visit.count_person()?;
     let told = visit.web.relay.deny(id).await;
     if let Err(refusal) = or_away(told, visit.jar.login(id), visit.now) {
-        let Some(trouble) = refusal.trouble() else { return Err(refusal) };
+        let Some(trouble) = refusal.trouble() else {
+            return Err(refusal);
+        };
         refusal.log(&visit.request_id);
         let (connection_id, csrf) = (id.to_string(), visit.csrf(About::Login(id))?);
-        return Ok(page(&Denial { shell: visit.shell(), connection_id, csrf, trouble }));
+        return Ok(page(&Denial {
+            shell: visit.shell(),
+            connection_id,
+            csrf,
+            trouble,
+        }));
     }
+
     count(&visit.web.approvals, "outcome", "denied");
     tracing::info!(connection_id = %id, address = %visit.from.address, "denied");
-    let place = call::Place { address: visit.from.address, user_agent: String::new() };
+    let place = call::Place {
+        address: visit.from.address,
+        user_agent: String::new(),
+    };
     let who = visit.person().ok().flatten().map(|kept| kept.who.clone());
     let record = record_denial(visit.web.clone(), id, who, place);
+
     // The person need not wait for it: the editor has been told.
     visit.web.tasks.spawn(record.in_current_span());
-    Ok(page(&Denied { shell: visit.shell() }))
+
+    Ok(page(&Denied {
+        shell: visit.shell(),
+    }))
 }
 
 /// Best effort: a denial is not undone because nobody could write it down.
-async fn record_denial(web: Arc<Web>, id: ConnectionId, sign_in: Option<SignIn>, from: call::Place) {
+async fn record_denial(
+    web: Arc<Web>,
+    id: ConnectionId,
+    sign_in: Option<SignIn>,
+    from: call::Place,
+) {
     let view = web.relay.look(id, None).await.ok();
-    if let Err(cause) = web.sessions.record_denial(id, sign_in.as_ref(), view.as_ref(), &from).await {
+    if let Err(cause) = web
+        .sessions
+        .record_denial(id, sign_in.as_ref(), view.as_ref(), &from)
+        .await
+    {
         tracing::warn!(connection_id = %id, %cause, "a denial is missing in the audit log");
     }
 }
 
 /// Asks for the decision.
-fn question(visit: &mut Visit, id: ConnectionId, view: View, unconfirmed: bool) -> Result<Answer, Refusal> {
-    let account = visit.signed_in()?.map(|kept| kept.who.account()).ok_or(Reason::NotSignedIn)?;
+fn question(
+    visit: &mut Visit,
+    id: ConnectionId,
+    view: View,
+    unconfirmed: bool,
+) -> Result<Answer, Refusal> {
+    let account = visit
+        .signed_in()?
+        .map(|kept| kept.who.account())
+        .ok_or(Reason::NotSignedIn)?;
     Ok(page(&Approval {
         shell: visit.shell(),
         connection_id: id.to_string(),
@@ -232,24 +353,41 @@ fn question(visit: &mut Visit, id: ConnectionId, view: View, unconfirmed: bool) 
 }
 
 /// The page of a login as it stands.
-pub(crate) async fn show(visit: &mut Visit, id: ConnectionId, standing: Standing) -> Result<Answer, Refusal> {
+pub(crate) async fn show(
+    visit: &mut Visit,
+    id: ConnectionId,
+    standing: Standing,
+) -> Result<Answer, Refusal> {
     match standing {
         Standing::Open(view) => question(visit, id, view, false),
-        Standing::Away => Ok(page(&Waiting { shell: visit.shell(), connection_id: id.to_string() })),
+        Standing::Away => Ok(page(&Waiting {
+            shell: visit.shell(),
+            connection_id: id.to_string(),
+        })),
         Standing::Held | Standing::Approved(_) if !is_own(visit, id)? => Err(Refusal::Claimed),
         Standing::Held => {
             let (connection_id, csrf) = (id.to_string(), visit.csrf(About::Login(id))?);
-            Ok(page(&Held { shell: visit.shell(), connection_id, csrf }))
+            Ok(page(&Held {
+                shell: visit.shell(),
+                connection_id,
+                csrf,
+            }))
         }
         Standing::Approved(trouble) => again(visit, id, trouble),
         Standing::Done(view) => outcome::show(visit, id, view).await,
     }
 }
 
-/// Whether whoever is signed in now is the one that approved this login: the same delivery can be made again.
+/// Whether whoever is signed in now is the one that approved this login: the same delivery can be
+/// made again.
 pub(crate) fn is_own(visit: &Visit, id: ConnectionId) -> Result<bool, Refusal> {
-    let approved = visit.jar.login(id).and_then(|entry| entry.approved.as_deref());
-    let own = visit.person()?.map(|kept| request_id(&visit.web.requests, id, &kept.who));
+    let approved = visit
+        .jar
+        .login(id)
+        .and_then(|entry| entry.approved.as_deref());
+    let own = visit
+        .person()?
+        .map(|kept| request_id(&visit.web.requests, id, &kept.who));
     Ok(approved.is_some() && approved == own.as_deref())
 }
 

@@ -21,8 +21,17 @@ pub(crate) async fn success(mut visit: Visit) -> Response {
 }
 
 async fn succeeded(visit: &mut Visit) -> Result<Answer, Refusal> {
-    let id = if visit.names_login() { visit.login()? } else { visit.jar.last_acked().ok_or(Reason::OtherBrowser)? };
-    let entry = visit.jar.login(id).filter(|entry| entry.approved.is_some()).cloned();
+    let id = if visit.names_login() {
+        visit.login()?
+    } else {
+        visit.jar.last_acked().ok_or(Reason::OtherBrowser)?
+    };
+
+    let entry = visit
+        .jar
+        .login(id)
+        .filter(|entry| entry.approved.is_some())
+        .cloned();
     let entry = entry.ok_or(Reason::OtherBrowser)?;
     visit.count_person()?;
     let found = visit.look(id).await;
@@ -30,41 +39,78 @@ async fn succeeded(visit: &mut Visit) -> Result<Answer, Refusal> {
         // What the relay still knows is an addition: it forgets a login when its time is over.
         return show(visit, id, found.ok()).await;
     }
+
     match stand(found, Some(&entry), visit.now)? {
         Standing::Done(view) => show(visit, id, view).await,
         Standing::Open(_) | Standing::Away | Standing::Held | Standing::Approved(_) => {
             // The page may have heard of the acknowledgement from a relay that is gone since.
             let session_id = entry.session.ok_or(Reason::OtherBrowser)?;
             let is_active = visit.web.sessions.is_active(session_id).await?;
-            if is_active { show(visit, id, None).await } else { Err(Reason::OtherBrowser.into()) }
+            if is_active {
+                show(visit, id, None).await
+            } else {
+                Err(Reason::OtherBrowser.into())
+            }
         }
     }
 }
 
-/// The success page of a login that an editor has acknowledged. Of several browsers that have approved it only one is
-/// the editor's: what its own delivery did not say, its own session does.
-pub(crate) async fn show(visit: &mut Visit, id: ConnectionId, view: Option<View>) -> Result<Answer, Refusal> {
+/// The success page of a login that an editor has acknowledged. Of several browsers that have
+/// approved it only one is the editor's: what its own delivery did not say, its own session does.
+pub(crate) async fn show(
+    visit: &mut Visit,
+    id: ConnectionId,
+    view: Option<View>,
+) -> Result<Answer, Refusal> {
     let entry = visit.jar.login(id).cloned().ok_or(Reason::OtherBrowser)?;
     if !entry.acked {
         let session_id = entry.session.clone().ok_or(Refusal::Claimed)?;
         if !visit.web.sessions.is_active(session_id).await? {
             return Err(Refusal::Claimed);
         }
-        visit.remember(id, Entry { acked: true, ..entry })?;
+        visit.remember(
+            id,
+            Entry {
+                acked: true,
+                ..entry
+            },
+        )?;
     }
-    // The account is shown to whoever approved with it, and to no one who uses the browser after them.
-    let account = if approval::is_own(visit, id)? { visit.person()?.map(|kept| kept.who.account()) } else { None };
-    let editor = view.map_or(Editor { app: None, device: None }, |view| view.editor);
-    Ok(page(&Success { shell: visit.shell(), account, editor }))
+
+    // The account is shown to whoever approved with it, and to no one who uses the browser after
+    // them.
+    let account = if approval::is_own(visit, id)? {
+        visit.person()?.map(|kept| kept.who.account())
+    } else {
+        None
+    };
+
+    let editor = view.map_or(
+        Editor {
+            app: None,
+            device: None,
+        },
+        |view| view.editor,
+    );
+
+    Ok(page(&Success {
+        shell: visit.shell(),
+        account,
+        editor,
+    }))
 }
 
-/// `GET /login/status`: waits for another state than the one that the page shows, or than the present one.
+/// `GET /login/status`: waits for another state than the one that the page shows, or than the
+/// present one.
 pub(crate) async fn status(visit: Visit) -> Response {
     let answer = match state(&visit).await {
         Ok(state) => json(StatusCode::OK, &json!({ "state": state.as_str() })),
         Err(refusal) => {
             refusal.log(&visit.request_id);
-            json(refusal.reason().status(), &json!({ "error": refusal.as_str() }))
+            json(
+                refusal.reason().status(),
+                &json!({ "error": refusal.as_str() }),
+            )
         }
     };
     visit.finish(Ok(answer))
@@ -74,16 +120,28 @@ async fn state(visit: &Visit) -> Result<State, Refusal> {
     let id = visit.login()?;
     let entry = visit.jar.login(id).ok_or(Reason::OtherBrowser)?;
     let present = look(visit, id, entry, None).await?;
-    let is_news = visit.known_state().is_some_and(|known| known != present.as_str());
+    let is_news = visit
+        .known_state()
+        .is_some_and(|known| known != present.as_str());
     if is_news || !present.is_open() {
         return Ok(present);
     }
+
     // A process that stops must not be held up by those who wait.
-    let waiting = visit.web.stop.run_until_cancelled(look(visit, id, entry, Some(present)));
+    let waiting = visit
+        .web
+        .stop
+        .run_until_cancelled(look(visit, id, entry, Some(present)));
+
     waiting.await.unwrap_or(Ok(present))
 }
 
-async fn look(visit: &Visit, id: ConnectionId, entry: &Entry, known: Option<State>) -> Result<State, Refusal> {
+async fn look(
+    visit: &Visit,
+    id: ConnectionId,
+    entry: &Entry,
+    known: Option<State>,
+) -> Result<State, Refusal> {
     let found = visit.web.relay.look(id, known).await;
     // Not the time of the visit: that may be 20 s ago, and the login over since.
     let now = OffsetDateTime::now_utc();

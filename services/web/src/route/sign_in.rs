@@ -25,6 +25,7 @@ async fn asked(visit: &mut Visit) -> Result<Answer, Refusal> {
 pub(crate) fn part(visit: &mut Visit) -> Result<Part, Refusal> {
     let about = visit.about()?;
     let csrf = visit.csrf(about)?;
+
     Ok(visit.web.identity.part(&Ask {
         about,
         csrf: &csrf,
@@ -39,8 +40,12 @@ pub(crate) fn part(visit: &mut Visit) -> Result<Part, Refusal> {
 
 /// The page on which a person says who they are, if there is still a reason to.
 pub(crate) async fn show(visit: &mut Visit, part: Part, retry: bool) -> Result<Answer, Refusal> {
-    let About::Login(id) = visit.about()? else { return Ok(account::sign_in_page(visit, part)) };
+    let About::Login(id) = visit.about()? else {
+        return Ok(account::sign_in_page(visit, part));
+    };
+
     let found = visit.look(id).await;
+
     match stand(found, visit.jar.login(id), visit.now)? {
         Standing::Open(view) => Ok(page(&Login {
             shell: visit.shell(),
@@ -49,7 +54,8 @@ pub(crate) async fn show(visit: &mut Visit, part: Part, retry: bool) -> Result<A
             user_code: UserCode(view.user_code),
             retry,
         })),
-        standing @ (Standing::Away | Standing::Held | Standing::Approved(_) | Standing::Done(_)) => {
+        standing
+        @ (Standing::Away | Standing::Held | Standing::Approved(_) | Standing::Done(_)) => {
             approval::show(visit, id, standing).await
         }
     }

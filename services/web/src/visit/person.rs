@@ -1,4 +1,5 @@
-//! Who is signed in to the browser that asks: the one way to it, behind the question whether that has ended.
+//! Who is signed in to the browser that asks: the one way to it, behind the question whether that
+//! has ended.
 
 use super::Visit;
 use crate::error::Refusal;
@@ -9,9 +10,16 @@ impl Visit {
     /// Asks whom the browser's cookie stands for.
     pub(super) async fn recognize(&self) -> Person {
         let (web, now) = (&self.web, self.now);
-        let kept = self.jar.sealed().filter(|kept| kept.is_live(now, web.sign_in_max_ttl));
+        let kept = self
+            .jar
+            .sealed()
+            .filter(|kept| kept.is_live(now, web.sign_in_max_ttl));
+
         // What another provider has said does not count.
-        let Some(kept) = kept.filter(|kept| kept.who.provider == web.identity.name()) else { return Person::Nobody };
+        let Some(kept) = kept.filter(|kept| kept.who.provider == web.identity.name()) else {
+            return Person::Nobody;
+        };
+
         match web.checks.has_ended(kept).await {
             Ok(false) => Person::SignedIn(kept.clone()),
             Ok(true) => Person::Ended,
@@ -19,7 +27,8 @@ impl Visit {
         }
     }
 
-    /// Who is signed in. While sessions does not say whether they still are, nobody may be shown or act as anybody.
+    /// Who is signed in. While sessions does not say whether they still are, nobody may be shown or
+    /// act as anybody.
     pub(crate) fn person(&self) -> Result<Option<&Kept>, Refusal> {
         match &self.person {
             Person::Nobody | Person::Ended => Ok(None),
@@ -30,7 +39,9 @@ impl Visit {
 
     /// Who is signed in, if that is young enough to approve with.
     pub(crate) fn signed_in(&self) -> Result<Option<&Kept>, Refusal> {
-        Ok(self.person()?.filter(|kept| kept.who.holds(self.now, self.web.sign_in_ttl)))
+        Ok(self
+            .person()?
+            .filter(|kept| kept.who.holds(self.now, self.web.sign_in_ttl)))
     }
 
     /// The browser remembers who has signed in, unless that was ended since its proof was made.
@@ -46,13 +57,23 @@ impl Visit {
             Some(before) if before.who.is_same_user(&who) => before.id,
             Some(other) => {
                 // Nobody could sign out of it here any more.
-                web.sessions.end_sign_in(&other, false, &self.from, self.now).await?;
+                web.sessions
+                    .end_sign_in(&other, false, &self.from, self.now)
+                    .await?;
                 SignInId::mint()?
             }
             None => SignInId::mint()?,
         };
-        let expires_at = who.at.saturating_add(web.sign_in_max_ttl.as_secs().cast_signed());
-        let kept = Kept { who, id, expires_at, watermark };
+
+        let expires_at = who
+            .at
+            .saturating_add(web.sign_in_max_ttl.as_secs().cast_signed());
+        let kept = Kept {
+            who,
+            id,
+            expires_at,
+            watermark,
+        };
         if web.checks.has_ended_by_now(&kept).await? {
             return Err(Refusal::SignInOver("it was ended after its proof was made"));
         }
@@ -60,18 +81,28 @@ impl Visit {
         tracing::info!(provider = kept.who.provider, address = %self.from.address, "signed in");
         self.jar.keep(&web.cookies, kept.clone())?;
         self.person = Person::SignedIn(kept);
+
         Ok(())
     }
 
-    /// The browser forgets who was signed in, and no copy of its cookies is worth anything any more. If sessions cannot be told
-    /// so, the browser forgets it all the same.
+    /// The browser forgets who was signed in, and no copy of its cookies is worth anything any
+    /// more. If sessions cannot be told so, the browser forgets it all the same.
     pub(crate) async fn sign_out(&mut self) -> Result<(), Refusal> {
-        let live = self.jar.sealed().filter(|kept| kept.is_live(self.now, self.web.sign_in_max_ttl)).cloned();
+        let live = self
+            .jar
+            .sealed()
+            .filter(|kept| kept.is_live(self.now, self.web.sign_in_max_ttl))
+            .cloned();
         self.forget();
         let Some(kept) = live else { return Ok(()) };
 
-        let ended = self.web.sessions.end_sign_in(&kept, true, &self.from, self.now).await;
+        let ended = self
+            .web
+            .sessions
+            .end_sign_in(&kept, true, &self.from, self.now)
+            .await;
         self.web.checks.forget(&kept);
+
         ended.map_err(|cause| Refusal::NotEnded(cause.to_string()))
     }
 
@@ -84,29 +115,47 @@ impl Visit {
     /// The same where the provider does not stand by it any more.
     pub(crate) async fn sign_out_by_provider(&mut self) {
         if let Err(cause) = self.sign_out().await {
-            tracing::warn!(%cause, "copies of a browser's cookies are not known to be worth nothing");
+            tracing::warn!(%cause, "copies of a browser's cookies are not known to be worth \
+                nothing");
         }
     }
 
     /// Counts a request that goes on to others, when it is known whose it is.
     pub(crate) fn count_person(&self) -> Result<(), Refusal> {
-        let Ok(Some(kept)) = self.person() else { return Ok(()) };
+        let Ok(Some(kept)) = self.person() else {
+            return Ok(());
+        };
         self.web.people.count(&kept.who.provider, &kept.who.subject)
     }
 
-    /// Who looks after their editors, if they have done so lately and the provider stands by them; that they do so now is
-    /// remembered.
+    /// Who looks after their editors, if they have done so lately and the provider stands by them;
+    /// that they do so now is remembered.
     pub(crate) async fn account(&mut self) -> Result<Option<SignIn>, Refusal> {
         let (seen, now, ttl) = (self.jar.seen, self.now, self.web.account_ttl);
-        let kept = self.person()?.filter(|kept| kept.who.is_in_use(seen, now, ttl));
-        let Some(sign_in) = kept.map(|kept| kept.who.clone()) else { return Ok(None) };
+        let kept = self
+            .person()?
+            .filter(|kept| kept.who.is_in_use(seen, now, ttl));
+        let Some(sign_in) = kept.map(|kept| kept.who.clone()) else {
+            return Ok(None);
+        };
+
         self.count_person()?;
+
         // While the provider does not answer, people may still sign a lost editor out.
-        if self.web.clone().identity.confirm(&sign_in).await.is_err_and(|refusal| refusal.ends_sign_in()) {
+        if self
+            .web
+            .clone()
+            .identity
+            .confirm(&sign_in)
+            .await
+            .is_err_and(|refusal| refusal.ends_sign_in())
+        {
             self.sign_out_by_provider().await;
             return Ok(None);
         }
+
         self.jar.see(&self.web.cookies, now.unix_timestamp())?;
+
         Ok(Some(sign_in))
     }
 }

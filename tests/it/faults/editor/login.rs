@@ -1,4 +1,5 @@
-//! How an editor signs in: through as many sockets as it takes, and with a person who follows its link.
+//! How an editor signs in: through as many sockets as it takes, and with a person who follows its
+//! link.
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -24,7 +25,12 @@ struct Login {
 impl Editor {
     pub(super) async fn sign_in(&mut self) {
         let name = format!("user{}", self.number / 2);
-        let mut person = Person::new(&self.site, &name, Chance::of(self.site.seed, self.number + 1_000_000));
+        let mut person = Person::new(
+            &self.site,
+            &name,
+            Chance::of(self.site.seed, self.number + 1_000_000),
+        );
+
         loop {
             self.stage("beginning a login");
             self.pushed = None;
@@ -37,6 +43,7 @@ impl Editor {
                 told.send_replace(Some(person.approve(&link, &code).await));
                 std::future::pending::<()>().await;
             };
+
             let verdict = tokio::select! {
                 verdict = self.follow(&mut login, coming, hearing) => verdict,
                 () = approving => None,
@@ -44,29 +51,38 @@ impl Editor {
             if self.judge(verdict) {
                 return;
             }
+
             self.line = None;
         }
     }
 
-    /// Whether this login is what it wanted. `verdict`: what the browser was told; `None` when the editor lost the login
-    /// before.
+    /// Whether this login is what it wanted. `verdict`: what the browser was told; `None` when the
+    /// editor lost the login before.
     fn judge(&mut self, verdict: Option<Verdict>) -> bool {
         match (verdict, self.credential.is_some()) {
             (Some(Verdict::Succeeded), true) => return true,
-            (Some(Verdict::Succeeded), false) => self.wrong("the browser was told that it is signed in, and it is not"),
+            (Some(Verdict::Succeeded), false) => {
+                self.wrong("the browser was told that it is signed in, and it is not")
+            }
             (verdict, _) if self.kind != Kind::Bare => {
                 self.wrong(&format!("the login was lost: {verdict:?}"));
             }
-            (Some(Verdict::Failed(_)), _) => self.site.books.count("bare logins told to have failed"),
+            (Some(Verdict::Failed(_)), _) => {
+                self.site.books.count("bare logins told to have failed")
+            }
             (None, true) => {
-                self.site.books.count("bare logins of which the browser did not hear");
+                self.site
+                    .books
+                    .count("bare logins of which the browser did not hear");
                 return true;
             }
             (None, false) => self.site.books.count("bare logins lost with their socket"),
         }
+
         if let Some(credential) = self.credential.take() {
             self.site.books.doubt(&credential.session_id);
         }
+
         false
     }
 
@@ -77,11 +93,18 @@ impl Editor {
                 self.line = Some(line);
                 let id = connection["connectionId"].as_str().unwrap();
                 let link = format!("/login?connection_id={id}");
-                let mut login = Login { link, key: None, ticket: None, is_pending: false };
+                let mut login = Login {
+                    link,
+                    key: None,
+                    ticket: None,
+                    is_pending: false,
+                };
+
                 if self.kind == Kind::Bare || self.introduce(&mut login).await {
                     return login;
                 }
             }
+
             self.pause().await;
         }
     }
@@ -93,6 +116,7 @@ impl Editor {
         let proof = line.proof(&key, Use::Hello, None);
         let return_uri = (self.kind == Kind::Link).then_some(RETURN_URI);
         line.send(introduction(&key, return_uri, &proof)).await;
+
         match line.answer().await {
             Heard::Frame(frame) if frame["type"] == "hello:ok" => {
                 login.key = Some(key);
@@ -118,7 +142,13 @@ impl Editor {
         loop {
             let done = || {
                 let mut told = told.clone();
-                async move { told.wait_for(Option::is_some).await.map(|verdict| verdict.clone()).ok().flatten() }
+                async move {
+                    told.wait_for(Option::is_some)
+                        .await
+                        .map(|verdict| verdict.clone())
+                        .ok()
+                        .flatten()
+                }
             };
             if self.credential.is_some() {
                 self.stage(&format!("login {}, has its token", login.link));
@@ -127,11 +157,13 @@ impl Editor {
                 let until = async {
                     tokio::select! {
                         told = done() => verdict = told,
-                        // Its person sees that it is signed in, and closes a page that cannot know it: the answer to
-                        // the approval was lost, and with the relay whoever knew of the login.
+                        // Its person sees that it is signed in, and closes a page that cannot know
+                        // it: the answer to the approval was lost, and with the relay whoever knew
+                        // of the login.
                         () = settled, if is_bare => {}
                     }
                 };
+
                 let held = self.hold(until).await;
                 let verdict = told.borrow().clone().or(verdict);
                 if let Err(why) = held {
@@ -140,17 +172,26 @@ impl Editor {
                     }
                     self.end();
                 }
+
                 return verdict;
             }
+
             if self.line.is_none() && !self.resume(login).await {
                 return None;
             }
+
             let brought = code.borrow_and_update().clone();
             if let Some(brought) = brought.filter(|_| std::mem::take(&mut login.is_pending)) {
-                let method = if self.kind == Kind::Link { "link" } else { "typed" };
+                let method = if self.kind == Kind::Link {
+                    "link"
+                } else {
+                    "typed"
+                };
                 let line = self.line.as_mut().unwrap();
-                line.send(json!({"type": "auth:complete", "code": brought, "method": method})).await;
+                line.send(json!({"type": "auth:complete", "code": brought, "method": method}))
+                    .await;
             }
+
             tokio::select! {
                 heard = self.line.as_mut().unwrap().hear() => {
                     if !self.take(login, heard).await {
@@ -180,6 +221,7 @@ impl Editor {
                 }
             }
         }
+
         self.line.is_some() || login.ticket.is_some()
     }
 
@@ -187,8 +229,12 @@ impl Editor {
     pub(super) async fn receive(&mut self, frame: &Value, key: Option<DeviceKey>) {
         let push = (frame["messageId"].clone(), frame["session"]["id"].clone());
         if self.pushed.as_ref().is_some_and(|before| *before != push) {
-            self.wrong(&format!("one login, two pushes: {:?} and {push:?}", self.pushed));
+            self.wrong(&format!(
+                "one login, two pushes: {:?} and {push:?}",
+                self.pushed
+            ));
         }
+
         self.site.books.count("tokens pushed");
         self.pushed = Some(push);
         let seconds = frame["tokenExpiresIn"].as_u64().unwrap();
@@ -198,22 +244,34 @@ impl Editor {
             session_id: frame["session"]["id"].as_str().unwrap().to_owned(),
             refresh_at: self.refresh_at(seconds),
         });
+
         if self.kind != Kind::Bare {
             let ack = json!({"type": "auth:ack", "messageId": frame["messageId"], "ok": true});
             self.line.as_mut().unwrap().send(ack).await;
         }
     }
 
-    /// Takes the login to another socket, however long that takes; `false` when there is none any more.
+    /// Takes the login to another socket, however long that takes; `false` when there is none any
+    /// more.
     async fn resume(&mut self, login: &mut Login) -> bool {
-        let (Some(key), Some(_)) = (login.key.clone(), &login.ticket) else { return false };
+        let (Some(key), Some(_)) = (login.key.clone(), &login.ticket) else {
+            return false;
+        };
+
         loop {
             self.pause().await;
             login.is_pending = false;
-            let Some((mut line, _)) = Line::open(&self.site, "/ws?for=session").await else { continue };
+            let Some((mut line, _)) = Line::open(&self.site, "/ws?for=session").await else {
+                continue;
+            };
+
             let proof = line.proof(&key, Use::Resume, None);
-            line.send(json!({"type": "resume", "ticket": login.ticket, "proof": proof})).await;
-            let Heard::Frame(frame) = line.answer().await else { continue };
+            line.send(json!({"type": "resume", "ticket": login.ticket, "proof": proof}))
+                .await;
+            let Heard::Frame(frame) = line.answer().await else {
+                continue;
+            };
+
             match (frame["type"].as_str().unwrap(), frame["code"].as_str()) {
                 ("connection", _) => {}
                 ("reconnect", _) | ("auth:error", Some("not_ready")) => continue,
@@ -222,8 +280,15 @@ impl Editor {
                     return false;
                 }
             }
-            let Heard::Frame(hello) = line.answer().await else { continue };
-            let Some(ticket) = hello["ticket"].as_str() else { continue };
+
+            let Heard::Frame(hello) = line.answer().await else {
+                continue;
+            };
+
+            let Some(ticket) = hello["ticket"].as_str() else {
+                continue;
+            };
+
             login.ticket = Some(ticket.to_owned());
             self.site.books.count("logins resumed");
             self.line = Some(line);

@@ -33,6 +33,7 @@ impl Editor {
                 }
                 continue;
             }
+
             let credential = self.credential.as_ref().unwrap();
             let refresh_at = credential.key.as_ref().map(|_| credential.refresh_at);
             let due = async {
@@ -41,6 +42,7 @@ impl Editor {
                     None => std::future::pending().await,
                 }
             };
+
             tokio::select! {
                 () = &mut until => return Ok(()),
                 heard = self.line.as_mut().unwrap().hear() => self.hear(heard).await?,
@@ -56,7 +58,8 @@ impl Editor {
         credential.refresh_at = again;
         let line = self.line.as_mut().unwrap();
         let proof = line.proof(credential.key.as_ref().unwrap(), Use::Refresh, None);
-        line.send(json!({"type": "token:refresh", "proof": proof})).await;
+        line.send(json!({"type": "token:refresh", "proof": proof}))
+            .await;
     }
 
     async fn hear(&mut self, heard: Heard) -> Result<(), Over> {
@@ -91,29 +94,44 @@ impl Editor {
             "session:revoked" => return Err(format!("revoked: {}", frame["reason"])),
             "session:expiring" => {}
             "auth:failure" if frame["terminal"] == true => return Err(frame["code"].to_string()),
-            "auth:failure" if ["unavailable", "token_expired"].contains(&frame["code"].as_str().unwrap()) => {}
-            "error" if frame["code"] == "not_now" => self.site.books.count("frames that came too early"),
+            "auth:failure"
+                if ["unavailable", "token_expired"].contains(&frame["code"].as_str().unwrap()) => {}
+            "error" if frame["code"] == "not_now" => {
+                self.site.books.count("frames that came too early")
+            }
             _ => self.wrong(&format!("came {frame}")),
         }
+
         Ok(())
     }
 
     fn fresh(&mut self, frame: &Value) {
         let refresh_at = self.refresh_at(frame["tokenExpiresIn"].as_u64().unwrap());
         let credential = self.credential.as_mut().unwrap();
-        frame["token"].as_str().unwrap().clone_into(&mut credential.token);
+        frame["token"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut credential.token);
         credential.refresh_at = refresh_at;
     }
 
     /// Shows its token on a new socket; it may have to be tried again.
     pub(super) async fn sign_on(&mut self) -> Result<(), Over> {
         self.pause().await;
-        let Some((mut line, _)) = Line::open(&self.site, "/ws?for=session").await else { return Ok(()) };
+        let Some((mut line, _)) = Line::open(&self.site, "/ws?for=session").await else {
+            return Ok(());
+        };
+
         for _ in 0..3 {
             let credential = self.credential.clone().unwrap();
-            line.authenticate(&credential.token, credential.key.as_ref()).await;
-            let Heard::Frame(frame) = line.answer().await else { return Ok(()) };
+            line.authenticate(&credential.token, credential.key.as_ref())
+                .await;
+            let Heard::Frame(frame) = line.answer().await else {
+                return Ok(());
+            };
+
             let code = frame["code"].as_str().unwrap_or_default();
+
             match frame["type"].as_str().unwrap() {
                 "auth:ok" => {
                     if frame["session"]["id"] != credential.session_id {
@@ -138,6 +156,7 @@ impl Editor {
                 }
             }
         }
+
         Ok(())
     }
 }
@@ -151,7 +170,10 @@ impl Editor {
         let name = format!("user{}", self.number / 2);
         let chance = Chance::of(self.site.seed, self.number + 2_000_000);
         let mut person = Person::new(&self.site, &name, chance);
-        let (site, stage) = (self.site.clone(), format!("{:?} revoked, and not told so", self.kind));
+        let (site, stage) = (
+            self.site.clone(),
+            format!("{:?} revoked, and not told so", self.kind),
+        );
         let number = self.number;
         let until = async {
             person.revoke(&session_id).await;
@@ -159,17 +181,20 @@ impl Editor {
             site.books.stage(&format!("editor {number}"), stage);
             site.healed_for(BOUND).await;
         };
+
         let heard = Box::pin(self.hold(until)).await;
         match heard {
             Ok(()) => self.wrong("its session was revoked, and it is signed in"),
             Err(why) if why.contains("revoked") || why.contains("4500") => {}
             Err(why) => self.wrong(&format!("its session was revoked, and it was told {why}")),
         }
+
         self.end();
     }
 
     pub(super) async fn log_out(&mut self) {
         self.stage("logging out");
+
         loop {
             if self.line.is_none() {
                 match self.sign_on().await {
@@ -179,15 +204,22 @@ impl Editor {
                     Err(_) => break,
                 }
             }
+
             let credential = self.credential.clone().unwrap();
             let line = self.line.as_mut().unwrap();
-            let proof = credential.key.as_ref().map(|key| line.proof(key, Use::Logout, None));
-            line.send(json!({"type": "session:logout", "proof": proof})).await;
+            let proof = credential
+                .key
+                .as_ref()
+                .map(|key| line.proof(key, Use::Logout, None));
+            line.send(json!({"type": "session:logout", "proof": proof}))
+                .await;
             if self.is_logged_out().await {
                 break;
             }
+
             self.pause().await;
         }
+
         self.site.books.count("logged out");
         self.end();
     }
@@ -195,7 +227,10 @@ impl Editor {
     /// Past whatever else comes.
     async fn is_logged_out(&mut self) -> bool {
         loop {
-            let Some(line) = &mut self.line else { return false };
+            let Some(line) = &mut self.line else {
+                return false;
+            };
+
             match line.answer().await {
                 Heard::Frame(frame) if frame["type"] == "session:ended" => return true,
                 Heard::Frame(frame) => match self.frame(&frame).await {

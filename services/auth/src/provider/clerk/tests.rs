@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use serde_json::json;
 
 use super::*;
-use crate::provider::testing::{Draft, NOW, OTHER, RSA, Row, check, compact, ec_jwk, pem, rsa_jwk, texts};
+use crate::provider::testing::{
+    Draft, NOW, OTHER, RSA, Row, check, compact, ec_jwk, pem, rsa_jwk, texts,
+};
 
 mod claim;
 mod header;
@@ -23,7 +25,8 @@ static SET: LazyLock<KeySet> = LazyLock::new(|| {
     KeySet::from_jwks(&keys.to_string()).unwrap()
 });
 static PEM: LazyLock<KeySet> = LazyLock::new(|| KeySet::from_pem(&pem(&RSA), None).unwrap());
-static NAMED_PEM: LazyLock<KeySet> = LazyLock::new(|| KeySet::from_pem(&pem(&RSA), Some("ins_1")).unwrap());
+static NAMED_PEM: LazyLock<KeySet> =
+    LazyLock::new(|| KeySet::from_pem(&pem(&RSA), Some("ins_1")).unwrap());
 
 /// What tokens are judged with.
 #[derive(Clone, Copy)]
@@ -38,17 +41,26 @@ enum With {
 }
 
 fn judge(token: &str, with: With, now: i64) -> Result<Claims, Distrust> {
-    let parties = ["https://example.com".to_owned(), "http://localhost:3000".to_owned()];
+    let parties = [
+        "https://example.com".to_owned(),
+        "http://localhost:3000".to_owned(),
+    ];
     let keys = match with {
         With::Pem => &*PEM,
         With::NamedPem => &*NAMED_PEM,
         With::Set | With::Staff | With::NoParty => &*SET,
     };
+
     let rules = Rules {
         issuer: ISSUER,
-        authorized_parties: if matches!(with, With::NoParty) { &[] } else { &parties },
+        authorized_parties: if matches!(with, With::NoParty) {
+            &[]
+        } else {
+            &parties
+        },
         allow_impersonation: matches!(with, With::Staff),
     };
+
     verify(token, keys, &rules, now)
 }
 
@@ -158,10 +170,17 @@ fn what_a_token_says_is_told() {
     };
     assert_eq!(claims, expected);
     assert_eq!(judge(&old().sign(), With::Set, NOW), Ok(expected));
+
     let claims = judge(&least().sign(), With::Set, NOW).unwrap();
     assert_eq!((claims.issued_at, claims.organization), (0, None));
-    let staff = good().claim("act", json!({"sub": "user_staff", "iss": "x", "sid": "y"})).sign();
-    assert_eq!(judge(&staff, With::Staff, NOW).unwrap().actor.as_deref(), Some("user_staff"));
+
+    let staff = good()
+        .claim("act", json!({"sub": "user_staff", "iss": "x", "sid": "y"}))
+        .sign();
+    assert_eq!(
+        judge(&staff, With::Staff, NOW).unwrap().actor.as_deref(),
+        Some("user_staff")
+    );
 }
 
 #[test]
@@ -169,8 +188,22 @@ fn an_organization_is_read_from_where_the_version_keeps_it_only() {
     let organization = |draft: Draft| judge(&draft.sign(), With::Set, NOW).unwrap().organization;
     let custom = good().claim("o", None).claim("org_id", json!("org_custom"));
     assert_eq!(organization(custom), None);
-    assert_eq!(organization(old().claim("org_id", None).claim("o", json!({"id": "org_custom"}))), None);
-    for nothing in [json!({"id": ""}), json!({"id": 7}), json!({}), json!("org_1"), json!(null)] {
+    assert_eq!(
+        organization(
+            old()
+                .claim("org_id", None)
+                .claim("o", json!({"id": "org_custom"}))
+        ),
+        None
+    );
+
+    for nothing in [
+        json!({"id": ""}),
+        json!({"id": 7}),
+        json!({}),
+        json!("org_1"),
+        json!(null),
+    ] {
         assert_eq!(organization(good().claim("o", nothing)), None);
     }
 }

@@ -17,13 +17,30 @@ fn with(mut jwk: Value, name: &str, value: Value) -> Value {
 
 #[test]
 fn a_key_is_found_by_its_id_for_what_it_is_made_for() {
-    let keys = set(&[rsa_jwk(&RSA, "r"), ec_jwk("c"), ed_jwk("d"), with(rsa_jwk(&RSA, "p"), "alg", json!("PS256"))]);
+    let keys = set(&[
+        rsa_jwk(&RSA, "r"),
+        ec_jwk("c"),
+        ed_jwk("d"),
+        with(rsa_jwk(&RSA, "p"), "alg", json!("PS256")),
+    ]);
     let found: Vec<_> = ["r", "c", "d", "p", "x"]
         .into_iter()
-        .flat_map(|id| ALGORITHMS.map(|(name, algorithm)| (id, name, keys.find(Some(id), algorithm).is_some())))
+        .flat_map(|id| {
+            ALGORITHMS.map(|(name, algorithm)| (id, name, keys.find(Some(id), algorithm).is_some()))
+        })
         .filter_map(|(id, name, is_found)| is_found.then_some((id, name)))
         .collect();
-    assert_eq!(found, [("r", "RS256"), ("r", "PS256"), ("c", "ES256"), ("d", "EdDSA"), ("p", "PS256")]);
+
+    assert_eq!(
+        found,
+        [
+            ("r", "RS256"),
+            ("r", "PS256"),
+            ("c", "ES256"),
+            ("d", "EdDSA"),
+            ("p", "PS256")
+        ]
+    );
     assert!(["r", "c", "d", "p"].into_iter().all(|id| keys.knows(id)));
     assert!(!keys.knows("x") && !keys.knows(""));
 }
@@ -31,7 +48,11 @@ fn a_key_is_found_by_its_id_for_what_it_is_made_for() {
 #[test]
 fn keys_of_one_id_are_told_apart_by_their_kind() {
     let keys = set(&[ec_jwk("k"), rsa_jwk(&RSA, "k")]);
-    assert!(ALGORITHMS[..3].iter().all(|(_, algorithm)| keys.find(Some("k"), *algorithm).is_some()));
+    assert!(
+        ALGORITHMS[..3]
+            .iter()
+            .all(|(_, algorithm)| keys.find(Some("k"), *algorithm).is_some())
+    );
     assert!(keys.find(Some("k"), Algorithm::EdDSA).is_none());
 }
 
@@ -50,7 +71,13 @@ fn a_token_that_names_no_key_has_one_only_when_there_is_no_choice() {
 
 #[test]
 fn a_key_that_is_of_no_use_is_left_out() {
-    let short = |bytes: usize| with(rsa_jwk(&RSA, "k"), "n", json!(base64url(&vec![0xff; bytes])));
+    let short = |bytes: usize| {
+        with(
+            rsa_jwk(&RSA, "k"),
+            "n",
+            json!(base64url(&vec![0xff; bytes])),
+        )
+    };
     for useless in [
         json!(null),
         json!("key"),
@@ -84,19 +111,29 @@ fn a_key_that_is_of_no_use_is_left_out() {
         with(ed_jwk("k"), "x", json!(base64url(&[1; 31]))),
     ] {
         let keys = set(&[useless.clone(), rsa_jwk(&RSA, "good")]);
-        assert!(!keys.knows("k") && keys.knows("good") && keys.keys.len() == 1, "{useless}");
+        assert!(
+            !keys.knows("k") && keys.knows("good") && keys.keys.len() == 1,
+            "{useless}"
+        );
     }
 }
 
 #[test]
 fn what_is_said_of_a_key_besides_does_not_matter() {
-    let modulus = rsa_jwk(&RSA, "k")["n"].as_str().and_then(from_base64url).unwrap();
+    let modulus = rsa_jwk(&RSA, "k")["n"]
+        .as_str()
+        .and_then(from_base64url)
+        .unwrap();
     for useful in [
         with(rsa_jwk(&RSA, "k"), "alg", json!("RS256")),
         with(rsa_jwk(&RSA, "k"), "key_ops", json!(["sign", "verify"])),
         with(rsa_jwk(&RSA, "k"), "x5c", json!(["MII"])),
         with(rsa_jwk(&RSA, "k"), "x5t#S256", json!(7)),
-        with(rsa_jwk(&RSA, "k"), "n", json!(base64url(&[&[0], &modulus[..]].concat()))),
+        with(
+            rsa_jwk(&RSA, "k"),
+            "n",
+            json!(base64url(&[&[0], &modulus[..]].concat())),
+        ),
         with(ec_jwk("k"), "alg", json!("ES256")),
         with(ed_jwk("k"), "alg", json!("EdDSA")),
     ] {
@@ -107,10 +144,23 @@ fn what_is_said_of_a_key_besides_does_not_matter() {
 #[test]
 fn what_is_no_set_is_refused() {
     assert!(KeySet::from_jwks(r#"{"keys":[],"more":1}"#).is_ok());
-    for bad in
-        ["", "null", "[]", "{}", "7", r#"{"keys":{}}"#, r#"{"keys":null}"#, r#"{"keys":[]"#, "<html>", "{\"keys\":[]}x"]
-    {
-        assert!(matches!(KeySet::from_jwks(bad), Err(Error::KeySet)), "{bad}");
+
+    for bad in [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "7",
+        r#"{"keys":{}}"#,
+        r#"{"keys":null}"#,
+        r#"{"keys":[]"#,
+        "<html>",
+        "{\"keys\":[]}x",
+    ] {
+        assert!(
+            matches!(KeySet::from_jwks(bad), Err(Error::KeySet)),
+            "{bad}"
+        );
     }
 }
 
@@ -118,6 +168,7 @@ fn what_is_no_set_is_refused() {
 fn one_public_key_in_pem_is_read_however_it_is_wrapped() {
     let pem = pem(&RSA);
     let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+
     for good in [
         pem.clone(),
         pem.replace('\n', "\r\n"),
@@ -125,10 +176,16 @@ fn one_public_key_in_pem_is_read_however_it_is_wrapped() {
         format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----"),
     ] {
         let keys = KeySet::from_pem(&good, None).unwrap();
-        assert!(keys.knows("any") && keys.find(Some("any"), Algorithm::RS256).is_some(), "{good}");
+        assert!(
+            keys.knows("any") && keys.find(Some("any"), Algorithm::RS256).is_some(),
+            "{good}"
+        );
         let keys = KeySet::from_pem(&good, Some("ins_1")).unwrap();
         assert!(keys.knows("ins_1") && !keys.knows("any"));
-        assert!(keys.find(None, Algorithm::RS256).is_some() && keys.find(Some("any"), Algorithm::RS256).is_none());
+        assert!(
+            keys.find(None, Algorithm::RS256).is_some()
+                && keys.find(Some("any"), Algorithm::RS256).is_none()
+        );
     }
 }
 
@@ -136,6 +193,7 @@ fn one_public_key_in_pem_is_read_however_it_is_wrapped() {
 fn what_is_no_public_rsa_key_in_pem_is_refused() {
     let pem = pem(&RSA);
     let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+
     for bad in [
         String::new(),
         body,
@@ -147,6 +205,9 @@ fn what_is_no_public_rsa_key_in_pem_is_refused() {
         pem.replacen("MII", "MI!", 1),
         pem.replacen("MII", "AII", 1),
     ] {
-        assert!(matches!(KeySet::from_pem(&bad, None), Err(Error::PublicKey)), "{bad}");
+        assert!(
+            matches!(KeySet::from_pem(&bad, None), Err(Error::PublicKey)),
+            "{bad}"
+        );
     }
 }

@@ -24,8 +24,12 @@ pub(super) const ACCEPT_TIME: Duration = Duration::from_secs(1);
 /// How long the outcome of what a login does at once may take.
 const OUTCOME_TIME: Duration = Duration::from_secs(2);
 /// When it is asked again whether really nobody listens.
-const ASK_AGAIN: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400)];
+const ASK_AGAIN: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(400),
+];
 /// How often a silent holder is asked for a login before it counts as gone.
 const TAKE_TRIES: usize = 2;
 
@@ -55,9 +59,16 @@ impl Miss {
 
 impl Link {
     pub(super) async fn ask(&self, id: ConnectionId, request: Request) -> Answer {
-        let patience = if matches!(request, Request::Deny) { OUTCOME_TIME } else { PATIENCE };
-        let span = tracing::info_span!("backplane_client", otel.kind = "client", connection_id = %id);
+        let patience = if matches!(request, Request::Deny) {
+            OUTCOME_TIME
+        } else {
+            PATIENCE
+        };
+
+        let span =
+            tracing::info_span!("backplane_client", otel.kind = "client", connection_id = %id);
         let asking = self.question(id, message::request(id, request), patience);
+
         match asking.instrument(span).await {
             Ok((_, outcome)) => message::answered(outcome),
             Err(miss) => Err(self.refusal(&miss)),
@@ -66,15 +77,26 @@ impl Link {
 
     pub(super) async fn take_over(&self, id: ConnectionId) -> Taken {
         for _ in 0..TAKE_TRIES {
-            let span = tracing::info_span!("backplane_client", otel.kind = "client", connection_id = %id);
-            match self.question(id, message::take_over(), OUTCOME_TIME).instrument(span).await {
+            let span =
+                tracing::info_span!("backplane_client", otel.kind = "client", connection_id = %id);
+            match self
+                .question(id, message::take_over(), OUTCOME_TIME)
+                .instrument(span)
+                .await
+            {
                 Ok((generation, outcome)) => return message::taken(generation, outcome),
                 Err(Miss::Silent) => {}
                 Err(miss) => return Err(self.refusal(&miss)),
             }
         }
-        // Its holder hangs, and lets go when it goes on and hears of the new one; unless it is us who hears nothing.
-        Err(if self.echo().await { Refusal::Unknown } else { Refusal::BackplaneDown })
+
+        // Its holder hangs, and lets go when it goes on and hears of the new one; unless it is us
+        // who hears nothing.
+        Err(if self.echo().await {
+            Refusal::Unknown
+        } else {
+            Refusal::BackplaneDown
+        })
     }
 
     /// Silence is believed only when everybody has had the time to listen.
@@ -87,14 +109,24 @@ impl Link {
         }
     }
 
-    async fn question(&self, id: ConnectionId, request: WireRequest, patience: Duration) -> Result<(u64, Wire), Miss> {
+    async fn question(
+        &self,
+        id: ConnectionId,
+        request: WireRequest,
+        patience: Duration,
+    ) -> Result<(u64, Wire), Miss> {
         let outcome = if let Ok(_place) = self.asks.try_acquire() {
             self.question_again(id, request, patience).await
         } else {
             self.reached.tell("VVS_RELAY_MAX_ASKS");
             Err(Miss::Full)
         };
-        count(&self.requests, "outcome", outcome.as_ref().map_or_else(Miss::as_str, |_| "answered"));
+
+        count(
+            &self.requests,
+            "outcome",
+            outcome.as_ref().map_or_else(Miss::as_str, |_| "answered"),
+        );
         outcome
     }
 
@@ -108,24 +140,31 @@ impl Link {
         let mut outcome = Err(Miss::Nobody);
         for pause in ASK_AGAIN {
             tokio::time::sleep(pause).await;
-            outcome = self.question_once(id, request.clone(), patience, true).await;
+            outcome = self
+                .question_once(id, request.clone(), patience, true)
+                .await;
             if !matches!(outcome, Err(Miss::Nobody)) {
                 break;
             }
         }
+
         match outcome {
             Err(miss @ (Miss::Nobody | Miss::Silent)) => match (self.find(id).await, miss) {
                 // Somebody listens under its subject who is no relay.
                 (Whereabouts::Nowhere, _) => Err(Miss::Nobody),
-                // Somebody says that nobody listens who is no broker; or it was on its way from one relay to another.
-                (Whereabouts::Somewhere, Miss::Nobody) => self.question_once(id, request, patience, false).await,
+                // Somebody says that nobody listens who is no broker; or it was on its way from one
+                // relay to another.
+                (Whereabouts::Somewhere, Miss::Nobody) => {
+                    self.question_once(id, request, patience, false).await
+                }
                 (Whereabouts::Somewhere | Whereabouts::Unsaid, miss) => Err(miss),
             },
             outcome => outcome,
         }
     }
 
-    /// `trusts_broker`: whether its word counts that nobody listens, which whoever knows the inbox can say too.
+    /// `trusts_broker`: whether its word counts that nobody listens, which whoever knows the inbox
+    /// can say too.
     async fn question_once(
         &self,
         id: ConnectionId,
@@ -134,12 +173,15 @@ impl Link {
         trusts_broker: bool,
     ) -> Result<(u64, Wire), Miss> {
         let mut line = self.line.clone();
-        // What is published without a connection is kept, and sent when nobody waits for it any more.
+        // What is published without a connection is kept, and sent when nobody waits for it any
+        // more.
         if !line.borrow().is_up {
             return Err(Miss::Down);
         }
+
         let subject = message::subject(id);
         let message_id = message::message_id().ok_or(Miss::Down)?;
+
         tokio::select! {
             outcome = self.exchange(&subject, &message_id, request, patience, trusts_broker) => outcome,
             // The answer may be lost with the connection.
@@ -156,16 +198,24 @@ impl Link {
         trusts_broker: bool,
     ) -> Result<(u64, Wire), Miss> {
         let drop_after = Some(message::timestamp(OffsetDateTime::now_utc() + ACCEPT_TIME));
-        let ask = BackplaneAsk { drop_after, request: Some(request) };
-        let sealed = message::seal(&self.keys, Direction::Ask, subject, message_id, &ask).ok_or(Miss::Down)?;
+        let ask = BackplaneAsk {
+            drop_after,
+            request: Some(request),
+        };
+        let sealed = message::seal(&self.keys, Direction::Ask, subject, message_id, &ask)
+            .ok_or(Miss::Down)?;
         let mut due = Instant::now() + ACCEPT_TIME;
         let sending = async {
             let inbox = self.client.new_inbox();
             let answers = self.client.subscribe(inbox.clone()).await.ok()?;
             let headers = headers(message_id, Some(&Span::current()));
-            self.client.publish_with_reply_and_headers(subject.to_owned(), inbox, headers, sealed.into()).await.ok()?;
+            self.client
+                .publish_with_reply_and_headers(subject.to_owned(), inbox, headers, sealed.into())
+                .await
+                .ok()?;
             Some(answers)
         };
+
         let sent = timeout_at(due, sending).await.ok().flatten();
         let mut answers: Subscriber = sent.ok_or(Miss::Down)?;
         let mut generation = 0;
@@ -175,27 +225,45 @@ impl Link {
             if Instant::now() > due {
                 break;
             }
+
             if message.status == Some(StatusCode::NO_RESPONDERS) {
                 if trusts_broker {
                     return Err(Miss::Nobody);
                 }
                 continue;
             }
-            let opened = message::open(&self.keys, Direction::Answer, subject, message_id, &message.payload);
-            let Some(BackplaneAnswer { generation: answered, answer: Some(answer) }) = opened else {
+
+            let opened = message::open(
+                &self.keys,
+                Direction::Answer,
+                subject,
+                message_id,
+                &message.payload,
+            );
+            let Some(BackplaneAnswer {
+                generation: answered,
+                answer: Some(answer),
+            }) = opened
+            else {
                 count(&self.dropped, "reason", "unreadable");
                 continue;
             };
+
             // Of an old holder, that has not heard of the new one yet.
             if answered < generation {
                 continue;
             }
+
             generation = answered;
+
             match answer {
                 Wire::Accepted(_) => due = Instant::now() + patience,
-                Wire::View(_) | Wire::Refusal(_) | Wire::Handover(_) => return Ok((generation, answer)),
+                Wire::View(_) | Wire::Refusal(_) | Wire::Handover(_) => {
+                    return Ok((generation, answer));
+                }
             }
         }
+
         Err(Miss::Silent)
     }
 
@@ -207,6 +275,8 @@ impl Link {
             self.client.publish(inbox, "".into()).await.ok()?;
             echoes.next().await
         };
-        timeout(ACCEPT_TIME, echo).await.is_ok_and(|echo| echo.is_some())
+        timeout(ACCEPT_TIME, echo)
+            .await
+            .is_ok_and(|echo| echo.is_some())
     }
 }

@@ -1,6 +1,7 @@
-//! Which other relays there are, and whether one of them holds a login. Silence under a login's own subject says nothing as
-//! soon as somebody listens there who is no relay, and neither does a broker's word that nobody listens: anybody who knows
-//! the inbox can send it. So each relay is asked, and each answer is sealed.
+//! Which other relays there are, and whether one of them holds a login. Silence under a login's own
+//! subject says nothing as soon as somebody listens there who is no relay, and neither does a
+//! broker's word that nobody listens: anybody who knows the inbox can send it. So each relay is
+//! asked, and each answer is sealed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,8 @@ use crate::id::ConnectionId;
 
 /// How often a relay says that it is there.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// For how long a relay that says nothing still counts: one that stands still may go on, with its logins.
+/// For how long a relay that says nothing still counts: one that stands still may go on, with its
+/// logins.
 const ABSENCE: Duration = Duration::from_secs(30);
 /// How soon a relay says so again that was asked to, however often it was.
 const SOON: Duration = Duration::from_millis(100);
@@ -74,15 +76,20 @@ impl Roll {
     }
 
     fn forget(&self, members: &mut Members, now: Instant) {
-        members.others.retain(|_, heard| now.duration_since(*heard) < ABSENCE);
-        self.size.set(i64::try_from(members.others.len()).unwrap_or(i64::MAX));
+        members
+            .others
+            .retain(|_, heard| now.duration_since(*heard) < ABSENCE);
+        self.size
+            .set(i64::try_from(members.others.len()).unwrap_or(i64::MAX));
     }
 
     /// Who is there; `None` as long as somebody may be who was not heard yet.
     fn others(&self, now: Instant) -> Option<HashSet<String>> {
         let mut members = self.members();
         self.forget(&mut members, now);
-        let is_complete = members.since.is_some_and(|since| now.duration_since(since) >= SETTLE_TIME);
+        let is_complete = members
+            .since
+            .is_some_and(|since| now.duration_since(since) >= SETTLE_TIME);
         is_complete.then(|| members.others.keys().cloned().collect())
     }
 }
@@ -90,10 +97,14 @@ impl Roll {
 impl Link {
     /// Says that this relay is there and hears who else is, until stopped.
     pub(super) async fn attend(self: Arc<Self>, stop: CancellationToken) {
-        let Ok(mut messages) = self.client.subscribe(ROLL).await else { return };
+        let Ok(mut messages) = self.client.subscribe(ROLL).await else {
+            return;
+        };
+
         let mut line = self.line.clone();
         let mut due = interval(INTERVAL);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -111,94 +122,167 @@ impl Link {
                 }
             }
         }
+
         self.appear(false, true).await;
         self.client.flush().await.ok();
     }
 
     async fn appear(&self, asks_back: bool, is_leaving: bool) {
         let drop_after = Some(message::timestamp(OffsetDateTime::now_utc() + ACCEPT_TIME));
-        let presence = BackplanePresence { drop_after, holder: self.holder.clone(), asks_back, is_leaving };
-        let Some(message_id) = message::message_id() else { return };
-        let sealed = message::seal(&self.keys, Direction::Presence, ROLL, &message_id, &presence);
+        let presence = BackplanePresence {
+            drop_after,
+            holder: self.holder.clone(),
+            asks_back,
+            is_leaving,
+        };
+        let Some(message_id) = message::message_id() else {
+            return;
+        };
+
+        let sealed = message::seal(
+            &self.keys,
+            Direction::Presence,
+            ROLL,
+            &message_id,
+            &presence,
+        );
+
         // What is published without a connection is kept, and says later what is no longer so.
         let is_up = self.line.borrow().is_up;
+
         if let Some(sealed) = sealed.filter(|_| is_up) {
-            self.client.publish_with_headers(ROLL, headers(&message_id, None), sealed.into()).await.ok();
+            self.client
+                .publish_with_headers(ROLL, headers(&message_id, None), sealed.into())
+                .await
+                .ok();
         }
     }
 
     /// Hears of another relay, or answers it; whether it wants to hear of this one soon.
     async fn hear_roll(&self, message: Message) -> bool {
-        let message_id = message.headers.as_ref().and_then(|headers| headers.get(MESSAGE_ID));
-        let message_id = message_id.map(|id| id.as_str().to_owned()).unwrap_or_default();
-        let is_late = |drop_after| message::time(drop_after).is_none_or(|at| at < OffsetDateTime::now_utc());
+        let message_id = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(MESSAGE_ID));
+        let message_id = message_id
+            .map(|id| id.as_str().to_owned())
+            .unwrap_or_default();
+        let is_late =
+            |drop_after| message::time(drop_after).is_none_or(|at| at < OffsetDateTime::now_utc());
 
         let Some(inbox) = message.reply else {
-            let presence: Option<BackplanePresence> =
-                message::open(&self.keys, Direction::Presence, ROLL, &message_id, &message.payload);
+            let presence: Option<BackplanePresence> = message::open(
+                &self.keys,
+                Direction::Presence,
+                ROLL,
+                &message_id,
+                &message.payload,
+            );
             let Some(presence) = presence else {
                 count(&self.dropped, "reason", "stranger");
                 return false;
             };
+
             if is_late(presence.drop_after) || presence.holder == self.holder {
                 return false;
             }
+
             let asks_back = presence.asks_back;
             self.roll.hear(presence, Instant::now());
             return asks_back;
         };
 
-        let who: Option<BackplaneWho> = message::open(&self.keys, Direction::Ask, ROLL, &message_id, &message.payload);
+        let who: Option<BackplaneWho> = message::open(
+            &self.keys,
+            Direction::Ask,
+            ROLL,
+            &message_id,
+            &message.payload,
+        );
         let Some(who) = who else {
             count(&self.dropped, "reason", "stranger");
             return false;
         };
+
         if !is_late(who.drop_after) && who.holder != self.holder {
-            let is_here = who.connection_id.parse().is_ok_and(|id| self.local.holds(id));
-            let here = BackplaneHere { holder: self.holder.clone(), is_here };
-            if let Some(sealed) = message::seal(&self.keys, Direction::Answer, ROLL, &message_id, &here) {
+            let is_here = who
+                .connection_id
+                .parse()
+                .is_ok_and(|id| self.local.holds(id));
+            let here = BackplaneHere {
+                holder: self.holder.clone(),
+                is_here,
+            };
+
+            if let Some(sealed) =
+                message::seal(&self.keys, Direction::Answer, ROLL, &message_id, &here)
+            {
                 self.client.publish(inbox, sealed.into()).await.ok();
             }
         }
+
         false
     }
 
     /// Asks all other relays whether one of them holds the login.
     pub(super) async fn find(&self, id: ConnectionId) -> Whereabouts {
         let is_up = self.line.borrow().is_up;
-        let Some(mut silent) = self.roll.others(Instant::now()).filter(|_| is_up) else { return Whereabouts::Unsaid };
+        let Some(mut silent) = self.roll.others(Instant::now()).filter(|_| is_up) else {
+            return Whereabouts::Unsaid;
+        };
+
         if silent.is_empty() {
             return Whereabouts::Nowhere;
         }
 
         let due = Instant::now() + ACCEPT_TIME;
         let drop_after = Some(message::timestamp(OffsetDateTime::now_utc() + ACCEPT_TIME));
-        let who = BackplaneWho { drop_after, connection_id: id.to_string(), holder: self.holder.clone() };
+        let who = BackplaneWho {
+            drop_after,
+            connection_id: id.to_string(),
+            holder: self.holder.clone(),
+        };
         let asking = async {
             let message_id = message::message_id()?;
             let sealed = message::seal(&self.keys, Direction::Ask, ROLL, &message_id, &who)?;
             let inbox = self.client.new_inbox();
             let answers = self.client.subscribe(inbox.clone()).await.ok()?;
             let headers = headers(&message_id, None);
-            self.client.publish_with_reply_and_headers(ROLL, inbox, headers, sealed.into()).await.ok()?;
+            self.client
+                .publish_with_reply_and_headers(ROLL, inbox, headers, sealed.into())
+                .await
+                .ok()?;
             Some((answers, message_id))
         };
-        let Ok(Some((mut answers, message_id))) = timeout_at(due, asking).await else { return Whereabouts::Unsaid };
+
+        let Ok(Some((mut answers, message_id))) = timeout_at(due, asking).await else {
+            return Whereabouts::Unsaid;
+        };
 
         while let Ok(Some(message)) = timeout_at(due, answers.next()).await {
-            let here = message::open(&self.keys, Direction::Answer, ROLL, &message_id, &message.payload);
+            let here = message::open(
+                &self.keys,
+                Direction::Answer,
+                ROLL,
+                &message_id,
+                &message.payload,
+            );
             let Some(BackplaneHere { holder, is_here }) = here else {
                 count(&self.dropped, "reason", "stranger");
                 continue;
             };
+
             if is_here {
                 return Whereabouts::Somewhere;
             }
+
             silent.remove(&holder);
+
             if silent.is_empty() {
                 return Whereabouts::Nowhere;
             }
         }
+
         Whereabouts::Unsaid
     }
 }
@@ -208,7 +292,11 @@ mod tests {
     use super::*;
 
     fn presence(holder: &str, is_leaving: bool) -> BackplanePresence {
-        BackplanePresence { holder: holder.to_owned(), is_leaving, ..BackplanePresence::default() }
+        BackplanePresence {
+            holder: holder.to_owned(),
+            is_leaving,
+            ..BackplanePresence::default()
+        }
     }
 
     #[test]
@@ -223,6 +311,7 @@ mod tests {
             names.concat()
         };
         assert_eq!(names(SETTLE_TIME), "ab");
+
         roll.hear(presence("b", true), start + SETTLE_TIME);
         assert_eq!(names(ABSENCE.saturating_sub(Duration::from_millis(1))), "a");
         assert_eq!((names(ABSENCE).as_str(), roll.size.get()), ("", 0));

@@ -1,4 +1,5 @@
-//! Editors that have introduced themselves: the code that ties browser and editor, and the ticket that outlives a socket.
+//! Editors that have introduced themselves: the code that ties browser and editor, and the ticket
+//! that outlives a socket.
 
 use vvs_proto::frame::Binding;
 
@@ -25,13 +26,28 @@ impl Stage {
     pub(super) async fn reconnect(&self) -> Stage {
         let (ours, theirs) = duplex(PIPE);
         let start = Box::new(start(&self.shared, ConnectionId::mint(), None));
-        let task = self.shared.tasks.spawn(run(ours, start, self.shared.clone()));
+        let task = self
+            .shared
+            .tasks
+            .spawn(run(ours, start, self.shared.clone()));
         let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         let (shared, sessions) = (self.shared.clone(), self.sessions.clone());
         let (activations, ended) = (self.activations.clone(), self.ended.clone());
-        let mut stage = Stage { shared, sessions, id: self.id, editor, task, activations, ended };
+        let mut stage = Stage {
+            shared,
+            sessions,
+            id: self.id,
+            editor,
+            task,
+            activations,
+            ended,
+        };
         let connection = stage.frame().await;
-        assert_eq!((&connection["type"], &connection["userCode"]), (&json!("connection"), &Value::Null));
+        assert_eq!(
+            (&connection["type"], &connection["userCode"]),
+            (&json!("connection"), &Value::Null)
+        );
+
         stage
     }
 
@@ -41,12 +57,17 @@ impl Stage {
     }
 
     pub(super) async fn complete(&mut self, code: &str) {
-        self.say(json!({"type": "auth:complete", "code": code, "method": "typed"})).await;
+        self.say(json!({"type": "auth:complete", "code": code, "method": "typed"}))
+            .await;
     }
 
     pub(super) fn code(&self, request: u8) -> String {
         let delivery = request_id(request).parse().unwrap();
-        self.shared.keys.completion_code(self.id, delivery).expose().to_owned()
+        self.shared
+            .keys
+            .completion_code(self.id, delivery)
+            .expose()
+            .to_owned()
     }
 }
 
@@ -68,18 +89,30 @@ fn hello(key: &Key, return_uri: Option<&str>) -> Value {
 async fn an_approval_is_held_until_the_editor_shows_the_code() {
     let (mut stage, key) = (Stage::open(&[]).await, Key::new());
     let ok = stage.hello(&key, None).await;
-    assert_eq!((&ok["type"], &ok["binding"]), (&json!("hello:ok"), &json!("typed")));
+    assert_eq!(
+        (&ok["type"], &ok["binding"]),
+        (&json!("hello:ok"), &json!("typed"))
+    );
+
     let view = stage.deliver(1).await.unwrap().unwrap();
     assert_eq!((view.phase, view.binding), (Phase::Held, Binding::Typed));
     assert_eq!(view.hello.unwrap().device.name, "Ada's desk");
+
     let pending = stage.frame().await;
-    assert_eq!((&pending["type"], &pending["attemptsLeft"]), (&json!("auth:pending"), &json!(5)));
+    assert_eq!(
+        (&pending["type"], &pending["attemptsLeft"]),
+        (&json!("auth:pending"), &json!(5))
+    );
     assert_eq!(pending["codeLength"], 8);
     assert!((590..=600).contains(&pending["expiresIn"].as_u64().unwrap()));
+
     let code = stage.code(1).to_lowercase().replace('-', " ");
     stage.complete(&code).await;
     assert_eq!(stage.frame().await["type"], "auth:success");
-    stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+
+    stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     let delivered = stage.deliver(1).await.unwrap().unwrap();
     assert_eq!(delivered.phase, Phase::Acked);
 }
@@ -103,15 +136,26 @@ async fn five_wrong_codes_burn_the_login_and_its_session() {
     stage.hello(&key, Some("http://127.0.0.1:5000/")).await;
     stage.deliver(1).await.unwrap().unwrap();
     assert_eq!(stage.frame().await["type"], "auth:pending");
+
     for left in [4, 3, 2, 1, 0] {
         stage.complete("BBBB-BBBB").await;
         let error = stage.frame().await;
-        assert_eq!((&error["code"], &error["attemptsLeft"]), (&json!("bad_code"), &json!(left)));
+        assert_eq!(
+            (&error["code"], &error["attemptsLeft"]),
+            (&json!("bad_code"), &json!(left))
+        );
     }
+
     assert_eq!(stage.close_code().await, close::LOGIN_OVER);
     assert_eq!(stage.phase().await, Phase::Burned);
-    assert_eq!(*stage.ended.lock().unwrap(), [("ses_1".to_owned(), "burned")]);
-    assert!(matches!(stage.deliver(1).await.unwrap(), Err(Refusal::Over)));
+    assert_eq!(
+        *stage.ended.lock().unwrap(),
+        [("ses_1".to_owned(), "burned")]
+    );
+    assert!(matches!(
+        stage.deliver(1).await.unwrap(),
+        Err(Refusal::Over)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,6 +167,7 @@ async fn a_hello_that_is_not_taken_changes_nothing() {
     elsewhere["proof"] = json!(key.proof_over("another nonce", "hello", None).expose());
     let mut private = hello(&key, None);
     private["deviceKey"]["d"] = json!("AAAA");
+
     for (frame, code) in [
         (foreign, "bad_proof"),
         (elsewhere, "bad_proof"),
@@ -132,8 +177,17 @@ async fn a_hello_that_is_not_taken_changes_nothing() {
         stage.say(frame).await;
         assert_eq!(stage.frame().await["code"], code);
     }
-    assert_eq!(stage.hello(&key, None).await["type"], "hello:ok", "one that is right is still taken");
-    assert_eq!(stage.hello(&key, None).await["code"], "too_late", "and only one");
+
+    assert_eq!(
+        stage.hello(&key, None).await["type"],
+        "hello:ok",
+        "one that is right is still taken"
+    );
+    assert_eq!(
+        stage.hello(&key, None).await["code"],
+        "too_late",
+        "and only one"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,29 +198,44 @@ async fn a_proof_is_good_once_on_its_socket_also_for_a_hello_or_resume_that_was_
         stage.say(frame.clone()).await;
         assert_eq!(stage.frame().await["code"], code);
     }
+
     frame["returnUri"] = Value::Null;
     stage.say(frame).await;
     assert_eq!(stage.frame().await["code"], "bad_proof");
+
     let ticket = stage.hello(&key, None).await["ticket"].clone();
 
     // A relay that cannot take the login right now.
     let flags = ["--relay-max-logins-per-address", "1"];
     let relay = Stage::open_as(&flags, &[Ok(())], stage.shared.keys.clone()).await;
     let mut back = relay.reconnect().await;
-    let frame = json!({"type": "resume", "ticket": ticket, "proof": key.proof("resume", None).expose()});
+    let frame =
+        json!({"type": "resume", "ticket": ticket, "proof": key.proof("resume", None).expose()});
     for code in ["not_ready", "bad_proof"] {
         back.say(frame.clone()).await;
         assert_eq!(back.frame().await["code"], code);
     }
-    assert_eq!(back.resume(&ticket, &key).await["code"], "not_ready", "another one is looked at");
+
+    assert_eq!(
+        back.resume(&ticket, &key).await["code"],
+        "not_ready",
+        "another one is looked at"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_takes_no_more_proofs_than_it_can_remember() {
-    let (mut stage, key) = (Stage::open(&["--relay-proofs-per-socket", "2"]).await, Key::new());
+    let (mut stage, key) = (
+        Stage::open(&["--relay-proofs-per-socket", "2"]).await,
+        Key::new(),
+    );
     for code in ["bad_return_uri", "bad_return_uri"] {
-        assert_eq!(stage.hello(&key, Some("https://evil.example/")).await["code"], code);
+        assert_eq!(
+            stage.hello(&key, Some("https://evil.example/")).await["code"],
+            code
+        );
     }
+
     assert_eq!(stage.hello(&key, None).await["type"], "reconnect");
     assert_eq!(stage.close_code().await, close::RECONNECT);
 }
@@ -176,10 +245,17 @@ async fn a_hello_after_the_person_was_shown_the_login_is_too_late() {
     let (mut stage, key) = (Stage::open(&[]).await, Key::new());
     stage.phase().await;
     assert_eq!(stage.hello(&key, None).await["code"], "too_late");
+
     let delivered = stage.deliver(1);
-    assert_eq!(stage.frame().await["type"], "auth:success", "it stays a bare login");
+    assert_eq!(
+        stage.frame().await["type"],
+        "auth:success",
+        "it stays a bare login"
+    );
+
     stage.say(json!({"type": "ping"})).await;
     assert_eq!(stage.frame().await["type"], "pong");
+
     delivered.await.unwrap().unwrap();
 }
 
@@ -193,19 +269,41 @@ async fn a_login_waits_for_an_editor_with_a_ticket_and_is_what_it_was_when_it_is
         stage.complete("BBBB-BBBB").await;
         stage.frame().await;
     }
+
     stage.editor.close(None).await.unwrap();
-    let away = stage.ask(Request::Look { known: Some(Phase::Held) }).await.unwrap().unwrap();
+    let away = stage
+        .ask(Request::Look {
+            known: Some(Phase::Held),
+        })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(away.phase, Phase::Away);
-    assert!(matches!(stage.deliver(2).await.unwrap(), Err(Refusal::Claimed)));
+    assert!(matches!(
+        stage.deliver(2).await.unwrap(),
+        Err(Refusal::Claimed)
+    ));
 
     let mut back = stage.reconnect().await;
     let connection = back.resume(&ticket, &key).await;
-    assert_eq!((&connection["type"], &connection["resumed"]), (&json!("connection"), &json!(true)));
+    assert_eq!(
+        (&connection["type"], &connection["resumed"]),
+        (&json!("connection"), &json!(true))
+    );
     assert_eq!(connection["connectionId"], stage.id.to_string());
     assert!(connection["userCode"].is_string());
-    assert_ne!(back.frame().await["ticket"], ticket, "hello:ok brings a new one");
+    assert_ne!(
+        back.frame().await["ticket"],
+        ticket,
+        "hello:ok brings a new one"
+    );
+
     let pending = back.frame().await;
-    assert_eq!((&pending["type"], &pending["attemptsLeft"]), (&json!("auth:pending"), &json!(3)));
+    assert_eq!(
+        (&pending["type"], &pending["attemptsLeft"]),
+        (&json!("auth:pending"), &json!(3))
+    );
+
     back.complete(&stage.code(1)).await;
     let success = back.frame().await;
     assert_eq!(success["messageId"], request_id(1));
@@ -219,12 +317,19 @@ async fn a_resume_takes_the_login_from_a_socket_that_still_lives() {
     stage.frame().await;
     stage.complete(&stage.code(1)).await;
     assert_eq!(stage.frame().await["messageId"], request_id(1));
+
     let mut back = stage.reconnect().await;
     back.resume(&ticket, &key).await;
     assert_eq!(stage.close_code().await, close::LOGIN_OVER);
     assert_eq!(back.frame().await["type"], "hello:ok");
-    assert_eq!(back.frame().await["messageId"], request_id(1), "the same message again");
-    back.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+    assert_eq!(
+        back.frame().await["messageId"],
+        request_id(1),
+        "the same message again"
+    );
+
+    back.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     let delivered = stage.deliver(1).await.unwrap().unwrap();
     assert_eq!(delivered.phase, Phase::Acked);
     assert_eq!(stage.asked_sessions(), 1);
@@ -238,12 +343,23 @@ async fn a_token_that_its_editor_never_acknowledged_is_worth_nothing_when_the_lo
     stage.frame().await;
     stage.complete(&stage.code(1)).await;
     assert_eq!(stage.frame().await["type"], "auth:success");
+
     stage.editor.close(None).await.unwrap();
-    let away = stage.ask(Request::Look { known: Some(Phase::Sent) }).await.unwrap().unwrap();
+    let away = stage
+        .ask(Request::Look {
+            known: Some(Phase::Sent),
+        })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(away.phase, Phase::Away);
     assert_eq!(*stage.ended.lock().unwrap(), [], "it may come back for it");
+
     (&mut stage.task).await.unwrap();
-    assert_eq!(*stage.ended.lock().unwrap(), [("ses_1".to_owned(), "expired")]);
+    assert_eq!(
+        *stage.ended.lock().unwrap(),
+        [("ses_1".to_owned(), "expired")]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,9 +367,16 @@ async fn a_ticket_is_worth_nothing_without_its_key() {
     let (mut stage, key) = (Stage::open(&[]).await, Key::new());
     let ticket = stage.hello(&key, None).await["ticket"].clone();
     let mut thief = stage.reconnect().await;
-    assert_eq!(thief.resume(&ticket, &Key::new()).await["code"], "bad_proof");
-    assert_eq!(thief.resume(&json!("AAAA"), &key).await["code"], "bad_ticket");
+    assert_eq!(
+        thief.resume(&ticket, &Key::new()).await["code"],
+        "bad_proof"
+    );
+    assert_eq!(
+        thief.resume(&json!("AAAA"), &key).await["code"],
+        "bad_ticket"
+    );
     assert_eq!(stage.phase().await, Phase::Waiting, "nobody took it");
+
     stage.say(json!({"type": "ping"})).await;
     assert_eq!(stage.frame().await["type"], "pong");
 }
@@ -272,33 +395,58 @@ async fn a_login_that_is_over_is_not_taken_up_again() {
 async fn a_login_that_no_relay_holds_begins_again_from_its_ticket() {
     let (mut stage, key) = (Stage::open(&[]).await, Key::new());
     let ticket = stage.hello(&key, None).await["ticket"].clone();
+
     // Another relay with the same key, after the first was killed.
     let mut relay = Stage::open_as(&[], &[Ok(())], stage.shared.keys.clone()).await;
     relay.id = stage.id;
     let mut back = relay.reconnect().await;
-    assert_eq!(back.resume(&ticket, &key).await["connectionId"], stage.id.to_string());
+    assert_eq!(
+        back.resume(&ticket, &key).await["connectionId"],
+        stage.id.to_string()
+    );
     assert_eq!(back.frame().await["type"], "hello:ok");
+
     let view = relay.deliver(1).await.unwrap().unwrap();
     assert_eq!(view.phase, Phase::Held);
     assert_eq!(view.hello.unwrap().app.name, "VVS");
     assert_eq!(back.frame().await["type"], "auth:pending");
+
     back.complete(&stage.code(1)).await;
-    assert_eq!(back.frame().await["messageId"], request_id(1), "the code is the same on every relay");
+    assert_eq!(
+        back.frame().await["messageId"],
+        request_id(1),
+        "the code is the same on every relay"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_login_counts_once_against_its_address_wherever_its_editor_is_until_it_is_over() {
-    let (mut stage, key) = (Stage::open(&["--relay-max-logins-per-address", "1"]).await, Key::new());
+    let (mut stage, key) = (
+        Stage::open(&["--relay-max-logins-per-address", "1"]).await,
+        Key::new(),
+    );
     let has_room = |stage: &Stage| stage.shared.limits.login(ADDRESS, Instant::now()).is_ok();
     let ticket = stage.hello(&key, None).await["ticket"].clone();
     stage.deliver(1).await.unwrap().unwrap();
     stage.editor.close(None).await.unwrap();
-    let away = stage.ask(Request::Look { known: Some(Phase::Held) }).await.unwrap().unwrap();
+    let away = stage
+        .ask(Request::Look {
+            known: Some(Phase::Held),
+        })
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((away.phase, has_room(&stage)), (Phase::Away, false));
+
     let mut back = stage.reconnect().await;
     assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
+
     (&mut stage.task).await.unwrap();
-    assert!(!has_room(&back), "the old task has let go of it, and not of its place");
+    assert!(
+        !has_room(&back),
+        "the old task has let go of it, and not of its place"
+    );
+
     back.say(json!({"type": "auth:cancel"})).await;
     assert_eq!(back.close_code().await, close::NORMAL);
     assert!(has_room(&back));
@@ -315,17 +463,39 @@ async fn a_socket_that_resumes_gives_up_the_login_that_it_began_with_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_gave_up_its_login_for_one_that_it_does_not_get_waits_no_longer_than_others() {
-    let (mut stage, key) = (Stage::open(&["--relay-max-logins-per-address", "1"]).await, Key::new());
+async fn a_socket_that_gave_up_its_login_for_one_that_it_does_not_get_waits_no_longer_than_others()
+{
+    let (mut stage, key) = (
+        Stage::open(&["--relay-max-logins-per-address", "1"]).await,
+        Key::new(),
+    );
     let away = "192.0.2.1".parse().unwrap();
-    let Ticket { hello, binding, generation, .. } = stage.ticket(&key).await;
-    let facts = Facts { client_address: away, ..facts(ConnectionId::mint()) };
-    let ticket = Ticket::new(&facts, hello, binding, generation).seal(&stage.shared.keys.ticket).unwrap();
-    let mut relay =
-        Stage::open_as(&["--relay-max-logins-per-address", "1"], &[Ok(())], stage.shared.keys.clone()).await;
+    let Ticket {
+        hello,
+        binding,
+        generation,
+        ..
+    } = stage.ticket(&key).await;
+    let facts = Facts {
+        client_address: away,
+        ..facts(ConnectionId::mint())
+    };
+    let ticket = Ticket::new(&facts, hello, binding, generation)
+        .seal(&stage.shared.keys.ticket)
+        .unwrap();
+    let mut relay = Stage::open_as(
+        &["--relay-max-logins-per-address", "1"],
+        &[Ok(())],
+        stage.shared.keys.clone(),
+    )
+    .await;
     let _full_there = relay.shared.limits.login(away, Instant::now()).unwrap();
     let started = Instant::now();
-    assert_eq!(relay.resume(&json!(ticket.expose()), &key).await["code"], "not_ready");
+
+    assert_eq!(
+        relay.resume(&json!(ticket.expose()), &key).await["code"],
+        "not_ready"
+    );
     assert_eq!(relay.close_code().await, close::RECONNECT);
     assert!((10..=15).contains(&started.elapsed().as_secs()));
 }
@@ -333,20 +503,38 @@ async fn a_socket_that_gave_up_its_login_for_one_that_it_does_not_get_waits_no_l
 #[tokio::test(start_paused = true)]
 async fn a_login_whose_time_runs_out_while_it_changes_sockets_expires_with_its_session() {
     let (mut stage, key) = (Stage::open(&[]).await, Key::new());
-    let Ticket { hello, binding, generation, .. } = stage.ticket(&key).await;
+    let Ticket {
+        hello,
+        binding,
+        generation,
+        ..
+    } = stage.ticket(&key).await;
     let created_at = OffsetDateTime::now_utc() - time::Duration::minutes(11);
-    let late = Facts { created_at, ..facts(stage.id) };
+    let late = Facts {
+        created_at,
+        ..facts(stage.id)
+    };
     let handover = Handover {
         generation,
-        state: LoginState::Held { grant: grant(1), attempts_left: 3 },
+        state: LoginState::Held {
+            grant: grant(1),
+            attempts_left: 3,
+        },
         listening: Some(stage.shared.backplane.register(stage.id, 0)),
         login_place: None,
     };
     let ticket = Ticket::new(&late, hello, binding, generation);
     let mut attempt = Attempt::resume(ticket, Some(handover), stage.shared.clone()).unwrap();
     let actions = attempt.on_timer(Instant::now());
-    assert_eq!(actions, [Action::TellExpired, Action::Close(close::LOGIN_OVER)]);
-    assert_eq!(*stage.ended.lock().unwrap(), [("ses_1".to_owned(), "expired")]);
+
+    assert_eq!(
+        actions,
+        [Action::TellExpired, Action::Close(close::LOGIN_OVER)]
+    );
+    assert_eq!(
+        *stage.ended.lock().unwrap(),
+        [("ses_1".to_owned(), "expired")]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,7 +546,11 @@ async fn a_login_that_begins_again_from_its_ticket_counts_against_its_address() 
     relay.id = stage.id;
     let mut back = relay.reconnect().await;
     let refused = back.resume(&ticket, &key).await;
-    assert_eq!((&refused["code"], &refused["retryable"]), (&json!("not_ready"), &json!(true)));
+    assert_eq!(
+        (&refused["code"], &refused["retryable"]),
+        (&json!("not_ready"), &json!(true))
+    );
+
     relay.say(json!({"type": "auth:cancel"})).await;
     assert_eq!(relay.close_code().await, close::NORMAL);
     assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
@@ -367,15 +559,25 @@ async fn a_login_that_begins_again_from_its_ticket_counts_against_its_address() 
 
 #[tokio::test(start_paused = true)]
 async fn no_more_logins_are_kept_without_a_socket_than_sockets() {
-    let (mut stage, key) = (Stage::open(&["--relay-max-connections", "2"]).await, Key::new());
-    let held: Vec<_> = (0..2).map(|_| stage.shared.limits.detached(ADDRESS).unwrap()).collect();
+    let (mut stage, key) = (
+        Stage::open(&["--relay-max-connections", "2"]).await,
+        Key::new(),
+    );
+    let held: Vec<_> = (0..2)
+        .map(|_| stage.shared.limits.detached(ADDRESS).unwrap())
+        .collect();
     let ticket = stage.hello(&key, None).await["ticket"].clone();
     stage.deliver(1).await.unwrap().unwrap();
     stage.editor.close(None).await.unwrap();
     (&mut stage.task).await.unwrap();
     assert_eq!(stage.shared.metrics.logins_given_up.get(), 1);
-    assert_eq!(*stage.ended.lock().unwrap(), [], "its editor and the page bring it again");
+    assert_eq!(
+        *stage.ended.lock().unwrap(),
+        [],
+        "its editor and the page bring it again"
+    );
     assert!(stage.shared.limits.login(ADDRESS, Instant::now()).is_ok());
+
     drop(held);
     let mut back = stage.reconnect().await;
     assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
@@ -395,7 +597,8 @@ async fn a_socket_that_came_for_a_session_gets_no_time_for_junk() {
     let stage = Stage::open(&[]).await;
     let (mut junk, started) = (stage.reconnect().await, Instant::now());
     for _ in 0..3 {
-        junk.say(json!({"type": "authenticate", "token": "x"})).await;
+        junk.say(json!({"type": "authenticate", "token": "x"}))
+            .await;
         assert_eq!(junk.frame().await["code"], "bad_token");
         sleep(Duration::from_secs(3)).await;
     }
@@ -412,11 +615,14 @@ async fn a_socket_that_is_asked_to_try_again_has_the_time_for_it_and_not_for_eve
     stage.sessions.script().keys.pop();
     let (mut patient, started) = (stage.reconnect().await, Instant::now());
     for _ in 0..100 {
-        patient.say(json!({"type": "authenticate", "token": foreign.expose()})).await;
+        patient
+            .say(json!({"type": "authenticate", "token": foreign.expose()}))
+            .await;
         if let Ok(code) = timeout(Duration::from_secs(5), patient.close_code()).await {
             assert_eq!(code, close::RECONNECT);
             break;
         }
     }
+
     assert_eq!(started.elapsed().as_secs(), 120);
 }

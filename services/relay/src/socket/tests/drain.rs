@@ -27,7 +27,8 @@ async fn wait(stage: &mut Stage, seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_editor_with_a_ticket_is_sent_away_at_its_own_moment_and_its_login_is_kept_for_it_to_the_end() {
+async fn an_editor_with_a_ticket_is_sent_away_at_its_own_moment_and_its_login_is_kept_for_it_to_the_end()
+ {
     for _ in 0..20 {
         let (mut stage, key) = (Stage::open(&AMONG_OTHERS).await, Key::new());
         stage.hello(&key, None).await;
@@ -48,19 +49,23 @@ async fn a_login_that_waits_on_a_relay_that_stops_is_taken_over_with_the_tries_t
     let ticket = stage.hello(&key, None).await["ticket"].clone();
     stage.deliver(1).await.unwrap().unwrap();
     assert_eq!(stage.frame().await["type"], "auth:pending");
+
     stage.complete("BBBB-BBBB").await;
     assert_eq!(stage.frame().await["attemptsLeft"], 4);
+
     stage.shared.stop.cancel();
     sent_away(&mut stage).await;
     let mut back = stage.reconnect().await;
     assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
     assert_eq!(back.frame().await["type"], "hello:ok");
     assert_eq!(back.frame().await["attemptsLeft"], 4);
+
     (&mut stage.task).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_other_relays_a_login_stays_as_long_as_possible_and_nobody_is_waited_for_afterwards() {
+async fn without_other_relays_a_login_stays_as_long_as_possible_and_nobody_is_waited_for_afterwards()
+ {
     let (mut stage, key) = (Stage::open(&[]).await, Key::new());
     stage.hello(&key, None).await;
     stage.shared.stop.cancel();
@@ -100,14 +105,20 @@ async fn an_editor_whose_token_is_on_its_way_is_not_sent_away_before_it_has_ackn
         stage.hello(&key, None).await;
         stage.deliver(1).await.unwrap().unwrap();
         assert_eq!(stage.frame().await["type"], "auth:pending");
+
         let code = stage.code(1);
         stage.complete(&code).await;
         assert_eq!(stage.frame().await["type"], "auth:success");
+
         stage.shared.stop.cancel();
         wait(&mut stage, 25).await;
+
         if acknowledges {
-            stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+            stage
+                .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+                .await;
         }
+
         let after = sent_away(&mut stage).await;
         assert_eq!(after.as_secs() < 26, acknowledges, "{after:?}");
         assert_eq!(stage.asked_sessions(), usize::from(acknowledges));
@@ -115,14 +126,23 @@ async fn an_editor_whose_token_is_on_its_way_is_not_sent_away_before_it_has_ackn
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_news_of_a_login_is_answered_when_the_relay_begins_to_stop_and_may_wait_again() {
+async fn whoever_waits_for_news_of_a_login_is_answered_when_the_relay_begins_to_stop_and_may_wait_again()
+ {
     let stage = Stage::open(&[]).await;
     let relay = Relay(stage.shared.clone());
     let wait = async || {
         let (started, known_state) = (Instant::now(), LoginState::Waiting.into());
-        let look = GetLoginRequest { connection_id: stage.id.to_string(), known_state };
-        let answer = relay.get_login(tonic::Request::new(look)).await.unwrap().into_inner();
+        let look = GetLoginRequest {
+            connection_id: stage.id.to_string(),
+            known_state,
+        };
+        let answer = relay
+            .get_login(tonic::Request::new(look))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(answer.state, known_state);
+
         started.elapsed().as_secs()
     };
     let (waited, ()) = tokio::join!(wait(), async {
@@ -130,8 +150,10 @@ async fn whoever_waits_for_news_of_a_login_is_answered_when_the_relay_begins_to_
         stage.shared.stop.cancel();
     });
     assert_eq!(waited, 3);
+
     // Where there is no other relay, it is asked again at once.
     assert_eq!(wait().await, 20);
+
     let (waited, ()) = tokio::join!(wait(), async {
         sleep(Duration::from_secs(2)).await;
         stage.shared.drain.over().cancel();

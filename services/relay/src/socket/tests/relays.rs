@@ -1,4 +1,5 @@
-//! Several relays of one installation: on every backplane, what is true of a login wherever it is held.
+//! Several relays of one installation: on every backplane, what is true of a login wherever it is
+//! held.
 
 use vvs_runtime::metrics::Metrics as Registry;
 
@@ -6,9 +7,14 @@ use super::*;
 use crate::authority::fake::Key;
 use crate::backplane::{Dial, Nats};
 
-// The harness of the project's own tests; it has no way to name this crate's insides, so its file is part of both.
+// The harness of the project's own tests; it has no way to name this crate's insides, so its file
+// is part of both.
 #[path = "../../../../../tests/harness/nats.rs"]
-#[expect(unreachable_pub, dead_code, reason = "the project's own tests use it too")]
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "the project's own tests use it too"
+)]
 mod server;
 
 use server::NatsServer;
@@ -39,7 +45,13 @@ fn keys() -> Keys {
 
 /// How to reach these servers.
 fn dial(servers: &[NatsServer]) -> Dial {
-    Dial { servers: servers.iter().map(|server| format!("nats://{}", server.address())).collect(), ..Dial::default() }
+    Dial {
+        servers: servers
+            .iter()
+            .map(|server| format!("nats://{}", server.address()))
+            .collect(),
+        ..Dial::default()
+    }
 }
 
 /// Waits until something is so.
@@ -53,15 +65,23 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
 
 impl Site {
     fn memory() -> Self {
-        Self { keys: keys(), via: Via::Memory(Memory::default()) }
+        Self {
+            keys: keys(),
+            via: Via::Memory(Memory::default()),
+        }
     }
 
     async fn nats() -> Self {
-        Self { keys: keys(), via: Via::Nats(vec![NatsServer::start().await]) }
+        Self {
+            keys: keys(),
+            via: Via::Nats(vec![NatsServer::start().await]),
+        }
     }
 
     fn servers(&mut self) -> &mut Vec<NatsServer> {
-        let Via::Nats(servers) = &mut self.via else { panic!("this site has no servers") };
+        let Via::Nats(servers) = &mut self.via else {
+            panic!("this site has no servers")
+        };
         servers
     }
 
@@ -70,7 +90,11 @@ impl Site {
     }
 
     async fn relay_with(&self, flags: &[&str]) -> Relay {
-        let dial = if let Via::Nats(servers) = &self.via { dial(servers) } else { Dial::default() };
+        let dial = if let Via::Nats(servers) = &self.via {
+            dial(servers)
+        } else {
+            Dial::default()
+        };
         self.relay_over(flags, dial).await
     }
 
@@ -80,12 +104,16 @@ impl Site {
             Via::Memory(memory) => Box::new(memory.clone()),
             Via::Nats(_) => {
                 let tasks = tokio_util::task::TaskTracker::new();
-                let nats = Nats::connect(dial, self.keys.backplane.clone(), tasks, &metrics).await.unwrap();
+                let nats = Nats::connect(dial, self.keys.backplane.clone(), tasks, &metrics)
+                    .await
+                    .unwrap();
                 nats.line().wait_for(|line| line.is_up).await.unwrap();
                 Box::new(nats)
             }
         };
+
         let stage = Stage::open_on(flags, &[Ok(())], self.keys.clone(), backplane).await;
+
         Relay { stage, metrics }
     }
 }
@@ -103,7 +131,10 @@ impl Relay {
     /// As [`Relay::ask`], going on by itself.
     fn asking(&self, login: &Stage, request: Request) -> JoinHandle<crate::backplane::Answer> {
         let (shared, id) = (self.stage.shared.clone(), login.id);
-        self.stage.shared.tasks.spawn(async move { shared.backplane.ask(id, request).await })
+        self.stage
+            .shared
+            .tasks
+            .spawn(async move { shared.backplane.ask(id, request).await })
     }
 
     /// A new socket of that login's editor, on this relay.
@@ -126,35 +157,69 @@ async fn held(relay: &mut Relay, via: Option<&Relay>, key: &Key) -> Value {
         Some(via) => via.ask(&relay.stage, grant).await,
         None => relay.ask(&relay.stage, grant).await,
     };
+
     assert_eq!(answer.unwrap().held, Some(request_id(1).parse().unwrap()));
     assert_eq!(relay.stage.frame().await["type"], "auth:pending");
+
     for left in [4, 3] {
         relay.stage.complete("BBBB-BBBB").await;
         assert_eq!(relay.stage.frame().await["attemptsLeft"], left);
     }
+
     ticket
 }
 
 async fn a_login_is_seen_and_delivered_through_another_relay(site: Site) {
     let (mut a, b) = (site.relay().await, site.relay().await);
     let view = b.look(&a.stage).await.unwrap();
-    assert_eq!((view.phase, view.client_address, view.hello), (Phase::Waiting, ADDRESS, None));
-    let (here, there) = (a.look(&a.stage).await.unwrap(), b.look(&a.stage).await.unwrap());
-    assert_eq!((here.user_code, here.binding), (there.user_code, there.binding));
-    let changed = b.asking(&a.stage, Request::Look { known: Some(Phase::Waiting) });
+    assert_eq!(
+        (view.phase, view.client_address, view.hello),
+        (Phase::Waiting, ADDRESS, None)
+    );
+
+    let (here, there) = (
+        a.look(&a.stage).await.unwrap(),
+        b.look(&a.stage).await.unwrap(),
+    );
+    assert_eq!(
+        (here.user_code, here.binding),
+        (there.user_code, there.binding)
+    );
+
+    let changed = b.asking(
+        &a.stage,
+        Request::Look {
+            known: Some(Phase::Waiting),
+        },
+    );
     let delivered = b.asking(&a.stage, Request::Deliver(grant(1)));
     let success = a.stage.frame().await;
-    assert_eq!((&success["token"], &success["messageId"]), (&json!("the token"), &json!(request_id(1))));
-    assert_eq!(success["user"], json!({"id": "usr_1", "email": null, "name": "Ada", "avatarUrl": null}));
+    assert_eq!(
+        (&success["token"], &success["messageId"]),
+        (&json!("the token"), &json!(request_id(1)))
+    );
+    assert_eq!(
+        success["user"],
+        json!({"id": "usr_1", "email": null, "name": "Ada", "avatarUrl": null})
+    );
     assert!(changed.await.unwrap().unwrap().phase != Phase::Waiting);
-    a.stage.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
+
+    a.stage
+        .say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
     let view = delivered.await.unwrap().unwrap();
     assert_eq!((view.phase, view.acked_at.is_some()), (Phase::Acked, true));
+
     b.ask(&a.stage, Request::Deliver(grant(1))).await.unwrap();
     let other = b.ask(&a.stage, Request::Deliver(grant(2))).await;
     assert!(matches!(other, Err(Refusal::Claimed)), "{other:?}");
+
     a.stage.say(json!({"type": "ping"})).await;
-    assert_eq!(a.stage.frame().await["type"], "pong", "no second token came before");
+    assert_eq!(
+        a.stage.frame().await["type"],
+        "pong",
+        "no second token came before"
+    );
 }
 
 async fn a_login_is_denied_through_another_relay(site: Site) {
@@ -172,19 +237,44 @@ async fn a_resume_takes_the_login_from_another_relay_with_the_tries_that_are_lef
     let ticket = held(&mut a, Some(&b), &key).await;
     let mut back = b.reconnect(&a.stage).await;
     let connection = back.resume(&ticket, &key).await;
-    assert_eq!((&connection["connectionId"], &connection["resumed"]), (&json!(a.stage.id.to_string()), &json!(true)));
+    assert_eq!(
+        (&connection["connectionId"], &connection["resumed"]),
+        (&json!(a.stage.id.to_string()), &json!(true))
+    );
     assert_eq!(a.stage.close_code().await, close::LOGIN_OVER);
     assert_ne!(back.frame().await["ticket"], ticket);
     assert_eq!(back.frame().await["attemptsLeft"], 3);
+
     // The old relay holds it no more, and finds it.
     assert_eq!(a.look(&a.stage).await.unwrap().phase, Phase::Held);
-    assert_eq!(a.ask(&a.stage, Request::Deliver(grant(1))).await.unwrap().phase, Phase::Held);
+    assert_eq!(
+        a.ask(&a.stage, Request::Deliver(grant(1)))
+            .await
+            .unwrap()
+            .phase,
+        Phase::Held
+    );
+
     back.complete(&a.stage.code(1)).await;
     assert_eq!(back.frame().await["messageId"], request_id(1));
-    back.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true})).await;
-    assert_eq!(a.ask(&a.stage, Request::Deliver(grant(1))).await.unwrap().phase, Phase::Acked);
+
+    back.say(json!({"type": "auth:ack", "messageId": request_id(1), "ok": true}))
+        .await;
+    assert_eq!(
+        a.ask(&a.stage, Request::Deliver(grant(1)))
+            .await
+            .unwrap()
+            .phase,
+        Phase::Acked
+    );
     assert_eq!((a.stage.asked_sessions(), back.asked_sessions()), (0, 1));
-    assert_eq!((&*a.stage.ended.lock().unwrap(), &*back.ended.lock().unwrap()), (&vec![], &vec![]));
+    assert_eq!(
+        (
+            &*a.stage.ended.lock().unwrap(),
+            &*back.ended.lock().unwrap()
+        ),
+        (&vec![], &vec![])
+    );
 }
 
 async fn a_login_goes_from_relay_to_relay_and_back(site: Site) {
@@ -192,6 +282,7 @@ async fn a_login_goes_from_relay_to_relay_and_back(site: Site) {
     let mut ticket = held(&mut a, None, &key).await;
     let mut before = a.reconnect(&a.stage).await;
     std::mem::swap(&mut before, &mut a.stage);
+
     for relay in [&b, &a, &b] {
         let mut back = relay.reconnect(&before).await;
         assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
@@ -200,7 +291,14 @@ async fn a_login_goes_from_relay_to_relay_and_back(site: Site) {
         assert_eq!(before.close_code().await, close::LOGIN_OVER);
         before = back;
     }
-    assert_eq!(a.ask(&before, Request::Deliver(grant(1))).await.unwrap().phase, Phase::Held);
+
+    assert_eq!(
+        a.ask(&before, Request::Deliver(grant(1)))
+            .await
+            .unwrap()
+            .phase,
+        Phase::Held
+    );
 }
 
 async fn a_token_on_its_way_is_pushed_again_to_the_new_socket(site: Site) {
@@ -208,12 +306,17 @@ async fn a_token_on_its_way_is_pushed_again_to_the_new_socket(site: Site) {
     let ticket = held(&mut a, None, &key).await;
     a.stage.complete(&a.stage.code(1)).await;
     assert_eq!(a.stage.frame().await["messageId"], request_id(1));
+
     let mut back = b.reconnect(&a.stage).await;
     back.resume(&ticket, &key).await;
     assert_eq!(a.stage.close_code().await, close::LOGIN_OVER);
     assert_eq!(back.frame().await["type"], "hello:ok");
+
     let success = back.frame().await;
-    assert_eq!((&success["messageId"], &success["token"]), (&json!(request_id(1)), &json!("the token")));
+    assert_eq!(
+        (&success["messageId"], &success["token"]),
+        (&json!(request_id(1)), &json!("the token"))
+    );
 }
 
 async fn a_login_whose_relay_is_killed_begins_again_on_another(site: Site) {
@@ -221,13 +324,22 @@ async fn a_login_whose_relay_is_killed_begins_again_on_another(site: Site) {
     let ticket = held(&mut a, None, &key).await;
     a.stage.task.abort();
     (&mut a.stage.task).await.unwrap_err();
-    until("the killed relay's login is unknown", async || matches!(b.look(&a.stage).await, Err(Refusal::Unknown)))
-        .await;
+    until("the killed relay's login is unknown", async || {
+        matches!(b.look(&a.stage).await, Err(Refusal::Unknown))
+    })
+    .await;
     let mut back = b.reconnect(&a.stage).await;
     assert_eq!(back.resume(&ticket, &key).await["resumed"], true);
     assert_eq!(back.frame().await["type"], "hello:ok");
-    assert_eq!(b.ask(&a.stage, Request::Deliver(grant(1))).await.unwrap().phase, Phase::Held);
+    assert_eq!(
+        b.ask(&a.stage, Request::Deliver(grant(1)))
+            .await
+            .unwrap()
+            .phase,
+        Phase::Held
+    );
     assert_eq!(back.frame().await["type"], "auth:pending");
+
     back.complete(&a.stage.code(1)).await;
     assert_eq!(back.frame().await["messageId"], request_id(1));
 }

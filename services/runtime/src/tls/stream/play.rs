@@ -1,6 +1,7 @@
-//! A peer that plays with the records of a TLS connection: cuts them, joins them, forges, drops and repeats them, changes
-//! keys, and goes away. Our stream is at one end, as server or client, and rustls's own buffered connection at the other.
-//! Tests and the fuzzer play it, the latter by the path of this file.
+//! A peer that plays with the records of a TLS connection: cuts them, joins them, forges, drops and
+//! repeats them, changes keys, and goes away. Our stream is at one end, as server or client, and
+//! rustls's own buffered connection at the other. Tests and the fuzzer play it, the latter by the
+//! path of this file.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,14 +14,17 @@ use std::task::{Context, Poll, Waker};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Side, TlsStream, accept, connect};
 
 /// Bytes that each side says at most.
 const MOST: usize = 100_000;
-/// Turns in which everything that was said must arrive, when nobody disturbs it: for a handshake, and the rest.
+/// Turns in which everything that was said must arrive, when nobody disturbs it: for a handshake,
+/// and the rest.
 const TURNS: usize = 20;
 
 /// With TLS 1.2 and with 1.3. The key differs from run to run; what is found does not depend on it.
@@ -48,11 +52,16 @@ static CONFIGS: LazyLock<[(Arc<ServerConfig>, Arc<ClientConfig>); 2]> = LazyLock
     })
 });
 
-/// Plays what these bytes say: the first one which side we are and which version is spoken, the others steps.
+/// Plays what these bytes say: the first one which side we are and which version is spoken, the
+/// others steps.
 pub(crate) fn play(input: &[u8]) {
-    let Some((choice, steps)) = input.split_first() else { return };
+    let Some((choice, steps)) = input.split_first() else {
+        return;
+    };
+
     let (server, client) = CONFIGS[usize::from(choice & 1)].clone();
     let io = Io::default();
+
     if choice & 2 == 0 {
         let theirs = ClientConnection::new(client, name()).expect("a client");
         Play::new(accept(server, io.clone()), theirs.into(), io).run(steps);
@@ -87,7 +96,11 @@ struct Wire {
 struct Io(Rc<RefCell<Wire>>);
 
 impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, _cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let mut wire = self.0.borrow_mut();
         if wire.to_us.is_empty() && !wire.is_ended {
             return Poll::Pending;
@@ -99,7 +112,11 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let mut wire = self.0.borrow_mut();
         let length = bytes.len().min(wire.room);
         if length == 0 && !bytes.is_empty() {
@@ -135,7 +152,10 @@ enum Ours<F, C> {
     Gone,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, for either side")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, for either side"
+)]
 struct Play<F, C> {
     ours: Ours<F, C>,
     theirs: Connection,
@@ -200,7 +220,8 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
             6 => self.write(amount * 256),
             7 => self.they_say(amount),
             8 => self.they_say(amount * 256),
-            // The other side asks for ours as well. TLS 1.2 has none, and nobody has before the handshake is over.
+            // The other side asks for ours as well. TLS 1.2 has none, and nobody has before the
+            // handshake is over.
             9 => {
                 self.theirs.refresh_traffic_keys().ok();
             }
@@ -219,7 +240,11 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
         self.seal();
         let length = amount.min(self.sealed.len());
         if !self.io.0.borrow().is_ended {
-            self.io.0.borrow_mut().to_us.extend(self.sealed.drain(..length));
+            self.io
+                .0
+                .borrow_mut()
+                .to_us
+                .extend(self.sealed.drain(..length));
         }
         self.shake();
     }
@@ -237,23 +262,41 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
         let bytes: Vec<u8> = self.io.0.borrow_mut().from_us.drain(..).collect();
         let mut bytes = &bytes[..];
         while !bytes.is_empty() && !self.they_failed {
-            self.theirs.read_tls(&mut bytes).expect("what was heard was read");
+            self.theirs
+                .read_tls(&mut bytes)
+                .expect("what was heard was read");
+
             match self.theirs.process_new_packets() {
                 Ok(state) => {
                     let mut heard = vec![0; state.plaintext_bytes_to_read()];
-                    self.theirs.reader().read_exact(&mut heard).expect("they are there");
+                    self.theirs
+                        .reader()
+                        .read_exact(&mut heard)
+                        .expect("they are there");
+
                     for byte in heard {
-                        assert_eq!(byte, said(self.they_heard), "they heard what we did not say");
+                        assert_eq!(
+                            byte,
+                            said(self.they_heard),
+                            "they heard what we did not say"
+                        );
                         self.they_heard += 1;
                     }
                 }
                 Err(cause) => {
-                    assert!(self.we_failed || self.is_disturbed, "they refuse what we said: {cause}");
+                    assert!(
+                        self.we_failed || self.is_disturbed,
+                        "they refuse what we said: {cause}"
+                    );
                     self.they_failed = true;
                 }
             }
         }
-        assert!(self.they_heard <= self.we_said, "they heard more than we said");
+
+        assert!(
+            self.they_heard <= self.we_said,
+            "they heard more than we said"
+        );
     }
 
     fn they_say(&mut self, amount: usize) {
@@ -261,15 +304,27 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
         if self.they_closed || self.they_failed {
             return;
         }
-        let bytes: Vec<u8> = (self.they_said..self.they_said + amount).map(said).collect();
+
+        let bytes: Vec<u8> = (self.they_said..self.they_said + amount)
+            .map(said)
+            .collect();
         self.theirs.set_buffer_limit(None);
-        self.theirs.writer().write_all(&bytes).expect("without a limit");
+        self.theirs
+            .writer()
+            .write_all(&bytes)
+            .expect("without a limit");
         self.they_said += amount;
     }
 
     fn shake(&mut self) {
-        let Ours::Shaking(shaking) = &mut self.ours else { return };
-        match shaking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        let Ours::Shaking(shaking) = &mut self.ours else {
+            return;
+        };
+
+        match shaking
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
             Poll::Pending => {}
             Poll::Ready(Ok(stream)) => self.ours = Ours::Open(stream),
             Poll::Ready(Err(cause)) => {
@@ -288,13 +343,18 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
             Ours::Open(ours) => ours,
             Ours::Gone => return Heard::Last,
         };
+
         let mut space = vec![0; most];
         let mut space = ReadBuf::new(&mut space);
+
         match Pin::new(ours).poll_read(&mut Context::from_waker(Waker::noop()), &mut space) {
             Poll::Pending => Heard::Nothing,
             Poll::Ready(Ok(())) if space.filled().is_empty() => {
                 assert!(self.they_closed, "the end came, and nobody has said so");
-                assert_eq!(self.we_heard, self.they_said, "the end came before the rest");
+                assert_eq!(
+                    self.we_heard, self.they_said,
+                    "the end came before the rest"
+                );
                 Heard::Last
             }
             Poll::Ready(Ok(())) => {
@@ -302,7 +362,10 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
                     assert_eq!(*byte, said(self.we_heard), "we heard what they did not say");
                     self.we_heard += 1;
                 }
-                assert!(self.we_heard <= self.they_said, "we heard more than they said");
+                assert!(
+                    self.we_heard <= self.they_said,
+                    "we heard more than they said"
+                );
                 Heard::Something
             }
             Poll::Ready(Err(cause)) => {
@@ -316,13 +379,20 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
     fn write(&mut self, amount: usize) {
         self.shake();
         let amount = amount.min(MOST - self.we_said);
-        let Ours::Open(ours) = &mut self.ours else { return };
+        let Ours::Open(ours) = &mut self.ours else {
+            return;
+        };
+
         let bytes: Vec<u8> = (self.we_said..self.we_said + amount).map(said).collect();
+
         match Pin::new(ours).poll_write(&mut Context::from_waker(Waker::noop()), &bytes) {
             Poll::Pending => {}
             Poll::Ready(Ok(length)) => self.we_said += length,
             Poll::Ready(Err(cause)) => {
-                assert!(self.we_closed || self.they_closed || self.is_disturbed, "we cannot write: {cause}");
+                assert!(
+                    self.we_closed || self.they_closed || self.is_disturbed,
+                    "we cannot write: {cause}"
+                );
                 self.we_failed |= self.is_disturbed;
             }
         }
@@ -336,9 +406,11 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
             }
             return;
         }
+
         if cfg!(debug_assertions) && self.is_disturbed {
             return;
         }
+
         if let Ours::Open(ours) = &mut self.ours {
             self.we_closed = true;
             let closed = Pin::new(ours).poll_shutdown(&mut Context::from_waker(Waker::noop()));
@@ -374,11 +446,15 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
         if some.is_empty() {
             return;
         }
+
         self.is_disturbed = true;
+
         if amount.is_multiple_of(2) {
             self.sealed.drain(..some.len());
         } else {
-            some.into_iter().rev().for_each(|byte| self.sealed.push_front(byte));
+            some.into_iter()
+                .rev()
+                .for_each(|byte| self.sealed.push_front(byte));
         }
     }
 
@@ -398,20 +474,33 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
             while heard == Heard::Something {
                 heard = self.read(1 << 16);
             }
+
             if let Ours::Open(ours) = &mut self.ours
-                && let Poll::Ready(Err(_)) = Pin::new(ours).poll_flush(&mut Context::from_waker(Waker::noop()))
+                && let Poll::Ready(Err(_)) =
+                    Pin::new(ours).poll_flush(&mut Context::from_waker(Waker::noop()))
             {
                 assert!(self.is_disturbed, "we cannot flush");
             }
+
             self.they_hear();
+
             if self.io.0.borrow().is_ended {
                 assert!(heard == Heard::Last, "we wait for what cannot come");
             }
         }
+
         if self.is_disturbed {
             return;
         }
-        assert!(matches!(self.ours, Ours::Open(_)), "the handshake has no end");
-        assert_eq!((self.we_heard, self.they_heard), (self.they_said, self.we_said), "some did not arrive");
+
+        assert!(
+            matches!(self.ours, Ours::Open(_)),
+            "the handshake has no end"
+        );
+        assert_eq!(
+            (self.we_heard, self.they_heard),
+            (self.they_said, self.we_said),
+            "some did not arrive"
+        );
     }
 }

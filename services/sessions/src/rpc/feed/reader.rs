@@ -1,4 +1,5 @@
-//! Reads the feed for everybody, from where it was when the process began. It knows nobody who follows.
+//! Reads the feed for everybody, from where it was when the process began. It knows nobody who
+//! follows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +13,11 @@ use crate::metric::Counts;
 use crate::store::{Revocation, Store};
 use crate::{Error, clock};
 
-/// How often those who follow hear that all is well. None is sent while the database cannot be read: then nobody knows
-/// whether it is.
+/// How often those who follow hear that all is well. None is sent while the database cannot be
+/// read: then nobody knows whether it is.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Seconds behind us in which a session may have been approved whose commit is still to come: longer than a call takes.
+/// Seconds behind us in which a session may have been approved whose commit is still to come:
+/// longer than a call takes.
 const IN_FLIGHT: i64 = 5;
 
 /// One message to all.
@@ -24,7 +26,10 @@ pub(super) enum Told {
     /// In the order of their numbers.
     Revoked(Arc<[Revocation]>),
     /// Nothing has happened: a heartbeat.
-    Quiet { newest: i64, pending_since: Timestamp },
+    Quiet {
+        newest: i64,
+        pending_since: Timestamp,
+    },
 }
 
 /// The one of this process.
@@ -48,15 +53,27 @@ impl Reader {
         let mut ticks = interval(HEARTBEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
-        Self { store, counts, told, changed, ticks, read_to: 0, is_behind: false, is_blind: false }
+
+        Self {
+            store,
+            counts,
+            told,
+            changed,
+            ticks,
+            read_to: 0,
+            is_behind: false,
+            is_blind: false,
+        }
     }
 
-    /// Reads for ever. Whoever comes after `begun` is told of everything behind what it finds in the database.
+    /// Reads for ever. Whoever comes after `begun` is told of everything behind what it finds in
+    /// the database.
     pub(super) async fn run(mut self, begun: watch::Sender<bool>) {
         while let Err(error) = self.begin().await {
             self.failed(&error);
             sleep(RETRY).await;
         }
+
         begun.send_replace(true);
 
         loop {
@@ -90,9 +107,11 @@ impl Reader {
             sleep(RETRY).await;
             return true;
         }
+
         if self.is_behind {
             return false;
         }
+
         tokio::select! {
             // Fails only without a sender, and we hold a store, which has one.
             _ = self.changed.changed() => false,
@@ -104,12 +123,17 @@ impl Reader {
         let page = self.store.revocations(self.read_to, clock()).await?;
         self.counts.feed_reads.inc();
         (self.read_to, self.is_behind) = (page.read_to, !page.complete);
+
         if !page.entries.is_empty() {
             self.tell(Told::Revoked(page.entries.into()));
         } else if heartbeat {
             let pending_since = pending_since(&self.store).await?;
-            self.tell(Told::Quiet { newest: page.read_to, pending_since });
+            self.tell(Told::Quiet {
+                newest: page.read_to,
+                pending_since,
+            });
         }
+
         Ok(())
     }
 

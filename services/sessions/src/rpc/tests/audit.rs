@@ -9,26 +9,45 @@ const ACTIVATED_FROM: &str = "203.0.113.5";
 const REFRESHED_FROM: &str = "198.51.100.7";
 const ENDED_FROM: &str = "192.0.2.9";
 
-/// What was written down of a session: event, reason and address, in the order in which a session lives. The rest is the
-/// session's own in each of them.
+/// What was written down of a session: event, reason and address, in the order in which a session
+/// lives. The rest is the session's own in each of them.
 async fn rows(bench: &Bench, session: &wire::Session) -> Vec<String> {
-    let query = "SELECT user_id, connection_id, device, event, reason, address FROM audit WHERE session_id = $1";
-    let found = sqlx::query(query).bind(&session.id).fetch_all(bench.service.store.pool()).await.unwrap();
+    let query = "SELECT user_id, connection_id, device, event, reason, address FROM audit WHERE \
+        session_id = $1";
+    let found = sqlx::query(query)
+        .bind(&session.id)
+        .fetch_all(bench.service.store.pool())
+        .await
+        .unwrap();
     let user = &session.user.as_ref().unwrap().id;
     let mut rows = Vec::new();
     for row in found {
         let [user_id, connection_id, device, event, reason, address]: [String; 6] =
             std::array::from_fn(|at| row.get(at));
         let whose = (user_id.as_str(), connection_id.as_str(), device.as_str());
-        assert_eq!(whose, (user.as_str(), "1b4e28ba-2fa1-41d2-883f-0016d3cca427", "laptop"), "{event} {reason}");
+        assert_eq!(
+            whose,
+            (
+                user.as_str(),
+                "1b4e28ba-2fa1-41d2-883f-0016d3cca427",
+                "laptop"
+            ),
+            "{event} {reason}"
+        );
+
         rows.push(format!("{event} {reason} {address}"));
     }
+
     rows.sort();
+
     rows
 }
 
 fn sorted<const N: usize>(rows: [(&str, &str, &str); N]) -> Vec<String> {
-    let mut rows: Vec<_> = rows.iter().map(|(event, reason, address)| format!("{event} {reason} {address}")).collect();
+    let mut rows: Vec<_> = rows
+        .iter()
+        .map(|(event, reason, address)| format!("{event} {reason} {address}"))
+        .collect();
     rows.sort();
     rows
 }
@@ -38,13 +57,45 @@ async fn every_row_says_whose_session_it_was_from_where_and_on_what(place: &Plac
     let session = bench.create(editor.approved(1)).await.unwrap().0;
     bench.activate(&session.id).await.unwrap();
     bench.refresh(editor.refresh(&session.id)).await.unwrap();
+
     let none = serde_json::json!({});
     let bad = editor.prove("hello", &none);
-    bench.refresh(wire::RefreshTokenRequest { proof: bad.clone(), ..editor.refresh(&session.id) }).await.unwrap_err();
-    let logout = wire::RevokeSessionRequest { address: ENDED_FROM.into(), ..revocation(&session.id, "logout") };
-    bench.revoke(Role::Relay, wire::RevokeSessionRequest { proof: bad, ..logout.clone() }).await.unwrap_err();
+    bench
+        .refresh(wire::RefreshTokenRequest {
+            proof: bad.clone(),
+            ..editor.refresh(&session.id)
+        })
+        .await
+        .unwrap_err();
+
+    let logout = wire::RevokeSessionRequest {
+        address: ENDED_FROM.into(),
+        ..revocation(&session.id, "logout")
+    };
+    bench
+        .revoke(
+            Role::Relay,
+            wire::RevokeSessionRequest {
+                proof: bad,
+                ..logout.clone()
+            },
+        )
+        .await
+        .unwrap_err();
+
     let proof = editor.prove("logout", &serde_json::json!({}));
-    bench.revoke(Role::Relay, wire::RevokeSessionRequest { proof, nonce: "socket".into(), ..logout }).await.unwrap();
+    bench
+        .revoke(
+            Role::Relay,
+            wire::RevokeSessionRequest {
+                proof,
+                nonce: "socket".into(),
+                ..logout
+            },
+        )
+        .await
+        .unwrap();
+
     let expected = sorted([
         ("approved", "", APPROVED_FROM),
         ("session_created", "", APPROVED_FROM),
@@ -59,27 +110,72 @@ async fn every_row_says_whose_session_it_was_from_where_and_on_what(place: &Plac
 
 async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Place) {
     let (bench, editor) = (bench(place).await, Editor::new());
-    let begun = [("approved", "", APPROVED_FROM), ("session_created", "", APPROVED_FROM)];
-    for (number, reason) in [(1, "burned"), (2, "cancelled"), (3, "expired"), (4, "refused")] {
+    let begun = [
+        ("approved", "", APPROVED_FROM),
+        ("session_created", "", APPROVED_FROM),
+    ];
+    for (number, reason) in [
+        (1, "burned"),
+        (2, "cancelled"),
+        (3, "expired"),
+        (4, "refused"),
+    ] {
         let session = bench.create(editor.approved(number)).await.unwrap().0;
-        let ended = wire::RevokeSessionRequest { only_pending: true, ..revocation(&session.id, reason) };
+        let ended = wire::RevokeSessionRequest {
+            only_pending: true,
+            ..revocation(&session.id, reason)
+        };
         bench.revoke(Role::Relay, ended).await.unwrap();
-        let event = if reason == "burned" { "burned" } else { "revoked" };
-        assert_eq!(rows(&bench, &session).await, sorted([begun[0], begun[1], (event, reason, APPROVED_FROM)]));
+        let event = if reason == "burned" {
+            "burned"
+        } else {
+            "revoked"
+        };
+
+        assert_eq!(
+            rows(&bench, &session).await,
+            sorted([begun[0], begun[1], (event, reason, APPROVED_FROM)])
+        );
     }
+
     let session = bench.create(editor.approved(5)).await.unwrap().0;
-    let silent = || wire::RefreshTokenRequest { address: String::new(), ..editor.refresh(&session.id) };
-    let activation = wire::ActivateSessionRequest { session_id: session.id.clone(), address: String::new() };
-    bench.service.activate_session(Request::new(activation)).await.unwrap();
+    let silent = || wire::RefreshTokenRequest {
+        address: String::new(),
+        ..editor.refresh(&session.id)
+    };
+    let activation = wire::ActivateSessionRequest {
+        session_id: session.id.clone(),
+        address: String::new(),
+    };
+    bench
+        .service
+        .activate_session(Request::new(activation))
+        .await
+        .unwrap();
     bench.refresh(silent()).await.unwrap();
     bench.refresh(editor.refresh(&session.id)).await.unwrap();
     bench.refresh(silent()).await.unwrap();
+
     // Whoever that was, it need not have been the editor.
     let bad = editor.prove("hello", &serde_json::json!({}));
-    bench.refresh(wire::RefreshTokenRequest { proof: bad, ..silent() }).await.unwrap_err();
+    bench
+        .refresh(wire::RefreshTokenRequest {
+            proof: bad,
+            ..silent()
+        })
+        .await
+        .unwrap_err();
     let user_id = session.user.as_ref().unwrap().id.clone();
-    let all = wire::RevokeUserSessionsRequest { user_id, reason: "banned".into(), ..Default::default() };
-    bench.service.revoke_user_sessions(Request::new(all)).await.unwrap();
+    let all = wire::RevokeUserSessionsRequest {
+        user_id,
+        reason: "banned".into(),
+        ..Default::default()
+    };
+    bench
+        .service
+        .revoke_user_sessions(Request::new(all))
+        .await
+        .unwrap();
     let expected = sorted([
         begun[0],
         begun[1],
@@ -91,8 +187,19 @@ async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Plac
     assert_eq!(rows(&bench, &session).await, expected);
 
     let swept = bench.create(editor.approved(6)).await.unwrap().0;
-    assert_eq!(bench.service.store.sweep(&terms(), clock() + 5400).await.unwrap(), 1);
-    assert_eq!(rows(&bench, &swept).await, sorted([begun[0], begun[1], ("revoked", "swept", APPROVED_FROM)]));
+    assert_eq!(
+        bench
+            .service
+            .store
+            .sweep(&terms(), clock() + 5400)
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(
+        rows(&bench, &swept).await,
+        sorted([begun[0], begun[1], ("revoked", "swept", APPROVED_FROM)])
+    );
 }
 
 on_both_databases! {

@@ -8,26 +8,56 @@ use super::*;
 
 /// A login that was burned, cancelled or refused.
 fn burned(id: &str) -> wire::RevokeSessionRequest {
-    wire::RevokeSessionRequest { only_pending: true, ..revocation(id, "burned") }
+    wire::RevokeSessionRequest {
+        only_pending: true,
+        ..revocation(id, "burned")
+    }
 }
 
 async fn a_relay_ends_a_pending_session_without_the_editors_proof_only_as_such(place: &Place) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let pending = bench.create(editor.approved(1)).await.unwrap().0.id;
-    assert_eq!(bench.revoke(Role::Relay, revocation(&pending, "burned")).await.unwrap_err(), "BAD_PROOF");
+    assert_eq!(
+        bench
+            .revoke(Role::Relay, revocation(&pending, "burned"))
+            .await
+            .unwrap_err(),
+        "BAD_PROOF"
+    );
+
     bench.revoke(Role::Relay, burned(&pending)).await.unwrap();
-    assert_eq!(reason(&bench.activate(&pending).await.unwrap_err()), "SESSION_REVOKED");
+    assert_eq!(
+        reason(&bench.activate(&pending).await.unwrap_err()),
+        "SESSION_REVOKED"
+    );
 
     let active = bench.create(editor.approved(2)).await.unwrap().0.id;
     bench.activate(&active).await.unwrap();
     bench.revoke(Role::Relay, burned(&active)).await.unwrap();
     bench.refresh(editor.refresh(&active)).await.unwrap();
-    assert_eq!(bench.revoke(Role::Relay, burned("ses_x")).await.unwrap_err(), "SESSION_UNKNOWN");
-    assert!(bench.metrics.scrape().contains("vvs_sessions_revoked_total 1\n"));
+    assert_eq!(
+        bench
+            .revoke(Role::Relay, burned("ses_x"))
+            .await
+            .unwrap_err(),
+        "SESSION_UNKNOWN"
+    );
+    assert!(
+        bench
+            .metrics
+            .scrape()
+            .contains("vvs_sessions_revoked_total 1\n")
+    );
 
     // Web has asked its user.
-    bench.revoke(Role::Web, revocation(&active, "user")).await.unwrap();
-    assert_eq!(reason(&bench.refresh(editor.refresh(&active)).await.unwrap_err()), "SESSION_REVOKED");
+    bench
+        .revoke(Role::Web, revocation(&active, "user"))
+        .await
+        .unwrap();
+    assert_eq!(
+        reason(&bench.refresh(editor.refresh(&active)).await.unwrap_err()),
+        "SESSION_REVOKED"
+    );
 }
 
 /// A person at the provider of the tests.
@@ -35,19 +65,31 @@ fn person(subject: &str, provider_session: &str) -> wire::Identity {
     let provider_session = provider_session.to_owned();
     // More of it than may be stored, and nobody looks.
     let name = Some("n".repeat(1000));
-    wire::Identity { provider_session, name, ..request(1, subject).identity.unwrap() }
+    wire::Identity {
+        provider_session,
+        name,
+        ..request(1, subject).identity.unwrap()
+    }
 }
 
 impl Bench {
-    async fn revoke_all(&self, user_id: &str, identity: Option<wire::Identity>) -> Result<u32, String> {
+    async fn revoke_all(
+        &self,
+        user_id: &str,
+        identity: Option<wire::Identity>,
+    ) -> Result<u32, String> {
         let request = wire::RevokeUserSessionsRequest {
             user_id: user_id.to_owned(),
             reason: "banned".into(),
             address: "192.0.2.9".into(),
             identity,
         };
-        let told = self.service.revoke_user_sessions(Request::new(request)).await;
-        told.map(|told| told.into_inner().revoked).map_err(|status| reason(&status))
+        let told = self
+            .service
+            .revoke_user_sessions(Request::new(request))
+            .await;
+        told.map(|told| told.into_inner().revoked)
+            .map_err(|status| reason(&status))
     }
 
     async fn active(&self, number: u32, subject: &str, provider_session: &str) -> wire::Session {
@@ -60,39 +102,92 @@ impl Bench {
 
     /// Why a session is over; nothing while it is not.
     async fn over(&self, session: &wire::Session) -> String {
-        let request = wire::GetSessionRequest { session_id: session.id.clone() };
-        self.service.get_session(Request::new(request)).await.map_or_else(|status| reason(&status), |_| String::new())
+        let request = wire::GetSessionRequest {
+            session_id: session.id.clone(),
+        };
+        self.service
+            .get_session(Request::new(request))
+            .await
+            .map_or_else(|status| reason(&status), |_| String::new())
     }
 }
 
 async fn a_user_is_signed_out_by_our_id_or_as_the_provider_names_him(place: &Place) {
     let bench = bench(place).await;
-    let (one, two) = (bench.active(1, "ada", "s1").await, bench.active(2, "ada", "s2").await);
-    let (bob, eve) = (bench.active(3, "bob", "s1").await, bench.active(4, "eve", "").await);
+    let (one, two) = (
+        bench.active(1, "ada", "s1").await,
+        bench.active(2, "ada", "s2").await,
+    );
+    let (bob, eve) = (
+        bench.active(3, "bob", "s1").await,
+        bench.active(4, "eve", "").await,
+    );
     let pending = bench.create(request(5, "ada")).await.unwrap().0;
-    assert_eq!(bench.revoke_all("", Some(person("nobody", ""))).await.unwrap(), 0);
-    assert_eq!(bench.revoke_all("", Some(person("eve", "s1"))).await.unwrap(), 0);
+    assert_eq!(
+        bench
+            .revoke_all("", Some(person("nobody", "")))
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        bench
+            .revoke_all("", Some(person("eve", "s1")))
+            .await
+            .unwrap(),
+        0
+    );
     assert_eq!(bench.over(&eve).await, "");
-    assert_eq!(bench.revoke_all("", Some(person("ada", "s1"))).await.unwrap(), 1);
-    assert_eq!((bench.over(&one).await.as_str(), bench.over(&two).await.as_str()), ("SESSION_REVOKED", ""));
-    assert_eq!(bench.revoke_all("", Some(person("ada", ""))).await.unwrap(), 2, "one waited for its editor");
+    assert_eq!(
+        bench
+            .revoke_all("", Some(person("ada", "s1")))
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(
+        (
+            bench.over(&one).await.as_str(),
+            bench.over(&two).await.as_str()
+        ),
+        ("SESSION_REVOKED", "")
+    );
+    assert_eq!(
+        bench.revoke_all("", Some(person("ada", ""))).await.unwrap(),
+        2,
+        "one waited for its editor"
+    );
     assert_eq!(bench.over(&two).await, "SESSION_REVOKED");
     assert_eq!(bench.over(&pending).await, "SESSION_REVOKED");
     assert_eq!(bench.over(&bob).await, "");
-    assert_eq!(bench.revoke_all("", Some(person("", "s1"))).await.unwrap(), 1);
+    assert_eq!(
+        bench.revoke_all("", Some(person("", "s1"))).await.unwrap(),
+        1
+    );
     assert_eq!(bench.over(&bob).await, "SESSION_REVOKED");
-    assert_eq!(bench.revoke_all(&eve.user.unwrap().id, None).await.unwrap(), 1);
-    assert!(bench.metrics.scrape().contains("vvs_sessions_revoked_total 5\n"));
+    assert_eq!(
+        bench.revoke_all(&eve.user.unwrap().id, None).await.unwrap(),
+        1
+    );
+    assert!(
+        bench
+            .metrics
+            .scrape()
+            .contains("vvs_sessions_revoked_total 5\n")
+    );
 
-    let query = "SELECT count(*) FROM audit WHERE event = 'revoked' AND reason = 'banned' AND address = '192.0.2.9'";
+    let query = "SELECT count(*) FROM audit WHERE event = 'revoked' AND reason = 'banned' AND \
+        address = '192.0.2.9'";
     assert_eq!(count(&bench.service.store, query).await, 5);
 }
 
 async fn whose_sessions_end_is_said_in_one_way(place: &Place) {
     let bench = bench(place).await;
     let user = bench.active(1, "ada", "s1").await.user.unwrap().id;
-    let nowhere =
-        |provider_session: &str| wire::Identity { provider: String::new(), ..person("ada", provider_session) };
+    let nowhere = |provider_session: &str| wire::Identity {
+        provider: String::new(),
+        ..person("ada", provider_session)
+    };
     for (user_id, identity) in [
         ("", None),
         ("ada", None),
@@ -105,24 +200,41 @@ async fn whose_sessions_end_is_said_in_one_way(place: &Place) {
         ("", Some(nowhere("s1"))),
     ] {
         let said = format!("{user_id} {identity:?}");
-        assert_eq!(bench.revoke_all(user_id, identity).await.unwrap_err(), "MALFORMED", "{said}");
+        assert_eq!(
+            bench.revoke_all(user_id, identity).await.unwrap_err(),
+            "MALFORMED",
+            "{said}"
+        );
     }
+
     assert_eq!(bench.revoke_all(&user, None).await.unwrap(), 1);
 }
 
 async fn stale_users_are_handed_out_for_one_provider(place: &Place) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let take = async |provider: &str, limit| {
-        let request = wire::TakeStaleUsersRequest { provider: provider.to_owned(), limit };
+        let request = wire::TakeStaleUsersRequest {
+            provider: provider.to_owned(),
+            limit,
+        };
         let told = bench.service.take_stale_users(Request::new(request)).await;
-        told.map(|told| told.into_inner().subjects).map_err(|status| reason(&status))
+        told.map(|told| told.into_inner().subjects)
+            .map_err(|status| reason(&status))
     };
     let id = bench.create(editor.approved(1)).await.unwrap().0.id;
-    bench.execute("UPDATE users SET checked_at = checked_at - 86401").await;
+    bench
+        .execute("UPDATE users SET checked_at = checked_at - 86401")
+        .await;
     bench.refresh(editor.refresh(&id)).await.unwrap();
+
     for (provider, limit) in [("", 1), ("dev", 0), ("dev", 101)] {
-        assert_eq!(take(provider, limit).await.unwrap_err(), "MALFORMED", "{provider} {limit}");
+        assert_eq!(
+            take(provider, limit).await.unwrap_err(),
+            "MALFORMED",
+            "{provider} {limit}"
+        );
     }
+
     assert!(take("https://id.test", 1).await.unwrap().is_empty());
     assert_eq!(take("dev", 100).await.unwrap(), ["ada"]);
     assert!(take("dev", 1).await.unwrap().is_empty());
@@ -137,25 +249,39 @@ async fn an_unknown_session_is_over_only_if_its_token_was_signed_here(place: &Pl
     let (_, own) = bench.create(editor.approved(1)).await.unwrap();
     let kid = |token: &str| decode_header(token).unwrap().kid.unwrap();
     let ask = async |token: &str, key_id: &str| {
-        let mut request = wire::RefreshTokenRequest { key_id: key_id.to_owned(), ..editor.refresh(&session.id) };
+        let mut request = wire::RefreshTokenRequest {
+            key_id: key_id.to_owned(),
+            ..editor.refresh(&session.id)
+        };
         if !token.is_empty() {
             let hash = base64url(digest(&SHA256, token.as_bytes()).as_ref());
             request.token = token.to_owned();
             request.proof = editor.prove("authenticate", &serde_json::json!({"ath": hash}));
         }
+
         let told = bench.refresh(request).await.unwrap_err();
-        assert_eq!(told.get_details_retry_info().is_some(), told.code() == Code::Unavailable);
+        assert_eq!(
+            told.get_details_retry_info().is_some(),
+            told.code() == Code::Unavailable
+        );
+
         (told.code(), reason(&told))
     };
     let unclear = (Code::Unavailable, "KEY_UNKNOWN".to_owned());
     let over = (Code::NotFound, "SESSION_UNKNOWN".to_owned());
     let known = kid(&own.token);
     assert_eq!(ask(&token.token, "").await, unclear);
-    assert_eq!(ask(&token.token, &known).await, unclear, "the token says it");
+    assert_eq!(
+        ask(&token.token, &known).await,
+        unclear,
+        "the token says it"
+    );
     assert_eq!(ask("abc", &known).await, unclear);
+
     for strange in ["", "\0", &kid(&token.token), &"k".repeat(300)] {
         assert_eq!(ask("", strange).await, unclear, "{strange:?}");
     }
+
     assert_eq!(ask("", &known).await, over);
     assert_eq!(ask(&own.token, "").await, over);
 
@@ -167,21 +293,43 @@ async fn an_unknown_session_is_over_only_if_its_token_was_signed_here(place: &Pl
 async fn a_logout_of_an_unknown_session_is_done_only_if_its_token_was_signed_here(place: &Place) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let elsewhere = Place::new();
-    let (_, strange) = super::bench(&elsewhere).await.create(editor.approved(1)).await.unwrap();
+    let (_, strange) = super::bench(&elsewhere)
+        .await
+        .create(editor.approved(1))
+        .await
+        .unwrap();
     let (session, own) = bench.create(editor.approved(1)).await.unwrap();
     let kid = |token: &str| decode_header(token).unwrap().kid.unwrap();
     let logout = async |id: &str, key_id: &str| {
-        let (proof, key_id) = (editor.prove("logout", &serde_json::json!({})), key_id.to_owned());
-        let request = wire::RevokeSessionRequest { proof, nonce: "socket".into(), key_id, ..revocation(id, "logout") };
+        let (proof, key_id) = (
+            editor.prove("logout", &serde_json::json!({})),
+            key_id.to_owned(),
+        );
+        let request = wire::RevokeSessionRequest {
+            proof,
+            nonce: "socket".into(),
+            key_id,
+            ..revocation(id, "logout")
+        };
         bench.revoke(Role::Relay, request).await
     };
     let (known, strange) = (kid(&own.token), kid(&strange.token));
     for unclear in [&strange, "\0", &"k".repeat(300)] {
-        assert_eq!(logout("ses_x", unclear).await.unwrap_err(), "KEY_UNKNOWN", "{unclear:?}");
+        assert_eq!(
+            logout("ses_x", unclear).await.unwrap_err(),
+            "KEY_UNKNOWN",
+            "{unclear:?}"
+        );
     }
+
     for over in [&known, ""] {
-        assert_eq!(logout("ses_x", over).await.unwrap_err(), "SESSION_UNKNOWN", "{over:?}");
+        assert_eq!(
+            logout("ses_x", over).await.unwrap_err(),
+            "SESSION_UNKNOWN",
+            "{over:?}"
+        );
     }
+
     // One that is here ends, whichever key somebody names.
     logout(&session.id, &strange).await.unwrap();
     assert_eq!(bench.over(&session).await, "SESSION_REVOKED");
@@ -191,59 +339,140 @@ async fn a_refused_proof_is_written_down_with_the_login_of_its_session(place: &P
     let (bench, editor) = (bench(place).await, Editor::new());
     let session = bench.create(editor.approved(1)).await.unwrap().0;
     let proof = editor.prove("hello", &serde_json::json!({}));
-    let bad = wire::RefreshTokenRequest { proof, ..editor.refresh(&session.id) };
+    let bad = wire::RefreshTokenRequest {
+        proof,
+        ..editor.refresh(&session.id)
+    };
     bench.refresh(bad.clone()).await.unwrap_err();
-    bench.refresh(Editor::new().refresh(&session.id)).await.unwrap_err();
+    bench
+        .refresh(Editor::new().refresh(&session.id))
+        .await
+        .unwrap_err();
     let told = wire::RecordAuditRequest {
         event: wire::AuditEvent::ProofRefused.into(),
         session_id: session.id.clone(),
         ..wire::RecordAuditRequest::default()
     };
-    bench.service.audit(Role::Relay, told.clone()).await.unwrap();
+    bench
+        .service
+        .audit(Role::Relay, told.clone())
+        .await
+        .unwrap();
     let connection_id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".to_owned();
-    bench.service.audit(Role::Relay, wire::RecordAuditRequest { connection_id, ..told }).await.unwrap();
-    bench.refresh(wire::RefreshTokenRequest { session_id: "ses_x".into(), ..bad }).await.unwrap_err();
+    bench
+        .service
+        .audit(
+            Role::Relay,
+            wire::RecordAuditRequest {
+                connection_id,
+                ..told
+            },
+        )
+        .await
+        .unwrap();
+    bench
+        .refresh(wire::RefreshTokenRequest {
+            session_id: "ses_x".into(),
+            ..bad
+        })
+        .await
+        .unwrap_err();
 
-    let query = "SELECT session_id, user_id, connection_id, device FROM audit WHERE event = 'proof_refused'";
-    let rows = sqlx::query(query).fetch_all(bench.service.store.pool()).await.unwrap();
-    let mut rows: Vec<[String; 4]> = rows.iter().map(|row| std::array::from_fn(|at| row.get(at))).collect();
+    let query = "SELECT session_id, user_id, connection_id, device FROM audit WHERE event = \
+        'proof_refused'";
+    let rows = sqlx::query(query)
+        .fetch_all(bench.service.store.pool())
+        .await
+        .unwrap();
+    let mut rows: Vec<[String; 4]> = rows
+        .iter()
+        .map(|row| std::array::from_fn(|at| row.get(at)))
+        .collect();
     rows.sort();
     let user = session.user.unwrap().id;
-    let row = |connection_id: &str| [session.id.as_str(), user.as_str(), connection_id, "laptop"].map(str::to_owned);
+    let row = |connection_id: &str| {
+        [session.id.as_str(), user.as_str(), connection_id, "laptop"].map(str::to_owned)
+    };
     let approved = || row("1b4e28ba-2fa1-41d2-883f-0016d3cca427");
-    // One by the session's own key, and what a relay has told: nothing of a stranger, nor of a session that is none.
-    let mut expected = vec![approved(), approved(), row("6ba7b810-9dad-41d1-80b4-00c04fd430c8")];
+
+    // One by the session's own key, and what a relay has told: nothing of a stranger, nor of a
+    // session that is none.
+    let mut expected = vec![
+        approved(),
+        approved(),
+        row("6ba7b810-9dad-41d1-80b4-00c04fd430c8"),
+    ];
     expected.sort();
     assert_eq!(rows, expected);
 }
 
 async fn what_web_tells_the_audit_log_is_written_down_as_it_is_told(place: &Place) {
     let bench = bench(place).await;
-    let user = bench.create(request(1, "ada")).await.unwrap().0.user.unwrap().id;
+    let user = bench
+        .create(request(1, "ada"))
+        .await
+        .unwrap()
+        .0
+        .user
+        .unwrap()
+        .id;
     let denied = |subject: &str| wire::RecordAuditRequest {
         event: wire::AuditEvent::Denied.into(),
         connection_id: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".into(),
         session_id: String::new(),
         identity: request(9, subject).identity,
         address: "192.0.2.9".into(),
-        device: Some(wire::Device { name: "desk".into(), os: "Linux".into(), ..wire::Device::default() }),
+        device: Some(wire::Device {
+            name: "desk".into(),
+            os: "Linux".into(),
+            ..wire::Device::default()
+        }),
     };
     bench.service.audit(Role::Web, denied("ada")).await.unwrap();
     bench.service.audit(Role::Web, denied("eve")).await.unwrap();
     let query = "SELECT session_id, user_id, connection_id, address, device, reason FROM audit WHERE event = 'denied'
                  ORDER BY reason";
-    let rows = sqlx::query(query).fetch_all(bench.service.store.pool()).await.unwrap();
-    let rows: Vec<[String; 6]> = rows.iter().map(|row| std::array::from_fn(|at| row.get(at))).collect();
+    let rows = sqlx::query(query)
+        .fetch_all(bench.service.store.pool())
+        .await
+        .unwrap();
+    let rows: Vec<[String; 6]> = rows
+        .iter()
+        .map(|row| std::array::from_fn(|at| row.get(at)))
+        .collect();
     let row = |user: &str, reason: &str| {
-        ["", user, "6ba7b810-9dad-41d1-80b4-00c04fd430c8", "192.0.2.9", "desk, Linux", reason].map(str::to_owned)
+        [
+            "",
+            user,
+            "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+            "192.0.2.9",
+            "desk, Linux",
+            reason,
+        ]
+        .map(str::to_owned)
     };
     assert_eq!(rows, [row(&user, ""), row("", "by eve of dev")]);
-    for (role, event) in [(Role::Relay, wire::AuditEvent::Denied), (Role::Web, wire::AuditEvent::ProofRefused)] {
-        let told = wire::RecordAuditRequest { event: event.into(), ..denied("ada") };
+
+    for (role, event) in [
+        (Role::Relay, wire::AuditEvent::Denied),
+        (Role::Web, wire::AuditEvent::ProofRefused),
+    ] {
+        let told = wire::RecordAuditRequest {
+            event: event.into(),
+            ..denied("ada")
+        };
         let refused = bench.service.audit(role, told).await.unwrap_err();
         assert!(matches!(refused, Error::NotAllowed(_)), "{refused}");
     }
-    assert_eq!(count(&bench.service.store, "SELECT count(*) FROM audit WHERE event = 'denied'").await, 2);
+
+    assert_eq!(
+        count(
+            &bench.service.store,
+            "SELECT count(*) FROM audit WHERE event = 'denied'"
+        )
+        .await,
+        2
+    );
 }
 
 on_both_databases! {

@@ -13,8 +13,11 @@ async fn held(place: &Place, per_minute: u32) -> Bench {
     let mut bench = bench(place).await;
     bench.service.terms.refresh_interval = 600;
     let per_minute = NonZeroU32::new(per_minute).unwrap();
-    bench.service.refreshes =
-        Arc::new(Refreshes::new(per_minute, bench.metrics.reached.clone(), governor::clock::DefaultClock::default()));
+    bench.service.refreshes = Arc::new(Refreshes::new(
+        per_minute,
+        bench.metrics.reached.clone(),
+        governor::clock::DefaultClock::default(),
+    ));
     bench
 }
 
@@ -23,7 +26,11 @@ impl Editor {
     fn show(&self, id: &str, token: &str) -> wire::RefreshTokenRequest {
         let hash = base64url(digest(&SHA256, token.as_bytes()).as_ref());
         let proof = self.prove("authenticate", &serde_json::json!({"ath": hash}));
-        wire::RefreshTokenRequest { token: token.to_owned(), proof, ..self.refresh(id) }
+        wire::RefreshTokenRequest {
+            token: token.to_owned(),
+            proof,
+            ..self.refresh(id)
+        }
     }
 }
 
@@ -45,40 +52,82 @@ async fn trace(bench: &Bench) -> Vec<i64> {
 async fn when_the_answer_to_a_first_refresh_is_lost_the_second_at_once_has_a_token(place: &Place) {
     let (bench, editor) = (held(place, 20).await, Editor::new());
     let (session, token) = bench.create(editor.approved(1)).await.unwrap();
-    let lost = bench.refresh(editor.refresh(&session.id)).await.unwrap().token.unwrap();
+    let lost = bench
+        .refresh(editor.refresh(&session.id))
+        .await
+        .unwrap()
+        .token
+        .unwrap();
     let before = trace(&bench).await;
-    for request in [editor.refresh(&session.id), editor.show(&session.id, &token.token)] {
+    for request in [
+        editor.refresh(&session.id),
+        editor.show(&session.id, &token.token),
+    ] {
         let again = bench.refresh(request).await.unwrap().token.unwrap();
-        let (lost, again) = (bench.verify(&lost.token).await, bench.verify(&again.token).await);
-        assert_eq!((again.exp, again.sxp, again.sid), (lost.exp, lost.sxp, lost.sid));
+        let (lost, again) = (
+            bench.verify(&lost.token).await,
+            bench.verify(&again.token).await,
+        );
+        assert_eq!(
+            (again.exp, again.sxp, again.sid),
+            (lost.exp, lost.sxp, lost.sid)
+        );
         assert!(again.iat >= lost.iat && again.jti != lost.jti && !again.pending);
     }
+
     assert_eq!(trace(&bench).await, before);
 }
 
-async fn a_session_that_refreshes_without_end_writes_no_more_than_one_that_does_it_once(place: &Place) {
+async fn a_session_that_refreshes_without_end_writes_no_more_than_one_that_does_it_once(
+    place: &Place,
+) {
     let (bench, editor) = (held(place, 20).await, Editor::new());
     let id = bench.create(editor.approved(1)).await.unwrap().0.id;
     bench.refresh(editor.refresh(&id)).await.unwrap();
     let before = trace(&bench).await;
     let mut refused = 0;
     for _ in 0..201 {
-        let Err(told) = bench.refresh(editor.refresh(&id)).await else { continue };
-        assert_eq!((told.code(), reason(&told).as_str()), (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN"));
+        let Err(told) = bench.refresh(editor.refresh(&id)).await else {
+            continue;
+        };
+        assert_eq!(
+            (told.code(), reason(&told).as_str()),
+            (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN")
+        );
         assert!(vvs_runtime::rpc::retry_after(&told).is_some_and(|wait| wait > Duration::ZERO));
         refused += 1;
     }
+
     assert!(refused > 0);
-    assert_eq!(bench.metrics.reached.times("VVS_SESSIONS_REFRESHES_PER_MINUTE"), refused);
+    assert_eq!(
+        bench
+            .metrics
+            .reached
+            .times("VVS_SESSIONS_REFRESHES_PER_MINUTE"),
+        refused
+    );
     assert_eq!(trace(&bench).await, before);
-    assert_eq!(count(&bench.service.store, "SELECT count(*) FROM audit WHERE event = 'refreshed'").await, 1);
+    assert_eq!(
+        count(
+            &bench.service.store,
+            "SELECT count(*) FROM audit WHERE event = 'refreshed'"
+        )
+        .await,
+        1
+    );
 }
 
 async fn nobody_elses_calls_count_against_an_editor(place: &Place) {
     let (bench, editor, stranger) = (held(place, 1).await, Editor::new(), Editor::new());
     let id = bench.create(editor.approved(1)).await.unwrap().0.id;
-    assert_eq!(reason(&bench.refresh(stranger.refresh(&id)).await.unwrap_err()), "KEY_UNKNOWN");
-    assert_eq!(reason(&bench.refresh(stranger.refresh(&id)).await.unwrap_err()), "REFRESHED_TOO_OFTEN");
+    assert_eq!(
+        reason(&bench.refresh(stranger.refresh(&id)).await.unwrap_err()),
+        "KEY_UNKNOWN"
+    );
+    assert_eq!(
+        reason(&bench.refresh(stranger.refresh(&id)).await.unwrap_err()),
+        "REFRESHED_TOO_OFTEN"
+    );
     bench.refresh(editor.refresh(&id)).await.unwrap();
 }
 

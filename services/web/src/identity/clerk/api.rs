@@ -1,4 +1,5 @@
-//! Calls to Clerk's Backend API, each made once, and what its answers mean. Knows no browser and no token.
+//! Calls to Clerk's Backend API, each made once, and what its answers mean. Knows no browser and no
+//! token.
 
 use http::StatusCode;
 use reqwest::Request;
@@ -59,35 +60,61 @@ impl Api {
 
     /// A browser's session; `None` when there is none by this id.
     pub(super) async fn session(&self, id: &str) -> Result<Option<Session>, Failed> {
-        self.find("sessions", id, |session: &Session| &session.id).await
+        self.find("sessions", id, |session: &Session| &session.id)
+            .await
     }
 
     /// The keys that tokens are signed with.
     pub(super) async fn keys(&self) -> Result<KeySet, Failed> {
         let request = self.request("jwks")?;
         let host = host(&request);
-        let body = self.send(request).await?.ok_or_else(|| unreadable(&host, "there are no keys"))?;
+        let body = self
+            .send(request)
+            .await?
+            .ok_or_else(|| unreadable(&host, "there are no keys"))?;
         keys::parse(&host, &body)
     }
 
-    async fn find<T: DeserializeOwned>(&self, kind: &str, id: &str, own: fn(&T) -> &str) -> Result<Option<T>, Failed> {
+    async fn find<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        id: &str,
+        own: fn(&T) -> &str,
+    ) -> Result<Option<T>, Failed> {
         // Nothing else is an id of Clerk's, and nothing else may become a part of a path.
-        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+        if id.is_empty()
+            || !id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+        {
             return Ok(None);
         }
+
         let request = self.request(&format!("{kind}/{id}"))?;
         let host = host(&request);
-        let Some(body) = self.send(request).await? else { return Ok(None) };
+        let Some(body) = self.send(request).await? else {
+            return Ok(None);
+        };
+
         // Not the parser's words: they may hold what it has read.
-        let found: T =
-            serde_json::from_slice(&body).map_err(|_cause| unreadable(&host, "it is not of the form asked for"))?;
-        if own(&found) == id { Ok(Some(found)) } else { Err(unreadable(&host, "it is about something else")) }
+        let found: T = serde_json::from_slice(&body)
+            .map_err(|_cause| unreadable(&host, "it is not of the form asked for"))?;
+
+        if own(&found) == id {
+            Ok(Some(found))
+        } else {
+            Err(unreadable(&host, "it is about something else"))
+        }
     }
 
     fn request(&self, path: &str) -> Result<Request, Failed> {
         let request = self.fetch.get(&format!("{}/v1/{path}", self.base));
-        let request = request.bearer_auth(self.secret_key.expose_secret()).header("clerk-api-version", VERSION);
-        request.build().map_err(|cause| unreadable(&self.base, &cause.without_url().to_string()))
+        let request = request
+            .bearer_auth(self.secret_key.expose_secret())
+            .header("clerk-api-version", VERSION);
+        request
+            .build()
+            .map_err(|cause| unreadable(&self.base, &cause.without_url().to_string()))
     }
 
     /// The body of an answer; `None` when Clerk says that there is no such thing.
@@ -97,14 +124,31 @@ impl Api {
         if status.is_success() {
             return Ok(Some(body));
         }
+
         let refusal: Refusal = serde_json::from_slice(&body).unwrap_or_default();
-        let code = refusal.errors.into_iter().next().map(|entry| entry.code).unwrap_or_default();
+        let code = refusal
+            .errors
+            .into_iter()
+            .next()
+            .map(|entry| entry.code)
+            .unwrap_or_default();
         if status == StatusCode::NOT_FOUND && code == UNKNOWN {
             return Ok(None);
         }
-        let ray = || headers.get("cf-ray").and_then(|value| Some(value.to_str().ok()?.to_owned()));
+
+        let ray = || {
+            headers
+                .get("cf-ray")
+                .and_then(|value| Some(value.to_str().ok()?.to_owned()))
+        };
         let trace = refusal.clerk_trace_id.or_else(ray).unwrap_or_default();
-        Err(Failed::Refused { host, status, code: shown(&code), trace: shown(&trace) })
+
+        Err(Failed::Refused {
+            host,
+            status,
+            code: shown(&code),
+            trace: shown(&trace),
+        })
     }
 }
 
@@ -113,10 +157,16 @@ fn host(request: &Request) -> String {
 }
 
 fn unreadable(host: &str, cause: &str) -> Failed {
-    Failed::Unreadable { host: host.to_owned(), cause: cause.to_owned() }
+    Failed::Unreadable {
+        host: host.to_owned(),
+        cause: cause.to_owned(),
+    }
 }
 
 /// What a log line can hold.
 fn shown(text: &str) -> String {
-    text.chars().filter(char::is_ascii_graphic).take(MAX_TEXT).collect()
+    text.chars()
+        .filter(char::is_ascii_graphic)
+        .take(MAX_TEXT)
+        .collect()
 }

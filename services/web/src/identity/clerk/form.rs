@@ -1,5 +1,5 @@
-//! The sign-in form, which is ClerkJS's own: where its scripts come from, what they are told, and what a page with them may
-//! load and speak to.
+//! The sign-in form, which is ClerkJS's own: where its scripts come from, what they are told, and
+//! what a page with them may load and speak to.
 
 use askama::Template;
 
@@ -37,7 +37,8 @@ struct Page<'a> {
     here: String,
     /// The same page again.
     again: String,
-    /// Whoever Clerk has signed in to this browser is signed out first: the person wants to be somebody else, or nobody.
+    /// Whoever Clerk has signed in to this browser is signed out first: the person wants to be
+    /// somebody else, or nobody.
     forgets: bool,
 }
 
@@ -45,10 +46,15 @@ impl Form {
     pub(super) fn new(config: &Config, proxy_url: Option<&Base>) -> Self {
         let issuer = config.issuer.to_string();
         let base = proxy_url.map_or_else(|| issuer.clone(), ToString::to_string);
+
         Self {
             publishable_key: config.publishable_key.clone(),
             proxy_url: proxy_url.map(ToString::to_string),
-            scripts: if config.files.is_some() { String::new() } else { base },
+            scripts: if config.files.is_some() {
+                String::new()
+            } else {
+                base
+            },
             frontend_api: proxy_url.map_or(issuer, Base::origin),
         }
     }
@@ -58,12 +64,14 @@ impl Form {
             About::Login(_) => ask.about.path(),
             About::Account => SIGN_IN_PATH.to_owned(),
         };
+
         let forgets = ask.another || ask.signed_out;
         let again = match (forgets, ask.retry) {
             (true, _) => ask.about.another(),
             (false, true) => ask.about.sign_in_again(),
             (false, false) => here.clone(),
         };
+
         let page = Page {
             nonce: ask.nonce,
             publishable_key: &self.publishable_key,
@@ -74,11 +82,16 @@ impl Form {
             again,
             forgets,
         };
-        Part { html: identity::html(&page), sources: self.sources(ask.nonce), ..Part::default() }
+
+        Part {
+            html: identity::html(&page),
+            sources: self.sources(ask.nonce),
+            ..Part::default()
+        }
     }
 
-    /// Browsers that know `strict-dynamic` leave the hosts of scripts aside: what a script with our nonce loads may run,
-    /// and nothing else. The other ones keep to the hosts.
+    /// Browsers that know `strict-dynamic` leave the hosts of scripts aside: what a script with our
+    /// nonce loads may run, and nothing else. The other ones keep to the hosts.
     fn sources(&self, nonce: &Nonce) -> Sources {
         let api = &self.frontend_api;
         Sources {

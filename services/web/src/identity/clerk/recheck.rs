@@ -1,5 +1,5 @@
-//! Asks Clerk again about users who use an editor, since it does not tell of everything: once a day each, sessions keeps
-//! count. That Clerk does not answer says nothing about a user.
+//! Asks Clerk again about users who use an editor, since it does not tell of everything: once a day
+//! each, sessions keeps count. That Clerk does not answer says nothing about a user.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use crate::call::Whose;
 use crate::error::Refusal;
 use crate::fetch::Failed;
 
-/// How many users are in hand at most. What is in hand when this process ends is asked about a day later.
+/// How many users are in hand at most. What is in hand when this process ends is asked about a day
+/// later.
 const BATCH: usize = 50;
-/// The least time between two questions: a twentieth of what Clerk takes from a production instance, half of what it
-/// takes from a development one.
+/// The least time between two questions: a twentieth of what Clerk takes from a production
+/// instance, half of what it takes from a development one.
 const PACE: Duration = Duration::from_millis(200);
 /// How long to wait before there may be more to do.
 const ROUND: Duration = Duration::from_secs(10);
@@ -53,7 +54,10 @@ pub(super) async fn once(clerk: &Arc<Clerk>, waiting: &mut VecDeque<String>) -> 
 /// Takes as many users as fit; whether that many were there.
 async fn take(clerk: &Clerk, waiting: &mut VecDeque<String>) -> bool {
     let room = BATCH.saturating_sub(waiting.len());
-    let Some(limit) = u32::try_from(room).ok().filter(|room| *room > 0) else { return false };
+    let Some(limit) = u32::try_from(room).ok().filter(|room| *room > 0) else {
+        return false;
+    };
+
     match clerk.sessions.take_stale_users(&clerk.name, limit).await {
         Ok(subjects) => {
             let is_full = subjects.len() >= room;
@@ -67,14 +71,16 @@ async fn take(clerk: &Clerk, waiting: &mut VecDeque<String>) -> bool {
     }
 }
 
-/// Asks about everyone in hand, until a question comes to nothing: then how long to wait. That one goes behind the
-/// others, so that one user whom nobody can say anything about does not keep the rest waiting for ever.
+/// Asks about everyone in hand, until a question comes to nothing: then how long to wait. That one
+/// goes behind the others, so that one user whom nobody can say anything about does not keep the
+/// rest waiting for ever.
 async fn round<F>(waiting: &mut VecDeque<String>, ask: impl Fn(String) -> F) -> Option<Duration>
 where
     F: Future<Output = Asked>,
 {
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
     for _ in 0..waiting.len() {
         pace.tick().await;
         let subject = waiting.front()?.clone();
@@ -85,6 +91,7 @@ where
             return Some(pause);
         }
     }
+
     None
 }
 
@@ -95,11 +102,17 @@ async fn ask(clerk: Arc<Clerk>, subject: String) -> Asked {
         Ok(Some(_)) => "ended",
         Err(_) => "failed",
     };
+
     count(&clerk.rechecks, "outcome", label);
+
     match outcome {
         Ok(None) => Asked::Done,
         Ok(Some(revoked)) => {
-            tracing::info!(subject, revoked, "editors signed out: Clerk has let the user go");
+            tracing::info!(
+                subject,
+                revoked,
+                "editors signed out: Clerk has let the user go"
+            );
             Asked::Done
         }
         Err(refusal) => {
@@ -116,14 +129,32 @@ async fn judge(clerk: &Clerk, subject: &str) -> Result<Option<u32>, Refusal> {
         Some(_) => BANNED,
         None if clerk.has_known_users() => DELETED,
         // The secret key may be another instance's, to which all our users are strangers.
-        None => return Err(Refusal::NotAllowed("Clerk knows this user not, and has not known any other so far")),
+        None => {
+            return Err(Refusal::NotAllowed(
+                "Clerk knows this user not, and has not known any other so far",
+            ));
+        }
     };
-    let whose = Whose { provider: &clerk.name, subject, provider_session: "" };
-    clerk.sessions.revoke_identity(&whose, reason).await.map(Some)
+
+    let whose = Whose {
+        provider: &clerk.name,
+        subject,
+        provider_session: "",
+    };
+
+    clerk
+        .sessions
+        .revoke_identity(&whose, reason)
+        .await
+        .map(Some)
 }
 
 fn pause(refusal: &Refusal) -> Duration {
-    if let Refusal::Provider(Failed::Unavailable { retry_after: Some(time), .. }) = refusal {
+    if let Refusal::Provider(Failed::Unavailable {
+        retry_after: Some(time),
+        ..
+    }) = refusal
+    {
         (*time).clamp(PACE, MAX_PAUSE)
     } else {
         ROUND
@@ -140,7 +171,10 @@ mod tests {
     use super::*;
 
     fn waiting(subjects: &[&str]) -> VecDeque<String> {
-        subjects.iter().map(|subject| (*subject).to_owned()).collect()
+        subjects
+            .iter()
+            .map(|subject| (*subject).to_owned())
+            .collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,12 +196,27 @@ mod tests {
         let mut hand = waiting(&["a", "b", "c"]);
         let fail_at = |bad: &'static str| {
             move |subject: String| {
-                ready(if subject == bad { Asked::Failed(Duration::from_secs(7)) } else { Asked::Done })
+                ready(if subject == bad {
+                    Asked::Failed(Duration::from_secs(7))
+                } else {
+                    Asked::Done
+                })
             }
         };
-        assert_eq!(round(&mut hand, fail_at("b")).await, Some(Duration::from_secs(7)));
-        assert_eq!(hand, ["c", "b"], "who could not be judged goes behind the others");
-        assert_eq!(round(&mut hand, fail_at("b")).await, Some(Duration::from_secs(7)));
+
+        assert_eq!(
+            round(&mut hand, fail_at("b")).await,
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(
+            hand,
+            ["c", "b"],
+            "who could not be judged goes behind the others"
+        );
+        assert_eq!(
+            round(&mut hand, fail_at("b")).await,
+            Some(Duration::from_secs(7))
+        );
         assert_eq!(hand, ["b"]);
         assert_eq!(round(&mut hand, fail_at("")).await, None);
         assert!(hand.is_empty());
@@ -176,9 +225,16 @@ mod tests {
     #[test]
     fn clerk_says_how_long_to_wait_within_reason() {
         let unavailable = |retry_after| {
-            pause(&Refusal::Provider(Failed::Unavailable { host: String::new(), cause: String::new(), retry_after }))
+            pause(&Refusal::Provider(Failed::Unavailable {
+                host: String::new(),
+                cause: String::new(),
+                retry_after,
+            }))
         };
-        assert_eq!(unavailable(Some(Duration::from_secs(30))), Duration::from_secs(30));
+        assert_eq!(
+            unavailable(Some(Duration::from_secs(30))),
+            Duration::from_secs(30)
+        );
         assert_eq!(unavailable(Some(Duration::from_hours(48))), MAX_PAUSE);
         assert_eq!(unavailable(Some(Duration::ZERO)), PACE);
         assert_eq!(unavailable(None), ROUND);

@@ -1,4 +1,5 @@
-//! The settings of Clerk, what can be wrong with them, and what they come to once their files are read.
+//! The settings of Clerk, what can be wrong with them, and what they come to once their files are
+//! read.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,40 +28,88 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[group(skip)]
 pub struct Settings {
     /// Clerk: the publishable key of the instance
-    #[arg(id = "web-clerk-publishable-key", long, env = "VVS_WEB_CLERK_PUBLISHABLE_KEY")]
+    #[arg(
+        id = "web-clerk-publishable-key",
+        long,
+        env = "VVS_WEB_CLERK_PUBLISHABLE_KEY"
+    )]
     pub publishable_key: Option<String>,
     /// Clerk: file with the secret key of the same instance
-    #[arg(id = "web-clerk-secret-key-file", long, env = "VVS_WEB_CLERK_SECRET_KEY_FILE")]
+    #[arg(
+        id = "web-clerk-secret-key-file",
+        long,
+        env = "VVS_WEB_CLERK_SECRET_KEY_FILE"
+    )]
     pub secret_key_file: Option<PathBuf>,
     /// Clerk: the Backend API, without the version
-    #[arg(id = "web-clerk-api-url", long, env = "VVS_WEB_CLERK_API_URL", default_value = "https://api.clerk.com")]
+    #[arg(
+        id = "web-clerk-api-url",
+        long,
+        env = "VVS_WEB_CLERK_API_URL",
+        default_value = "https://api.clerk.com"
+    )]
     pub api_url: Base,
-    /// Clerk: the Frontend API, which is also what tokens name as their issuer; what the publishable key says if not set
-    #[arg(id = "web-clerk-frontend-api-url", long, env = "VVS_WEB_CLERK_FRONTEND_API_URL")]
+    /// Clerk: the Frontend API, which is also what tokens name as their issuer; what the
+    /// publishable key says if not set
+    #[arg(
+        id = "web-clerk-frontend-api-url",
+        long,
+        env = "VVS_WEB_CLERK_FRONTEND_API_URL"
+    )]
     pub frontend_api_url: Option<Origin>,
     /// Clerk: where browsers reach the Frontend API in place of its own address
     #[arg(id = "web-clerk-proxy-url", long, env = "VVS_WEB_CLERK_PROXY_URL")]
     pub proxy_url: Option<Base>,
-    /// Clerk: a `node_modules` directory with `@clerk/clerk-js` and `@clerk/ui`, to serve their scripts from here
+    /// Clerk: a `node_modules` directory with `@clerk/clerk-js` and `@clerk/ui`, to serve their
+    /// scripts from here
     #[arg(id = "web-clerk-js-dir", long, env = "VVS_WEB_CLERK_JS_DIR")]
     pub js_dir: Option<PathBuf>,
-    /// Clerk: the origins at which a browser may have got its token, separated by commas; the public URL if not set
-    #[arg(id = "web-clerk-authorized-parties", long, env = "VVS_WEB_CLERK_AUTHORIZED_PARTIES", value_delimiter = ',')]
+    /// Clerk: the origins at which a browser may have got its token, separated by commas; the
+    /// public URL if not set
+    #[arg(
+        id = "web-clerk-authorized-parties",
+        long,
+        env = "VVS_WEB_CLERK_AUTHORIZED_PARTIES",
+        value_delimiter = ','
+    )]
     pub authorized_parties: Vec<Origin>,
     /// Clerk: file with the instance's public key (PEM), to verify tokens without asking for keys
-    #[arg(id = "web-clerk-jwt-key-file", long, env = "VVS_WEB_CLERK_JWT_KEY_FILE")]
+    #[arg(
+        id = "web-clerk-jwt-key-file",
+        long,
+        env = "VVS_WEB_CLERK_JWT_KEY_FILE"
+    )]
     pub jwt_key_file: Option<PathBuf>,
-    /// Clerk: the id of that key (`ins_…`, the `kid` of tokens); without it the key stands for whatever key a token names
+    /// Clerk: the id of that key (`ins_…`, the `kid` of tokens); without it the key stands for
+    /// whatever key a token names
     #[arg(id = "web-clerk-jwt-key-id", long, env = "VVS_WEB_CLERK_JWT_KEY_ID")]
     pub jwt_key_id: Option<String>,
-    /// Clerk: file with the signing secret of the webhook endpoint; without it there is no `/webhooks/clerk`
-    #[arg(id = "web-clerk-webhook-secret-file", long, env = "VVS_WEB_CLERK_WEBHOOK_SECRET_FILE")]
+    /// Clerk: file with the signing secret of the webhook endpoint; without it there is no
+    /// `/webhooks/clerk`
+    #[arg(
+        id = "web-clerk-webhook-secret-file",
+        long,
+        env = "VVS_WEB_CLERK_WEBHOOK_SECRET_FILE"
+    )]
     pub webhook_secret_file: Option<PathBuf>,
     /// Clerk: whether a member of staff who is signed in as a user may sign in that user's editor
-    #[arg(id = "web-clerk-allow-impersonation", long, env = "VVS_WEB_CLERK_ALLOW_IMPERSONATION", default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(
+        id = "web-clerk-allow-impersonation",
+        long,
+        env = "VVS_WEB_CLERK_ALLOW_IMPERSONATION",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+    )]
     pub allow_impersonation: bool,
-    /// Clerk: whether signing out of the browser also signs out the editors that were approved from it
-    #[arg(id = "web-clerk-end-with-session", long, env = "VVS_WEB_CLERK_END_WITH_SESSION", default_value_t = false, action = clap::ArgAction::Set)]
+    /// Clerk: whether signing out of the browser also signs out the editors that were approved from
+    /// it
+    #[arg(
+        id = "web-clerk-end-with-session",
+        long,
+        env = "VVS_WEB_CLERK_END_WITH_SESSION",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+    )]
     pub end_with_session: bool,
 }
 
@@ -87,7 +136,8 @@ impl Settings {
     pub(crate) fn problems(&self, allow: &[Rule]) -> Vec<String> {
         let mut problems = self.read().err().unwrap_or_default();
         if allow.iter().any(|rule| matches!(rule, Rule::Group(_))) {
-            let what = "holds group:, which Clerk does not know: use organization: or domain:".to_owned();
+            let what =
+                "holds group:, which Clerk does not know: use organization: or domain:".to_owned();
             problems.push(format!("VVS_WEB_ALLOW (--web-allow) {what}"));
         }
         problems
@@ -97,28 +147,51 @@ impl Settings {
     pub(super) fn read(&self) -> Result<Config, Vec<String>> {
         let mut problems = Problems::default();
         let key = problems.take("PUBLISHABLE_KEY", self.publishable());
-        let secret = problems.take("SECRET_KEY_FILE", required(self.secret_key_file.as_deref()).and_then(secret_key));
+        let secret = problems.take(
+            "SECRET_KEY_FILE",
+            required(self.secret_key_file.as_deref()).and_then(secret_key),
+        );
         if let (Some((_, kind, _)), Some((secret_kind, _))) = (&key, &secret)
             && kind != secret_kind
         {
-            problems
-                .say("SECRET_KEY_FILE", "is of another instance than the publishable key: one is live, one is test");
+            problems.say(
+                "SECRET_KEY_FILE",
+                "is of another instance than the publishable key: one is live, one is test",
+            );
         }
-        let files = problems.take("JS_DIR", self.js_dir.as_deref().map(Files::read).transpose());
+
+        let files = problems.take(
+            "JS_DIR",
+            self.js_dir.as_deref().map(Files::read).transpose(),
+        );
         let jwt_key = problems.take(
             "JWT_KEY_FILE",
-            self.jwt_key_file.as_deref().map(|path| pem(path, self.jwt_key_id.as_deref())).transpose(),
+            self.jwt_key_file
+                .as_deref()
+                .map(|path| pem(path, self.jwt_key_id.as_deref()))
+                .transpose(),
         );
-        let webhook =
-            problems.take("WEBHOOK_SECRET_FILE", self.webhook_secret_file.as_deref().map(webhook_secret).transpose());
+        let webhook = problems.take(
+            "WEBHOOK_SECRET_FILE",
+            self.webhook_secret_file
+                .as_deref()
+                .map(webhook_secret)
+                .transpose(),
+        );
         let urls = [
             ("API_URL", Some(self.api_url.is_safe())),
             ("PROXY_URL", self.proxy_url.as_ref().map(Base::is_safe)),
-            ("FRONTEND_API_URL", self.frontend_api_url.as_ref().map(|url| url.is_secure() || url.is_loopback())),
+            (
+                "FRONTEND_API_URL",
+                self.frontend_api_url
+                    .as_ref()
+                    .map(|url| url.is_secure() || url.is_loopback()),
+            ),
         ];
         for (setting, _) in urls.iter().filter(|(_, is_safe)| *is_safe == Some(false)) {
             problems.say(setting, "must be https; http is for loopback only");
         }
+
         match (key, secret, files, jwt_key, webhook) {
             (
                 Some((publishable_key, _, host)),
@@ -128,7 +201,14 @@ impl Settings {
                 Some(webhook_secret),
             ) if problems.0.is_empty() => {
                 let issuer = self.frontend_api_url.clone().unwrap_or(host);
-                Ok(Config { publishable_key, secret_key, issuer, files, jwt_key, webhook_secret })
+                Ok(Config {
+                    publishable_key,
+                    secret_key,
+                    issuer,
+                    files,
+                    jwt_key,
+                    webhook_secret,
+                })
             }
             _ => Err(problems.0),
         }
@@ -136,7 +216,8 @@ impl Settings {
 
     fn publishable(&self) -> Result<(String, Kind, Origin), String> {
         let key = self.publishable_key.as_deref().ok_or(MISSING)?.trim();
-        let (kind, frontend_api) = publishable_key(key).ok_or("is not a publishable key: pk_live_… or pk_test_…")?;
+        let (kind, frontend_api) =
+            publishable_key(key).ok_or("is not a publishable key: pk_live_… or pk_test_…")?;
         Ok((key.to_owned(), kind, frontend_api))
     }
 }
@@ -149,7 +230,9 @@ struct Problems(Vec<String>);
 impl Problems {
     fn say(&mut self, setting: &str, what: &str) {
         let flag = setting.to_ascii_lowercase().replace('_', "-");
-        self.0.push(format!("VVS_WEB_CLERK_{setting} (--web-clerk-{flag}) {what}"));
+        self.0.push(format!(
+            "VVS_WEB_CLERK_{setting} (--web-clerk-{flag}) {what}"
+        ));
     }
 
     fn take<T>(&mut self, setting: &str, found: Result<T, String>) -> Option<T> {
@@ -172,7 +255,9 @@ pub(super) fn publishable_key(key: &str) -> Option<(Kind, Origin)> {
         (None, None) => return None,
     };
     let name = String::from_utf8(BASE64.decode(rest).ok()?).ok()?;
-    let host = name.strip_suffix('$').filter(|host| host.contains('.') && !host.contains('$'))?;
+    let host = name
+        .strip_suffix('$')
+        .filter(|host| host.contains('.') && !host.contains('$'))?;
     Some((kind, format!("https://{host}").parse().ok()?))
 }
 
@@ -181,7 +266,8 @@ fn required(path: Option<&Path>) -> Result<&Path, String> {
 }
 
 fn text(path: &Path) -> Result<SecretString, String> {
-    let text = std::fs::read_to_string(path).map_err(|cause| format!("cannot be read: {}: {cause}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|cause| format!("cannot be read: {}: {cause}", path.display()))?;
     match text.trim() {
         "" => Err(format!("is empty: {}", path.display())),
         text => Ok(text.to_owned().into()),
@@ -190,24 +276,38 @@ fn text(path: &Path) -> Result<SecretString, String> {
 
 fn secret_key(path: &Path) -> Result<(Kind, SecretString), String> {
     let key = text(path)?;
-    let is_plain = key.expose_secret().bytes().all(|byte| byte.is_ascii_graphic());
+    let is_plain = key
+        .expose_secret()
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic());
     let kind = match key.expose_secret() {
         key if is_plain && key.starts_with("sk_live_") => Kind::Live,
         key if is_plain && key.starts_with("sk_test_") => Kind::Test,
-        _ => return Err(format!("holds no secret key (sk_live_… or sk_test_…): {}", path.display())),
+        _ => {
+            return Err(format!(
+                "holds no secret key (sk_live_… or sk_test_…): {}",
+                path.display()
+            ));
+        }
     };
+
     Ok((kind, key))
 }
 
 fn pem(path: &Path, key_id: Option<&str>) -> Result<KeySet, String> {
-    KeySet::from_pem(text(path)?.expose_secret(), key_id).map_err(|cause| format!("{cause}: {}", path.display()))
+    KeySet::from_pem(text(path)?.expose_secret(), key_id)
+        .map_err(|cause| format!("{cause}: {}", path.display()))
 }
 
 fn webhook_secret(path: &Path) -> Result<SecretSlice<u8>, String> {
     let secret = text(path)?;
-    let key = secret.expose_secret().strip_prefix("whsec_").and_then(|key| STANDARD.decode(key).ok());
+    let key = secret
+        .expose_secret()
+        .strip_prefix("whsec_")
+        .and_then(|key| STANDARD.decode(key).ok());
     let key = key.filter(|key| !key.is_empty());
-    key.map(Into::into).ok_or_else(|| format!("holds no signing secret (whsec_…): {}", path.display()))
+    key.map(Into::into)
+        .ok_or_else(|| format!("holds no signing secret (whsec_…): {}", path.display()))
 }
 
 /// An address that paths are put behind, without the slash between.
@@ -234,7 +334,10 @@ impl fmt::Display for Base {
 
 /// The text is no such address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an address such as https://api.example.com: scheme, host, perhaps a port and a path, nothing behind")]
+#[error(
+    "not an address such as https://api.example.com: scheme, host, perhaps a port and a path, \
+     nothing behind"
+)]
 pub struct NotABase(());
 
 impl FromStr for Base {
@@ -242,9 +345,15 @@ impl FromStr for Base {
 
     fn from_str(text: &str) -> Result<Self, NotABase> {
         let url = Url::parse(text).map_err(|_cause| NotABase(()))?;
-        let is_bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-        let is_ours = matches!(url.scheme(), "http" | "https") && is_bare && url.password().is_none();
-        if is_ours { Ok(Self(url)) } else { Err(NotABase(())) }
+        let is_bare =
+            url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        let is_ours =
+            matches!(url.scheme(), "http" | "https") && is_bare && url.password().is_none();
+        if is_ours {
+            Ok(Self(url))
+        } else {
+            Err(NotABase(()))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! What Clerk tells us unasked, delivered by Svix: whether a delivery is genuine, and whom it signs out. A hint
-//! that may come late, twice, out of order or never; what must not be missed is asked for again in [`super::recheck`].
+//! What Clerk tells us unasked, delivered by Svix: whether a delivery is genuine, and whom it signs
+//! out. A hint that may come late, twice, out of order or never; what must not be missed is asked
+//! for again in [`super::recheck`].
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -16,8 +17,8 @@ use serde_json::Value;
 pub(super) const MAX_BODY: usize = 64 * 1024;
 /// How far a delivery's time may be from ours, in seconds.
 const TOLERANCE: i64 = 5 * 60;
-/// How many deliveries are remembered, and how long a name of one may be. What is forgotten is done again, which does no
-/// harm: what is signed out stays signed out.
+/// How many deliveries are remembered, and how long a name of one may be. What is forgotten is done
+/// again, which does no harm: what is signed out stays signed out.
 const MAX_SEEN: usize = 1024;
 const MAX_ID: usize = 256;
 
@@ -93,54 +94,106 @@ struct Wire {
 impl Inbox {
     pub(super) fn new(secret: &SecretSlice<u8>, end_with_session: bool) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret());
-        Self { key, end_with_session, seen: Mutex::default() }
+        Self {
+            key,
+            end_with_session,
+            seen: Mutex::default(),
+        }
     }
 
-    /// Reads a delivery at a time in seconds since 1970; not a byte of it before its signature is known to be right.
-    pub(super) fn read(&self, headers: &HeaderMap, body: &[u8], now: i64) -> Result<Delivery, Refused> {
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(Refused::Malformed);
-        let (id, timestamp, signatures) = (header("svix-id")?, header("svix-timestamp")?, header("svix-signature")?);
+    /// Reads a delivery at a time in seconds since 1970; not a byte of it before its signature is
+    /// known to be right.
+    pub(super) fn read(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: i64,
+    ) -> Result<Delivery, Refused> {
+        let header = |name| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .ok_or(Refused::Malformed)
+        };
+        let (id, timestamp, signatures) = (
+            header("svix-id")?,
+            header("svix-timestamp")?,
+            header("svix-signature")?,
+        );
         if !(1..=MAX_ID).contains(&id.len()) {
             return Err(Refused::Malformed);
         }
+
         let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
+
         // While a secret changes there is one signature for each.
-        let is_genuine = signatures.split(' ').filter_map(|entry| entry.strip_prefix("v1,")).any(|signature| {
-            STANDARD.decode(signature).is_ok_and(|tag| hmac::verify(&self.key, &signed, &tag).is_ok())
-        });
+        let is_genuine = signatures
+            .split(' ')
+            .filter_map(|entry| entry.strip_prefix("v1,"))
+            .any(|signature| {
+                STANDARD
+                    .decode(signature)
+                    .is_ok_and(|tag| hmac::verify(&self.key, &signed, &tag).is_ok())
+            });
         if !is_genuine {
             return Err(Refused::Forged);
         }
+
         let at: i64 = timestamp.parse().map_err(|_cause| Refused::Malformed)?;
         if at.abs_diff(now) > TOLERANCE.unsigned_abs() {
             return Err(Refused::Late);
         }
-        Ok(Delivery { id: id.to_owned(), ended: self.ended(body)? })
+
+        Ok(Delivery {
+            id: id.to_owned(),
+            ended: self.ended(body)?,
+        })
     }
 
     fn ended(&self, body: &[u8]) -> Result<Option<Ended>, Refused> {
-        let Wire { kind, data } = serde_json::from_slice(body).map_err(|_cause| Refused::Malformed)?;
+        let Wire { kind, data } =
+            serde_json::from_slice(body).map_err(|_cause| Refused::Malformed)?;
+
         // An empty id would stand for everybody's, or for all of a user's.
-        let id = |name| data.get(name).and_then(Value::as_str).filter(|id| !id.is_empty()).ok_or(Refused::Malformed);
+        let id = |name| {
+            data.get(name)
+                .and_then(Value::as_str)
+                .filter(|id| !id.is_empty())
+                .ok_or(Refused::Malformed)
+        };
         let is = |name| data.get(name) == Some(&Value::Bool(true));
         let (subject, provider_session, reason, editors) = match kind.as_str() {
             "user.deleted" => (id("id")?, "", DELETED, true),
             // Not when locked: whoever types wrong passwords can bring that about.
             "user.updated" if is("banned") || is("deprovisioned") => (id("id")?, "", BANNED, true),
             "session.revoked" => (id("user_id")?, id("id")?, REVOKED, true),
-            "session.ended" | "session.removed" => (id("user_id")?, id("id")?, ENDED, self.end_with_session),
+            "session.ended" | "session.removed" => {
+                (id("user_id")?, id("id")?, ENDED, self.end_with_session)
+            }
             _ => return Ok(None),
         };
+
         let (subject, provider_session) = (subject.to_owned(), provider_session.to_owned());
-        Ok(Some(Ended { subject, provider_session, reason, editors }))
+
+        Ok(Some(Ended {
+            subject,
+            provider_session,
+            reason,
+            editors,
+        }))
     }
 
     /// Whether a delivery is done with.
     pub(super) fn has_seen(&self, id: &str) -> bool {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known == id)
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .any(|known| known == id)
     }
 
-    /// A delivery is done with: only now, so that one that came to nothing is done when it comes again.
+    /// A delivery is done with: only now, so that one that came to nothing is done when it comes
+    /// again.
     pub(super) fn remember(&self, id: String) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= MAX_SEEN {

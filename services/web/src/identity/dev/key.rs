@@ -1,5 +1,6 @@
-//! The key of a development installation: printed once at its start, asked of each browser once. It stands between the
-//! sign-in and whoever reaches this machine's port from elsewhere without our seeing it.
+//! The key of a development installation: printed once at its start, asked of each browser once. It
+//! stands between the sign-in and whoever reaches this machine's port from elsewhere without our
+//! seeing it.
 
 use std::num::NonZeroU32;
 
@@ -30,13 +31,23 @@ pub(crate) enum Guess {
 }
 
 impl Key {
-    pub(crate) fn new(key: &SecretString, per_minute: NonZeroU32, reached: Reached) -> Result<Self, Error> {
+    pub(crate) fn new(
+        key: &SecretString,
+        per_minute: NonZeroU32,
+        reached: Reached,
+    ) -> Result<Self, Error> {
         let ring = Keyring::parse(&Keyring::generate()?)?;
         let mark = ring.mac(&[key.expose_secret()]).to_vec();
-        Ok(Self { ring, mark, guesses: RateLimiter::direct(Quota::per_minute(per_minute)), reached })
+        Ok(Self {
+            ring,
+            mark,
+            guesses: RateLimiter::direct(Quota::per_minute(per_minute)),
+            reached,
+        })
     }
 
-    /// What a browser keeps once it has shown the key. Another start has another one, and asks again.
+    /// What a browser keeps once it has shown the key. Another start has another one, and asks
+    /// again.
     pub(crate) fn mark(&self) -> String {
         base64url(&self.mark)
     }
@@ -46,7 +57,11 @@ impl Key {
             self.reached.tell(SETTING);
             return Guess::TooMany;
         }
-        if self.ring.check_mac(&[text.trim()], &self.mark) { Guess::Right } else { Guess::Wrong }
+        if self.ring.check_mac(&[text.trim()], &self.mark) {
+            Guess::Right
+        } else {
+            Guess::Wrong
+        }
     }
 }
 
@@ -55,7 +70,12 @@ mod tests {
     use super::*;
 
     fn key(per_minute: u32) -> Key {
-        Key::new(&"the-key".into(), NonZeroU32::new(per_minute).unwrap(), Reached::default()).unwrap()
+        Key::new(
+            &"the-key".into(),
+            NonZeroU32::new(per_minute).unwrap(),
+            Reached::default(),
+        )
+        .unwrap()
     }
 
     #[test]

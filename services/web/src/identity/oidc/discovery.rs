@@ -1,5 +1,6 @@
-//! What a provider says of itself (OpenID Connect Discovery 1.0): where its endpoints are and what they take. Fetched
-//! when it is first needed, kept for an hour, and for longer while there is no newer word.
+//! What a provider says of itself (OpenID Connect Discovery 1.0): where its endpoints are and what
+//! they take. Fetched when it is first needed, kept for an hour, and for longer while there is no
+//! newer word.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,21 +52,43 @@ impl Document {
         let wire: Wire = serde_json::from_slice(json).map_err(|cause| cause.to_string())?;
         if wire.issuer != issuer {
             let named: String = wire.issuer.chars().take(200).collect();
-            return Err(format!("it names the issuer {named:?}, and VVS_WEB_OIDC_ISSUER says {issuer:?}"));
+            return Err(format!(
+                "it names the issuer {named:?}, and VVS_WEB_OIDC_ISSUER says {issuer:?}"
+            ));
         }
-        let of_loopback = Url::parse(issuer).is_ok_and(|issuer| issuer.scheme() == "http" && is_loopback(&issuer));
+
+        let of_loopback = Url::parse(issuer)
+            .is_ok_and(|issuer| issuer.scheme() == "http" && is_loopback(&issuer));
+
         // Nobody off this machine may send us to it.
-        let is_safe =
-            |url: &Url| url.scheme() == "https" || (url.scheme() == "http" && of_loopback && is_loopback(url));
-        let required = [&wire.authorization_endpoint, &wire.token_endpoint, &wire.jwks_uri];
-        let optional = [&wire.userinfo_endpoint, &wire.end_session_endpoint].into_iter().flatten();
-        if let Some(unsafe_one) = required.into_iter().chain(optional).find(|url| !is_safe(url)) {
+        let is_safe = |url: &Url| {
+            url.scheme() == "https" || (url.scheme() == "http" && of_loopback && is_loopback(url))
+        };
+        let required = [
+            &wire.authorization_endpoint,
+            &wire.token_endpoint,
+            &wire.jwks_uri,
+        ];
+        let optional = [&wire.userinfo_endpoint, &wire.end_session_endpoint]
+            .into_iter()
+            .flatten();
+        if let Some(unsafe_one) = required
+            .into_iter()
+            .chain(optional)
+            .find(|url| !is_safe(url))
+        {
             return Err(format!("its endpoint at {} is not https", host(unsafe_one)));
         }
+
         // Without a list it takes the first (Discovery, section 3).
         let methods = wire.token_endpoint_auth_methods_supported;
-        let takes = |method: &str| methods.as_ref().is_some_and(|methods| methods.iter().any(|one| one == method));
+        let takes = |method: &str| {
+            methods
+                .as_ref()
+                .is_some_and(|methods| methods.iter().any(|one| one == method))
+        };
         let is_post_only = takes("client_secret_post") && !takes("client_secret_basic");
+
         Ok(Self {
             authorization: AuthUrl::from_url(wire.authorization_endpoint),
             token: TokenUrl::from_url(wire.token_endpoint),
@@ -73,7 +96,11 @@ impl Document {
             userinfo: wire.userinfo_endpoint,
             end_session: wire.end_session_endpoint,
             names_itself: wire.authorization_response_iss_parameter_supported,
-            secret: if is_post_only { AuthType::RequestBody } else { AuthType::BasicAuth },
+            secret: if is_post_only {
+                AuthType::RequestBody
+            } else {
+                AuthType::BasicAuth
+            },
         })
     }
 }
@@ -85,7 +112,10 @@ impl Discovery {
     pub(super) fn new(issuer: &str, mut url: Url, http: Http, tasks: TaskTracker) -> Self {
         // Behind the issuer's whole path (Discovery, section 4).
         let path = url.path();
-        url.set_path(&format!("{}/.well-known/openid-configuration", path.strip_suffix('/').unwrap_or(path)));
+        url.set_path(&format!(
+            "{}/.well-known/openid-configuration",
+            path.strip_suffix('/').unwrap_or(path)
+        ));
         let issuer = issuer.to_owned();
         let source: Source<Document> = Box::new(move || {
             let (issuer, url, http) = (issuer.clone(), url.clone(), http.clone());
@@ -94,6 +124,7 @@ impl Discovery {
                 Document::parse(&answer, &issuer).map_err(|cause| unreadable(host(&url), cause))
             })
         });
+
         Self(Kept::new("the description", source, FRESH, tasks))
     }
 
@@ -119,45 +150,102 @@ mod tests {
     const PATH: &str = "/realms/a/.well-known/openid-configuration";
 
     fn discovery(fake: &Fake) -> Discovery {
-        Discovery::new(ISSUER, issuer_url(ISSUER).unwrap(), fake.http(), TaskTracker::new())
+        Discovery::new(
+            ISSUER,
+            issuer_url(ISSUER).unwrap(),
+            fake.http(),
+            TaskTracker::new(),
+        )
     }
 
     fn parse(issuer: &str, base: &str, change: Value) -> Result<Document, String> {
         let mut document = json!({"issuer": issuer});
-        for name in
-            ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint"]
-        {
+        for name in [
+            "authorization_endpoint",
+            "token_endpoint",
+            "jwks_uri",
+            "userinfo_endpoint",
+            "end_session_endpoint",
+        ] {
             document[name] = format!("{base}/{name}").into();
         }
-        let Value::Object(change) = change else { panic!("not an object") };
+
+        let Value::Object(change) = change else {
+            panic!("not an object")
+        };
+
         document.as_object_mut().unwrap().extend(change);
+
         Document::parse(document.to_string().as_bytes(), issuer)
     }
 
     #[test]
     fn a_document_is_the_issuers_own_to_the_letter() {
         assert!(parse(ISSUER, "https://id.test", json!({})).is_ok());
-        for other in ["https://id.test/realms/a/", "https://ID.test/realms/a", "https://id.test/realms/b", ""] {
-            assert!(parse(ISSUER, "https://id.test", json!({"issuer": other})).is_err(), "{other}");
+
+        for other in [
+            "https://id.test/realms/a/",
+            "https://ID.test/realms/a",
+            "https://id.test/realms/b",
+            "",
+        ] {
+            assert!(
+                parse(ISSUER, "https://id.test", json!({"issuer": other})).is_err(),
+                "{other}"
+            );
         }
+
         for garbage in ["", "null", "{}", "<html>", "[]"] {
-            assert!(Document::parse(garbage.as_bytes(), ISSUER).is_err(), "{garbage}");
+            assert!(
+                Document::parse(garbage.as_bytes(), ISSUER).is_err(),
+                "{garbage}"
+            );
         }
     }
 
     #[test]
     fn every_endpoint_is_https_or_on_the_issuers_own_machine() {
         const HERE: &str = "http://127.0.0.1:9000";
-        for name in
-            ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint"]
-        {
-            for bad in ["http://id.test/x", "http://127.0.0.1/x", "ftp://id.test/x", "javascript:alert(1)", "/x", ""] {
-                assert!(parse(ISSUER, "https://id.test", json!({name: bad})).is_err(), "{name} {bad}");
+
+        for name in [
+            "authorization_endpoint",
+            "token_endpoint",
+            "jwks_uri",
+            "userinfo_endpoint",
+            "end_session_endpoint",
+        ] {
+            for bad in [
+                "http://id.test/x",
+                "http://127.0.0.1/x",
+                "ftp://id.test/x",
+                "javascript:alert(1)",
+                "/x",
+                "",
+            ] {
+                assert!(
+                    parse(ISSUER, "https://id.test", json!({name: bad})).is_err(),
+                    "{name} {bad}"
+                );
             }
-            assert!(parse(HERE, HERE, json!({name: "http://id.test/x"})).is_err(), "{name}");
-            assert!(parse(HERE, HERE, json!({name: "https://id.test/x"})).is_ok(), "{name}");
+
+            assert!(
+                parse(HERE, HERE, json!({name: "http://id.test/x"})).is_err(),
+                "{name}"
+            );
+            assert!(
+                parse(HERE, HERE, json!({name: "https://id.test/x"})).is_ok(),
+                "{name}"
+            );
         }
-        assert!(parse(HERE, HERE, json!({"userinfo_endpoint": null, "end_session_endpoint": null})).is_ok());
+
+        assert!(
+            parse(
+                HERE,
+                HERE,
+                json!({"userinfo_endpoint": null, "end_session_endpoint": null})
+            )
+            .is_ok()
+        );
     }
 
     #[test]
@@ -179,12 +267,15 @@ mod tests {
         for _ in 0..3 {
             discovery.document().await.unwrap();
         }
+
         assert_eq!(fake.calls(PATH), 1);
+
         tokio::time::advance(FRESH).await;
         fake.fail(PATH, Fault::Down);
         for _ in 0..3 {
             discovery.document().await.unwrap();
         }
+
         assert_eq!(fake.calls(PATH), 2);
     }
 
@@ -208,7 +299,11 @@ mod tests {
         let fake = Fake::new();
         fake.fail(PATH, Fault::Late);
         let discovery = discovery(&fake);
-        let (one, two, three) = tokio::join!(discovery.document(), discovery.document(), discovery.document());
+        let (one, two, three) = tokio::join!(
+            discovery.document(),
+            discovery.document(),
+            discovery.document()
+        );
         assert!(one.is_ok() && two.is_ok() && three.is_ok());
         assert_eq!(fake.calls(PATH), 1);
     }

@@ -1,5 +1,5 @@
-//! The trip of a browser to the provider and back (OpenID Connect Core, section 3.1): where it starts, what it may come
-//! back with, and what the person reads when it came to nothing.
+//! The trip of a browser to the provider and back (OpenID Connect Core, section 3.1): where it
+//! starts, what it may come back with, and what the person reads when it came to nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,7 @@ async fn started(oidc: &Oidc, visit: &mut Visit) -> Result<Answer, Refusal> {
         About::Login(id) => Some(id.to_string()),
         About::Account => None,
     };
+
     let document = oidc.discovery.document().await?;
     let watermark = visit.web.sessions.begin_sign_in(None).await?;
     let now = visit.now.unix_timestamp();
@@ -53,7 +54,10 @@ async fn started(oidc: &Oidc, visit: &mut Visit) -> Result<Answer, Refusal> {
         watermark,
         expires_at: now.saturating_add(FLOW_TIME.as_secs().cast_signed()),
     };
-    visit.jar.begin(&visit.web.cookies, &departure.state, flow, now)?;
+    visit
+        .jar
+        .begin(&visit.web.cookies, &departure.state, flow, now)?;
+
     Ok(see(&departure.url))
 }
 
@@ -67,7 +71,11 @@ pub(super) struct Answered {
 }
 
 /// `GET /api/auth/oidc`.
-pub(super) async fn back(Extension(oidc): Extension<Arc<Oidc>>, uri: Uri, mut visit: Visit) -> Response {
+pub(super) async fn back(
+    Extension(oidc): Extension<Arc<Oidc>>,
+    uri: Uri,
+    mut visit: Visit,
+) -> Response {
     // Twice the same parameter is none at all (RFC 6749, section 3.1).
     let Query(answered) = Query::<Answered>::try_from_uri(&uri).unwrap_or_default();
     let answer = returned(&oidc, &mut visit, answered).await;
@@ -76,22 +84,34 @@ pub(super) async fn back(Extension(oidc): Extension<Arc<Oidc>>, uri: Uri, mut vi
 
 async fn returned(oidc: &Oidc, visit: &mut Visit, answered: Answered) -> Result<Answer, Refusal> {
     let state = answered.state.as_deref().unwrap_or_default();
-    let Some(flow) = visit.jar.end(&visit.web.cookies, state, visit.now.unix_timestamp()) else {
+    let Some(flow) = visit
+        .jar
+        .end(&visit.web.cookies, state, visit.now.unix_timestamp())
+    else {
         count(&oidc.sign_ins, "outcome", "unknown");
         return Ok(stopped(oidc, visit, Stop::Unknown));
     };
+
     let about = about(&flow)?;
     visit.about = Some(about);
-    let outcome = match timeout(REQUEST_TIME, redeemed(oidc, answered, &flow, Clock::new(visit.now))).await {
+    let outcome = match timeout(
+        REQUEST_TIME,
+        redeemed(oidc, answered, &flow, Clock::new(visit.now)),
+    )
+    .await
+    {
         Ok(outcome) => outcome,
         Err(_elapsed) => Err(oidc.down("it takes too long").into()),
     };
+
     let label = match &outcome {
         Ok(Redeemed::Person(_)) => "signed_in",
         Ok(Redeemed::Nobody(_)) => "declined",
         Err(refusal) => refusal.as_str(),
     };
+
     count(&oidc.sign_ins, "outcome", label);
+
     match outcome? {
         Redeemed::Nobody(stop) => Ok(stopped(oidc, visit, stop)),
         Redeemed::Person(mut sign_in) => {
@@ -106,7 +126,11 @@ async fn returned(oidc: &Oidc, visit: &mut Visit, answered: Answered) -> Result<
 
 impl Oidc {
     fn down(&self, cause: &str) -> Failed {
-        Failed::Unavailable { host: self.issuer.clone(), cause: cause.to_owned(), retry_after: None }
+        Failed::Unavailable {
+            host: self.issuer.clone(),
+            cause: cause.to_owned(),
+            retry_after: None,
+        }
     }
 }
 
@@ -125,7 +149,10 @@ pub(super) struct Clock {
 
 impl Clock {
     fn new(now: OffsetDateTime) -> Self {
-        Self { began_at: now, began: Instant::now() }
+        Self {
+            began_at: now,
+            began: Instant::now(),
+        }
     }
 
     /// Seconds since 1970.
@@ -134,44 +161,71 @@ impl Clock {
     }
 }
 
-async fn redeemed(oidc: &Oidc, answered: Answered, flow: &Flow, clock: Clock) -> Result<Redeemed, Refusal> {
+async fn redeemed(
+    oidc: &Oidc,
+    answered: Answered,
+    flow: &Flow,
+    clock: Clock,
+) -> Result<Redeemed, Refusal> {
     let document = oidc.discovery.document().await?;
-    // An answer of another provider, with a code that this one must not get (RFC 9207, section 2.4).
+    // An answer of another provider, with a code that this one must not get (RFC 9207, section
+    // 2.4).
     match answered.iss {
         Some(issuer) if issuer != oidc.issuer => {
-            return Err(Refusal::NotBelieved("the answer is another issuer's".to_owned()));
+            return Err(Refusal::NotBelieved(
+                "the answer is another issuer's".to_owned(),
+            ));
         }
         None if document.names_itself => {
-            return Err(Refusal::NotBelieved("the answer does not say whose it is".to_owned()));
+            return Err(Refusal::NotBelieved(
+                "the answer does not say whose it is".to_owned(),
+            ));
         }
         Some(_) | None => {}
     }
+
     match (answered.error.as_deref(), answered.code) {
-        (None, Some(code)) => Ok(Redeemed::Person(oidc.redeem(&document, code, flow, clock).await?)),
-        (Some("server_error" | "temporarily_unavailable"), _) => Err(oidc.down("it has sent the browser back").into()),
+        (None, Some(code)) => Ok(Redeemed::Person(
+            oidc.redeem(&document, code, flow, clock).await?,
+        )),
+        (Some("server_error" | "temporarily_unavailable"), _) => {
+            Err(oidc.down("it has sent the browser back").into())
+        }
         (Some("access_denied"), _) => Ok(Redeemed::Nobody(Stop::Declined)),
         (Some(error), _) => {
             // Anybody can write it into an address, so nobody has to act on it.
-            let error: String = error.chars().filter(char::is_ascii_graphic).take(64).collect();
+            let error: String = error
+                .chars()
+                .filter(char::is_ascii_graphic)
+                .take(64)
+                .collect();
             tracing::warn!(error, "the provider has answered with an error");
             Ok(Redeemed::Nobody(Stop::Failed))
         }
-        (None, None) => Err(Refusal::NotBelieved("the answer holds neither a code nor an error".to_owned())),
+        (None, None) => Err(Refusal::NotBelieved(
+            "the answer holds neither a code nor an error".to_owned(),
+        )),
     }
 }
 
 /// What the cookie says; it is ours, so that it can be read.
 fn about(flow: &Flow) -> Result<About, Refusal> {
     match &flow.login {
-        Some(id) => id.parse().map(About::Login).map_err(|_malformed| Reason::MalformedLink.into()),
+        Some(id) => id
+            .parse()
+            .map(About::Login)
+            .map_err(|_malformed| Reason::MalformedLink.into()),
         None => Ok(About::Account),
     }
 }
 
-/// For a provider that names no session. Whoever signs in again is in the same one still: a login in another tab may
-/// hang on it.
+/// For a provider that names no session. Whoever signs in again is in the same one still: a login
+/// in another tab may hang on it.
 fn session(visit: &Visit, sign_in: &SignIn) -> Result<String, Refusal> {
-    match visit.person()?.filter(|before| before.who.is_same_user(sign_in)) {
+    match visit
+        .person()?
+        .filter(|before| before.who.is_same_user(sign_in))
+    {
         Some(before) => Ok(before.who.provider_session.clone()),
         None => Ok(base64url(&random::<16>()?)),
     }
@@ -189,7 +243,12 @@ enum Stop {
 }
 
 fn stopped(oidc: &Oidc, visit: &Visit, stop: Stop) -> Answer {
-    page(&Stopped { shell: visit.shell(), stop, name: &oidc.label, again: visit.about.map(About::another) })
+    page(&Stopped {
+        shell: visit.shell(),
+        stop,
+        name: &oidc.label,
+        again: visit.about.map(About::another),
+    })
 }
 
 #[derive(Template)]

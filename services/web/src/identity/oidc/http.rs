@@ -1,4 +1,5 @@
-//! Calls to the provider, in the form that `oauth2` has for them. Tests put a provider of their own behind it.
+//! Calls to the provider, in the form that `oauth2` has for them. Tests put a provider of their own
+//! behind it.
 
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ impl Http {
         Self::new(Arc::new(move |request| {
             let fetch = fetch.clone();
             Box::pin(async move {
-                let request = reqwest::Request::try_from(request).map_err(|_cause| unreadable("", "no URL to call"))?;
+                let request = reqwest::Request::try_from(request)
+                    .map_err(|_cause| unreadable("", "no URL to call"))?;
                 let (status, headers, body) = fetch.send(request).await?;
                 let mut answer = HttpResponse::new(body);
                 *answer.status_mut() = status;
@@ -36,7 +38,11 @@ impl Http {
     }
 
     /// What is there, to be read as JSON.
-    pub(super) async fn get(&self, url: &Url, token: Option<&AccessToken>) -> Result<Vec<u8>, Failed> {
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        token: Option<&AccessToken>,
+    ) -> Result<Vec<u8>, Failed> {
         let mut request = Request::get(url.as_str()).header(ACCEPT, "application/json");
         if let Some(token) = token {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.secret()))
@@ -44,9 +50,17 @@ impl Http {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        let request = request.body(Vec::new()).map_err(|_cause| unreadable(host(url), "no URL to call"))?;
+
+        let request = request
+            .body(Vec::new())
+            .map_err(|_cause| unreadable(host(url), "no URL to call"))?;
         let answer = self.call(request).await?;
-        if answer.status() == StatusCode::OK { Ok(answer.into_body()) } else { Err(refused(url, answer.status(), "")) }
+
+        if answer.status() == StatusCode::OK {
+            Ok(answer.into_body())
+        } else {
+            Err(refused(url, answer.status(), ""))
+        }
     }
 }
 
@@ -60,11 +74,19 @@ impl AsyncHttpClient<'_> for Http {
 }
 
 pub(super) fn unreadable(host: &str, cause: impl Into<String>) -> Failed {
-    Failed::Unreadable { host: host.to_owned(), cause: cause.into() }
+    Failed::Unreadable {
+        host: host.to_owned(),
+        cause: cause.into(),
+    }
 }
 
 pub(super) fn refused(url: &Url, status: StatusCode, code: &str) -> Failed {
-    Failed::Refused { host: host(url).to_owned(), status, code: code.to_owned(), trace: String::new() }
+    Failed::Refused {
+        host: host(url).to_owned(),
+        status,
+        code: code.to_owned(),
+        trace: String::new(),
+    }
 }
 
 pub(super) fn host(url: &Url) -> &str {

@@ -52,9 +52,13 @@ pub(super) async fn logout(
     told: Result<Form<Told>, FormRejection>,
 ) -> Response {
     let heard = match told {
-        Ok(Form(told)) => oidc.hear(&told.logout_token, visit.now.unix_timestamp()).await,
+        Ok(Form(told)) => {
+            oidc.hear(&told.logout_token, visit.now.unix_timestamp())
+                .await
+        }
         Err(_rejection) => Err(Deaf::NoToken),
     };
+
     let request_id = &visit.request_id;
     let (outcome, status, body) = match heard {
         Ok(Heard::New { revoked }) => {
@@ -64,14 +68,24 @@ pub(super) async fn logout(
         Ok(Heard::Again) => ("repeated", StatusCode::OK, "{}"),
         Err(cause @ (Deaf::NoToken | Deaf::Distrust(_))) => {
             tracing::info!(request_id, %cause, "a logout was refused");
-            ("refused", StatusCode::BAD_REQUEST, r#"{"error":"invalid_request"}"#)
+            (
+                "refused",
+                StatusCode::BAD_REQUEST,
+                r#"{"error":"invalid_request"}"#,
+            )
         }
         Err(cause @ (Deaf::Keys(_) | Deaf::Sessions(_))) => {
             tracing::warn!(request_id, %cause, "a logout could not be carried out");
-            ("failed", StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"temporarily_unavailable"}"#)
+            (
+                "failed",
+                StatusCode::SERVICE_UNAVAILABLE,
+                r#"{"error":"temporarily_unavailable"}"#,
+            )
         }
     };
+
     count(&oidc.logouts, "outcome", outcome);
+
     visit.finish(Ok(json(status, body)))
 }
 
@@ -92,14 +106,21 @@ pub(super) enum Heard {
 }
 
 impl Oidc {
-    /// Ends what the provider says is over: in browsers, whichever process they ask, and what was approved there.
+    /// Ends what the provider says is over: in browsers, whichever process they ask, and what was
+    /// approved there.
     async fn hear(&self, token: &str, now: i64) -> Result<Heard, Deaf> {
         let keys = self.keys.for_token(token).await?;
         let logout = verify_logout_token(token, &keys, &self.issuer, &self.client_id, now)?;
         if !self.heard.add(&logout.jti, now) {
             return Ok(Heard::Again);
         }
-        let Logout { subject, session, jti, .. } = logout;
+
+        let Logout {
+            subject,
+            session,
+            jti,
+            ..
+        } = logout;
         let whose = Whose {
             provider: &self.issuer,
             subject: subject.as_deref().unwrap_or_default(),
@@ -110,6 +131,7 @@ impl Oidc {
             // The provider may send it once more.
             self.heard.forget(&jti);
         }
+
         Ok(Heard::New { revoked: revoked? })
     }
 }
@@ -125,11 +147,17 @@ impl Tokens {
         if heard.contains_key(jti) {
             return false;
         }
+
         if heard.len() >= MAX_HEARD {
-            let oldest = heard.iter().min_by_key(|(_, at)| **at).map(|(jti, _)| jti.clone());
+            let oldest = heard
+                .iter()
+                .min_by_key(|(_, at)| **at)
+                .map(|(jti, _)| jti.clone());
             oldest.and_then(|jti| heard.remove(&jti));
         }
+
         heard.insert(jti.to_owned(), at);
+
         true
     }
 
@@ -152,10 +180,16 @@ mod tests {
         for at in 0..i64::try_from(MAX_HEARD).unwrap() {
             assert!(tokens.add(&at.to_string(), at));
         }
+
         assert!(!tokens.add("0", 1_000_000), "nothing new has come");
-        assert!(tokens.add("new", 1_000_000) && !tokens.add("new", 1_000_001) && !tokens.add("1", 1_000_001));
+        assert!(
+            tokens.add("new", 1_000_000)
+                && !tokens.add("new", 1_000_001)
+                && !tokens.add("1", 1_000_001)
+        );
         assert_eq!(tokens.lock().len(), MAX_HEARD);
         assert!(tokens.add("0", 1_000_001), "the oldest is still there");
+
         tokens.forget("new");
         assert!(tokens.add("new", 1_000_002));
     }

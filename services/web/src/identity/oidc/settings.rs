@@ -22,13 +22,28 @@ pub struct Settings {
     #[arg(id = "web-oidc-client-id", long, env = "VVS_WEB_OIDC_CLIENT_ID")]
     pub client_id: Option<String>,
     /// OpenID Connect: file with the client's secret; none for a public client
-    #[arg(id = "web-oidc-client-secret-file", long, env = "VVS_WEB_OIDC_CLIENT_SECRET_FILE")]
+    #[arg(
+        id = "web-oidc-client-secret-file",
+        long,
+        env = "VVS_WEB_OIDC_CLIENT_SECRET_FILE"
+    )]
     pub client_secret_file: Option<PathBuf>,
     /// OpenID Connect: the scopes to ask for, separated by spaces
-    #[arg(id = "web-oidc-scopes", long, env = "VVS_WEB_OIDC_SCOPES", default_value = "openid profile email")]
+    #[arg(
+        id = "web-oidc-scopes",
+        long,
+        env = "VVS_WEB_OIDC_SCOPES",
+        default_value = "openid profile email"
+    )]
     pub scopes: String,
-    /// OpenID Connect: the claim that names a person's groups, for the `group:` rules of who may sign in
-    #[arg(id = "web-oidc-groups-claim", long, env = "VVS_WEB_OIDC_GROUPS_CLAIM", default_value = "groups")]
+    /// OpenID Connect: the claim that names a person's groups, for the `group:` rules of who may
+    /// sign in
+    #[arg(
+        id = "web-oidc-groups-claim",
+        long,
+        env = "VVS_WEB_OIDC_GROUPS_CLAIM",
+        default_value = "groups"
+    )]
     pub groups_claim: String,
     /// OpenID Connect: what people call the provider; the issuer's host if not set
     #[arg(id = "web-oidc-name", long, env = "VVS_WEB_OIDC_NAME")]
@@ -45,31 +60,51 @@ impl Settings {
 
     pub(crate) fn problems(&self, allow: &[Rule]) -> Vec<String> {
         let issuer = match self.issuer.as_deref() {
-            None => {
-                Some("is not set: give the provider's issuer, such as https://id.example.com/realms/main".to_owned())
-            }
-            Some(issuer) => issuer_url(issuer).err().map(|what| format!("{what}: {}", shown(issuer))),
+            None => Some(
+                "is not set: give the provider's issuer, such as \
+                    https://id.example.com/realms/main"
+                    .to_owned(),
+            ),
+            Some(issuer) => issuer_url(issuer)
+                .err()
+                .map(|what| format!("{what}: {}", shown(issuer))),
         };
+
         let client_id = match self.client_id.as_deref() {
             None => Some("is not set: give the id that the provider has for this server"),
-            Some(id) if !is_plain(id) => Some("is blank or holds something else than visible ASCII"),
+            Some(id) if !is_plain(id) => {
+                Some("is blank or holds something else than visible ASCII")
+            }
             Some(_) => None,
         };
-        let secret = self.client_secret_file.as_deref().and_then(|path| read_secret(path).err());
-        let scopes = is_plain(&self.scopes.replace(' ', "")) && self.scopes().any(|scope| scope == "openid");
+
+        let secret = self
+            .client_secret_file
+            .as_deref()
+            .and_then(|path| read_secret(path).err());
+        let scopes =
+            is_plain(&self.scopes.replace(' ', "")) && self.scopes().any(|scope| scope == "openid");
         let scopes = (!scopes).then_some("must be a list of scopes, and openid one of them");
         let claim = (!is_plain(&self.groups_claim)).then_some("must be the name of a claim");
-        let name = self.name.as_deref().is_some_and(|name| name.trim().is_empty() || name.chars().count() > MAX_NAME);
+        let name = self
+            .name
+            .as_deref()
+            .is_some_and(|name| name.trim().is_empty() || name.chars().count() > MAX_NAME);
         let name = name.then_some("must be a short name, such as Example Inc.");
-        let is_foreign = allow.iter().any(|rule| matches!(rule, Rule::Organization(_)));
+        let is_foreign = allow
+            .iter()
+            .any(|rule| matches!(rule, Rule::Organization(_)));
         let allow = match () {
             () if allow.is_empty() => Some(
-                "is not set, and OpenID Connect needs it: everyone that the provider signs in, or a list of \
-                 domain:example.com (verified addresses) and group:NAME",
+                "is not set, and OpenID Connect needs it: everyone that the provider signs in, or \
+                 a list of domain:example.com (verified addresses) and group:NAME",
             ),
-            () if is_foreign => Some("holds organization:, which OpenID Connect does not know: use group: or domain:"),
+            () if is_foreign => Some(
+                "holds organization:, which OpenID Connect does not know: use group: or domain:",
+            ),
             () => None,
         };
+
         let named = [
             ("OIDC_ISSUER", issuer),
             ("OIDC_CLIENT_ID", client_id.map(str::to_owned)),
@@ -79,9 +114,16 @@ impl Settings {
             ("OIDC_NAME", name.map(str::to_owned)),
             ("ALLOW", allow.map(str::to_owned)),
         ];
-        let lines = named.into_iter().filter_map(|(setting, problem)| Some((setting, problem?)));
+        let lines = named
+            .into_iter()
+            .filter_map(|(setting, problem)| Some((setting, problem?)));
         let flag = |setting: &str| setting.to_ascii_lowercase().replace('_', "-");
-        lines.map(|(setting, problem)| format!("VVS_WEB_{setting} (--web-{}) {problem}", flag(setting))).collect()
+
+        lines
+            .map(|(setting, problem)| {
+                format!("VVS_WEB_{setting} (--web-{}) {problem}", flag(setting))
+            })
+            .collect()
     }
 
     pub(super) fn scopes(&self) -> impl Iterator<Item = &str> {
@@ -91,8 +133,12 @@ impl Settings {
 
 /// The issuer as a URL: https, or http on this machine.
 pub(super) fn issuer_url(issuer: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(issuer).ok().filter(|_| is_plain(issuer)).ok_or("is not a URL")?;
+    let url = Url::parse(issuer)
+        .ok()
+        .filter(|_| is_plain(issuer))
+        .ok_or("is not a URL")?;
     let is_bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+
     match url.scheme() {
         _ if !is_bare || url.password().is_some() => Err("must have no user, query or fragment"),
         _ if issuer.len() > MAX_ISSUER => Err("is longer than 255 bytes"),
@@ -113,9 +159,14 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 
 /// The secret without the line's end, or what is wrong with the file.
 pub(super) fn read_secret(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|cause| format!("cannot be read: {}: {cause}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|cause| format!("cannot be read: {}: {cause}", path.display()))?;
     let secret = text.trim();
-    if secret.is_empty() { Err(format!("is empty: {}", path.display())) } else { Ok(secret.to_owned()) }
+    if secret.is_empty() {
+        Err(format!("is empty: {}", path.display()))
+    } else {
+        Ok(secret.to_owned())
+    }
 }
 
 fn is_plain(text: &str) -> bool {
@@ -151,10 +202,22 @@ mod tests {
 
     #[test]
     fn whole_settings_are_no_problem() {
-        let rules = [Rule::Domain("example.com".to_owned()), Rule::Group("staff".to_owned())];
+        let rules = [
+            Rule::Domain("example.com".to_owned()),
+            Rule::Group("staff".to_owned()),
+        ];
         assert!(blamed(|_| {}, &rules).is_empty());
-        for issuer in ["http://127.0.0.1:9000", "http://localhost/realms/a/", "http://[::1]:9000", "https://id.test/"] {
-            assert!(blamed(|settings| settings.issuer = Some(issuer.to_owned()), &rules).is_empty(), "{issuer}");
+
+        for issuer in [
+            "http://127.0.0.1:9000",
+            "http://localhost/realms/a/",
+            "http://[::1]:9000",
+            "https://id.test/",
+        ] {
+            assert!(
+                blamed(|settings| settings.issuer = Some(issuer.to_owned()), &rules).is_empty(),
+                "{issuer}"
+            );
         }
     }
 
@@ -175,7 +238,10 @@ mod tests {
             "https://id.test/\u{e9}",
             &long,
         ] {
-            let blamed = blamed(|settings| settings.issuer = Some(issuer.to_owned()), &[Rule::Everyone]);
+            let blamed = blamed(
+                |settings| settings.issuer = Some(issuer.to_owned()),
+                &[Rule::Everyone],
+            );
             assert_eq!(blamed, ["VVS_WEB_OIDC_ISSUER"], "{issuer}");
         }
     }
@@ -185,23 +251,46 @@ mod tests {
         type Change = fn(&mut Settings);
         let changes: [(&str, Change); 9] = [
             ("VVS_WEB_OIDC_ISSUER", |settings| settings.issuer = None),
-            ("VVS_WEB_OIDC_CLIENT_ID", |settings| settings.client_id = None),
-            ("VVS_WEB_OIDC_CLIENT_ID", |settings| settings.client_id = Some(String::new())),
+            ("VVS_WEB_OIDC_CLIENT_ID", |settings| {
+                settings.client_id = None
+            }),
+            ("VVS_WEB_OIDC_CLIENT_ID", |settings| {
+                settings.client_id = Some(String::new())
+            }),
             ("VVS_WEB_OIDC_CLIENT_SECRET_FILE", |settings| {
                 settings.client_secret_file = Some("/nowhere/at/all".into());
             }),
-            ("VVS_WEB_OIDC_CLIENT_SECRET_FILE", |settings| settings.client_secret_file = Some("/dev/null".into())),
-            ("VVS_WEB_OIDC_SCOPES", |settings| settings.scopes = "profile email".to_owned()),
-            ("VVS_WEB_OIDC_SCOPES", |settings| settings.scopes = "openid \"all\u{7f}\"".to_owned()),
-            ("VVS_WEB_OIDC_GROUPS_CLAIM", |settings| settings.groups_claim = String::new()),
-            ("VVS_WEB_OIDC_NAME", |settings| settings.name = Some(" ".to_owned())),
+            ("VVS_WEB_OIDC_CLIENT_SECRET_FILE", |settings| {
+                settings.client_secret_file = Some("/dev/null".into())
+            }),
+            ("VVS_WEB_OIDC_SCOPES", |settings| {
+                settings.scopes = "profile email".to_owned()
+            }),
+            ("VVS_WEB_OIDC_SCOPES", |settings| {
+                settings.scopes = "openid \"all\u{7f}\"".to_owned()
+            }),
+            ("VVS_WEB_OIDC_GROUPS_CLAIM", |settings| {
+                settings.groups_claim = String::new()
+            }),
+            ("VVS_WEB_OIDC_NAME", |settings| {
+                settings.name = Some(" ".to_owned())
+            }),
         ];
         for (setting, change) in changes {
             assert_eq!(blamed(change, &[Rule::Everyone]), [setting]);
         }
+
         assert_eq!(blamed(|_| {}, &[]), ["VVS_WEB_ALLOW"]);
-        assert_eq!(blamed(|_| {}, &[Rule::Everyone, Rule::Organization("org_1".to_owned())]), ["VVS_WEB_ALLOW"]);
-        let nothing = |settings: &mut Settings| (settings.issuer, settings.client_id) = (None, None);
+        assert_eq!(
+            blamed(
+                |_| {},
+                &[Rule::Everyone, Rule::Organization("org_1".to_owned())]
+            ),
+            ["VVS_WEB_ALLOW"]
+        );
+
+        let nothing =
+            |settings: &mut Settings| (settings.issuer, settings.client_id) = (None, None);
         assert_eq!(blamed(nothing, &[]).len(), 3);
         assert!(whole().problems(&[])[0].contains("(--web-allow)"));
     }

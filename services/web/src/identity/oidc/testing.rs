@@ -1,4 +1,5 @@
-//! A provider for the tests, behind no socket: it signs people in at once, and answers wrongly when told to.
+//! A provider for the tests, behind no socket: it signs people in at once, and answers wrongly when
+//! told to.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -91,7 +92,11 @@ impl Fake {
             exchange: None,
             codes: BTreeMap::new(),
         };
-        Self { state: Arc::new(Mutex::new(state)), key: Arc::new(Ed25519KeyPair::generate().unwrap()) }
+
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            key: Arc::new(Ed25519KeyPair::generate().unwrap()),
+        }
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
@@ -123,7 +128,11 @@ impl Fake {
                 let (status, body) = match fault {
                     Some(Fault::Down) => {
                         let (host, cause) = ("id.test".to_owned(), "nobody there".to_owned());
-                        return Err(Failed::Unavailable { host, cause, retry_after: None });
+                        return Err(Failed::Unavailable {
+                            host,
+                            cause,
+                            retry_after: None,
+                        });
                     }
                     Some(Fault::Hangs) => std::future::pending().await,
                     Some(Fault::Says(status, text)) => (status, text.to_owned()),
@@ -133,8 +142,10 @@ impl Fake {
                     }
                     None => fake.answer(&path, &request),
                 };
+
                 let mut answer = HttpResponse::new(body.into_bytes());
                 *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+
                 Ok(answer)
             })
         }))
@@ -142,19 +153,35 @@ impl Fake {
 
     /// This server as its client.
     pub(crate) fn provider(&self, web: &Web, allow: &[&str]) -> Oidc {
-        let line =
-            ["web", "--web-oidc-issuer", ISSUER, "--web-oidc-client-id", CLIENT_ID, "--web-oidc-name", "Example"];
+        let line = [
+            "web",
+            "--web-oidc-issuer",
+            ISSUER,
+            "--web-oidc-client-id",
+            CLIENT_ID,
+            "--web-oidc-name",
+            "Example",
+        ];
         let common = Common {
             people: crate::person::People::default(),
             tasks: tokio_util::task::TaskTracker::new(),
             public_url: web.public_url.clone(),
-            allow: allow.iter().map(|rule| rule.parse::<Rule>().unwrap()).collect(),
+            allow: allow
+                .iter()
+                .map(|rule| rule.parse::<Rule>().unwrap())
+                .collect(),
             fetch: FETCH.clone(),
             sessions: web.sessions.clone(),
             metrics: vvs_runtime::metrics::Metrics::default(),
         };
-        let mut oidc = Oidc::over(&Line::try_parse_from(line).unwrap().settings, &common, self.http()).unwrap();
+        let mut oidc = Oidc::over(
+            &Line::try_parse_from(line).unwrap().settings,
+            &common,
+            self.http(),
+        )
+        .unwrap();
         oidc.secret = Some(ClientSecret::new(SECRET.to_owned()));
+
         oidc
     }
 
@@ -163,14 +190,20 @@ impl Fake {
         let url: Url = location.parse().unwrap();
         let given: BTreeMap<_, _> = url.query_pairs().into_owned().collect();
         assert_eq!(given["code_challenge_method"], "S256");
+
         let code = format!("code of {}", given["state"]);
         let answer = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs([("code", &*code), ("state", &given["state"]), ("iss", ISSUER)])
+            .extend_pairs([
+                ("code", &*code),
+                ("state", &given["state"]),
+                ("iss", ISSUER),
+            ])
             .finish();
         let codes = (given["nonce"].clone(), given["code_challenge"].clone());
         self.change(|state| {
             state.codes.insert(code, codes);
         });
+
         format!("/api/auth/oidc?{answer}")
     }
 
@@ -189,7 +222,10 @@ impl Fake {
             "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
         });
         merge(&mut whole, claims);
-        self.token(&json!({"alg": "EdDSA", "kid": "k", "typ": "logout+jwt"}), &whole)
+        self.token(
+            &json!({"alg": "EdDSA", "kid": "k", "typ": "logout+jwt"}),
+            &whole,
+        )
     }
 
     fn answer(&self, path: &str, request: &HttpRequest) -> (u16, String) {
@@ -200,29 +236,39 @@ impl Fake {
                 let x = base64url(self.key.public_key().as_ref());
                 json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x}]})
             }
-            "/userinfo" if request.headers()[AUTHORIZATION] == "Bearer the-access-token" => state.userinfo.clone(),
+            "/userinfo" if request.headers()[AUTHORIZATION] == "Bearer the-access-token" => {
+                state.userinfo.clone()
+            }
             "/token" => {
-                let form: BTreeMap<_, _> = form_urlencoded::parse(request.body()).into_owned().collect();
+                let form: BTreeMap<_, _> = form_urlencoded::parse(request.body())
+                    .into_owned()
+                    .collect();
                 state.exchange = Some((request.headers().clone(), form.clone()));
                 let used = state.codes.remove(&form["code"]);
-                let challenge = base64url(digest(&SHA256, form["code_verifier"].as_bytes()).as_ref());
+                let challenge =
+                    base64url(digest(&SHA256, form["code_verifier"].as_bytes()).as_ref());
                 let Some((nonce, _)) = used.filter(|(_, expected)| *expected == challenge) else {
                     return (400, r#"{"error":"invalid_grant"}"#.to_owned());
                 };
+
                 let now = OffsetDateTime::now_utc().unix_timestamp();
                 let mut claims = json!({"iss": ISSUER, "aud": CLIENT_ID, "iat": now, "exp": now + 300, "nonce": nonce});
                 merge(&mut claims, state.claims.clone());
                 let id = self.token(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
+
                 json!({"access_token": "the-access-token", "token_type": "Bearer", "expires_in": 300, "id_token": id})
             }
             _ => return (404, String::new()),
         };
+
         (200, answer.to_string())
     }
 }
 
 fn merge(whole: &mut Value, change: Value) {
-    let (Value::Object(whole), Value::Object(change)) = (whole, change) else { panic!("not objects") };
+    let (Value::Object(whole), Value::Object(change)) = (whole, change) else {
+        panic!("not objects")
+    };
     for (name, value) in change {
         if value.is_null() {
             whole.remove(&name);

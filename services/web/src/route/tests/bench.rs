@@ -1,5 +1,5 @@
-//! All routes without a socket: a browser that keeps cookies, and behind the pages a relay and a sessions role that
-//! answer what a test tells them to, over gRPC in memory.
+//! All routes without a socket: a browser that keeps cookies, and behind the pages a relay and a
+//! sessions role that answer what a test tells them to, over gRPC in memory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,8 +22,8 @@ use tower::{ServiceExt as _, service_fn};
 use vvs_auth::key::Keyring;
 use vvs_proto::relay::relay_server::{self, RelayServer};
 use vvs_proto::relay::{
-    App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, Device,
-    GetLoginRequest, GetLoginResponse, LoginState,
+    App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse,
+    Device, GetLoginRequest, GetLoginResponse, LoginState,
 };
 use vvs_proto::session::sessions_server::{self, SessionsServer};
 use vvs_proto::session::{self as wire, CreateSessionRequest, CreateSessionResponse};
@@ -82,49 +82,85 @@ pub(super) struct Script {
 struct Fake(Arc<Script>);
 
 fn status((code, reason): Error) -> Status {
-    if reason.is_empty() { Status::new(code, "") } else { rpc::status(code, reason, None) }
+    if reason.is_empty() {
+        Status::new(code, "")
+    } else {
+        rpc::status(code, reason, None)
+    }
 }
 
 #[tonic::async_trait]
 impl relay_server::Relay for Fake {
-    async fn get_login(&self, request: Call<GetLoginRequest>) -> Result<Reply<GetLoginResponse>, Status> {
+    async fn get_login(
+        &self,
+        request: Call<GetLoginRequest>,
+    ) -> Result<Reply<GetLoginResponse>, Status> {
         let (mut login, known) = (self.0.login.subscribe(), request.get_ref().known_state());
         let found = *login.borrow_and_update();
         if found == Ok(known) {
             self.0.waits.notify_one();
             login.wait_for(|found| *found != Ok(known)).await.unwrap();
         }
+
         let state = login.borrow().map_err(status)?;
         let expires_at = *self.0.expires_at.lock().unwrap();
         let return_uri = *self.0.return_uri.lock().unwrap();
+
         Ok(Reply::new(GetLoginResponse {
             state: state.into(),
             user_code: "WXBK-RTQH".to_owned(),
-            app: Some(App { name: "VVS Editor".to_owned(), version: "1.4.0".to_owned() }),
-            device: Some(Device { name: "laptop".to_owned(), os: "Debian".to_owned(), jwk: "the-key".to_owned() }),
+            app: Some(App {
+                name: "VVS Editor".to_owned(),
+                version: "1.4.0".to_owned(),
+            }),
+            device: Some(Device {
+                name: "laptop".to_owned(),
+                os: "Debian".to_owned(),
+                jwk: "the-key".to_owned(),
+            }),
             client_address: "127.0.0.1".to_owned(),
-            created_at: Some(prost_types::Timestamp { seconds: expires_at - 600, nanos: 0 }),
-            expires_at: Some(prost_types::Timestamp { seconds: expires_at, nanos: 0 }),
+            created_at: Some(prost_types::Timestamp {
+                seconds: expires_at - 600,
+                nanos: 0,
+            }),
+            expires_at: Some(prost_types::Timestamp {
+                seconds: expires_at,
+                nanos: 0,
+            }),
             return_uri: return_uri.to_owned(),
             ..GetLoginResponse::default()
         }))
     }
 
-    async fn deliver_auth(&self, request: Call<DeliverAuthRequest>) -> Result<Reply<DeliverAuthResponse>, Status> {
+    async fn deliver_auth(
+        &self,
+        request: Call<DeliverAuthRequest>,
+    ) -> Result<Reply<DeliverAuthResponse>, Status> {
         self.0.deliveries.lock().unwrap().push(request.into_inner());
         let state = self.0.delivery.lock().unwrap().map_err(status)?;
         self.0.login.send_modify(|login| *login = Ok(state));
-        let mut answer = DeliverAuthResponse { state: state.into(), ..DeliverAuthResponse::default() };
+        let mut answer = DeliverAuthResponse {
+            state: state.into(),
+            ..DeliverAuthResponse::default()
+        };
         if state == LoginState::Held {
             let (return_uri, min_binding) = *self.0.way_back.lock().unwrap();
             (answer.return_uri, answer.completion_code) = (return_uri.to_owned(), CODE.to_owned());
             answer.set_min_binding(min_binding);
         }
+
         Ok(Reply::new(answer))
     }
 
-    async fn deny_login(&self, request: Call<DenyLoginRequest>) -> Result<Reply<DenyLoginResponse>, Status> {
-        self.0.denials.lock().unwrap().push(request.into_inner().connection_id);
+    async fn deny_login(
+        &self,
+        request: Call<DenyLoginRequest>,
+    ) -> Result<Reply<DenyLoginResponse>, Status> {
+        self.0
+            .denials
+            .lock()
+            .unwrap()
+            .push(request.into_inner().connection_id);
         self.0.login.borrow().map_err(status)?;
         Ok(Reply::new(DenyLoginResponse {}))
     }
@@ -150,12 +186,29 @@ impl sessions_server::Sessions for Fake {
     ) -> Result<Reply<CreateSessionResponse>, Status> {
         let request = request.into_inner();
         self.0.sessions.lock().unwrap().map_err(status)?;
-        let user = wire::User { id: "usr_1".to_owned(), ..wire::User::default() };
-        let session = wire::Session { user: Some(user), ..self.session() };
+        let user = wire::User {
+            id: "usr_1".to_owned(),
+            ..wire::User::default()
+        };
+        let session = wire::Session {
+            user: Some(user),
+            ..self.session()
+        };
         self.0.created.lock().unwrap().push(request);
-        self.0.ends.lock().unwrap().extend(self.0.ends_with_approval.lock().unwrap().take());
-        let token = wire::Token { token: "the-token".to_owned(), expires_at: None };
-        Ok(Reply::new(CreateSessionResponse { session: Some(session), token: Some(token) }))
+        self.0
+            .ends
+            .lock()
+            .unwrap()
+            .extend(self.0.ends_with_approval.lock().unwrap().take());
+        let token = wire::Token {
+            token: "the-token".to_owned(),
+            expires_at: None,
+        };
+
+        Ok(Reply::new(CreateSessionResponse {
+            session: Some(session),
+            token: Some(token),
+        }))
     }
 
     async fn get_session(
@@ -164,7 +217,9 @@ impl sessions_server::Sessions for Fake {
     ) -> Result<Reply<wire::GetSessionResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
         assert_eq!(request.get_ref().session_id, "ses_1");
-        Ok(Reply::new(wire::GetSessionResponse { session: Some(self.session()) }))
+        Ok(Reply::new(wire::GetSessionResponse {
+            session: Some(self.session()),
+        }))
     }
 
     async fn list_sessions(
@@ -174,8 +229,12 @@ impl sessions_server::Sessions for Fake {
         self.0.sessions.lock().unwrap().map_err(status)?;
         let identity = request.into_inner().identity.unwrap();
         let installs = self.0.installs.lock().unwrap();
-        let own = installs.iter().filter(|(subject, _)| ("dev", *subject) == (&*identity.provider, &*identity.subject));
-        Ok(Reply::new(wire::ListSessionsResponse { sessions: own.map(|(_, session)| session.clone()).collect() }))
+        let own = installs
+            .iter()
+            .filter(|(subject, _)| ("dev", *subject) == (&*identity.provider, &*identity.subject));
+        Ok(Reply::new(wire::ListSessionsResponse {
+            sessions: own.map(|(_, session)| session.clone()).collect(),
+        }))
     }
 
     async fn revoke_session(
@@ -184,7 +243,11 @@ impl sessions_server::Sessions for Fake {
     ) -> Result<Reply<wire::RevokeSessionResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
         let request = request.into_inner();
-        self.0.installs.lock().unwrap().retain(|(_, session)| session.id != request.session_id);
+        self.0
+            .installs
+            .lock()
+            .unwrap()
+            .retain(|(_, session)| session.id != request.session_id);
         self.0.revocations.lock().unwrap().push(request);
         Ok(Reply::new(wire::RevokeSessionResponse {}))
     }
@@ -198,7 +261,8 @@ impl sessions_server::Sessions for Fake {
         let identity = request.identity.clone().unwrap();
         let mut installs = self.0.installs.lock().unwrap();
         let before = installs.len();
-        installs.retain(|(subject, _)| ("dev", *subject) != (&*identity.provider, &*identity.subject));
+        installs
+            .retain(|(subject, _)| ("dev", *subject) != (&*identity.provider, &*identity.subject));
         let revoked = u32::try_from(before - installs.len()).unwrap();
         self.0.sign_outs.lock().unwrap().push(request);
         Ok(Reply::new(wire::RevokeUserSessionsResponse { revoked }))
@@ -219,8 +283,16 @@ impl sessions_server::Sessions for Fake {
     ) -> Result<Reply<wire::CheckBrowserSignInResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
         let asked = request.into_inner();
-        let ended = self.0.ends.lock().unwrap().iter().enumerate().any(|(number, end)| ends(end, number, &asked));
+        let ended = self
+            .0
+            .ends
+            .lock()
+            .unwrap()
+            .iter()
+            .enumerate()
+            .any(|(number, end)| ends(end, number, &asked));
         self.0.checks.lock().unwrap().push(asked);
+
         Ok(Reply::new(wire::CheckBrowserSignInResponse { ended }))
     }
 
@@ -247,7 +319,9 @@ impl sessions_server::Sessions for Fake {
         _request: Call<wire::GetSigningKeysRequest>,
     ) -> Result<Reply<wire::GetSigningKeysResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
-        Ok(Reply::new(wire::GetSigningKeysResponse { jwks: r#"{"keys":[]}"#.to_owned() }))
+        Ok(Reply::new(wire::GetSigningKeysResponse {
+            jwks: r#"{"keys":[]}"#.to_owned(),
+        }))
     }
 
     type WatchRevocationsStream = tonic::codegen::BoxStream<wire::WatchRevocationsResponse>;
@@ -262,11 +336,19 @@ impl sessions_server::Sessions for Fake {
 }
 
 /// Whether this end, the one with this number, is one of this sign-in.
-fn ends(end: &wire::EndBrowserSignInsRequest, number: usize, asked: &wire::CheckBrowserSignInRequest) -> bool {
-    let (whose, who) = (end.identity.as_ref().unwrap(), asked.identity.as_ref().unwrap());
+fn ends(
+    end: &wire::EndBrowserSignInsRequest,
+    number: usize,
+    asked: &wire::CheckBrowserSignInRequest,
+) -> bool {
+    let (whose, who) = (
+        end.identity.as_ref().unwrap(),
+        asked.identity.as_ref().unwrap(),
+    );
     let is_later = number >= usize::try_from(asked.watermark).unwrap();
     let by_id = !end.sign_in_id.is_empty() && end.sign_in_id == asked.sign_in_id;
-    let by_session = !whose.provider_session.is_empty() && whose.provider_session == who.provider_session;
+    let by_session =
+        !whose.provider_session.is_empty() && whose.provider_session == who.provider_session;
     let is_of_all = end.sign_in_id.is_empty() && whose.provider_session.is_empty();
     let by_user = is_of_all && whose.subject == who.subject;
     whose.provider == who.provider && (by_id || (is_later && (by_session || by_user)))
@@ -275,8 +357,17 @@ fn ends(end: &wire::EndBrowserSignInsRequest, number: usize, asked: &wire::Check
 impl Fake {
     /// The session of every approval.
     fn session(&self) -> wire::Session {
-        let activated_at = self.0.active.lock().unwrap().then(prost_types::Timestamp::default);
-        wire::Session { id: "ses_1".to_owned(), activated_at, ..wire::Session::default() }
+        let activated_at = self
+            .0
+            .active
+            .lock()
+            .unwrap()
+            .then(prost_types::Timestamp::default);
+        wire::Session {
+            id: "ses_1".to_owned(),
+            activated_at,
+            ..wire::Session::default()
+        }
     }
 }
 
@@ -286,7 +377,10 @@ fn channel(router: Router, tasks: TaskTracker) -> TracedChannel {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let service = TowerToHyperService::new(router.clone());
         tasks.spawn(async move {
-            auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service).await.ok();
+            auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(far), service)
+                .await
+                .ok();
         });
         async { Ok::<_, io::Error>(TokioIo::new(near)) }
     });
@@ -302,14 +396,29 @@ fn web(
 ) -> Arc<Web> {
     let tasks = TaskTracker::new();
     let fake = Fake(script.clone());
-    let relay = Routes::new(RelayServer::new(fake.clone())).prepare().into_axum_router();
-    let sessions = Routes::new(SessionsServer::new(fake)).prepare().into_axum_router();
-    let calls = Calls { relay: channel(relay, tasks.clone()), sessions: channel(sessions, tasks) };
+    let relay = Routes::new(RelayServer::new(fake.clone()))
+        .prepare()
+        .into_axum_router();
+    let sessions = Routes::new(SessionsServer::new(fake))
+        .prepare()
+        .into_axum_router();
+    let calls = Calls {
+        relay: channel(relay, tasks.clone()),
+        sessions: channel(sessions, tasks),
+    };
     let origin = ORIGIN.parse().unwrap();
-    let ttls = Ttls { sign_in, account: Duration::from_hours(12), max: Duration::from_hours(24) };
-    let (dev, people) = (Arc::new(Dev::new(&origin, None).unwrap()), People::default());
+    let ttls = Ttls {
+        sign_in,
+        account: Duration::from_hours(12),
+        max: Duration::from_hours(24),
+    };
+    let (dev, people) = (
+        Arc::new(Dev::new(&origin, None).unwrap()),
+        People::default(),
+    );
     let mut web = Web::new(dev, ttls, origin, keys, calls, people, metrics).unwrap();
     change(&mut web);
+
     Arc::new(web)
 }
 
@@ -349,15 +458,32 @@ impl Bench {
             waits: Notify::new(),
             expires_at: Mutex::new(time::OffsetDateTime::now_utc().unix_timestamp() + 590),
         });
-        let (keys, metrics) = (Keyring::parse(&Keyring::generate().unwrap()).unwrap(), Metrics::default());
+        let (keys, metrics) = (
+            Keyring::parse(&Keyring::generate().unwrap()).unwrap(),
+            Metrics::default(),
+        );
         let web = web(&script, &keys, &metrics, sign_in_ttl, change);
         let router = crate::route::router(web.clone());
-        Self { script, metrics, audit: Turn::new(heard), router, web, keys }
+
+        Self {
+            script,
+            metrics,
+            audit: Turn::new(heard),
+            router,
+            web,
+            keys,
+        }
     }
 
     /// Another process of the same role, which speaks to the same others.
     pub(super) fn twin(&self, change: impl FnOnce(&mut Web)) -> Router {
-        let web = web(&self.script, &self.keys, &Metrics::default(), self.web.sign_in_ttl, change);
+        let web = web(
+            &self.script,
+            &self.keys,
+            &Metrics::default(),
+            self.web.sign_in_ttl,
+            change,
+        );
         crate::route::router(web)
     }
 
@@ -397,18 +523,32 @@ impl Bench {
 
     /// An editor that is signed in as this person, since 2026-11-20 09:30 UTC.
     pub(super) fn install(&self, subject: &'static str, id: &str, device: &str) {
-        let at = Some(prost_types::Timestamp { seconds: 1_795_167_000, nanos: 0 });
+        let at = Some(prost_types::Timestamp {
+            seconds: 1_795_167_000,
+            nanos: 0,
+        });
         let session = wire::Session {
             id: id.to_owned(),
-            user: Some(wire::User { id: format!("usr of {subject}"), ..wire::User::default() }),
-            device: Some(wire::Device { name: device.to_owned(), app: "VVS 1".to_owned(), ..wire::Device::default() }),
+            user: Some(wire::User {
+                id: format!("usr of {subject}"),
+                ..wire::User::default()
+            }),
+            device: Some(wire::Device {
+                name: device.to_owned(),
+                app: "VVS 1".to_owned(),
+                ..wire::Device::default()
+            }),
             created_at: at,
             activated_at: at,
             refreshed_at: at,
             address: "203.0.113.7".to_owned(),
             ..wire::Session::default()
         };
-        self.script.installs.lock().unwrap().push((subject, session));
+        self.script
+            .installs
+            .lock()
+            .unwrap()
+            .push((subject, session));
     }
 
     pub(super) fn deliveries(&self) -> usize {
@@ -425,7 +565,10 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn csrf(&self) -> String {
-        let (_, rest) = self.text.split_once("name=\"csrf\" value=\"").expect("a page with a form");
+        let (_, rest) = self
+            .text
+            .split_once("name=\"csrf\" value=\"")
+            .expect("a page with a form");
         rest.split('"').next().unwrap().to_owned()
     }
 
@@ -435,7 +578,11 @@ impl Seen {
     }
 
     pub(super) fn title(&self) -> &str {
-        self.text.split("<h1>").nth(1).and_then(|rest| rest.split("</h1>").next()).unwrap_or_default()
+        self.text
+            .split("<h1>")
+            .nth(1)
+            .and_then(|rest| rest.split("</h1>").next())
+            .unwrap_or_default()
     }
 }
 
@@ -452,26 +599,46 @@ pub(super) struct Browser {
 
 impl Browser {
     pub(super) async fn get(&mut self, path: &str) -> Seen {
-        self.send(Request::get(path).header("sec-fetch-site", self.site).body(Body::empty()).unwrap()).await
+        self.send(
+            Request::get(path)
+                .header("sec-fetch-site", self.site)
+                .body(Body::empty())
+                .unwrap(),
+        )
+        .await
     }
 
     pub(super) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Seen {
-        let encode = |text: &str| text.replace('%', "%25").replace('&', "%26").replace('+', "%2B");
-        let pairs = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>();
+        let encode = |text: &str| {
+            text.replace('%', "%25")
+                .replace('&', "%26")
+                .replace('+', "%2B")
+        };
+        let pairs = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encode(value)))
+            .collect::<Vec<_>>();
         let request = Request::post(path)
             .header("content-type", "application/x-www-form-urlencoded")
             .header("sec-fetch-site", self.site);
-        self.send(request.body(Body::from(pairs.join("&"))).unwrap()).await
+
+        self.send(request.body(Body::from(pairs.join("&"))).unwrap())
+            .await
     }
 
     pub(super) async fn send(&mut self, mut request: Request<Body>) -> Seen {
-        let cookies = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+        let cookies = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>();
         let headers = request.headers_mut();
         headers.insert(COOKIE, cookies.join("; ").parse().unwrap());
         headers.insert("x-forwarded-for", self.address.parse().unwrap());
         if let Some(sign) = self.through {
             headers.insert("x-forwarded-through", sign.parse().unwrap());
         }
+
         headers.insert("x-request-id", "4bf92f3577b34da6".parse().unwrap());
         let remote = ([127, 0, 0, 1], 50_000).into();
         request.extensions_mut().insert(Connection {
@@ -480,9 +647,16 @@ impl Browser {
             guard: Arc::new(()),
             cut: Cut::default(),
         });
-        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let (parts, body) = self
+            .router
+            .clone()
+            .oneshot(request)
+            .await
+            .unwrap()
+            .into_parts();
         assert_eq!(parts.headers["cross-origin-opener-policy"], "same-origin");
         assert!(parts.headers.contains_key("cross-origin-resource-policy"));
+
         for line in parts.headers.get_all(SET_COOKIE) {
             let (pair, attributes) = line.to_str().unwrap().split_once(';').unwrap();
             let (name, value) = pair.split_once('=').unwrap();
@@ -491,15 +665,31 @@ impl Browser {
                 self.cookies.remove(name);
             }
         }
+
         let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
-        Seen { status: parts.status, headers: parts.headers, text }
+
+        Seen {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+        }
     }
 
     /// From the link to the approval page.
     pub(super) async fn sign_in(&mut self, email: &str) -> Seen {
         let page = self.get(&format!("/login?connection_id={ID}")).await;
-        let fields = [("connection_id", ID), ("csrf", &page.csrf()), ("email", email), ("name", "")];
-        let next = self.post("/dev/sign-in", &fields).await.location().to_owned();
+        let fields = [
+            ("connection_id", ID),
+            ("csrf", &page.csrf()),
+            ("email", email),
+            ("name", ""),
+        ];
+        let next = self
+            .post("/dev/sign-in", &fields)
+            .await
+            .location()
+            .to_owned();
+
         self.get(&next).await
     }
 
@@ -508,11 +698,19 @@ impl Browser {
         let path = self.get("/account/sessions").await.location().to_owned();
         let page = self.get(&path).await;
         let fields = [("csrf", &*page.csrf()), ("email", email), ("name", "")];
-        let next = self.post("/dev/sign-in", &fields).await.location().to_owned();
+        let next = self
+            .post("/dev/sign-in", &fields)
+            .await
+            .location()
+            .to_owned();
         self.get(&next).await
     }
 
     pub(super) async fn approve(&mut self, csrf: &str) -> Seen {
-        self.post("/login/approve", &[("connection_id", ID), ("csrf", csrf), ("confirmed", "yes")]).await
+        self.post(
+            "/login/approve",
+            &[("connection_id", ID), ("csrf", csrf), ("confirmed", "yes")],
+        )
+        .await
     }
 }

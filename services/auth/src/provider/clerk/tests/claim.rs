@@ -10,20 +10,41 @@ fn with(name: &str, value: impl Into<Option<Value>>) -> String {
 pub(super) fn ids() -> Vec<Row> {
     const SUB: Result<(), Distrust> = Err(Distrust::Claim("sub"));
     const SID: Result<(), Distrust> = Err(Distrust::Claim("sid"));
+
     vec![
         ("no sub", with("sub", None), SUB),
         ("sub empty", with("sub", json!("")), SUB),
         ("sub a space", with("sub", json!(" ")), SUB),
-        ("sub a tab and a line end", with("sub", json!("\t\r\n")), SUB),
-        ("sub a wide space", with("sub", json!("\u{3000}\u{a0}")), SUB),
+        (
+            "sub a tab and a line end",
+            with("sub", json!("\t\r\n")),
+            SUB,
+        ),
+        (
+            "sub a wide space",
+            with("sub", json!("\u{3000}\u{a0}")),
+            SUB,
+        ),
         ("sub null", with("sub", json!(null)), SUB),
         ("sub a number", with("sub", json!(7)), SUB),
         ("sub true", with("sub", json!(true)), SUB),
         ("sub a list", with("sub", json!(["user_1"])), SUB),
         ("sub an object", with("sub", json!({"id": "user_1"})), SUB),
-        ("sub of a machine", with("sub", json!("mch_1")), Err(Distrust::WrongKind)),
-        ("sub of a machine without a number", with("sub", json!("mch_")), Err(Distrust::WrongKind)),
-        ("sub that is like a machine's", with("sub", json!("user_mch_1")), Ok(())),
+        (
+            "sub of a machine",
+            with("sub", json!("mch_1")),
+            Err(Distrust::WrongKind),
+        ),
+        (
+            "sub of a machine without a number",
+            with("sub", json!("mch_")),
+            Err(Distrust::WrongKind),
+        ),
+        (
+            "sub that is like a machine's",
+            with("sub", json!("user_mch_1")),
+            Ok(()),
+        ),
         ("no sid, as of a template", with("sid", None), SID),
         ("sid empty", with("sid", json!("")), SID),
         ("sid a space", with("sid", json!(" ")), SID),
@@ -38,6 +59,7 @@ pub(super) fn ids() -> Vec<Row> {
 pub(super) fn issuer() -> Vec<Row> {
     const WRONG: Result<(), Distrust> = Err(Distrust::WrongIssuer);
     let iss = |iss: &str| with("iss", json!(iss));
+
     vec![
         ("no iss", with("iss", None), WRONG),
         ("iss null", with("iss", json!(null)), WRONG),
@@ -45,14 +67,30 @@ pub(super) fn issuer() -> Vec<Row> {
         ("iss a list", with("iss", json!([ISSUER])), WRONG),
         ("iss empty", iss(""), WRONG),
         ("iss of another", iss("https://clerk.example.org"), WRONG),
-        ("iss of a development instance", iss("https://foo-bar-12.clerk.accounts.dev"), WRONG),
+        (
+            "iss of a development instance",
+            iss("https://foo-bar-12.clerk.accounts.dev"),
+            WRONG,
+        ),
         ("iss with a slash", iss("https://clerk.example.com/"), WRONG),
-        ("iss with a port", iss("https://clerk.example.com:443"), WRONG),
+        (
+            "iss with a port",
+            iss("https://clerk.example.com:443"),
+            WRONG,
+        ),
         ("iss without TLS", iss("http://clerk.example.com"), WRONG),
         ("iss without a scheme", iss("clerk.example.com"), WRONG),
         ("iss in capitals", iss("https://CLERK.example.com"), WRONG),
-        ("iss with more after it", iss("https://clerk.example.com.evil.example"), WRONG),
-        ("iss with more before it", iss("https://evil.example/https://clerk.example.com"), WRONG),
+        (
+            "iss with more after it",
+            iss("https://clerk.example.com.evil.example"),
+            WRONG,
+        ),
+        (
+            "iss with more before it",
+            iss("https://evil.example/https://clerk.example.com"),
+            WRONG,
+        ),
         ("iss with a space", iss("https://clerk.example.com "), WRONG),
     ]
 }
@@ -60,23 +98,36 @@ pub(super) fn issuer() -> Vec<Row> {
 pub(super) fn party() -> Vec<Row> {
     const WRONG: Result<(), Distrust> = Err(Distrust::WrongParty);
     let azp = |azp: &str| with("azp", json!(azp));
+
     vec![
         ("azp the second", azp("http://localhost:3000"), Ok(())),
         ("no azp", with("azp", None), WRONG),
         ("azp null", with("azp", json!(null)), WRONG),
         ("azp a number", with("azp", json!(7)), WRONG),
-        ("azp a list", with("azp", json!(["https://example.com"])), WRONG),
+        (
+            "azp a list",
+            with("azp", json!(["https://example.com"])),
+            WRONG,
+        ),
         ("azp empty", azp(""), WRONG),
         ("azp null as browsers write it", azp("null"), WRONG),
         ("azp a star", azp("*"), WRONG),
         ("azp of another", azp("https://evil.example"), WRONG),
         ("azp of a subdomain", azp("https://app.example.com"), WRONG),
-        ("azp with more after it", azp("https://example.com.evil.example"), WRONG),
+        (
+            "azp with more after it",
+            azp("https://example.com.evil.example"),
+            WRONG,
+        ),
         ("azp cut off", azp("https://example.co"), WRONG),
         ("azp with a slash", azp("https://example.com/"), WRONG),
         ("azp without TLS", azp("http://example.com"), WRONG),
         ("azp on another port", azp("http://localhost:3001"), WRONG),
-        ("azp of the same host's number", azp("http://127.0.0.1:3000"), WRONG),
+        (
+            "azp of the same host's number",
+            azp("http://127.0.0.1:3000"),
+            WRONG,
+        ),
         ("azp in capitals", azp("HTTPS://EXAMPLE.COM"), WRONG),
         ("aud of somebody", with("aud", json!("else")), Ok(())),
         ("aud of several", with("aud", json!(["a", "b"])), Ok(())),
@@ -88,7 +139,11 @@ pub(super) fn no_party() -> Vec<Row> {
     vec![
         ("nobody authorized, azp", good().sign(), WRONG),
         ("nobody authorized, no azp", with("azp", None), WRONG),
-        ("nobody authorized, azp empty", with("azp", json!("")), WRONG),
+        (
+            "nobody authorized, azp empty",
+            with("azp", json!("")),
+            WRONG,
+        ),
     ]
 }
 
@@ -96,6 +151,7 @@ pub(super) fn expiry() -> Vec<Row> {
     const BAD: Result<(), Distrust> = Err(Distrust::Claim("exp"));
     const OVER: Result<(), Distrust> = Err(Distrust::Expired);
     let exp = |exp: f64| with("exp", json!(NOW_EXACTLY + exp));
+
     vec![
         ("no exp", with("exp", None), BAD),
         ("exp null", with("exp", json!(null)), BAD),
@@ -114,9 +170,17 @@ pub(super) fn expiry() -> Vec<Row> {
         ("exp 0", with("exp", json!(0)), OVER),
         ("exp minus nothing", with("exp", json!(-0.0)), OVER),
         ("exp before 1970", with("exp", json!(-1)), OVER),
-        ("exp in milliseconds", with("exp", json!(NOW * 1000)), Ok(())),
+        (
+            "exp in milliseconds",
+            with("exp", json!(NOW * 1000)),
+            Ok(()),
+        ),
         ("exp the greatest", with("exp", json!(i64::MAX)), Ok(())),
-        ("exp greater than that", with("exp", json!(u64::MAX)), Ok(())),
+        (
+            "exp greater than that",
+            with("exp", json!(u64::MAX)),
+            Ok(()),
+        ),
         ("exp the least", with("exp", json!(i64::MIN)), OVER),
         ("exp huge", with("exp", json!(1e300)), Ok(())),
         ("exp huge below zero", with("exp", json!(-1e300)), OVER),
@@ -126,13 +190,22 @@ pub(super) fn expiry() -> Vec<Row> {
 pub(super) fn beginning() -> Vec<Row> {
     const BAD: Result<(), Distrust> = Err(Distrust::Claim("nbf"));
     const EARLY: Result<(), Distrust> = Err(Distrust::NotYet);
+
     vec![
         ("no nbf", with("nbf", None), Ok(())),
         ("nbf now", with("nbf", json!(NOW)), Ok(())),
         ("nbf in 5 s", with("nbf", json!(NOW + 5)), Ok(())),
         ("nbf in 6 s", with("nbf", json!(NOW + 6)), EARLY),
-        ("nbf a fraction more than in 5 s", with("nbf", json!(NOW_EXACTLY + 5.5)), EARLY),
-        ("nbf a fraction less than in 5 s", with("nbf", json!(NOW_EXACTLY + 4.5)), Ok(())),
+        (
+            "nbf a fraction more than in 5 s",
+            with("nbf", json!(NOW_EXACTLY + 5.5)),
+            EARLY,
+        ),
+        (
+            "nbf a fraction less than in 5 s",
+            with("nbf", json!(NOW_EXACTLY + 4.5)),
+            Ok(()),
+        ),
         ("nbf before 1970", with("nbf", json!(-7)), Ok(())),
         ("nbf the least", with("nbf", json!(i64::MIN)), Ok(())),
         ("nbf the greatest", with("nbf", json!(i64::MAX)), EARLY),
@@ -148,11 +221,16 @@ pub(super) fn beginning() -> Vec<Row> {
 pub(super) fn issue() -> Vec<Row> {
     const BAD: Result<(), Distrust> = Err(Distrust::Claim("iat"));
     const EARLY: Result<(), Distrust> = Err(Distrust::NotYet);
+
     vec![
         ("no iat", with("iat", None), Ok(())),
         ("iat in 5 s", with("iat", json!(NOW + 5)), Ok(())),
         ("iat in 6 s", with("iat", json!(NOW + 6)), EARLY),
-        ("iat a fraction more than in 5 s", with("iat", json!(NOW_EXACTLY + 5.5)), EARLY),
+        (
+            "iat a fraction more than in 5 s",
+            with("iat", json!(NOW_EXACTLY + 5.5)),
+            EARLY,
+        ),
         ("iat long ago", with("iat", json!(1)), Ok(())),
         ("iat before 1970", with("iat", json!(-7)), Ok(())),
         ("iat the least", with("iat", json!(i64::MIN)), Ok(())),
@@ -168,11 +246,30 @@ pub(super) fn status() -> Vec<Row> {
     const STAFF: Result<(), Distrust> = Err(Distrust::Impersonated);
     vec![
         ("no sts", with("sts", None), Ok(())),
-        ("sts pending", with("sts", json!("pending")), Err(Distrust::Pending)),
-        ("sts pending before version 2", old().claim("sts", json!("pending")).sign(), Err(Distrust::Pending)),
+        (
+            "sts pending",
+            with("sts", json!("pending")),
+            Err(Distrust::Pending),
+        ),
+        (
+            "sts pending before version 2",
+            old().claim("sts", json!("pending")).sign(),
+            Err(Distrust::Pending),
+        ),
         ("sts null", with("sts", json!(null)), Ok(())),
-        ("act", with("act", json!({"iss": ISSUER, "sub": "user_staff", "sid": "sess_9"})), STAFF),
-        ("act before version 2", old().claim("act", json!({"sub": "user_staff"})).sign(), STAFF),
+        (
+            "act",
+            with(
+                "act",
+                json!({"iss": ISSUER, "sub": "user_staff", "sid": "sess_9"}),
+            ),
+            STAFF,
+        ),
+        (
+            "act before version 2",
+            old().claim("act", json!({"sub": "user_staff"})).sign(),
+            STAFF,
+        ),
         ("act of nobody", with("act", json!({})), STAFF),
         ("act null", with("act", json!(null)), STAFF),
         ("act false", with("act", json!(false)), STAFF),
@@ -180,7 +277,11 @@ pub(super) fn status() -> Vec<Row> {
         ("version 3", with("v", json!(3)), Ok(())),
         ("a version that is text", with("v", json!("2")), Ok(())),
         ("no jti", with("jti", None), Ok(())),
-        ("claims of the application", with("mine", json!({"a": [1, null, {"b": 2.5}]})), Ok(())),
+        (
+            "claims of the application",
+            with("mine", json!({"a": [1, null, {"b": 2.5}]})),
+            Ok(()),
+        ),
     ]
 }
 
@@ -188,13 +289,32 @@ pub(super) fn staff() -> Vec<Row> {
     const BAD: Result<(), Distrust> = Err(Distrust::Claim("act"));
     vec![
         ("staff allowed, nobody of them", good().sign(), Ok(())),
-        ("staff allowed", with("act", json!({"iss": ISSUER, "sub": "user_staff", "sid": "sess_9"})), Ok(())),
+        (
+            "staff allowed",
+            with(
+                "act",
+                json!({"iss": ISSUER, "sub": "user_staff", "sid": "sess_9"}),
+            ),
+            Ok(()),
+        ),
         ("staff allowed, of nobody", with("act", json!({})), BAD),
-        ("staff allowed, blank", with("act", json!({"sub": " "})), BAD),
-        ("staff allowed, a number", with("act", json!({"sub": 7})), BAD),
+        (
+            "staff allowed, blank",
+            with("act", json!({"sub": " "})),
+            BAD,
+        ),
+        (
+            "staff allowed, a number",
+            with("act", json!({"sub": 7})),
+            BAD,
+        ),
         ("staff allowed, null", with("act", json!(null)), BAD),
         ("staff allowed, text", with("act", json!("user_staff")), BAD),
-        ("staff allowed, a list", with("act", json!([{"sub": "user_staff"}])), BAD),
+        (
+            "staff allowed, a list",
+            with("act", json!([{"sub": "user_staff"}])),
+            BAD,
+        ),
     ]
 }
 
@@ -202,19 +322,58 @@ pub(super) fn staff() -> Vec<Row> {
 pub(super) fn order() -> Vec<Row> {
     let expired = || good().claim("exp", json!(NOW - 60));
     vec![
-        ("expired and forged", expired().by(By::Other), Err(Distrust::BadSignature)),
-        ("expired and unknown", expired().head("kid", json!("x")).sign(), Err(Distrust::UnknownKey)),
-        ("expired and another's", expired().claim("iss", json!("x")).sign(), Err(Distrust::WrongIssuer)),
-        ("expired and of another party", expired().claim("azp", json!("x")).sign(), Err(Distrust::WrongParty)),
-        ("expired and without a session", expired().claim("sid", None).sign(), Err(Distrust::Claim("sid"))),
-        ("expired and pending", expired().claim("sts", json!("pending")).sign(), Err(Distrust::Pending)),
-        ("expired and staff", expired().claim("act", json!({})).sign(), Err(Distrust::Impersonated)),
-        ("expired and never issued", expired().claim("iat", json!("x")).sign(), Err(Distrust::Claim("iat"))),
+        (
+            "expired and forged",
+            expired().by(By::Other),
+            Err(Distrust::BadSignature),
+        ),
+        (
+            "expired and unknown",
+            expired().head("kid", json!("x")).sign(),
+            Err(Distrust::UnknownKey),
+        ),
+        (
+            "expired and another's",
+            expired().claim("iss", json!("x")).sign(),
+            Err(Distrust::WrongIssuer),
+        ),
+        (
+            "expired and of another party",
+            expired().claim("azp", json!("x")).sign(),
+            Err(Distrust::WrongParty),
+        ),
+        (
+            "expired and without a session",
+            expired().claim("sid", None).sign(),
+            Err(Distrust::Claim("sid")),
+        ),
+        (
+            "expired and pending",
+            expired().claim("sts", json!("pending")).sign(),
+            Err(Distrust::Pending),
+        ),
+        (
+            "expired and staff",
+            expired().claim("act", json!({})).sign(),
+            Err(Distrust::Impersonated),
+        ),
+        (
+            "expired and never issued",
+            expired().claim("iat", json!("x")).sign(),
+            Err(Distrust::Claim("iat")),
+        ),
         (
             "unknown and a template's",
-            good().head("kid", json!("x")).head("cat", json!(TEMPLATE)).sign(),
+            good()
+                .head("kid", json!("x"))
+                .head("cat", json!(TEMPLATE))
+                .sign(),
             Err(Distrust::WrongKind),
         ),
-        ("unknown and of no form", texts(r#"{"alg":"RS256","kid":"x"}"#, "null"), Err(Distrust::Malformed)),
+        (
+            "unknown and of no form",
+            texts(r#"{"alg":"RS256","kid":"x"}"#, "null"),
+            Err(Distrust::Malformed),
+        ),
     ]
 }

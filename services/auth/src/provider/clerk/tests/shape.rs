@@ -17,7 +17,11 @@ fn payload() -> String {
 
 /// base64url of a text with a bit set that belongs to no byte.
 fn loose(text: &str) -> String {
-    let text = if text.len().is_multiple_of(3) { format!("{text} ") } else { text.to_owned() };
+    let text = if text.len().is_multiple_of(3) {
+        format!("{text} ")
+    } else {
+        text.to_owned()
+    };
     bump(&base64url(text.as_bytes()))
 }
 
@@ -25,19 +29,28 @@ fn loose(text: &str) -> String {
 fn bump(part: &str) -> String {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (rest, last) = part.split_at(part.len() - 1);
-    let at = alphabet.iter().position(|letter| *letter == last.as_bytes()[0]).unwrap();
+    let at = alphabet
+        .iter()
+        .position(|letter| *letter == last.as_bytes()[0])
+        .unwrap();
     format!("{rest}{}", char::from(alphabet[at + 1]))
 }
 
 /// A good token of so many bytes.
 fn of_length(length: usize) -> String {
     let drafts = (0..3).flat_map(|header| (0..length).map(move |payload| (header, payload)));
-    // A part's length in base64url is never one more than a multiple of four: the header makes up for that.
+    // A part's length in base64url is never one more than a multiple of four: the header makes up
+    // for that.
     let signature = ".".len() + 256_usize.div_ceil(3) * 4 - 2;
     let estimate = (length - signature) * 3 / 4 - header().len() - payload().len();
+
     drafts
         .filter(|(_, payload)| payload.abs_diff(estimate) < 50)
-        .map(|(header, payload)| good().head("x", json!("x".repeat(header))).claim("x", json!("x".repeat(payload))))
+        .map(|(header, payload)| {
+            good()
+                .head("x", json!("x".repeat(header)))
+                .claim("x", json!("x".repeat(payload)))
+        })
         .find(|draft| draft.message().len() + signature == length)
         .unwrap()
         .sign()
@@ -47,6 +60,7 @@ pub(super) fn parts() -> Vec<Row> {
     let (good, other) = (good().sign(), old().sign());
     let [header64, payload64] = [header(), payload()].map(|text| base64url(text.as_bytes()));
     let (message, signature) = good.rsplit_once('.').unwrap();
+
     vec![
         ("as today", good.clone(), Ok(())),
         ("as before version 2", other.clone(), Ok(())),
@@ -55,7 +69,11 @@ pub(super) fn parts() -> Vec<Row> {
         ("one part", "abc".to_owned(), BAD),
         ("two parts", message.to_owned(), BAD),
         ("four parts", format!("{good}.{signature}"), BAD),
-        ("five parts, as if encrypted", format!("{header64}.a.b.c.d"), BAD),
+        (
+            "five parts, as if encrypted",
+            format!("{header64}.a.b.c.d"),
+            BAD,
+        ),
         ("dots", "..".to_owned(), BAD),
         ("three dots", "...".to_owned(), BAD),
         ("a dot at the end", format!("{good}."), BAD),
@@ -70,17 +88,48 @@ pub(super) fn parts() -> Vec<Row> {
         ("letters beyond ASCII", good.replacen('e', "é", 1), BAD),
         (
             "header padded",
-            compact(&format!("{}=", base64url(b"{\"alg\":\"RS256\",\"kid\":\"ins_1\"}..")), &payload64),
+            compact(
+                &format!("{}=", base64url(b"{\"alg\":\"RS256\",\"kid\":\"ins_1\"}..")),
+                &payload64,
+            ),
             BAD,
         ),
-        ("payload padded", compact(&header64, &format!("{payload64}=")), BAD),
-        ("payload padded twice", compact(&header64, &format!("{payload64}==")), BAD),
+        (
+            "payload padded",
+            compact(&header64, &format!("{payload64}=")),
+            BAD,
+        ),
+        (
+            "payload padded twice",
+            compact(&header64, &format!("{payload64}==")),
+            BAD,
+        ),
         ("signature padded", format!("{good}=="), BAD),
-        ("left-over bits in the header", compact(&loose(&header()), &payload64), BAD),
-        ("left-over bits in the payload", compact(&header64, &loose(&payload())), BAD),
-        ("left-over bits in the signature", format!("{message}.{}", bump(signature)), BAD),
-        ("the alphabet of plain base64", compact(&header64, &format!("{payload64}+/+/")), BAD),
-        ("a part of impossible length", compact(&header64, &format!("{}A", base64url(b"{}."))), BAD),
+        (
+            "left-over bits in the header",
+            compact(&loose(&header()), &payload64),
+            BAD,
+        ),
+        (
+            "left-over bits in the payload",
+            compact(&header64, &loose(&payload())),
+            BAD,
+        ),
+        (
+            "left-over bits in the signature",
+            format!("{message}.{}", bump(signature)),
+            BAD,
+        ),
+        (
+            "the alphabet of plain base64",
+            compact(&header64, &format!("{payload64}+/+/")),
+            BAD,
+        ),
+        (
+            "a part of impossible length",
+            compact(&header64, &format!("{}A", base64url(b"{}."))),
+            BAD,
+        ),
         ("as long as may be", of_length(8192), Ok(())),
         ("a byte too long", of_length(8193), BAD),
     ]
@@ -88,35 +137,95 @@ pub(super) fn parts() -> Vec<Row> {
 
 pub(super) fn json() -> Vec<Row> {
     let (header, payload) = (header(), payload());
-    let deep = format!("{{\"x\":{}{},{}", "[".repeat(200), "]".repeat(200), &payload[1..]);
+    let deep = format!(
+        "{{\"x\":{}{},{}",
+        "[".repeat(200),
+        "]".repeat(200),
+        &payload[1..]
+    );
     let with = |text: &str| texts(&header, payload.replacen('{', &format!("{{{text},"), 1));
+
     vec![
-        ("spaces in the JSON", texts(format!(" {header}\n"), format!("\t{payload} ")), Ok(())),
-        ("escapes in the JSON", texts(&header, payload.replace("\"sub\"", "\"s\\u0075b\"")), Ok(())),
-        ("a member named __proto__", with(r#""__proto__":{"sub":"user_2"}"#), Ok(())),
+        (
+            "spaces in the JSON",
+            texts(format!(" {header}\n"), format!("\t{payload} ")),
+            Ok(()),
+        ),
+        (
+            "escapes in the JSON",
+            texts(&header, payload.replace("\"sub\"", "\"s\\u0075b\"")),
+            Ok(()),
+        ),
+        (
+            "a member named __proto__",
+            with(r#""__proto__":{"sub":"user_2"}"#),
+            Ok(()),
+        ),
         ("header no JSON", texts("alg", &payload), BAD),
         ("header null", texts("null", &payload), BAD),
         ("header a list", texts(format!("[{header}]"), &payload), BAD),
         ("header text", texts("\"RS256\"", &payload), BAD),
         ("header a number", texts("7", &payload), BAD),
-        ("header cut off", texts(&header[..header.len() - 1], &payload), BAD),
+        (
+            "header cut off",
+            texts(&header[..header.len() - 1], &payload),
+            BAD,
+        ),
         ("payload no JSON", texts(&header, "sub"), BAD),
         ("payload null", texts(&header, "null"), BAD),
-        ("payload a list", texts(&header, format!("[{payload}]")), BAD),
+        (
+            "payload a list",
+            texts(&header, format!("[{payload}]")),
+            BAD,
+        ),
         ("payload text", texts(&header, "\"user_1\""), BAD),
         ("payload a number", texts(&header, "7"), BAD),
         ("payload true", texts(&header, "true"), BAD),
-        ("payload of no members", texts(&header, "{}"), Err(Distrust::WrongIssuer)),
-        ("more after the payload", texts(&header, format!("{payload}x")), BAD),
-        ("two payloads", texts(&header, format!("{payload}{payload}")), BAD),
-        ("a comma too many", texts(&header, payload.replace('}', ",}")), BAD),
-        ("a byte order mark", texts(&header, format!("\u{feff}{payload}")), BAD),
+        (
+            "payload of no members",
+            texts(&header, "{}"),
+            Err(Distrust::WrongIssuer),
+        ),
+        (
+            "more after the payload",
+            texts(&header, format!("{payload}x")),
+            BAD,
+        ),
+        (
+            "two payloads",
+            texts(&header, format!("{payload}{payload}")),
+            BAD,
+        ),
+        (
+            "a comma too many",
+            texts(&header, payload.replace('}', ",}")),
+            BAD,
+        ),
+        (
+            "a byte order mark",
+            texts(&header, format!("\u{feff}{payload}")),
+            BAD,
+        ),
         ("half a surrogate pair", with(r#""x":"\ud800""#), BAD),
-        ("not UTF-8", texts(&header, [b"{\"x\":\"\xff\",", &payload.as_bytes()[1..]].concat()), BAD),
+        (
+            "not UTF-8",
+            texts(
+                &header,
+                [b"{\"x\":\"\xff\",", &payload.as_bytes()[1..]].concat(),
+            ),
+            BAD,
+        ),
         ("a control character", with("\"x\":\"\x01\""), BAD),
         ("nested without end", texts(&header, deep), BAD),
         ("a number beyond all", with("\"x\":1e400"), BAD),
-        ("a time beyond all", texts(&header, payload.replacen("\"exp\":17", "\"exp\":1e40017", 1)), BAD),
+        (
+            "a time beyond all",
+            texts(
+                &header,
+                payload.replacen("\"exp\":17", "\"exp\":1e40017", 1),
+            ),
+            BAD,
+        ),
         ("NaN", with("\"x\":NaN"), BAD),
     ]
 }
@@ -125,25 +234,84 @@ pub(super) fn json() -> Vec<Row> {
 pub(super) fn twice() -> Vec<Row> {
     let (header, payload) = (header(), payload());
     let first = |text: &str| texts(&header, payload.replacen('{', &format!("{{{text},"), 1));
-    let last = |text: &str| texts(&header, format!("{},{text}}}", &payload[..payload.len() - 1]));
+    let last = |text: &str| {
+        texts(
+            &header,
+            format!("{},{text}}}", &payload[..payload.len() - 1]),
+        )
+    };
     let first_head = |text: &str| texts(header.replacen('{', &format!("{{{text},"), 1), &payload);
-    let last_head = |text: &str| texts(format!("{},{text}}}", &header[..header.len() - 1]), &payload);
+    let last_head = |text: &str| {
+        texts(
+            format!("{},{text}}}", &header[..header.len() - 1]),
+            &payload,
+        )
+    };
+
     vec![
-        ("alg, none at last", last_head(r#""alg":"none""#), Err(Distrust::WrongAlgorithm)),
+        (
+            "alg, none at last",
+            last_head(r#""alg":"none""#),
+            Err(Distrust::WrongAlgorithm),
+        ),
         ("alg, none at first", first_head(r#""alg":"none""#), Ok(())),
-        ("kid, unknown at last", last_head(r#""kid":"x""#), Err(Distrust::UnknownKey)),
-        ("kid, another at last", last_head(r#""kid":"ins_2""#), Err(Distrust::BadSignature)),
-        ("typ, another at last", last_head(r#""typ":"at+jwt""#), Err(Distrust::WrongKind)),
-        ("cat, another at last", last_head(&format!(r#""cat":"{TEMPLATE}""#)), Err(Distrust::WrongKind)),
-        ("iss, another at last", last(r#""iss":"https://evil.example""#), Err(Distrust::WrongIssuer)),
-        ("iss, another at first", first(r#""iss":"https://evil.example""#), Ok(())),
-        ("azp, another at last", last(r#""azp":"https://evil.example""#), Err(Distrust::WrongParty)),
-        ("sub, blank at last", last(r#""sub":"""#), Err(Distrust::Claim("sub"))),
+        (
+            "kid, unknown at last",
+            last_head(r#""kid":"x""#),
+            Err(Distrust::UnknownKey),
+        ),
+        (
+            "kid, another at last",
+            last_head(r#""kid":"ins_2""#),
+            Err(Distrust::BadSignature),
+        ),
+        (
+            "typ, another at last",
+            last_head(r#""typ":"at+jwt""#),
+            Err(Distrust::WrongKind),
+        ),
+        (
+            "cat, another at last",
+            last_head(&format!(r#""cat":"{TEMPLATE}""#)),
+            Err(Distrust::WrongKind),
+        ),
+        (
+            "iss, another at last",
+            last(r#""iss":"https://evil.example""#),
+            Err(Distrust::WrongIssuer),
+        ),
+        (
+            "iss, another at first",
+            first(r#""iss":"https://evil.example""#),
+            Ok(()),
+        ),
+        (
+            "azp, another at last",
+            last(r#""azp":"https://evil.example""#),
+            Err(Distrust::WrongParty),
+        ),
+        (
+            "sub, blank at last",
+            last(r#""sub":"""#),
+            Err(Distrust::Claim("sub")),
+        ),
         ("sub, blank at first", first(r#""sub":"""#), Ok(())),
-        ("exp, over at last", last(r#""exp":1"#), Err(Distrust::Expired)),
+        (
+            "exp, over at last",
+            last(r#""exp":1"#),
+            Err(Distrust::Expired),
+        ),
         ("exp, over at first", first(r#""exp":1"#), Ok(())),
-        ("sts, pending at last", last(r#""sts":"pending""#), Err(Distrust::Pending)),
-        ("sts, spelled with an escape", last(r#""\u0073ts":"pending""#), Err(Distrust::Pending)),
+        (
+            "sts, pending at last",
+            last(r#""sts":"pending""#),
+            Err(Distrust::Pending),
+        ),
+        (
+            "sts, spelled with an escape",
+            last(r#""\u0073ts":"pending""#),
+            Err(Distrust::Pending),
+        ),
     ]
 }
 

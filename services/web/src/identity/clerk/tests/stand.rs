@@ -1,4 +1,5 @@
-//! A Backend API on loopback and a sessions role in memory, both of which answer what a test tells them to.
+//! A Backend API on loopback and a sessions role in memory, both of which answer what a test tells
+//! them to.
 
 use std::collections::HashMap;
 use std::io;
@@ -46,8 +47,9 @@ pub(super) const NOW: i64 = 1_800_000_000;
 pub(super) const WEBHOOK_SECRET: [u8; 24] = [7; 24];
 
 /// The instance's key, and a stranger's.
-pub(super) static KEYS: LazyLock<[KeyPair; 2]> =
-    LazyLock::new(|| [(); 2].map(|()| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap()));
+pub(super) static KEYS: LazyLock<[KeyPair; 2]> = LazyLock::new(|| {
+    [(); 2].map(|()| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap())
+});
 
 /// An answer of the Backend API: status, headers, body.
 pub(super) type Answer = (u16, Vec<(&'static str, &'static str)>, String);
@@ -65,26 +67,42 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn answer(&self, path: &str, status: u16, body: &impl ToString) {
-        self.answers.lock().unwrap().insert(path.to_owned(), (status, Vec::new(), body.to_string()));
+        self.answers
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), (status, Vec::new(), body.to_string()));
     }
 
     pub(super) fn count(&self, path: &str) -> usize {
-        self.asked.lock().unwrap().iter().filter(|asked| *asked == path).count()
+        self.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|asked| *asked == path)
+            .count()
     }
 }
 
 async fn answer(State(script): State<Arc<Script>>, request: Request) -> Response {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     assert_eq!(header("authorization"), Some("Bearer sk_live_secret"));
     assert_eq!(header("clerk-api-version"), Some("2026-05-12"));
     assert!(request.uri().query().is_none());
+
     let path = request.uri().path().to_owned();
     script.asked.lock().unwrap().push(path.clone());
     let found = script.answers.lock().unwrap().get(&path).cloned();
     let (status, headers, body) = found.unwrap_or_else(|| (404, Vec::new(), unknown()));
-    let response = headers
-        .into_iter()
-        .fold(Response::builder().status(status), |response, (name, value)| response.header(name, value));
+    let response = headers.into_iter().fold(
+        Response::builder().status(status),
+        |response, (name, value)| response.header(name, value),
+    );
+
     response.body(Body::from(body)).unwrap()
 }
 
@@ -140,7 +158,9 @@ impl sessions_server::Sessions for Sessions {
         assert_eq!(provider, ISSUER);
         let mut stale = self.0.stale.lock().unwrap();
         let count = stale.len().min(limit as usize);
-        Ok(Reply::new(wire::TakeStaleUsersResponse { subjects: stale.drain(..count).collect() }))
+        Ok(Reply::new(wire::TakeStaleUsersResponse {
+            subjects: stale.drain(..count).collect(),
+        }))
     }
 
     type WatchRevocationsStream = tonic::codegen::BoxStream<wire::WatchRevocationsResponse>;
@@ -167,7 +187,10 @@ fn channel(router: Router, tasks: TaskTracker) -> TracedChannel {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let service = TowerToHyperService::new(router.clone());
         tasks.spawn(async move {
-            auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service).await.ok();
+            auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(far), service)
+                .await
+                .ok();
         });
         async { Ok::<_, io::Error>(TokioIo::new(near)) }
     });
@@ -205,11 +228,17 @@ impl Stand {
             while let Ok((stream, _)) = listener.accept().await {
                 let service = TowerToHyperService::new(router.clone());
                 connections.spawn(async move {
-                    auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await.ok();
+                    auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await
+                        .ok();
                 });
             }
         });
-        let jwk = serde_json::to_value(Jwk::from_encoding_key(&signing(&KEYS[0]), Algorithm::RS256).unwrap()).unwrap();
+        let jwk = serde_json::to_value(
+            Jwk::from_encoding_key(&signing(&KEYS[0]), Algorithm::RS256).unwrap(),
+        )
+        .unwrap();
         let jwk = json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "ins_1", "n": jwk["n"], "e": jwk["e"]});
         script.answer("/v1/jwks", 200, &json!({"keys": [jwk]}));
         script.answer("/v1/users/user_1", 200, &user(&json!({})));
@@ -222,15 +251,36 @@ impl Stand {
             path.to_str().unwrap().to_owned()
         };
         let secret = file("secret", "sk_live_secret\n");
-        let webhook = file("webhook", &format!("whsec_{}", BASE64_STANDARD.encode(WEBHOOK_SECRET)));
+        let webhook = file(
+            "webhook",
+            &format!("whsec_{}", BASE64_STANDARD.encode(WEBHOOK_SECRET)),
+        );
         let pem = file("pem", &KEYS[0].public_key_pem());
-        let mut line = vec!["web", "--web-clerk-publishable-key", KEY, "--web-clerk-secret-key-file", &secret];
-        line.extend(["--web-clerk-api-url", &api_url, "--web-clerk-webhook-secret-file", &webhook]);
-        line.extend(is_pinned.then_some(["--web-clerk-jwt-key-file", &pem]).into_iter().flatten());
+        let mut line = vec![
+            "web",
+            "--web-clerk-publishable-key",
+            KEY,
+            "--web-clerk-secret-key-file",
+            &secret,
+        ];
+        line.extend([
+            "--web-clerk-api-url",
+            &api_url,
+            "--web-clerk-webhook-secret-file",
+            &webhook,
+        ]);
+        line.extend(
+            is_pinned
+                .then_some(["--web-clerk-jwt-key-file", &pem])
+                .into_iter()
+                .flatten(),
+        );
         line.extend(flags);
         let settings = Line::try_parse_from(line).unwrap().settings;
 
-        let sessions = Routes::new(SessionsServer::new(Sessions(script.clone()))).prepare().into_axum_router();
+        let sessions = Routes::new(SessionsServer::new(Sessions(script.clone())))
+            .prepare()
+            .into_axum_router();
         let (metrics, channel) = (Metrics::default(), channel(sessions, tasks));
         let common = Common {
             people: People::default(),
@@ -242,34 +292,60 @@ impl Stand {
             metrics: metrics.clone(),
         };
         let clerk = Arc::new(Clerk::new(&settings, &common).unwrap());
-        Self { script, clerk, metrics, channel, _files: files }
+
+        Self {
+            script,
+            clerk,
+            metrics,
+            channel,
+            _files: files,
+        }
     }
 
     /// The role with Clerk in it.
     pub(super) fn router(&self) -> Router {
-        let calls = Calls { relay: self.channel.clone(), sessions: self.channel.clone() };
+        let calls = Calls {
+            relay: self.channel.clone(),
+            sessions: self.channel.clone(),
+        };
         let keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
-        let ttls =
-            Ttls { sign_in: Duration::from_mins(15), account: Duration::from_hours(12), max: Duration::from_hours(24) };
+        let ttls = Ttls {
+            sign_in: Duration::from_mins(15),
+            account: Duration::from_hours(12),
+            max: Duration::from_hours(24),
+        };
         let origin = ORIGIN.parse().unwrap();
-        let web =
-            Web::new(self.clerk.clone(), ttls, origin, &keys, calls, People::default(), &Metrics::default()).unwrap();
+        let web = Web::new(
+            self.clerk.clone(),
+            ttls,
+            origin,
+            &keys,
+            calls,
+            People::default(),
+            &Metrics::default(),
+        )
+        .unwrap();
+
         crate::route::router(Arc::new(web))
     }
 
     /// The callback with these cookies.
     pub(super) async fn arrive(&self, cookies: &str) -> Result<Arrival, Refusal> {
         let headers = [(COOKIE, cookies.parse().unwrap())].into_iter().collect();
-        self.clerk.arrive(&headers, OffsetDateTime::from_unix_timestamp(NOW).unwrap()).await
+        self.clerk
+            .arrive(&headers, OffsetDateTime::from_unix_timestamp(NOW).unwrap())
+            .await
     }
 
     /// The callback with a good token.
     pub(super) async fn arrive_well(&self) -> Result<SignIn, Refusal> {
         let token = token(&json!({}), &json!({}));
-        self.arrive(&format!("__session={token}")).await.map(|arrival| match arrival {
-            Arrival::SignedIn(sign_in, _) => sign_in,
-            Arrival::Stale | Arrival::Before => panic!("a good token is stale"),
-        })
+        self.arrive(&format!("__session={token}"))
+            .await
+            .map(|arrival| match arrival {
+                Arrival::SignedIn(sign_in, _) => sign_in,
+                Arrival::Stale | Arrival::Before => panic!("a good token is stale"),
+            })
     }
 }
 
@@ -317,7 +393,8 @@ pub(super) fn user(change: &Value) -> Value {
 }
 
 pub(super) fn session(change: &Value) -> Value {
-    let mut session = json!({"id": "sess_1", "object": "session", "user_id": "user_1", "status": "active"});
+    let mut session =
+        json!({"id": "sess_1", "object": "session", "user_id": "user_1", "status": "active"});
     merge(&mut session, change);
     session
 }
