@@ -18,6 +18,7 @@ mod faults;
 mod identity;
 mod identity_standins;
 mod keyring;
+mod licences;
 mod load;
 mod mishap;
 mod nats;
