@@ -3,10 +3,15 @@
 //! of what they are used for.
 
 pub mod frame;
+mod id;
+mod phase;
 mod return_uri;
 mod secret;
 pub mod text;
+pub mod timestamp;
 
+pub use id::{ConnectionId, NotAnId, RequestId};
+pub use phase::Phase;
 pub use return_uri::{ReturnUri, Unsafe};
 pub use secret::Secret;
 

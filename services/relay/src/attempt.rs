@@ -15,17 +15,16 @@ use futures_util::StreamExt as _;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::Instrument as _;
-use vvs_proto::Secret;
 use vvs_proto::frame::{AuthErrorCode, Binding};
+use vvs_proto::{ConnectionId, Phase, Secret};
 use vvs_runtime::metrics::count;
 use vvs_runtime::trace::Place;
 
 use crate::Shared;
 use crate::backplane::{Answer, Handover, Mailbox, Registration};
 use crate::hello::Hello;
-use crate::id::ConnectionId;
 use crate::limit::LoginPlace;
-use crate::login::{Action, Event, Login, Phase, State};
+use crate::login::{Action, Event, Login, State};
 use crate::refusal::Refusal;
 use crate::ticket::Ticket;
 

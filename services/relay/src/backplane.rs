@@ -11,12 +11,12 @@ use futures_channel::{mpsc, oneshot};
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use vvs_proto::frame::Binding;
+use vvs_proto::{ConnectionId, Phase, RequestId};
 use vvs_runtime::trace::Place;
 
 use crate::hello::Hello;
-use crate::id::{ConnectionId, RequestId};
 use crate::limit::LoginPlace;
-use crate::login::{Grant, Phase, State};
+use crate::login::{Grant, State};
 use crate::refusal::Refusal;
 
 mod message;

@@ -2,9 +2,9 @@
 //! completes a login.
 
 use vvs_auth::key::Keyring;
-use vvs_proto::Secret;
+use vvs_proto::{ConnectionId, RequestId, Secret};
 
-use crate::id::{ConnectionId, RequestId, letters};
+use crate::code::letters;
 
 /// The relays' keys, each for one purpose.
 #[derive(Debug, Clone)]

@@ -3,10 +3,8 @@
 
 use time::OffsetDateTime;
 use vvs_auth::token;
-use vvs_proto::Secret;
 use vvs_proto::frame::{Binding, close};
-
-use crate::id::RequestId;
+use vvs_proto::{Phase, RequestId, Secret};
 
 /// Who signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,37 +86,6 @@ pub(crate) enum State {
     Burned,
     /// The editor has taken the login to another socket, whose task holds it now.
     Moved,
-}
-
-/// What others see of a login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Phase {
-    Waiting,
-    Held,
-    Sent,
-    Away,
-    Acked,
-    Denied,
-    Cancelled,
-    Expired,
-    Burned,
-}
-
-impl Phase {
-    /// As metrics and logs spell it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "WAITING",
-            Self::Held => "HELD",
-            Self::Sent => "SENT",
-            Self::Away => "AWAY",
-            Self::Acked => "ACKED",
-            Self::Denied => "DENIED",
-            Self::Cancelled => "CANCELLED",
-            Self::Expired => "EXPIRED",
-            Self::Burned => "BURNED",
-        }
-    }
 }
 
 /// What can happen to a login.

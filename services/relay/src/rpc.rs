@@ -12,12 +12,12 @@ use tonic::{Request, Response, Status};
 use vvs_auth::method;
 use vvs_auth::peer::{Peers, Role};
 use vvs_auth::quota::Quota;
-use vvs_proto::Secret;
 use vvs_proto::frame;
 use vvs_proto::relay::{
     App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse,
     Device, GetLoginRequest, GetLoginResponse, LoginState, relay_server,
 };
+use vvs_proto::{ConnectionId, Phase, Secret, timestamp};
 use vvs_runtime::http::{Guard, PeerAdmission, Unadmitted};
 use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::count;
@@ -26,8 +26,7 @@ use vvs_runtime::trace::code_name;
 
 use crate::Shared;
 use crate::backplane::{self, View};
-use crate::id::ConnectionId;
-use crate::login::{Grant, Phase, User};
+use crate::login::{Grant, User};
 use crate::refusal::Refusal;
 
 /// How long `GetLogin` waits for another state.
@@ -185,12 +184,12 @@ impl Relay {
         let state = if view.held.is_some() {
             LoginState::Held
         } else {
-            state(view.phase)
+            view.phase.into()
         };
 
         DeliverAuthResponse {
             state: state.into(),
-            acked_at: view.acked_at.map(timestamp),
+            acked_at: view.acked_at.map(to_the_second),
             return_uri: code
                 .as_ref()
                 .and(view.hello)
@@ -207,7 +206,7 @@ impl Relay {
 /// What is said of a login to whoever asks.
 pub(crate) fn login(view: View) -> GetLoginResponse {
     GetLoginResponse {
-        state: state(view.phase).into(),
+        state: LoginState::from(view.phase).into(),
         user_code: view.user_code,
         return_uri: view
             .hello
@@ -224,8 +223,8 @@ pub(crate) fn login(view: View) -> GetLoginResponse {
             jwk: hello.jwk,
         }),
         client_address: view.client_address.to_string(),
-        created_at: Some(timestamp(view.created_at)),
-        expires_at: Some(timestamp(view.expires_at)),
+        created_at: Some(to_the_second(view.created_at)),
+        expires_at: Some(to_the_second(view.expires_at)),
         binding: binding(view.binding).into(),
     }
 }
@@ -246,35 +245,13 @@ fn connection_id(text: &str) -> Result<ConnectionId, Refusal> {
 
 /// The state that a caller knows, when it knows one.
 pub(crate) fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
-    let state = LoginState::try_from(number).map_err(|_cause| Refusal::Malformed {
-        field: "known_state",
-    })?;
-    Ok(match state {
-        LoginState::Waiting => Some(Phase::Waiting),
-        LoginState::Sent => Some(Phase::Sent),
-        LoginState::Acked => Some(Phase::Acked),
-        LoginState::Denied => Some(Phase::Denied),
-        LoginState::Cancelled => Some(Phase::Cancelled),
-        LoginState::Expired => Some(Phase::Expired),
-        LoginState::Held => Some(Phase::Held),
-        LoginState::Away => Some(Phase::Away),
-        LoginState::Burned => Some(Phase::Burned),
-        LoginState::Unspecified => None,
-    })
-}
-
-pub(crate) fn state(phase: Phase) -> LoginState {
-    match phase {
-        Phase::Waiting => LoginState::Waiting,
-        Phase::Sent => LoginState::Sent,
-        Phase::Acked => LoginState::Acked,
-        Phase::Denied => LoginState::Denied,
-        Phase::Cancelled => LoginState::Cancelled,
-        Phase::Expired => LoginState::Expired,
-        Phase::Held => LoginState::Held,
-        Phase::Away => LoginState::Away,
-        Phase::Burned => LoginState::Burned,
+    if number == i32::from(LoginState::Unspecified) {
+        return Ok(None);
     }
+    let malformed = Refusal::Malformed {
+        field: "known_state",
+    };
+    Phase::from_wire(number).map(Some).ok_or(malformed)
 }
 
 /// What a delivery brings, checked.
@@ -303,7 +280,8 @@ pub(crate) fn grant(request: DeliverAuthRequest) -> Result<Grant, Refusal> {
     Ok(Grant {
         request_id,
         token: Secret::new(request.token),
-        token_expires_at: time(request.token_expires_at).ok_or(malformed("token_expires_at"))?,
+        token_expires_at: timestamp::read(request.token_expires_at)
+            .ok_or(malformed("token_expires_at"))?,
         user: User {
             id: user.id,
             email: user.email,
@@ -311,17 +289,11 @@ pub(crate) fn grant(request: DeliverAuthRequest) -> Result<Grant, Refusal> {
             avatar_url: user.avatar_url,
         },
         session_id: session.id,
-        session_expires_at: time(session.expires_at).ok_or(malformed("session.expires_at"))?,
+        session_expires_at: timestamp::read(session.expires_at)
+            .ok_or(malformed("session.expires_at"))?,
     })
 }
 
-fn time(timestamp: Option<Timestamp>) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp(timestamp?.seconds).ok()
-}
-
-fn timestamp(at: OffsetDateTime) -> Timestamp {
-    Timestamp {
-        seconds: at.unix_timestamp(),
-        nanos: 0,
-    }
+fn to_the_second(at: OffsetDateTime) -> Timestamp {
+    timestamp::seconds(at.unix_timestamp())
 }

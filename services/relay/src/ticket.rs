@@ -72,10 +72,10 @@ impl Ticket {
 
 #[cfg(test)]
 mod tests {
+    use vvs_proto::ConnectionId;
     use vvs_proto::frame::{App, Device};
 
     use super::*;
-    use crate::id::ConnectionId;
 
     fn ticket() -> Ticket {
         let facts = Facts {

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use vvs_auth::key::{base64url, random};
 use vvs_auth::method;
+use vvs_proto::ConnectionId;
 use vvs_proto::frame::SUBPROTOCOL;
 use vvs_runtime::forwarded::client_address;
 use vvs_runtime::http::Connection;
@@ -28,7 +29,7 @@ use vvs_runtime::metrics::count;
 use crate::Shared;
 use crate::attempt::{Attempt, Facts};
 use crate::authority::{Bearer, Refused as NotTaken, retry_after};
-use crate::id::{ConnectionId, user_code};
+use crate::code::user_code;
 use crate::limit::{Full, LoginPlace};
 use crate::socket::{self, Start};
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use vvs_proto::ConnectionId;
 use vvs_proto::frame::{self, AuthErrorCode, FailureCode, Heartbeat, RelayFrame};
 
 use crate::Shared;
 use crate::attempt::Attempt;
-use crate::id::ConnectionId;
 use crate::login::Grant;
 
 /// A time as RFC 3339, to the second.

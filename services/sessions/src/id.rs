@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use uuid::Uuid;
 use vvs_auth::token::random_id;
+use vvs_proto::RequestId;
 
 use crate::Error;
 
@@ -13,26 +13,11 @@ const MAX_ID: usize = 255;
 /// Characters of a reason.
 const MAX_REASON: usize = 32;
 
-/// Names an approval; whoever repeats it means the same session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RequestId(String);
-
-impl RequestId {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for RequestId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let id = Uuid::try_parse(text).map_err(|_cause| Error::Malformed {
-            field: "request_id",
-        })?;
-        // A UUID has several spellings, and all of them must name the same session.
-        Ok(Self(id.hyphenated().to_string()))
-    }
+/// Reads the name of an approval; whoever repeats it means the same session.
+pub(crate) fn request_id(text: &str) -> Result<RequestId, Error> {
+    RequestId::from_any_spelling(text).map_err(|_not_an_id| Error::Malformed {
+        field: "request_id",
+    })
 }
 
 /// Our id of a user.
@@ -148,7 +133,7 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_request_id_is_the_same_one() {
-        let read = |text: &str| text.parse::<RequestId>().unwrap();
+        let read = |text: &str| request_id(text).unwrap();
         let one = read("2f1c6d0e-9f64-4a39-9a57-0c7c9f0d8b11");
         assert_eq!(read("2F1C6D0E-9F64-4A39-9A57-0C7C9F0D8B11"), one);
         assert_eq!(read("2f1c6d0e9f644a399a570c7c9f0d8b11"), one);
@@ -159,7 +144,7 @@ mod tests {
             "2f1c6d0e-9f64-4a39-9a57-0c7c9f0d8b1",
             "usr_2f1c6d0e",
         ] {
-            assert!(bad.parse::<RequestId>().is_err(), "{bad} was taken");
+            assert!(request_id(bad).is_err(), "{bad} was taken");
         }
     }
 

@@ -15,6 +15,7 @@ use vvs_auth::quota::Quota;
 use vvs_auth::token;
 use vvs_proto::session as wire;
 use vvs_proto::session::sessions_server::Sessions;
+use vvs_proto::timestamp;
 use vvs_runtime::http::Connection;
 use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::count;
@@ -423,7 +424,7 @@ impl Sessions for Service {
             let mut outcomes = self.activate(vec![(id.clone(), address)]).await?;
             let (_, outcome) = outcomes.pop().ok_or(Error::SessionUnknown(id))?;
             Ok(wire::ActivateSessionResponse {
-                activated_at: message::timestamp(outcome?.at),
+                activated_at: Some(timestamp::seconds(outcome?.at)),
             })
         })
         .await

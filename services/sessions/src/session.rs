@@ -3,10 +3,11 @@
 
 use vvs_auth::device::{DeviceKey, Thumbprint};
 use vvs_auth::token::{Claims, Confirmation, random_id};
+use vvs_proto::RequestId;
 use vvs_proto::text::plain;
 
 use crate::Error;
-use crate::id::{RequestId, SessionId, UserId};
+use crate::id::{SessionId, UserId};
 
 /// Characters of a provider's or a device's own words.
 pub(crate) const SHORT: usize = 255;

@@ -107,7 +107,7 @@ impl Store {
         let user = user::note(&mut change, approval, now).await?;
         let new = insert_session(&mut change, approval, &user, terms, now).await?;
         let row = sqlx::query(select_session!("request_id = $1"))
-            .bind(approval.request_id.as_str())
+            .bind(approval.request_id.to_string())
             .fetch_one(&mut *change)
             .await?;
         let session = session(&row)?;
@@ -283,7 +283,7 @@ async fn insert_session(
          ON CONFLICT (request_id) DO NOTHING",
     )
     .bind(SessionId::mint()?.as_str())
-    .bind(request_id.as_str())
+    .bind(request_id.to_string())
     .bind(user.as_str())
     .bind(&identity.provider_session)
     .bind(&device.name)

@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tonic::{Code, Status};
 use vvs_proto::session::{self, Session, Token};
 use vvs_proto::text::plain;
@@ -118,11 +117,6 @@ fn refusal(role: &'static str, status: &Status) -> Refusal {
 /// or a database that is older than today's rule.
 fn shown(text: &str) -> String {
     plain(text, MAX_WORDS).unwrap_or_default()
-}
-
-/// A time on the wire, to the second.
-fn moment(seconds: i64) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp(seconds).ok()
 }
 
 #[cfg(test)]

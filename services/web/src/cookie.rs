@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vvs_auth::Error;
 use vvs_auth::key::{Keyring, base64url, from_base64url, random};
+use vvs_proto::ConnectionId;
 use vvs_runtime::origin::Origin;
 
 use crate::kept::Kept;
-use crate::login::{ConnectionId, Entry};
+use crate::login::Entry;
 
 /// Logins that one browser remembers.
 const MAX_LOGINS: usize = 8;

@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 
+use vvs_proto::Phase;
+
 use crate::failure::Reason;
 use crate::fetch::Failed;
-use crate::login::State;
 use crate::page::Trouble;
 
 /// Why web cannot serve.
@@ -46,7 +47,7 @@ pub(crate) enum Refusal {
     #[error("the login is over")]
     Over,
     #[error("the login has ended: {}", .0.as_str())]
-    Ended(State),
+    Ended(Phase),
     #[error("the editor did not take the sign-in")]
     EditorRefused,
     #[error("the editor cannot reach the minimum binding")]
@@ -115,11 +116,11 @@ impl Refusal {
             Self::Request(reason) => *reason,
             Self::Unknown | Self::Over => Reason::LoginOver,
             Self::Ended(state) => match state {
-                State::Denied => Reason::Denied,
-                State::Cancelled => Reason::Cancelled,
-                State::Expired => Reason::Expired,
-                State::Burned => Reason::Burned,
-                State::Waiting | State::Held | State::Sent | State::Away | State::Acked => {
+                Phase::Denied => Reason::Denied,
+                Phase::Cancelled => Reason::Cancelled,
+                Phase::Expired => Reason::Expired,
+                Phase::Burned => Reason::Burned,
+                Phase::Waiting | Phase::Held | Phase::Sent | Phase::Away | Phase::Acked => {
                     Reason::LoginOver
                 }
             },

@@ -1,114 +1,21 @@
 //! One login as one browser sees it: what the relay knows, what the browser remembers, and what
 //! follows from both. Knows no cookie, no page and no call.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use uuid::{Builder, Uuid, Variant, Version};
 use vvs_auth::key::Keyring;
-use vvs_proto::ReturnUri;
+use vvs_proto::{ConnectionId, Phase, RequestId, ReturnUri};
 
 use crate::error::Refusal;
 use crate::identity::SignIn;
 use crate::page::{Editor, Trouble};
 
-/// Names one login: a UUID v4 (RFC 9562) in lower case. An address, never an authority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ConnectionId(Uuid);
-
-/// The text names no login.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
-
-impl FromStr for ConnectionId {
-    type Err = Malformed;
-
-    /// Takes the one spelling that relays make.
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let id = Uuid::try_parse(text).map_err(|_cause| Malformed)?;
-        let is_ours =
-            id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122;
-        if is_ours && text == id.to_string() {
-            Ok(Self(id))
-        } else {
-            Err(Malformed)
-        }
-    }
-}
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// How far a login has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    Waiting,
-    Held,
-    Sent,
-    Away,
-    Acked,
-    Denied,
-    Cancelled,
-    Expired,
-    Burned,
-}
-
-impl State {
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Waiting,
-        Self::Held,
-        Self::Sent,
-        Self::Away,
-        Self::Acked,
-        Self::Denied,
-        Self::Cancelled,
-        Self::Expired,
-        Self::Burned,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "WAITING",
-            Self::Held => "HELD",
-            Self::Sent => "SENT",
-            Self::Away => "AWAY",
-            Self::Acked => "ACKED",
-            Self::Denied => "DENIED",
-            Self::Cancelled => "CANCELLED",
-            Self::Expired => "EXPIRED",
-            Self::Burned => "BURNED",
-        }
-    }
-
-    /// Nobody has approved or denied it.
-    pub(crate) fn is_undecided(self) -> bool {
-        matches!(self, Self::Waiting | Self::Away)
-    }
-
-    /// Something may still come of it.
-    pub(crate) fn is_open(self) -> bool {
-        self != Self::Acked && !self.is_failed()
-    }
-
-    /// Nothing more comes of it.
-    fn is_failed(self) -> bool {
-        match self {
-            Self::Denied | Self::Cancelled | Self::Expired | Self::Burned => true,
-            Self::Waiting | Self::Held | Self::Sent | Self::Away | Self::Acked => false,
-        }
-    }
-}
-
 /// What the relay knows of a login.
 #[derive(Clone)]
 pub(crate) struct View {
-    pub(crate) state: State,
+    pub(crate) state: Phase,
     pub(crate) user_code: String,
     pub(crate) editor: Editor,
     /// The editor's public device key as JSON; empty when it has none.
@@ -174,15 +81,15 @@ pub(crate) fn stand(
     match found {
         Ok(view) => match view.state {
             // The relay that had the approval is gone, and the editor has found another one.
-            State::Waiting | State::Away if approved => Ok(Standing::Approved(Trouble::EditorAway)),
-            State::Waiting => Ok(Standing::Open(view)),
-            State::Away => Ok(Standing::Away),
-            State::Held if approved => Ok(Standing::Held),
-            State::Sent if approved => Ok(Standing::Approved(Trouble::Unacknowledged)),
-            State::Held | State::Sent => Err(Refusal::Claimed),
-            State::Acked if approved => Ok(Standing::Done(Some(view))),
-            State::Acked => Err(Refusal::Over),
-            failed @ (State::Denied | State::Cancelled | State::Expired | State::Burned) => {
+            Phase::Waiting | Phase::Away if approved => Ok(Standing::Approved(Trouble::EditorAway)),
+            Phase::Waiting => Ok(Standing::Open(view)),
+            Phase::Away => Ok(Standing::Away),
+            Phase::Held if approved => Ok(Standing::Held),
+            Phase::Sent if approved => Ok(Standing::Approved(Trouble::Unacknowledged)),
+            Phase::Held | Phase::Sent => Err(Refusal::Claimed),
+            Phase::Acked if approved => Ok(Standing::Done(Some(view))),
+            Phase::Acked => Err(Refusal::Over),
+            failed @ (Phase::Denied | Phase::Cancelled | Phase::Expired | Phase::Burned) => {
                 Err(Refusal::Ended(failed))
             }
         },
@@ -216,7 +123,7 @@ pub(crate) fn may_deliver(
         Ok(view) if view.state.is_failed() => Err(Refusal::Ended(view.state)),
         // Nothing is begun for an editor that may never come back.
         Ok(view)
-            if view.state == State::Away && entry.is_none_or(|entry| entry.approved.is_none()) =>
+            if view.state == Phase::Away && entry.is_none_or(|entry| entry.approved.is_none()) =>
         {
             Err(Refusal::EditorAway)
         }
@@ -240,7 +147,7 @@ pub(crate) fn or_away<T>(
 
 /// Names the delivery of this login to this user: the same however often it is asked for, and no
 /// client can choose it.
-pub(crate) fn request_id(keys: &Keyring, id: ConnectionId, sign_in: &SignIn) -> String {
+pub(crate) fn request_id(keys: &Keyring, id: ConnectionId, sign_in: &SignIn) -> RequestId {
     let SignIn {
         provider,
         subject,
@@ -250,7 +157,7 @@ pub(crate) fn request_id(keys: &Keyring, id: ConnectionId, sign_in: &SignIn) -> 
     let mac = keys.mac(&[&id.to_string(), provider, subject, provider_session]);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&mac[..16]);
-    Builder::from_custom_bytes(bytes).into_uuid().to_string()
+    RequestId::from_bytes(bytes)
 }
 
 #[cfg(test)]

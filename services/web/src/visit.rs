@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use vvs_auth::key::random;
+use vvs_proto::ConnectionId;
 use vvs_runtime::forwarded::{REQUEST_ID, THROUGH, client_address};
 use vvs_runtime::http::Connection;
 
@@ -24,7 +25,7 @@ use crate::header::{self, Nonce};
 use crate::identity::SignIn;
 use crate::identity::dev::KEY_PATH;
 use crate::kept::Person;
-use crate::login::{ConnectionId, Entry, View};
+use crate::login::{Entry, View};
 use crate::page::{self, DevKey, Failure, Page, Shell};
 use crate::{Web, csrf};
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use vvs_proto::Phase;
 use vvs_runtime::trace::Place;
 
 use super::{Attempt, Waiter};
 use crate::backplane::{Answer, Envelope, Handover, Request, Taken, View};
-use crate::login::{Action, Event, Grant, Phase, State};
+use crate::login::{Action, Event, Grant, State};
 use crate::refusal::Refusal;
 
 /// How long a login that was offered to another relay waits to be claimed; longer than that relay

@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use axum::http;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Response, Status, Streaming};
 use tower::util::BoxCloneSyncService;
-use vvs_proto::Secret;
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_proto::session::{
     self as wire, ActivateSessionRequest, ActivateSessionsRequest, AuditEvent,
     GetSigningKeysRequest, RecordAuditRequest, RefreshTokenRequest, RefreshTokenResponse,
     RevokeSessionRequest, WatchRevocationsRequest, WatchRevocationsResponse,
 };
+use vvs_proto::{Secret, timestamp};
 use vvs_runtime::metrics::Counters;
 use vvs_runtime::{rpc, trace};
 
@@ -236,14 +235,12 @@ fn failure(status: &Status) -> Failure {
 }
 
 fn fresh(answer: RefreshTokenResponse) -> Option<Fresh> {
-    let time =
-        |at: Option<prost_types::Timestamp>| OffsetDateTime::from_unix_timestamp(at?.seconds).ok();
     let (token, session) = (answer.token?, answer.session?);
     Some(Fresh {
         user_id: session.user?.id,
         session_id: session.id,
-        session_expires_at: time(session.expires_at)?,
-        token_expires_at: time(token.expires_at)?,
+        session_expires_at: timestamp::read(session.expires_at)?,
+        token_expires_at: timestamp::read(token.expires_at)?,
         token: Secret::new(token.token),
     })
 }

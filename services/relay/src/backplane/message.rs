@@ -4,8 +4,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use aws_lc_rs::digest;
-use prost_types::Timestamp;
-use time::OffsetDateTime;
 use vvs_auth::key::{self, Keyring};
 use vvs_proto::frame::{App, Binding, Device};
 use vvs_proto::relay::backplane_answer::Answer as Wire;
@@ -14,10 +12,10 @@ use vvs_proto::relay::{
     self, BackplaneHandover, BackplaneLook, BackplaneRefusal, BackplaneTakeOver, BackplaneView,
     DeliverAuthRequest, DenyLoginRequest, GetLoginResponse, LoginState,
 };
+use vvs_proto::{ConnectionId, Phase, timestamp};
 
 use super::{Answer, Handover, Request, View};
 use crate::hello::Hello;
-use crate::id::ConnectionId;
 use crate::login::{ATTEMPTS, Grant, State};
 use crate::refusal::Refusal;
 use crate::rpc;
@@ -109,26 +107,13 @@ pub(super) fn open<M: prost::Message + Default>(
     .ok()
 }
 
-/// A moment, to the nanosecond.
-pub(super) fn timestamp(at: OffsetDateTime) -> Timestamp {
-    Timestamp {
-        seconds: at.unix_timestamp(),
-        nanos: i32::try_from(at.nanosecond()).unwrap_or_default(),
-    }
-}
-
-pub(super) fn time(timestamp: Option<Timestamp>) -> Option<OffsetDateTime> {
-    let Timestamp { seconds, nanos } = timestamp?;
-    OffsetDateTime::from_unix_timestamp(seconds)
-        .ok()?
-        .checked_add(time::Duration::nanoseconds(nanos.into()))
-}
-
 /// A question as it crosses.
 pub(super) fn request(id: ConnectionId, request: Request) -> WireRequest {
     match request {
         Request::Look { known } => {
-            let known_state = known.map_or(LoginState::Unspecified, rpc::state).into();
+            let known_state = known
+                .map_or(LoginState::Unspecified, LoginState::from)
+                .into();
             WireRequest::Look(BackplaneLook { known_state })
         }
         Request::Deliver(grant) => WireRequest::Deliver(delivery(id, *grant)),
@@ -167,7 +152,7 @@ fn delivery(id: ConnectionId, grant: Grant) -> DeliverAuthRequest {
         request_id: request_id.to_string(),
         connection_id: id.to_string(),
         token: token.expose().to_owned(),
-        token_expires_at: Some(timestamp(token_expires_at)),
+        token_expires_at: Some(timestamp::exact(token_expires_at)),
         user: Some(relay::User {
             id: user.id,
             email: user.email,
@@ -176,7 +161,7 @@ fn delivery(id: ConnectionId, grant: Grant) -> DeliverAuthRequest {
         }),
         session: Some(relay::Session {
             id: session_id,
-            expires_at: Some(timestamp(session_expires_at)),
+            expires_at: Some(timestamp::exact(session_expires_at)),
         }),
         browser: None,
     }
@@ -186,7 +171,7 @@ fn delivery(id: ConnectionId, grant: Grant) -> DeliverAuthRequest {
 pub(super) fn answer(answer: Answer) -> Wire {
     match answer {
         Ok(view) => Wire::View(BackplaneView {
-            acked_at: view.acked_at.map(timestamp),
+            acked_at: view.acked_at.map(timestamp::exact),
             held_request_id: view.held.map(|held| held.to_string()).unwrap_or_default(),
             return_uri: view
                 .hello
@@ -294,15 +279,15 @@ fn view_of(view: BackplaneView) -> Option<View> {
     };
 
     Some(View {
-        phase: rpc::known_state(login.state).ok()??,
+        phase: Phase::from_wire(login.state)?,
         user_code: login.user_code,
         client_address: login
             .client_address
             .parse()
             .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        created_at: time(login.created_at)?,
-        expires_at: time(login.expires_at)?,
-        acked_at: time(view.acked_at),
+        created_at: timestamp::read(login.created_at)?,
+        expires_at: timestamp::read(login.expires_at)?,
+        acked_at: timestamp::read(view.acked_at),
         binding: match relay::Binding::try_from(login.binding).ok()? {
             relay::Binding::Unspecified => return None,
             relay::Binding::Confirm => Binding::Confirm,
@@ -350,6 +335,7 @@ fn refusal(reason: i32) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
     use vvs_proto::Secret;
 
     use super::*;

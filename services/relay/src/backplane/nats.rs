@@ -19,13 +19,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::Span;
 use vvs_auth::key::Keyring;
+use vvs_proto::ConnectionId;
 use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::{Counters, Metrics, count};
 use vvs_runtime::trace;
 
 use super::{Answer, Backplane, Mailbox, Memory, Registration, Request, Taken, message};
 use crate::authority::moment_within;
-use crate::id::ConnectionId;
 
 mod ask;
 mod hear;

@@ -18,10 +18,11 @@ use tonic::codegen::BoxStream;
 use vvs_auth::peer::Role;
 use vvs_proto::session::watch_revocations_response::Event;
 use vvs_proto::session::{WatchRevocationsRequest, WatchRevocationsResponse};
+use vvs_proto::timestamp;
 use vvs_runtime::limit::Reached;
 
 use self::reader::{Reader, Told, pending_since};
-use super::{CALL_LIMIT, message};
+use super::CALL_LIMIT;
 use crate::metric::Counts;
 use crate::store::{Revocation, Store};
 use crate::{Error, clock};
@@ -268,6 +269,6 @@ fn entry(revocation: &Revocation) -> Event {
         sequence: revocation.sequence.unsigned_abs(),
         session_id: revocation.session.as_str().to_owned(),
         reason: revocation.reason.clone(),
-        tokens_expire_at: message::timestamp(revocation.tokens_expire_at),
+        tokens_expire_at: Some(timestamp::seconds(revocation.tokens_expire_at)),
     })
 }

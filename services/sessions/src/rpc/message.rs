@@ -1,17 +1,17 @@
 //! Messages of the contract from and to what this role has of its own.
 
-use prost_types::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use vvs_auth::device::DeviceKey;
 use vvs_proto::session as wire;
+use vvs_proto::timestamp;
 
 use crate::Error;
-use crate::id::SessionId;
+use crate::id::{SessionId, request_id};
 use crate::session::{self, Approval, Device, Identity, Profile, Seconds, Session, SignIn};
 
 pub(super) fn approval(request: wire::CreateSessionRequest) -> Result<Approval, Error> {
     Ok(Approval {
-        request_id: request.request_id.parse()?,
+        request_id: request_id(&request.request_id)?,
         identity: identity(
             request
                 .identity
@@ -97,10 +97,10 @@ pub(super) fn session(session: Session) -> wire::Session {
             app: device.app,
             jwk,
         }),
-        created_at: timestamp(session.created_at),
-        activated_at: session.activated_at.and_then(timestamp),
-        refreshed_at: timestamp(session.refreshed_at),
-        expires_at: timestamp(session.expires_at),
+        created_at: Some(timestamp::seconds(session.created_at)),
+        activated_at: session.activated_at.map(timestamp::seconds),
+        refreshed_at: Some(timestamp::seconds(session.refreshed_at)),
+        expires_at: Some(timestamp::seconds(session.expires_at)),
         address: session.address,
     }
 }
@@ -108,14 +108,6 @@ pub(super) fn session(session: Session) -> wire::Session {
 pub(super) fn token(token: &SecretString, expires_at: Seconds) -> wire::Token {
     wire::Token {
         token: token.expose_secret().to_owned(),
-        expires_at: timestamp(expires_at),
+        expires_at: Some(timestamp::seconds(expires_at)),
     }
-}
-
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "as the generated messages want it"
-)]
-pub(super) fn timestamp(seconds: Seconds) -> Option<Timestamp> {
-    Some(Timestamp { seconds, nanos: 0 })
 }

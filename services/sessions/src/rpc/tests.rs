@@ -16,6 +16,7 @@ use tonic_types::StatusExt as _;
 use vvs_auth::key::Keyring;
 use vvs_auth::token::{Claims, Jwk, SigningKey};
 use vvs_proto::session::watch_revocations_response::Event;
+use vvs_proto::timestamp;
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::rpc::reason;
 
@@ -198,8 +199,8 @@ async fn a_token_verifies_against_the_published_keys(place: &Place) {
         (claims.exp, claims.sxp),
         (claims.iat + 2_592_000, claims.iat + 2_592_000)
     );
-    assert_eq!(token.expires_at, message::timestamp(claims.exp));
-    assert_eq!(session.expires_at, message::timestamp(claims.sxp));
+    assert_eq!(token.expires_at, Some(timestamp::seconds(claims.exp)));
+    assert_eq!(session.expires_at, Some(timestamp::seconds(claims.sxp)));
     assert_eq!(session.activated_at, None);
 }
 

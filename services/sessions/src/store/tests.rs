@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 use vvs_auth::token::{Jwk, SigningKey};
+use vvs_proto::RequestId;
 use vvs_runtime::limit::Reached;
 
 use self::postgres::Postgres;
 use super::*;
-use crate::id::RequestId;
 use crate::key::SealedKey;
 use crate::session::{DAY, Identity};
 

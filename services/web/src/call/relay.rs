@@ -8,15 +8,15 @@ use vvs_proto::relay::{
     self as wire, Binding, Browser, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest,
     GetLoginRequest, GetLoginResponse, LoginState,
 };
-use vvs_proto::{ReturnUri, session};
+use vvs_proto::{ConnectionId, Phase, RequestId, ReturnUri, session, timestamp};
 use vvs_runtime::origin::Origin;
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
 
-use super::{CALL_TIME, Delivered, Granted, Place, moment, refusal, shown};
+use super::{CALL_TIME, Delivered, Granted, Place, refusal, shown};
 use crate::error::Refusal;
 use crate::handback::Handback;
-use crate::login::{ConnectionId, State, View};
+use crate::login::View;
 use crate::page;
 
 const RELAY: &str = "relay";
@@ -43,7 +43,7 @@ impl Relay {
     pub(crate) async fn look(
         &self,
         id: ConnectionId,
-        known: Option<State>,
+        known: Option<Phase>,
     ) -> Result<View, Refusal> {
         let time = if known.is_some() {
             WAIT_TIME
@@ -51,7 +51,9 @@ impl Relay {
             CALL_TIME
         };
 
-        let known_state = known.map_or(LoginState::Unspecified, wire_state).into();
+        let known_state = known
+            .map_or(LoginState::Unspecified, LoginState::from)
+            .into();
         let request = GetLoginRequest {
             connection_id: id.to_string(),
             known_state,
@@ -69,7 +71,7 @@ impl Relay {
     pub(crate) async fn deliver(
         &self,
         id: ConnectionId,
-        request_id: String,
+        request_id: RequestId,
         granted: Granted,
         from: &Place,
     ) -> Result<Delivered, Refusal> {
@@ -85,7 +87,7 @@ impl Relay {
             avatar_url,
         } = user;
         let request = DeliverAuthRequest {
-            request_id,
+            request_id: request_id.to_string(),
             connection_id: id.to_string(),
             token: token.token,
             token_expires_at: token.expires_at,
@@ -147,10 +149,10 @@ fn return_uri(text: &str, public_url: &Origin) -> Result<Option<ReturnUri>, Refu
 
 fn delivered(answer: DeliverAuthResponse, public_url: &Origin) -> Result<Delivered, Refusal> {
     let missing = |field| Refusal::Incomplete { role: RELAY, field };
-    match state(answer.state) {
-        Some(State::Sent) => Ok(Delivered::Sent),
-        Some(State::Acked) => Ok(Delivered::Acked),
-        Some(State::Held) => {
+    match Phase::from_wire(answer.state) {
+        Some(Phase::Sent) => Ok(Delivered::Sent),
+        Some(Phase::Acked) => Ok(Delivered::Acked),
+        Some(Phase::Held) => {
             let may_show = answer.min_binding() != Binding::Link;
             let return_uri = return_uri(&answer.return_uri, public_url)?;
             let code = Some(answer.completion_code).filter(|code| !code.is_empty());
@@ -160,12 +162,12 @@ fn delivered(answer: DeliverAuthResponse, public_url: &Origin) -> Result<Deliver
                 .ok_or(missing("return_uri"))
         }
         Some(
-            State::Waiting
-            | State::Away
-            | State::Denied
-            | State::Cancelled
-            | State::Expired
-            | State::Burned,
+            Phase::Waiting
+            | Phase::Away
+            | Phase::Denied
+            | Phase::Cancelled
+            | Phase::Expired
+            | Phase::Burned,
         )
         | None => Err(missing("state")),
     }
@@ -185,7 +187,7 @@ fn view(answer: GetLoginResponse, public_url: &Origin) -> Result<View, Refusal> 
     let is_named = !device.name.is_empty() || !device.os.is_empty();
 
     Ok(View {
-        state: state(answer.state).ok_or(missing("state"))?,
+        state: Phase::from_wire(answer.state).ok_or(missing("state"))?,
         user_code: answer.user_code,
         editor: page::Editor {
             app: app.filter(|app| !app.name.is_empty()),
@@ -197,35 +199,9 @@ fn view(answer: GetLoginResponse, public_url: &Origin) -> Result<View, Refusal> 
             .client_address
             .parse()
             .map_err(|_cause| missing("client_address"))?,
-        created_at: answer
-            .created_at
-            .and_then(|at| moment(at.seconds))
-            .ok_or(missing("created_at"))?,
-        expires_at: answer
-            .expires_at
-            .and_then(|at| moment(at.seconds))
-            .ok_or(missing("expires_at"))?,
+        created_at: timestamp::read(answer.created_at).ok_or(missing("created_at"))?,
+        expires_at: timestamp::read(answer.expires_at).ok_or(missing("expires_at"))?,
     })
-}
-
-fn state(number: i32) -> Option<State> {
-    State::ALL
-        .into_iter()
-        .find(|state| i32::from(wire_state(*state)) == number)
-}
-
-fn wire_state(state: State) -> LoginState {
-    match state {
-        State::Waiting => LoginState::Waiting,
-        State::Held => LoginState::Held,
-        State::Sent => LoginState::Sent,
-        State::Away => LoginState::Away,
-        State::Acked => LoginState::Acked,
-        State::Denied => LoginState::Denied,
-        State::Cancelled => LoginState::Cancelled,
-        State::Expired => LoginState::Expired,
-        State::Burned => LoginState::Burned,
-    }
 }
 
 #[cfg(test)]
@@ -233,18 +209,6 @@ mod tests {
     use super::*;
 
     const ORIGIN: &str = "http://localhost:8080";
-
-    #[test]
-    fn a_state_is_the_same_here_and_on_the_wire() {
-        for known in State::ALL {
-            assert_eq!(state(wire_state(known).into()), Some(known));
-            assert_eq!(
-                wire_state(known).as_str_name(),
-                format!("LOGIN_STATE_{}", known.as_str())
-            );
-        }
-        assert_eq!((state(0), state(10)), (None, None));
-    }
 
     /// What a held delivery comes to: whether the code may be shown and whether there is a link, or
     /// what is missing.

@@ -9,14 +9,15 @@ use vvs_proto::session::{
     GetSigningKeysRequest, Identity, ListSessionsRequest, RecordAuditRequest, RevokeSessionRequest,
     RevokeUserSessionsRequest, TakeStaleUsersRequest,
 };
+use vvs_proto::{ConnectionId, RequestId, timestamp};
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
 
-use super::{CALL_TIME, Granted, Place, moment, refusal, shown};
+use super::{CALL_TIME, Granted, Place, refusal, shown};
 use crate::account::Install;
 use crate::error::Refusal;
 use crate::identity::SignIn;
-use crate::login::{ConnectionId, View};
+use crate::login::View;
 use crate::page;
 
 pub(super) const SESSIONS: &str = "sessions";
@@ -66,14 +67,14 @@ impl Sessions {
     /// Makes the session of an approval, or finds it and signs another token for it.
     pub(crate) async fn create(
         &self,
-        request_id: String,
+        request_id: RequestId,
         id: ConnectionId,
         sign_in: &SignIn,
         view: &View,
         from: &Place,
     ) -> Result<Granted, Refusal> {
         let request = CreateSessionRequest {
-            request_id,
+            request_id: request_id.to_string(),
             identity: Some(identity(sign_in)),
             device: Some(device(view)),
             address: from.address.to_string(),
@@ -350,10 +351,7 @@ fn install(session: wire::Session) -> Result<Install, Refusal> {
         app,
         jwk: _,
     } = session.device.unwrap_or_default();
-    let seen_at = session
-        .refreshed_at
-        .or(session.created_at)
-        .and_then(|at| moment(at.seconds));
+    let seen_at = timestamp::read(session.refreshed_at.or(session.created_at));
 
     Ok(Install {
         id: session.id,
@@ -364,10 +362,7 @@ fn install(session: wire::Session) -> Result<Install, Refusal> {
         },
         app: shown(&app),
         is_confirmed: session.activated_at.is_some(),
-        approved_at: session
-            .created_at
-            .and_then(|at| moment(at.seconds))
-            .ok_or(missing("created_at"))?,
+        approved_at: timestamp::read(session.created_at).ok_or(missing("created_at"))?,
         seen_at: seen_at.ok_or(missing("refreshed_at"))?,
         address: session.address,
     })
@@ -377,12 +372,13 @@ fn install(session: wire::Session) -> Result<Install, Refusal> {
 mod tests {
     use time::OffsetDateTime;
 
+    use vvs_proto::Phase;
+
     use super::*;
-    use crate::login::State;
 
     fn view(editor: page::Editor) -> View {
         View {
-            state: State::Waiting,
+            state: Phase::Waiting,
             user_code: String::new(),
             editor,
             device_key: "the key".to_owned(),

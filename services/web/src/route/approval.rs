@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::HeaderMap;
 use tracing::Instrument as _;
+use vvs_proto::ConnectionId;
 use vvs_runtime::metrics::count;
 
 use crate::Web;
@@ -14,7 +15,7 @@ use crate::error::Refusal;
 use crate::failure::Reason;
 use crate::identity::{Arrival, SignIn};
 use crate::kept::Kept;
-use crate::login::{ConnectionId, Entry, Standing, View, may_deliver, or_away, request_id, stand};
+use crate::login::{Entry, Standing, View, may_deliver, or_away, request_id, stand};
 use crate::page::{
     Approval, Delivery, Denial, Denied, HandBack, Held, Place, Trouble, UserCode, Waiting,
 };
@@ -155,7 +156,7 @@ async fn deliver(
     let request_id = request_id(&web.requests, id, sign_in);
     let granted = web
         .sessions
-        .create(request_id.clone(), id, sign_in, view, &visit.from)
+        .create(request_id, id, sign_in, view, &visit.from)
         .await?;
     let (user_id, session_id) = (
         granted.user_id().to_owned(),
@@ -179,7 +180,7 @@ async fn deliver(
     } else {
         let delivered = web
             .relay
-            .deliver(id, request_id.clone(), granted, &visit.from)
+            .deliver(id, request_id, granted, &visit.from)
             .await;
         or_away(delivered, visit.jar.login(id), visit.now)
     };
@@ -194,13 +195,14 @@ async fn deliver(
         Err(refusal) => refusal.trouble().is_some(),
     };
 
+    let approved = Some(request_id.to_string());
     let was_ours = visit
         .jar
         .login(id)
-        .is_some_and(|entry| entry.approved.as_ref() == Some(&request_id));
+        .is_some_and(|entry| entry.approved == approved);
     if is_ours {
         let acked = matches!(delivered, Ok(Delivered::Acked));
-        let (approved, session) = (Some(request_id), Some(session_id));
+        let session = Some(session_id);
         visit.remember(
             id,
             Entry {
@@ -387,7 +389,7 @@ pub(crate) fn is_own(visit: &Visit, id: ConnectionId) -> Result<bool, Refusal> {
         .and_then(|entry| entry.approved.as_deref());
     let own = visit
         .person()?
-        .map(|kept| request_id(&visit.web.requests, id, &kept.who));
+        .map(|kept| request_id(&visit.web.requests, id, &kept.who).to_string());
     Ok(approved.is_some() && approved == own.as_deref())
 }
 

@@ -5,11 +5,12 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use time::OffsetDateTime;
+use vvs_proto::{ConnectionId, Phase};
 
 use crate::error::Refusal;
 use crate::failure::Reason;
 use crate::header;
-use crate::login::{ConnectionId, Entry, Standing, State, View, stand};
+use crate::login::{Entry, Standing, View, stand};
 use crate::page::{Editor, Success};
 use crate::route::approval;
 use crate::visit::{Answer, Visit, page, with_headers};
@@ -116,7 +117,7 @@ pub(crate) async fn status(visit: Visit) -> Response {
     visit.finish(Ok(answer))
 }
 
-async fn state(visit: &Visit) -> Result<State, Refusal> {
+async fn state(visit: &Visit) -> Result<Phase, Refusal> {
     let id = visit.login()?;
     let entry = visit.jar.login(id).ok_or(Reason::OtherBrowser)?;
     let present = look(visit, id, entry, None).await?;
@@ -140,16 +141,16 @@ async fn look(
     visit: &Visit,
     id: ConnectionId,
     entry: &Entry,
-    known: Option<State>,
-) -> Result<State, Refusal> {
+    known: Option<Phase>,
+) -> Result<Phase, Refusal> {
     let found = visit.web.relay.look(id, known).await;
     // Not the time of the visit: that may be 20 s ago, and the login over since.
     let now = OffsetDateTime::now_utc();
     match found {
         Ok(view) => Ok(view.state),
-        Err(Refusal::EditorAway) => Ok(State::Away),
-        Err(Refusal::Unknown) if entry.is_live(now) => Ok(State::Away),
-        Err(Refusal::Unknown) => Ok(State::Expired),
+        Err(Refusal::EditorAway) => Ok(Phase::Away),
+        Err(Refusal::Unknown) if entry.is_live(now) => Ok(Phase::Away),
+        Err(Refusal::Unknown) => Ok(Phase::Expired),
         Err(other) => Err(other),
     }
 }

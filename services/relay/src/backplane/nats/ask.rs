@@ -10,13 +10,13 @@ use tracing::{Instrument as _, Span};
 use vvs_proto::relay::backplane_answer::Answer as Wire;
 use vvs_proto::relay::backplane_ask::Request as WireRequest;
 use vvs_proto::relay::{BackplaneAnswer, BackplaneAsk};
+use vvs_proto::{ConnectionId, timestamp};
 use vvs_runtime::metrics::count;
 
 use super::roll::Whereabouts;
 use super::{Link, PATIENCE, headers};
 use crate::backplane::message::{self, Direction};
 use crate::backplane::{Answer, Request, Taken};
-use crate::id::ConnectionId;
 use crate::refusal::Refusal;
 
 /// How long a holder may take to accept a question; later it drops it.
@@ -197,7 +197,7 @@ impl Link {
         patience: Duration,
         trusts_broker: bool,
     ) -> Result<(u64, Wire), Miss> {
-        let drop_after = Some(message::timestamp(OffsetDateTime::now_utc() + ACCEPT_TIME));
+        let drop_after = Some(timestamp::exact(OffsetDateTime::now_utc() + ACCEPT_TIME));
         let ask = BackplaneAsk {
             drop_after,
             request: Some(request),

@@ -15,13 +15,13 @@ use tracing::{Instrument as _, Span};
 use vvs_proto::relay::backplane_answer::Answer as Wire;
 use vvs_proto::relay::backplane_ask::Request as WireRequest;
 use vvs_proto::relay::{BackplaneAccepted, BackplaneAnswer, BackplaneAsk, BackplaneClaim};
+use vvs_proto::{ConnectionId, timestamp};
 use vvs_runtime::metrics::count;
 use vvs_runtime::trace;
 
 use super::{Link, MESSAGE_ID, PATIENCE, headers};
 use crate::backplane::Envelope;
 use crate::backplane::message::{self, Direction};
-use crate::id::ConnectionId;
 use crate::refusal::Refusal;
 
 /// How long after that what was accepted may still be acted on: a socket that is being closed takes
@@ -115,7 +115,7 @@ impl Link {
             return count(&self.dropped, "reason", "unreadable");
         };
 
-        let drop_after = message::time(drop_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let drop_after = timestamp::read(drop_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         if drop_after < OffsetDateTime::now_utc() {
             tracing::debug!(connection_id = %id, "a message of another relay came too late");
             return count(&self.dropped, "reason", "late");

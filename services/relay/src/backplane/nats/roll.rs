@@ -14,12 +14,12 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use vvs_proto::relay::{BackplaneHere, BackplanePresence, BackplaneWho};
+use vvs_proto::{ConnectionId, timestamp};
 use vvs_runtime::metrics::count;
 
 use super::ask::ACCEPT_TIME;
 use super::{Link, MESSAGE_ID, SETTLE_TIME, headers};
 use crate::backplane::message::{self, Direction, ROLL};
-use crate::id::ConnectionId;
 
 /// How often a relay says that it is there.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -128,7 +128,7 @@ impl Link {
     }
 
     async fn appear(&self, asks_back: bool, is_leaving: bool) {
-        let drop_after = Some(message::timestamp(OffsetDateTime::now_utc() + ACCEPT_TIME));
+        let drop_after = Some(timestamp::exact(OffsetDateTime::now_utc() + ACCEPT_TIME));
         let presence = BackplanePresence {
             drop_after,
             holder: self.holder.clone(),
@@ -167,8 +167,9 @@ impl Link {
         let message_id = message_id
             .map(|id| id.as_str().to_owned())
             .unwrap_or_default();
-        let is_late =
-            |drop_after| message::time(drop_after).is_none_or(|at| at < OffsetDateTime::now_utc());
+        let is_late = |drop_after| {
+            timestamp::read(drop_after).is_none_or(|at| at < OffsetDateTime::now_utc())
+        };
 
         let Some(inbox) = message.reply else {
             let presence: Option<BackplanePresence> = message::open(
@@ -236,7 +237,7 @@ impl Link {
         }
 
         let due = Instant::now() + ACCEPT_TIME;
-        let drop_after = Some(message::timestamp(OffsetDateTime::now_utc() + ACCEPT_TIME));
+        let drop_after = Some(timestamp::exact(OffsetDateTime::now_utc() + ACCEPT_TIME));
         let who = BackplaneWho {
             drop_after,
             connection_id: id.to_string(),

@@ -7,8 +7,9 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use vvs_proto::timestamp;
 
-use super::{CALL_LIMIT, RETRY, message};
+use super::{CALL_LIMIT, RETRY};
 use crate::metric::Counts;
 use crate::store::{Revocation, Store};
 use crate::{Error, clock};
@@ -147,5 +148,5 @@ impl Reader {
 pub(super) async fn pending_since(store: &Store) -> Result<Timestamp, Error> {
     let settled = clock().saturating_sub(IN_FLIGHT);
     let oldest = store.oldest_pending().await?.unwrap_or(settled);
-    Ok(message::timestamp(oldest.min(settled)).unwrap_or_default())
+    Ok(timestamp::seconds(oldest.min(settled)))
 }
