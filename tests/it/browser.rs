@@ -349,6 +349,7 @@ async fn a_link_takes_the_code_to_the_editor_that_asked() {
         .await;
     chromium.arrive(200, SIGN_IN).await;
     say_who(&chromium, "ada").await;
+    chromium.show("approval", 200, APPROVAL).await;
     let ((), pairs) = tokio::join!(approve(&chromium), handed_back(&listener, &stack));
     let of = |name: &str| {
         pairs

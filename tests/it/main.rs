@@ -12,6 +12,7 @@ mod clock;
 mod command;
 mod delivery;
 mod development;
+mod docs;
 mod drain;
 mod edge;
 mod faults;

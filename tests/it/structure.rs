@@ -9,15 +9,37 @@ use prost::Message as _;
 use vvs_auth::method;
 use vvs_mesh::Cli;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap()
         .to_owned()
 }
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|cause| panic!("{path}: {cause}"))
+}
+
+/// All files of ours with this extension, by their paths from the root.
+pub(crate) fn files(extension: &str) -> Vec<PathBuf> {
+    let arguments = ["ls-files", "--cached", "--others", "--exclude-standard"];
+    let output = std::process::Command::new("git")
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let files = listed.lines().map(PathBuf::from);
+    files
+        .filter(|file| file.extension().is_some_and(|found| found == extension))
+        .filter(|file| root().join(file).is_file())
+        .collect()
 }
 
 /// Crate to what it may import of ours.
@@ -289,69 +311,4 @@ fn every_reason_is_documented_and_every_documented_reason_exists() {
         .map(str::to_owned)
         .collect();
     assert_eq!(headings, reasons);
-}
-
-#[test]
-fn the_readme_names_what_exists() {
-    let readme = read("README.md");
-    for folder in [
-        "proto/",
-        "services/",
-        "gateway/",
-        "clients/",
-        "tests/",
-        "deploy/",
-        "docs/",
-    ] {
-        assert!(
-            readme.contains(folder) && root().join(folder).is_dir(),
-            "{folder}"
-        );
-    }
-
-    assert!(readme.contains("tests/run") && readme.contains("cargo run --release -- demo"));
-
-    // Every link to a file of ours leads somewhere.
-    for page in [
-        "README.md",
-        "docs/flow.md",
-        "docs/editor.md",
-        "docs/configuration.md",
-        "docs/errors.md",
-        "docs/security.md",
-        "docs/contributing.md",
-        "docs/performance.md",
-    ] {
-        let text = read(page);
-        let folder = root().join(page);
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
-            let target = link.split('#').next().unwrap();
-            if target.is_empty() || target.contains("://") {
-                continue;
-            }
-            assert!(
-                folder.parent().unwrap().join(target).exists(),
-                "{page} links to {target}"
-            );
-        }
-
-        // A claim that names its test: [`the_test`](its/file.rs).
-        for claim in text.split("[`").skip(1) {
-            let Some((name, rest)) = claim.split_once("`](") else {
-                continue;
-            };
-            let (path, _) = rest.split_once(')').unwrap();
-            if path.contains(".rs") && name.contains('_') && !name.contains('.') {
-                let code = std::fs::read_to_string(folder.parent().unwrap().join(path)).unwrap();
-                assert!(
-                    code.contains(&format!("fn {name}(")),
-                    "{page} names {name} in {path}"
-                );
-            }
-        }
-    }
 }
