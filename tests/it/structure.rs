@@ -312,3 +312,21 @@ fn every_reason_is_documented_and_every_documented_reason_exists() {
         .collect();
     assert_eq!(headings, reasons);
 }
+
+/// rustls 0.24 does not have that interface. docs/decisions/0001-own-tls-stream.md has the way out,
+/// which is short as long as one file alone stands on it.
+#[test]
+fn one_module_alone_stands_on_the_unbuffered_interface_of_rustls() {
+    let names_it = |file: &PathBuf| {
+        let text = read(file.to_str().unwrap());
+        text.contains("rustls::unbuffered") || text.contains("Unbuffered")
+    };
+    let others = files("rs").into_iter();
+    let others = others.filter(|file| !file.ends_with("tests/it/structure.rs"));
+
+    let found: Vec<_> = others.filter(names_it).collect();
+    assert_eq!(found, [Path::new("services/runtime/src/tls/stream.rs")]);
+
+    let pinned = "rustls = { version = \">=0.23, <0.24\"";
+    assert!(read("Cargo.toml").contains(pinned));
+}
