@@ -1,6 +1,10 @@
 //! The public edge: a path table, limits, header hygiene, and the root of each trace. It passes
 //! WebSockets on without reading them, holds no secret but its TLS key, and knows nothing of
 //! logins.
+//!
+//! `route` is what happens to every request, from top to bottom: `address` says who asks, `limit`
+//! and `rate` whether there is a place, `header` what may pass, and `forward` takes it to web or to
+//! a relay. What is behind believes the gateway, and only the gateway, about a client's address.
 
 mod address;
 mod error;

@@ -1,6 +1,14 @@
-//! Every byte that crosses a process boundary: the protobuf contracts between the roles, and the
-//! JSON frames of the editor's WebSocket; and what of a stranger's text may be shown. Knows nothing
-//! of what they are used for.
+//! Every byte that crosses a process boundary, and what of a stranger's text may be shown. Knows
+//! nothing of what it is used for.
+//!
+//! - [`relay`] and [`session`] are generated from `proto/vvs`: what the roles say to each other
+//!   over gRPC. The code is checked in, and a test fails when it is out of date.
+//! - [`frame`] has the JSON frames of the editor's WebSocket. They are written by hand, and
+//!   `proto/golden` has a file for each shape, from which other people's clients are made.
+//! - [`text`] makes words of strangers safe to show, and [`ReturnUri`] an address that a browser
+//!   may be led back to.
+//!
+//! Old readers ignore members that they do not know; so a member never gets a new meaning.
 
 pub mod frame;
 mod id;

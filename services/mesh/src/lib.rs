@@ -1,5 +1,10 @@
 //! The server binary: reads all settings before it binds anything, starts one role or all four, and
 //! ends when told. It knows every role's way in, and nothing of what they do.
+//!
+//! [`Cli`] is the command line: each flag is an environment variable as well, and `check` says what
+//! is wrong with them. [`up`] puts the four roles into one process and makes what nobody chose; a
+//! role alone wants every choice made. [`launch`] holds what the roles of a process share and stops
+//! it when one of them fails. [`exit`] has the exit codes.
 
 use std::io::Write as _;
 use std::net::SocketAddr;

@@ -1,5 +1,11 @@
 //! The relay: holds the editors' sockets and the unfinished logins, in memory only. It knows no
 //! identity provider, no page and no signing key.
+//!
+//! A request to `/ws` becomes a socket (`upgrade`), which is one task (`socket`). What its frames
+//! ask for is read in `socket::dialogue`; what they mean is decided in `login`, a table without
+//! clock or socket, and in `signed_in`. `attempt` holds a login and knows who waits for it,
+//! `backplane` finds it wherever it is held, and `rpc` is how web asks. `authority` judges tokens
+//! with what it has heard from sessions.
 
 use std::fmt;
 use std::net::SocketAddr;

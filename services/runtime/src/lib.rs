@@ -1,6 +1,12 @@
-//! How a process of the mesh lives: TLS files and their reload, one HTTP server for everything that
-//! listens, RPC plumbing, telemetry, health, and stopping. It does not know what the processes are
-//! for.
+//! How a process of the mesh lives. It does not know what the processes are for, and has no word of
+//! the domain.
+//!
+//! A role is given a [`Process`] and serves until its `stop` is cancelled; what it spawns goes on
+//! the process's tracker, so that draining waits for it. [`http`] is the one server for everything
+//! that listens, and [`tls`] its certificates, which are reloaded while it runs. [`pool`] knows
+//! which processes serve the same and which of them can. [`rpc`] guards and calls gRPC methods,
+//! [`trace`] and [`telemetry`] say what happened, [`admin`] answers probes, and [`stop`] ends it
+//! all.
 
 use std::sync::Arc;
 use std::time::Duration;

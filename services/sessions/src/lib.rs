@@ -1,5 +1,10 @@
 //! The sessions role: users, sessions and the keys that sign their tokens, behind `vvs.session.v1`.
 //! It has the database and knows neither sockets nor pages.
+//!
+//! `rpc` says what a request means and what the answer looks like. `session` says how long a
+//! session lives and what its token says, `key` signs it. `store` is all SQL, one set of queries
+//! for SQLite and PostgreSQL; whatever ends a session there gets the next number of the feed in the
+//! same transaction. `rpc::feed` tells those who follow it, and `upkeep` sweeps.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,11 @@
 //! The web role: pages, identity providers and the approval. Holds no socket, no signing key and no
 //! database.
+//!
+//! `route` lists all paths, and `visit` checks what stands in front of each. A handler asks relay
+//! and sessions through `call`, decides with `login` and `account`, and answers with a `page`. What
+//! a browser keeps is sealed in `cookie`; `csrf` and `check` decide whether a form and a sign-in
+//! are still good; `failure` has what people read when something is not. Identity providers are
+//! behind one trait, in `identity`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
