@@ -5,6 +5,8 @@
 //!   over gRPC. The code is checked in, and a test fails when it is out of date.
 //! - [`frame`] has the JSON frames of the editor's WebSocket. They are written by hand, and
 //!   `proto/golden` has a file for each shape, from which other people's clients are made.
+//! - [`ConnectionId`], [`RequestId`], [`Phase`] and [`timestamp`] are the words of the contracts
+//!   that more than one role reads.
 //! - [`text`] makes words of strangers safe to show, and [`ReturnUri`] an address that a browser
 //!   may be led back to.
 //!
