@@ -379,6 +379,41 @@ async fn a_hello_that_is_not_taken_leaves_a_bare_login_that_works() {
     );
 }
 
+#[tokio::test]
+async fn a_server_without_listeners_takes_no_hello_and_no_ticket_that_names_one() {
+    let with = Stack::start().await;
+    let key_file = with.data().path().join("keys/relay.key");
+    let without = Stack::start_with(&[
+        "--relay-key-file",
+        key_file.to_str().unwrap(),
+        "--relay-loopback-listeners",
+        "false",
+        "--relay-return-uris",
+        "vvs://auth/complete",
+    ])
+    .await;
+
+    let (mut fresh, key) = (without.editor().await, DeviceKey::generate().unwrap());
+    for listener in [RETURN_URI, "http://[::1]:49152/done"] {
+        let refused = fresh.hello(&key, Some(listener)).await;
+        assert_eq!(refused["code"], "bad_return_uri", "{refused}");
+    }
+    let taken = fresh.hello(&key, Some("vvs://auth/complete")).await;
+    assert_eq!(taken["binding"], "link", "{taken}");
+
+    // What a relay with listeners has sealed under the same key, before this one was started.
+    for return_uri in [Some(RETURN_URI), None] {
+        let (mut before, key) = (with.editor().await, DeviceKey::generate().unwrap());
+        let ticket = before.hello(&key, return_uri).await["ticket"].clone();
+        let mut back = Editor::for_session(&without).await;
+        let answer = back.try_resume(ticket.as_str().unwrap(), &key).await;
+        match return_uri {
+            Some(_) => assert_eq!(answer["code"], "bad_ticket", "{answer}"),
+            None => assert_eq!(answer["resumed"], true, "{answer}"),
+        }
+    }
+}
+
 /// What a browser does at an editor's own listener: its page sends on what stands behind the hash.
 async fn hand_back(stack: &Stack, return_uri: &str, pairs: &[(&str, &str)]) -> StatusCode {
     let origin = return_uri.trim_end_matches('/');

@@ -427,3 +427,49 @@ fn dial(
     };
     channel(address.unwrap_or_default(), connector)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: super::Settings,
+    }
+
+    #[test]
+    fn a_limit_has_a_range() {
+        let parse = |flag, value| Line::try_parse_from(["web", flag, value]);
+        let settings = Line::try_parse_from(["web"]).unwrap().settings;
+        assert_eq!(
+            (
+                settings.dev_key_guesses_per_minute.get(),
+                settings.requests_per_person.get(),
+                settings.sign_in_max_ttl.as_secs()
+            ),
+            (10, 60, 86_400)
+        );
+
+        for (flag, good, bad) in [
+            (
+                "--web-dev-key-guesses-per-minute",
+                ["1", "1000"],
+                ["0", "1001"],
+            ),
+            (
+                "--web-requests-per-person",
+                ["1", "1000000"],
+                ["0", "1000001"],
+            ),
+            ("--web-sign-in-max-ttl", ["1s", "30d"], ["999ms", "31d"]),
+        ] {
+            for value in good {
+                assert!(parse(flag, value).is_ok(), "{flag} {value}");
+            }
+            for value in bad {
+                assert!(parse(flag, value).is_err(), "{flag} {value}");
+            }
+        }
+    }
+}
