@@ -63,7 +63,7 @@ const SILENT: [&str; 14] = [
 /// its sender made it. A proxy that is trusted may pass on what this very machine has asked for,
 /// and has to say so: at least one address, and none that is not loopback.
 pub(crate) fn through(version: Version, headers: &HeaderMap, is_trusted: bool) -> Option<&str> {
-    // Nginx, as it comes, speaks HTTP/1.0 to those behind it and adds no header.
+    // Nginx before 1.29.7, as it comes, speaks HTTP/1.0 to those behind it and adds no header.
     let old = (version < Version::HTTP_11).then_some("http/1.0");
     let mut signs = headers
         .keys()

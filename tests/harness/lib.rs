@@ -23,6 +23,7 @@ mod editor;
 mod front;
 mod install;
 pub mod nats;
+pub mod nginx;
 pub mod oidc;
 mod peer;
 pub mod postgres;

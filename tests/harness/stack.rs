@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tracing::Dispatch;
@@ -21,7 +22,7 @@ use vvs_mesh::{Cli, Command, Up};
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::telemetry;
 
-use crate::command::{Running as Process, command};
+use crate::command::{Running as Process, binary, program};
 use crate::database::{Database, Lock, Url};
 use crate::{Browser, Caller, Editor, Secrets, postgres};
 
@@ -145,6 +146,13 @@ impl Stack {
 
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
+    }
+
+    /// What `--dev-key` has each browser asked for.
+    pub fn dev_key(&self) -> String {
+        let key = self.running.dev_key.as_ref().unwrap().expose_secret();
+        self.secrets.add(key);
+        key.to_owned()
     }
 
     /// A bare editor that has connected and been given its login.
@@ -355,6 +363,19 @@ pub fn start_role(
     flags: &[&str],
     secrets: &Secrets,
 ) -> Process {
+    let mesh = binary("vvs-mesh", "vvs-mesh");
+    start_role_of(&mesh, data_dir, public_url, role, flags, secrets)
+}
+
+/// The same, of a program that was built before.
+pub fn start_role_of(
+    mesh: &Path,
+    data_dir: &Path,
+    public_url: &str,
+    role: Role,
+    flags: &[&str],
+    secrets: &Secrets,
+) -> Process {
     let files = vvs_mesh::pki::files(data_dir, role);
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let (cert, key, ca) = (
@@ -376,10 +397,7 @@ pub fn start_role(
         &ca,
     ];
 
-    Process::start(
-        command("vvs-mesh", "vvs-mesh", &[&common, flags].concat()),
-        secrets,
-    )
+    Process::start(program(mesh, &[&common, flags].concat()), secrets)
 }
 
 /// Settings as a person would give them, with every port chosen by the kernel.

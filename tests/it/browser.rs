@@ -10,6 +10,7 @@ use vvs_tests::{Chromium, Editor, Stack};
 
 use crate::pages::{complete, hello};
 
+mod development;
 mod redirect;
 
 const SIGN_IN: &str = "Sign in to VVS";
@@ -349,7 +350,11 @@ async fn a_link_takes_the_code_to_the_editor_that_asked() {
         .await;
     chromium.arrive(200, SIGN_IN).await;
     say_who(&chromium, "ada").await;
+    let port = listener.local_addr().unwrap().port();
+    let place = format!("to a program on this computer, port {port}");
+    assert!(chromium.text("main dl").await.contains(&place));
     chromium.show("approval", 200, APPROVAL).await;
+
     let ((), pairs) = tokio::join!(approve(&chromium), handed_back(&listener, &stack));
     let of = |name: &str| {
         pairs
@@ -404,6 +409,20 @@ async fn a_window_that_the_editor_did_not_open_leads_nowhere_and_hides_the_code_
         "{shown}"
     );
     assert_eq!(editor.next().await["type"], "auth:pending");
+
+    editor.read_on().await;
+}
+
+#[tokio::test]
+async fn a_person_reads_that_the_code_goes_to_the_app_before_approving() {
+    let uri = "vvs://auth/complete";
+    let stack = Stack::start_with(&["--relay-return-uris", uri]).await;
+    let mut editor = editor(&stack).await;
+    hello(&stack, &mut editor, "laptop", Some(uri)).await;
+    let chromium = Chromium::start(&stack, "app-link").await;
+    sign_in(&chromium, &editor).await;
+    chromium.show("approval", 200, APPROVAL).await;
+    assert!(chromium.text("main dl").await.contains("to VVS"));
 
     editor.read_on().await;
 }

@@ -1,11 +1,14 @@
 //! The development sign-in is for the person at the machine: whom it answers, and what it says to
 //! the others.
 
+use std::net::SocketAddr;
+
 use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use vvs_tests::command::{Running, command};
+use vvs_tests::command::{Running, command, run};
+use vvs_tests::nginx::Nginx;
 use vvs_tests::stack::PATIENCE;
 use vvs_tests::{Browser, Editor, Page, Secrets, Stack};
 
@@ -15,13 +18,15 @@ const TRUSTED: [&str; 2] = ["--gateway-trusted-proxies", "127.0.0.0/8,::1/128"];
 
 /// What a proxy makes of a request for the sign-in, byte for byte, and what comes back.
 async fn ask(stack: &Stack, editor: &Editor, version: &str, headers: &str) -> String {
-    let (path, host) = (
-        editor.login_path(),
-        stack.addresses().public_url.authority().to_owned(),
-    );
-    let mut stream = TcpStream::connect(stack.addresses().public).await.unwrap();
+    ask_at(stack.addresses().public, editor, version, headers).await
+}
+
+/// The same, by way of whoever is at this address.
+async fn ask_at(address: SocketAddr, editor: &Editor, version: &str, headers: &str) -> String {
+    let path = editor.login_path();
+    let mut stream = TcpStream::connect(address).await.unwrap();
     let request =
-        format!("GET {path} {version}\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
+        format!("GET {path} {version}\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer))
@@ -157,6 +162,59 @@ async fn a_trusted_proxy_is_answered_for_this_machine_alone() {
         let answer = ask(&stack, &editor, version, headers).await;
         assert!(is_refused(&answer), "{version} {headers}: {answer}");
     }
+
+    editor.read_on().await;
+}
+
+/// How people put nginx in front of a server, by what stands beside `proxy_pass`.
+/// The first is all that nginx does without being told, before 1.29.7.
+const STOCK: &str = "proxy_http_version 1.0;";
+const COMMON: &str = "proxy_http_version 1.1; proxy_set_header Host $proxy_host; \
+    proxy_set_header X-Real-IP $remote_addr; \
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
+    proxy_set_header X-Forwarded-Proto $scheme;";
+/// Drops the port of the public URL.
+const HOST: &str = "proxy_set_header Host $host;";
+
+async fn through(nginx: &Nginx, editor: &Editor, headers: &str) -> String {
+    ask_at(nginx.address(), editor, "HTTP/1.1", headers).await
+}
+
+#[tokio::test]
+async fn a_real_nginx_in_front_gets_a_page_that_says_why() {
+    let stack = Stack::start().await;
+    let mut editor = stack.editor().await;
+    let upstream = stack.addresses().public;
+
+    for settings in [STOCK, COMMON] {
+        let nginx = Nginx::start(upstream, settings).await;
+        let page = through(&nginx, &editor, "").await;
+        assert!(is_refused(&page), "{settings}: {page}");
+    }
+
+    let nginx = Nginx::start(upstream, HOST).await;
+    let page = through(&nginx, &editor, "").await;
+    assert_eq!(page.split(' ').nth(1), Some("421"), "{page}");
+
+    editor.read_on().await;
+}
+
+#[tokio::test]
+async fn a_real_nginx_that_is_trusted_is_answered_for_this_machine_alone() {
+    let stack = Stack::start_with(&TRUSTED).await;
+    let mut editor = stack.editor().await;
+    let upstream = stack.addresses().public;
+    let elsewhere = "X-Forwarded-For: 203.0.113.7\r\n";
+
+    let nginx = Nginx::start(upstream, COMMON).await;
+    let page = through(&nginx, &editor, "").await;
+    assert!(page.contains("/dev/sign-in"), "{page}");
+    let page = through(&nginx, &editor, elsewhere).await;
+    assert!(page.contains("Only on the machine itself"), "{page}");
+
+    let nginx = Nginx::start(upstream, STOCK).await;
+    let page = through(&nginx, &editor, "").await;
+    assert!(is_refused(&page), "it does not name who called it: {page}");
 
     editor.read_on().await;
 }
@@ -305,4 +363,25 @@ async fn an_up_with_a_key_prints_it_once_and_asks_each_browser_once() {
     up.signal("TERM");
     assert_eq!(up.exit_code().await, 0);
     assert!(!up.log().contains(&key));
+}
+
+#[tokio::test]
+async fn a_key_beside_another_identity_provider_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().to_str().unwrap();
+    let key = "VVS_DEV_KEY (--dev-key) is set, but";
+
+    for identity in ["clerk", "oidc"] {
+        for command in [&["up"][..], &["check", "up"]] {
+            let mut arguments = command.to_vec();
+            arguments.extend(["--data-dir", folder, "--web-identity", identity]);
+            let (_, _, errors) = run("vvs-mesh", "vvs-mesh", &arguments).await;
+            assert!(!errors.contains(key), "{errors}");
+
+            arguments.push("--dev-key");
+            let (code, out, errors) = run("vvs-mesh", "vvs-mesh", &arguments).await;
+            assert_eq!((code, &*out), (78, ""), "{errors}");
+            assert!(errors.contains(key), "{errors}");
+        }
+    }
 }
