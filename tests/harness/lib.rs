@@ -1,10 +1,10 @@
 //! Everything a test of the whole system needs.
 //!
-//! [`Stack::start`] is a whole installation of its own: all roles in this process, a fresh CA,
-//! ports that nobody else has, captured logs and spans. When it is dropped, the test fails on an
-//! unexpected line of level ERROR, and on any secret in logs, spans or addresses. [`Editor`] and
-//! [`Browser`] speak for an editor and a browser, [`Chromium`] is a real browser, and [`cluster`]
-//! starts processes that can be killed. Providers are played by [`clerk`] and [`oidc`].
+//! [`Stack::start`] is a separate installation: all roles in this process, a fresh CA, ports that
+//! nobody else has, captured logs and spans. When it is dropped, the test fails on an unexpected
+//! line of level ERROR, and on any secret in logs, spans or addresses. [`Editor`] and [`Browser`]
+//! speak for an editor and a browser, [`Chromium`] is a real browser, and [`cluster`] starts
+//! processes that can be killed. Providers are played by [`clerk`] and [`oidc`].
 #![expect(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
