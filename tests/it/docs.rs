@@ -107,10 +107,11 @@ fn every_test_that_a_page_names_exists() {
                 continue;
             };
             let (path, _) = rest.split_once(')').unwrap();
-            if path.ends_with(".rs") && name.contains('_') && !name.contains('.') {
+            let is_test = path.contains(".rs") && name.contains('_') && !name.contains('.');
+            if is_test {
                 let code = read(resolve(&page, path).to_str().unwrap());
-                let test = format!("fn {name}(");
-                assert!(code.contains(&test), "{}: {name} in {path}", page.display());
+                let head = format!("fn {name}(");
+                assert!(code.contains(&head), "{}: {name} in {path}", page.display());
             }
         }
     }

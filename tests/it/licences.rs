@@ -97,7 +97,6 @@ fn crates() -> Vec<Crate> {
             .as_array()
             .unwrap()
             .iter()
-            .map(text)
             .map(name_of)
             .collect(),
         folder: Path::new(package["manifest_path"].as_str().unwrap())
@@ -114,7 +113,8 @@ fn crates() -> Vec<Crate> {
 }
 
 /// An author without the address: "NAME <ADDRESS>".
-fn name_of(author: String) -> String {
+fn name_of(author: &Value) -> String {
+    let author = author.as_str().unwrap_or_default();
     author.split(" <").next().unwrap_or_default().to_owned()
 }
 
