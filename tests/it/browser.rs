@@ -181,7 +181,7 @@ async fn an_expired_link_and_a_broken_one_say_to_start_again() {
         .open(&stack.addresses().public_url.join("/login?connection_id=x"))
         .await;
     chromium
-        .show("malformed", 400, "This link is not complete")
+        .show("malformed", 400, "This link is incomplete")
         .await;
 }
 

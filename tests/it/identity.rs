@@ -377,7 +377,7 @@ async fn a_sign_in_that_has_ended_at_clerk_approves_nothing() {
     clerk.end(&session, "ended");
     let page = browser.approve(&approval).await;
     assert_eq!(page.status, StatusCode::FORBIDDEN, "{}", page.body);
-    assert!(page.body.contains("You are not signed in any more"));
+    assert!(page.body.contains("You are no longer signed in"));
 
     editor.read_on().await;
 }

@@ -28,6 +28,7 @@ mod overload;
 mod pages;
 mod peers;
 mod polyglot;
+mod prose;
 mod quota;
 mod server;
 mod session;

@@ -39,8 +39,8 @@ pub struct Settings {
     /// nats://HOST:PORT or tls://HOST:PORT, separated by commas
     #[arg(id = "relay-backplane", long, env = "VVS_RELAY_BACKPLANE", value_parser = backplane)]
     pub backplane: Option<BackplaneKind>,
-    /// Who signs the certificates of tls:// servers: a PEM file; without it, whom this machine
-    /// trusts
+    /// PEM file with the CAs that sign the certificates of tls:// servers; without it, the CAs that
+    /// this machine trusts
     #[arg(id = "relay-nats-ca-file", long, env = "VVS_RELAY_NATS_CA_FILE")]
     pub nats_ca_file: Option<PathBuf>,
     /// The nkey with which this relay signs in to NATS: a file with its seed
@@ -222,7 +222,7 @@ pub struct Settings {
     pub max_calls: usize,
     /// Connections of one SPIFFE id at once to each of the two ports, which all processes with that
     /// id share; further ones are closed at once. Gateways' WebSockets do not count: they have a
-    /// bound of their own
+    /// separate bound
     #[arg(
         id = "relay-max-connections-per-peer",
         long,
@@ -308,7 +308,7 @@ pub struct Settings {
     )]
     pub handshakes_per_minute: NonZeroU32,
     /// Handshakes that one IPv4 address or IPv6 /64 may make at once, and its sockets that are not
-    /// signed in; further ones get 429. Whoever signs in gives its own back
+    /// signed in; further ones get 429. An editor that signs in gives its own back
     #[arg(
         id = "relay-handshake-burst",
         long,
@@ -398,7 +398,7 @@ pub struct Settings {
         value_parser = calls,
     )]
     pub calls_at_once: usize,
-    /// How long such a call waits for its turn before the editor is told to try again
+    /// How long a call to sessions waits for its turn before the editor is told to try again
     #[arg(
         id = "relay-turn-time",
         long,

@@ -57,7 +57,7 @@ pub struct Settings {
     )]
     pub audits_per_day: u32,
     /// Sessions of one user that are live or wait for their editor. Beyond it one that was not
-    /// refreshed for 7 days gives way to a new one; if there is none, the new one gets
+    /// refreshed for 7 days gives way to a new one; if all were, the new one gets
     /// `SESSIONS_FULL`. 0 switches it off
     #[arg(
         id = "sessions-max-per-user",

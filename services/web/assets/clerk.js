@@ -1,5 +1,5 @@
-// Shows ClerkJS's sign-in form, or takes whoever is signed in already to the callback. Runs before Clerk's own scripts stand
-// in the page, so that it sees whether they come.
+// Shows ClerkJS's sign-in form, or takes a person who is already signed in to the callback. Runs
+// before Clerk's own scripts are in the page, so that it sees whether they arrive.
 "use strict";
 {
   const place = document.querySelector("#clerk");
@@ -51,14 +51,14 @@
     if (forgets !== undefined) await forget();
     if (Clerk.isSignedIn) {
       await Clerk.session.getToken({ skipCache: true });
-      show("You are signed in. This page goes on by itself.");
+      show("You are signed in. This page continues by itself.");
       return location.replace(callback);
     }
     new MutationObserver(() => show("")).observe(place, { childList: true });
     Clerk.mountSignIn(place, { routing: "hash", forceRedirectUrl: callback, signUpForceRedirectUrl: callback });
   };
 
-  status.textContent = "The sign-in form is on its way.";
+  status.textContent = "The sign-in form is loading.";
   setTimeout(fail, PATIENCE);
   start().catch(fail);
 }

@@ -17,14 +17,14 @@
       const answer = await send();
       if (answer === null || answer.status === 429) continue;
       if (answer.redirected) return location.replace(answer.url);
-      // Every other answer is a page of its own, and a plain submit shows it.
+      // Every other answer is a separate page, and a plain submit shows it.
       if (answer.status !== 503) return form.submit();
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const now = page.querySelector("#trouble")?.textContent;
       if (now && now !== trouble.textContent) trouble.textContent = now;
     }
     document.body.classList.add("stopped");
-    status.textContent = "This page has stopped trying. Look whether your editor is open and online, then try again.";
+    status.textContent = "This page has stopped trying. Check that your editor is open and online, then try again.";
   };
 
   deliver();

@@ -21,7 +21,7 @@
     back.querySelector("a").href = `${returnUri}#${fragment}`;
     back.hidden = false;
     document.querySelector("#lost").hidden = true;
-    // By itself once: whoever comes back here comes to look.
+    // Automatically once: a person who comes back here comes to look.
     if (sessionStorage.getItem(LED) === null) {
       sessionStorage.setItem(LED, "yes");
       location.assign(back.querySelector("a").href);
@@ -38,12 +38,12 @@
     for (let round = 0; round < ROUNDS; round += 1) {
       known = await ask(known);
       if (known === "ACKED") return location.replace(`/auth-success?connection_id=${connection}`);
-      // Everything else is a page of its own: the same approval again leads to it.
+      // Everything else is a separate page: the same approval again leads to it.
       if (known !== "HELD" && known !== "SENT") return form.submit();
-      status.textContent = known === "SENT" ? "The code is right. Your editor is being signed in." : "This page goes on by itself.";
+      status.textContent = known === "SENT" ? "The code is right. Your editor is being signed in." : "This page continues by itself.";
       await pause();
     }
-    status.textContent = "This page has stopped looking. Look in your editor whether it is signed in.";
+    status.textContent = "This page has stopped checking. Check in your editor whether it is signed in.";
   };
 
   watch();

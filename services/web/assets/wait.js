@@ -14,7 +14,7 @@
   };
 
   const watch = async () => {
-    status.textContent = "This page goes on by itself as soon as the editor is back.";
+    status.textContent = "This page continues as soon as the editor is back.";
     for (let round = 0; round < ROUNDS; round += 1) {
       // First, so that a page that leads back to itself does not do so at once.
       await pause();

@@ -85,9 +85,9 @@ impl WayOn {
 }
 
 /// What happened to a request that came through something to the development sign-in.
-const DEVELOPMENT_THROUGH: &str = "This server runs with its development sign-in, which lets in \
-    anyone as anyone, so it answers only browsers on its own machine. This request carries what a \
-    proxy or a tunnel adds: a header such as X-Forwarded-For or Via, or HTTP/1.0.";
+const DEVELOPMENT_THROUGH: &str = "This server runs with its development sign-in, which signs in \
+    anyone as anyone, so it answers only browsers on its own machine. This request shows a sign \
+    of a proxy or a tunnel: a header such as X-Forwarded-For or Via, or HTTP/1.0.";
 
 impl Reason {
     pub(crate) fn way_on(self) -> Option<WayOn> {
@@ -182,8 +182,8 @@ impl Reason {
 
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Self::MalformedLink => "This link is not complete",
-            Self::MalformedForm => "That did not arrive whole",
+            Self::MalformedLink => "This link is incomplete",
+            Self::MalformedForm => "That request was incomplete",
             Self::LoginOver | Self::Denied | Self::Cancelled | Self::Expired => {
                 "This sign-in is over"
             }
@@ -198,7 +198,7 @@ impl Reason {
             Self::NotSignedIn => "You are not signed in yet",
             Self::NotBelieved => "This sign-in cannot be trusted",
             Self::NotAllowed => "This account may not sign in here",
-            Self::SignInOver => "You are not signed in any more",
+            Self::SignInOver => "You are no longer signed in",
             Self::Unchecked => "Your sign-in cannot be checked right now",
             Self::NotEnded => "Signed out in this browser only",
             Self::SessionsFull => "Too many editors are signed in",
@@ -221,25 +221,23 @@ impl Reason {
             Self::MalformedLink => {
                 "A part of the sign-in link is missing or was changed on its way here."
             }
-            Self::MalformedForm => {
-                "A part of what this page should have sent is missing. Nothing was done."
-            }
+            Self::MalformedForm => "A part of the form is missing. Nothing was done.",
             Self::LoginOver => "Its link was used, denied or cancelled, or its time ran out.",
             Self::Denied => "It was denied in a browser, and did not finish in VVS.",
             Self::Cancelled => {
-                "The editor gave up, or its connection was lost for good. The sign-in did not \
+                "The editor gave up, or its connection was lost permanently. The sign-in did not \
                  finish in VVS."
             }
             Self::Expired => "Its time ran out before it had finished in VVS.",
             Self::Burned => {
-                "The editor was given a wrong code too often, so the sign-in was ended before it \
-                 had finished."
+                "Wrong codes were entered in the editor too often, so the sign-in was ended \
+                 before it finished."
             }
             Self::EditorRefused => {
                 "It could not store the sign-in, or it does not accept this account."
             }
             Self::EditorCannotBind => {
-                "This server asks for a safer way to hand over a sign-in than this editor knows."
+                "This server requires a safer way to hand over a sign-in than this editor supports."
             }
             Self::UnsafeReturn => {
                 "It asks for its code at an address that no browser should open, so the code was \
@@ -250,8 +248,8 @@ impl Reason {
                 "Only our own pages may approve or deny a sign-in. Nothing was done."
             }
             Self::StaleForm => {
-                "It was open for long, was made for another account, or your browser blocks our \
-                 cookie. Nothing was done."
+                "It was open for too long, was made for another account, or your browser blocks \
+                 our cookie. Nothing was done."
             }
             Self::OtherBrowser => {
                 "Only the browser in which a sign-in was approved can see how it went."
@@ -260,11 +258,11 @@ impl Reason {
                 "Your browser came back without a sign-in. It may be blocking our cookies."
             }
             Self::NotBelieved => {
-                "What your browser brought back from the sign-in service did not pass our checks."
+                "The data that your browser brought back from the sign-in service did not pass \
+                 our checks."
             }
             Self::NotAllowed => {
-                "You did sign in, but the account is locked or not among those that this server \
-                 lets in."
+                "You did sign in, but the account is locked, or this server does not allow it."
             }
             Self::SignInOver => {
                 "You have signed out meanwhile, or your sign-in was ended. Your editor was not \
@@ -272,38 +270,38 @@ impl Reason {
             }
             Self::Unchecked => {
                 "The part of VVS that knows whether you are still signed in does not answer, so \
-                 nothing of yours is shown and nothing was done."
+                 this page shows nothing of yours, and nothing was done."
             }
             Self::NotEnded => {
-                "This browser has forgotten who you are, but a part of VVS does not answer. So a \
-                 copy of its cookies, if somebody has made one, can still be used until that \
-                 sign-in has run out."
+                "This browser has forgotten who you are, but a part of VVS does not answer. If \
+                 somebody has copied its cookies, the copy works until that sign-in expires."
             }
             Self::SessionsFull => {
-                "Your account has as many as this server allows, and all were used within the last \
-                 week. Nothing was approved."
+                "Your account has the maximum number that this server allows, and all were used \
+                 within the last week. Nothing was approved."
             }
             Self::PendingFull => {
                 "Several editors were approved with your account and have not confirmed it yet. \
                  Nothing was approved."
             }
             Self::TooOften => {
-                "Within a minute your account asked for more than this server does for one person."
+                "Within a minute your account sent more requests than this server allows for one \
+                 person."
             }
             Self::DevelopmentOnly => {
-                "This server runs with its development sign-in, which lets in anyone as anyone. It \
-                 answers no other machine."
+                "This server runs with its development sign-in, which signs in anyone as anyone. \
+                 It answers only its own machine."
             }
             Self::DevelopmentThrough => DEVELOPMENT_THROUGH,
-            Self::TooManyGuesses => "This server takes only a few keys each minute.",
-            Self::NotFound => "The address may be misspelled or the page gone.",
+            Self::TooManyGuesses => "This server checks only a few keys each minute.",
+            Self::NotFound => "The address may be misspelled, or the page no longer exists.",
             Self::WrongMethod => "It cannot be opened like a page.",
-            Self::Unavailable => "Nothing was lost. It mostly takes a few seconds.",
+            Self::Unavailable => "Nothing was lost. It usually takes a few seconds.",
             Self::ProviderUnavailable => {
                 "VVS could not ask it whether you are signed in. Editors that are signed in stay \
-                 so."
+                 signed in."
             }
-            Self::Broken => "We have written down what happened.",
+            Self::Broken => "The details are in our log.",
         }
     }
 
@@ -317,8 +315,8 @@ impl Reason {
                 "Start again in VVS. You get a new link and a new code."
             }
             Self::Burned => {
-                "Start again in VVS. If it was not you who typed the codes, somebody has tried to \
-                 guess yours, in vain."
+                "Start again in VVS. If you did not type the codes, somebody tried to guess \
+                 yours, without success."
             }
             Self::EditorRefused => "VVS says why. Start again there when that is solved.",
             Self::EditorCannotBind | Self::UnsafeReturn => "Update VVS, then start again there.",
@@ -327,33 +325,33 @@ impl Reason {
                  start again in yours."
             }
             Self::MalformedForm | Self::CrossSite => {
-                "Go back to VVS and open the link again. Do not approve what you did not start \
-                 yourself."
+                "Go back to VVS and open the link again. Do not approve a sign-in that you did \
+                 not start yourself."
             }
             Self::StaleForm => {
-                "Open the page again, and look which account it names before you go on."
+                "Open the page again, and check which account it shows before you continue."
             }
             Self::OtherBrowser => {
                 "Look there, or in VVS itself: it shows whether you are signed in."
             }
             Self::NotSignedIn => "Allow cookies for this site, then try again.",
             Self::NotBelieved => {
-                "Sign in again. If it happens again, tell whoever runs this server."
+                "Sign in again. If it happens again, tell the operator of this server."
             }
             Self::NotAllowed => {
-                "Use another account, or ask whoever runs this server to let yours in."
+                "Use another account, or ask the operator of this server to allow yours."
             }
             Self::SignInOver => "Sign in again, then approve.",
             Self::NotEnded => {
-                "To be sure, sign in again in a moment and choose “Sign out everywhere”: that ends \
-                 every copy."
+                "To be sure, sign in again in a moment and choose “Sign out everywhere”: that \
+                 ends every copy."
             }
             Self::DevelopmentOnly => "Open the link in a browser on the machine that VVS runs on.",
             Self::DevelopmentThrough => {
                 "Open the server's own address in a browser on the machine that VVS runs on. To \
-                 let others in, choose an identity provider: VVS_WEB_IDENTITY. A proxy that is for \
-                 you alone can be named in VVS_GATEWAY_TRUSTED_PROXIES; it must say in \
-                 X-Forwarded-For who called it."
+                 let other people sign in, choose an identity provider: VVS_WEB_IDENTITY. A proxy \
+                 that only you use can be named in VVS_GATEWAY_TRUSTED_PROXIES; it must name its \
+                 caller in X-Forwarded-For."
             }
             Self::TooManyGuesses => {
                 "Wait a minute, then enter the key that was printed when the server started."
@@ -366,9 +364,7 @@ impl Reason {
             Self::Unavailable | Self::ProviderUnavailable | Self::Unchecked | Self::TooOften => {
                 "Try again in a moment."
             }
-            Self::Broken => {
-                "Try again. If it stays broken, tell us the number of the request below."
-            }
+            Self::Broken => "Try again. If the problem remains, tell us the request number below.",
         }
     }
 }

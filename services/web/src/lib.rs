@@ -72,9 +72,9 @@ pub struct Settings {
     /// Who signs people in
     #[arg(id = "web-identity", long, env = "VVS_WEB_IDENTITY", value_enum)]
     pub identity: Option<IdentityKind>,
-    /// Who may sign in, of those whom the identity provider lets in: `everyone`,
+    /// Which of the people that the identity provider signs in may sign in here: `everyone`,
     /// `domain:example.com` (of a verified email address), `group:NAME`, `organization:ID`,
-    /// separated by commas; one that fits is enough
+    /// separated by commas; one that matches is enough
     #[arg(id = "web-allow", long, env = "VVS_WEB_ALLOW", value_delimiter = ',')]
     pub allow: Vec<identity::allow::Rule>,
     /// File with the key that seals cookies: base64 of 32 random bytes; a second line may hold the

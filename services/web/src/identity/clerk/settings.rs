@@ -57,7 +57,7 @@ pub struct Settings {
         env = "VVS_WEB_CLERK_FRONTEND_API_URL"
     )]
     pub frontend_api_url: Option<Origin>,
-    /// Clerk: where browsers reach the Frontend API in place of its own address
+    /// Clerk: where browsers reach the Frontend API instead of its usual address
     #[arg(id = "web-clerk-proxy-url", long, env = "VVS_WEB_CLERK_PROXY_URL")]
     pub proxy_url: Option<Base>,
     /// Clerk: a `node_modules` directory with `@clerk/clerk-js` and `@clerk/ui`, to serve their

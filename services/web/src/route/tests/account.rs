@@ -70,7 +70,7 @@ async fn a_person_sees_their_own_editors_and_nobody_elses() {
 #[tokio::test]
 async fn an_editor_that_has_not_acknowledged_is_marked_and_can_be_signed_out() {
     const MARK: &str =
-        "VVS has not confirmed that it has this sign-in. If you do not know it, end it.";
+        "VVS has not confirmed that it has this sign-in. If you do not recognize it, end it.";
     let bench = bench();
     let (mut browser, list) = ada(&bench).await;
     assert!(!list.text.contains("Not confirmed yet."));

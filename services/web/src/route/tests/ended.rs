@@ -367,7 +367,7 @@ async fn what_ends_while_it_is_used_to_approve_is_taken_back() {
     let refused = browser.approve(&page.csrf()).await;
     assert_eq!(
         (refused.status, refused.title()),
-        (StatusCode::FORBIDDEN, "You are not signed in any more")
+        (StatusCode::FORBIDDEN, "You are no longer signed in")
     );
     assert_eq!(bench.deliveries(), 0);
     assert_eq!(

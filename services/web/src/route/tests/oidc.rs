@@ -780,7 +780,7 @@ async fn nothing_is_approved_with_a_sign_in_that_the_provider_has_ended() {
         let refused = browser.approve(&page.csrf()).await;
         assert_eq!(
             (refused.status, refused.title()),
-            (StatusCode::FORBIDDEN, "You are not signed in any more")
+            (StatusCode::FORBIDDEN, "You are no longer signed in")
         );
         assert_eq!(bench.deliveries(), 0);
         assert_eq!(
@@ -828,7 +828,7 @@ async fn a_trip_that_was_under_way_when_the_provider_ended_the_sign_in_signs_nob
     let refused = browser.get(&back).await;
     assert_eq!(
         (refused.status, refused.title()),
-        (StatusCode::FORBIDDEN, "You are not signed in any more")
+        (StatusCode::FORBIDDEN, "You are no longer signed in")
     );
     assert!(!browser.cookies.keys().any(|name| name.ends_with("sign-in")));
     assert!(

@@ -1,0 +1,163 @@
+//! The text that people read is plain English: it contains no phrase of the list below.
+
+use std::path::{Path, PathBuf};
+
+/// Inverted, archaic or translated turns. Each has a plain equivalent.
+const PHRASES: &[&str] = &[
+    "all the same",
+    "any more",
+    "anew",
+    "are let in",
+    "are none",
+    "be had",
+    "be it",
+    "but for",
+    "came of it",
+    "comes of it",
+    "for ever",
+    "go without",
+    "goes without",
+    "hear of",
+    "heard of",
+    "hears of",
+    "in vain",
+    "is let in",
+    "is none",
+    "let in",
+    "lets in",
+    "mostly",
+    "nobody but",
+    "none of these",
+    "nothing but",
+    "of his own",
+    "of its own",
+    "of their own",
+    "so many",
+    "stand in",
+    "stands in",
+    "such a",
+    "such an",
+    "what nobody",
+    "whoever",
+    "whom",
+    "whomever",
+];
+
+/// Where to look: a file, or a folder and the extension of its files.
+const PLACES: &[(&str, &str)] = &[
+    ("docs", "md"),
+    ("deploy", "md"),
+    ("clients", "md"),
+    ("proto/vvs", "proto"),
+    ("services/web/templates", "html"),
+    ("services/web/assets", "js"),
+    ("CHANGELOG.md", "md"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// The files with this extension in a folder and in all folders below it.
+fn files(place: &Path, extension: &str) -> Vec<PathBuf> {
+    if place.is_file() {
+        return vec![place.to_owned()];
+    }
+
+    let entries = std::fs::read_dir(place)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let with_extension = files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|found| found == extension));
+
+    let below = folders
+        .iter()
+        .filter(|folder| !folder.ends_with("node_modules"))
+        .flat_map(|folder| self::files(folder, extension));
+    with_extension.chain(below).collect()
+}
+
+/// The words of a text with the numbers of their lines, without the marks that begin a comment.
+fn words(text: &str) -> Vec<(usize, &str)> {
+    let lines = text.lines().enumerate();
+    let words = lines.flat_map(|(index, line)| {
+        let words = line.split_whitespace();
+        words.map(move |word| (index + 1, word))
+    });
+
+    words
+        .filter(|(_, word)| !matches!(*word, "//" | "///" | "//!" | "#" | ">"))
+        .collect()
+}
+
+/// Returns whether these words are the phrase. Punctuation may stand around it, not inside.
+fn is_phrase(words: &[(usize, &str)], phrase: &[&str]) -> bool {
+    let mark = |letter: char| !letter.is_alphanumeric() && letter != '_';
+    let last = phrase.len() - 1;
+
+    words
+        .iter()
+        .zip(phrase)
+        .enumerate()
+        .all(|(index, ((_, word), wanted))| {
+            let word = if index == 0 {
+                word.trim_start_matches(mark)
+            } else {
+                word
+            };
+            let word = if index == last {
+                word.trim_end_matches(mark)
+            } else {
+                word
+            };
+            word.eq_ignore_ascii_case(wanted)
+        })
+}
+
+/// The lines of a text on which a phrase of the list begins.
+fn found(text: &str) -> Vec<(usize, &'static str)> {
+    let words = words(text);
+    let mut found = Vec::new();
+
+    for phrase in PHRASES {
+        let parts: Vec<_> = phrase.split(' ').collect();
+        let places = words
+            .windows(parts.len())
+            .filter(|words| is_phrase(words, &parts));
+        found.extend(places.map(|words| (words[0].0, *phrase)));
+    }
+
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn no_text_contains_a_phrase_of_the_list() {
+    let mut all = Vec::new();
+    for (place, extension) in PLACES {
+        for file in files(&root().join(place), extension) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let name = file.strip_prefix(root()).unwrap().display();
+            all.extend(
+                found(&text)
+                    .into_iter()
+                    .map(|(line, phrase)| format!("{name}:{line}: {phrase}")),
+            );
+        }
+    }
+
+    all.sort_unstable();
+    assert!(all.is_empty(), "{} places:\n{}", all.len(), all.join("\n"));
+}
+
+#[test]
+fn a_phrase_is_found_across_lines_and_in_any_case_and_words_that_contain_it_are_not() {
+    let text =
+        "/// Whoever calls, be\n/// it (anew), is `whoever_calls`.\nLet it be. It is of its owner.";
+    assert_eq!(found(text), [(1, "be it"), (1, "whoever"), (2, "anew")]);
+}
