@@ -52,6 +52,9 @@ const PLACES: &[(&str, &str)] = &[
     ("services/web/templates", "html"),
     ("services/web/assets", "js"),
     ("CHANGELOG.md", "md"),
+    ("README.md", "md"),
+    ("SECURITY.md", "md"),
+    ("examples", "md"),
 ];
 
 fn root() -> PathBuf {
