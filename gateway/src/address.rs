@@ -1,5 +1,5 @@
-//! Who a client is by address, and which host it asked for. Only proxies that we were told about
-//! are believed.
+//! Identifies a client by its address, and checks the host that it asked for. Believes only
+//! configured proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,9 +18,9 @@ pub(crate) fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
         .any(|network| network.contains(&address.to_canonical()))
 }
 
-/// The nearest address that is no trusted proxy: each proxy wrote who had called it at the right
-/// end of the list, and whatever is left of an address that we do not trust was written by that
-/// one.
+/// Returns the nearest address that is not a trusted proxy. Each proxy appends its caller at the
+/// right end of the list. The rest of the list behind an untrusted address was written by that
+/// address.
 pub(crate) fn client(remote: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     let lines = headers.get_all(CLIENT_ADDRESS).iter().rev();
     let mut callers = lines
@@ -37,7 +37,7 @@ pub(crate) fn client(remote: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> 
     client
 }
 
-/// An address, perhaps with a port, as some proxies write it.
+/// Parses an address, with or without a port, as some proxies write it.
 fn parse(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let address = text
@@ -46,8 +46,8 @@ fn parse(text: &str) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
-/// Refuses a request for another host, wherever it names it: in `Host`, in `:authority`, or in an
-/// absolute target (RFC 9110, section 7.4).
+/// Refuses a request for another host, wherever the request names it: in `Host`, in `:authority`,
+/// or in an absolute target (RFC 9110, section 7.4).
 pub(crate) fn check_host(uri: &Uri, headers: &HeaderMap, public: &Origin) -> Result<(), Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts

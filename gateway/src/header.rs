@@ -1,5 +1,5 @@
-//! Which headers pass the edge, and what the edge itself says. No header that a client could use to
-//! speak for the edge goes further.
+//! Which headers pass the edge, and which ones the edge sets. No header that a client could use to
+//! speak for the edge passes.
 
 use std::net::IpAddr;
 
@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use vvs_runtime::forwarded::{CLIENT_ADDRESS, REQUEST_ID, SCHEME, THROUGH};
 use vvs_runtime::origin::Origin;
 
-/// Meant for one connection only (RFC 9110, section 7.6.1). `Expect` has been met when the body is
-/// here.
+/// Headers that are meant for one connection only (RFC 9110, section 7.6.1). `Expect` is already
+/// met when the body has arrived.
 const HOP_BY_HOP: [HeaderName; 11] = [
     CONNECTION,
     UPGRADE,
@@ -27,7 +27,7 @@ const HOP_BY_HOP: [HeaderName; 11] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// What the edge alone may say to those behind it; `x-forwarded-…` too.
+/// Headers that only the edge may send to the processes behind it, along with `x-forwarded-…`.
 const EDGE: [&str; 6] = [
     "forwarded",
     "x-real-ip",
@@ -37,16 +37,16 @@ const EDGE: [&str; 6] = [
     "baggage",
 ];
 
-/// What we tell those behind us about a request.
+/// The facts about a request that the edge tells the processes behind it.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) address: IpAddr,
     pub(crate) request_id: String,
-    /// What shows that the request came through other hands than its sender's.
+    /// The sign that the request passed through an intermediary.
     pub(crate) through: Option<String>,
 }
 
-/// Whether a client asks for a WebSocket (RFC 6455, section 4.1).
+/// Returns whether a client asks for a WebSocket (RFC 6455, section 4.1).
 pub(crate) fn asks_for_websocket(version: Version, headers: &HeaderMap) -> bool {
     let has = |name: HeaderName, token: &str| {
         list(headers, &name).any(|one| one.eq_ignore_ascii_case(token))
@@ -54,16 +54,16 @@ pub(crate) fn asks_for_websocket(version: Version, headers: &HeaderMap) -> bool 
     version == Version::HTTP_11 && has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
 }
 
-/// Puts the pair back that the change of protocols needs (RFC 9110, section 7.8).
+/// Restores the two headers that the change of protocols needs (RFC 9110, section 7.8).
 pub(crate) fn upgrade(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// A client's headers as they go to web or the relay.
+/// Rewrites a client's headers for web or the relay.
 pub(crate) fn inbound(headers: &mut HeaderMap, caller: &Caller, public: &Origin) {
     strip(headers);
-    // The body was read whole; its length is set anew.
+    // The whole body was read; its length is set again.
     headers.remove(CONTENT_LENGTH);
     join_cookies(headers);
     let scheme = if public.is_secure() { "https" } else { "http" };
@@ -82,7 +82,7 @@ pub(crate) fn inbound(headers: &mut HeaderMap, caller: &Caller, public: &Origin)
     }
 }
 
-/// An answer's headers as they go to the client.
+/// Rewrites an answer's headers for the client.
 pub(crate) fn outbound(headers: &mut HeaderMap) {
     strip(headers);
     for name in [SERVER, VIA, HeaderName::from_static("x-powered-by")] {
@@ -90,8 +90,8 @@ pub(crate) fn outbound(headers: &mut HeaderMap) {
     }
 }
 
-/// What every answer carries, ours and theirs. Other sites may embed none, unless whoever made it
-/// says that they may.
+/// Sets the headers that every answer carries, ours and theirs. Other sites may embed an answer
+/// only if the role that made it says so.
 pub(crate) fn sign(headers: &mut HeaderMap, request_id: &str, public: &Origin) {
     set(headers, REQUEST_ID, request_id);
 
@@ -109,9 +109,9 @@ pub(crate) fn sign(headers: &mut HeaderMap, request_id: &str, public: &Origin) {
     }
 }
 
-/// Takes out what is for one connection, by its name alone: what `Connection` lists besides is not
-/// heeded. It may list no header that is for the end, and whoever could have any removed could
-/// remove the `Origin` that a browser has put there.
+/// Removes the headers that are for one connection, by their names alone; ignores the others that
+/// `Connection` lists. A client may not list a header that is for the end, because it could then
+/// remove the `Origin` that a browser has set.
 fn strip(headers: &mut HeaderMap) {
     let forwarded = headers
         .keys()
@@ -126,7 +126,8 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// HTTP/2 may send a cookie a line; HTTP/1.1 has one line for all (RFC 9113, section 8.2.3).
+/// HTTP/2 may send one cookie on each line; HTTP/1.1 has one line for all (RFC 9113, section
+/// 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<&[u8]> = headers
         .get_all(COOKIE)
@@ -140,7 +141,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// The elements of a list header (RFC 9110, section 5.6.1), whatever number of lines it has.
+/// Returns the elements of a list header (RFC 9110, section 5.6.1), over any number of lines.
 fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
@@ -167,7 +168,7 @@ mod tests {
         headers
     }
 
-    /// Every line as `name: value`, in order of names.
+    /// Returns every line as `name: value`, in order of names.
     fn lines(headers: &HeaderMap) -> Vec<String> {
         let mut lines: Vec<_> = headers
             .iter()

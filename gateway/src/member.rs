@@ -1,5 +1,4 @@
-//! The processes behind the edge, as the metrics show them. Which of them gets a request is decided
-//! elsewhere.
+//! Metrics of the processes behind the edge. Another module decides which of them gets a request.
 
 use std::fmt;
 
@@ -9,7 +8,8 @@ use vvs_auth::peer::Role;
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::pool::{Pool, Sight};
 
-/// A gauge for each member of each role. Members come and go, so they are read when somebody asks.
+/// A gauge for each member of each role. Members come and go, so the gauge reads them at each
+/// scrape.
 #[derive(Debug, Clone)]
 pub(crate) struct Gauge {
     pub(crate) pools: [(Role, Pool<()>); 2],

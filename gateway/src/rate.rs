@@ -1,4 +1,4 @@
-//! How often each address may do something; those of shared networks more often.
+//! How often each address may do something; addresses of shared networks may do it more often.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -9,18 +9,18 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use vvs_runtime::forwarded::subscriber;
 use vvs_runtime::share::Networks;
 
-/// Beyond this the limiter's arithmetic ends.
+/// The greatest rate that the limiter's arithmetic allows.
 pub(crate) const MOST_PER_MINUTE: u32 = 1_000_000;
 
 /// Counts by address.
 #[derive(Debug)]
 pub(crate) struct Rate {
-    /// By how many times as often its addresses may.
+    /// The factor of a shared network, and the limiter for its addresses.
     limiters: Vec<(u32, DefaultKeyedRateLimiter<IpAddr>)>,
 }
 
 impl Rate {
-    /// As many a minute, and as many at once.
+    /// Allows this many a minute, and as many in one burst.
     pub(crate) fn new(per_minute: NonZeroU32, networks: &Networks) -> Self {
         let mut times: Vec<_> = networks
             .shared
@@ -44,7 +44,7 @@ impl Rate {
         }
     }
 
-    /// Counts one of this address, or says how long it is until there is one.
+    /// Counts one event of this address, or returns how long until the next one is allowed.
     pub(crate) fn check(&self, address: IpAddr, networks: &Networks) -> Result<(), Duration> {
         let times = networks.times(address);
         let Some((_, limiter)) = self.limiters.iter().find(|(known, _)| *known == times) else {
@@ -54,7 +54,7 @@ impl Rate {
         checked.map_err(|until| until.wait_time_from(DefaultClock::default().now()))
     }
 
-    /// Forgets the counts of addresses that have been quiet.
+    /// Deletes the counts of quiet addresses.
     pub(crate) fn forget_quiet(&self) {
         for (_, limiter) in &self.limiters {
             limiter.retain_recent();

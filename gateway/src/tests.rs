@@ -40,8 +40,8 @@ fn relay(bench: &Bench, name: &'static str) -> Peer {
 /// Pages that never come: one of each pool.
 const SLOW: [&str; 3] = ["/slow", "/login/status", "/api/auth/oidc/logout"];
 
-/// A web that says its name on every page but those that never come; and how often one of these was
-/// asked for.
+/// A web that returns its name on every page except those that never answer; and how often one of
+/// these was requested.
 fn web(bench: &Bench, name: &'static str) -> (Peer, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let slow = {
@@ -192,8 +192,8 @@ async fn a_page_comes_from_another_web_when_one_cannot_be_reached() {
     }
 }
 
-/// Sends a request to a web that dies before it answers, while there is another one: the answer,
-/// and how often the two got it.
+/// Sends a request to a web that dies before it answers, while there is another one. Returns the
+/// answer, and how often the two received the request.
 async fn interrupted(method: &str) -> (u16, usize, usize) {
     let bench = Bench::new();
     let ((mut ada, at_ada), (bob, at_bob)) = (web(&bench, "ada"), web(&bench, "bob"));

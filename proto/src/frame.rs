@@ -1,14 +1,14 @@
-//! The JSON text frames of the editor's WebSocket, `GET /ws`. What they mean is the relay's and the
-//! editor's business.
+//! The JSON text frames of the editor's WebSocket, `GET /ws`. The relay and the editor define what
+//! they mean.
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::secret::Secret;
 
-/// Close codes of the WebSocket. 4000 to 4499 ask the editor to connect again, 4500 and up tell it
+/// Close codes of the WebSocket. 4000 to 4499 ask the editor to reconnect, 4500 and above tell it
 /// not to.
 pub mod close {
-    /// The editor ended it, or all is done.
+    /// The editor ended it, or everything is done.
     pub const NORMAL: u16 = 1000;
     /// A message was longer than the limit (RFC 6455, section 7.4.1).
     pub const TOO_BIG: u16 = 1009;
@@ -22,7 +22,7 @@ pub mod close {
     pub const RATE_LIMITED: u16 = 4003;
     /// The session was revoked.
     pub const REVOKED: u16 = 4500;
-    /// The credential is no good.
+    /// The credential is not valid.
     pub const BAD_CREDENTIAL: u16 = 4501;
     /// Not a frame of this protocol.
     pub const PROTOCOL_ERROR: u16 = 4502;
@@ -42,7 +42,7 @@ pub enum Binding {
     Link,
 }
 
-/// Nearly every frame of a relay fits into it, so that it is not moved while it grows.
+/// Nearly every frame of a relay fits, so the buffer is not moved while it grows.
 const FRAME_BYTES: usize = 2048;
 
 /// When the relay pings, and how long it waits for the pong.
@@ -53,7 +53,7 @@ pub struct Heartbeat {
     pub timeout_ms: u64,
 }
 
-/// Who signed in; `null` where unknown.
+/// The user who signed in; `null` where unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
@@ -63,7 +63,7 @@ pub struct User {
     pub avatar_url: Option<String>,
 }
 
-/// Who is signed in, as far as a token says.
+/// The signed-in user, with the data of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserId {
     pub id: String,
@@ -93,11 +93,12 @@ pub struct Device {
     pub os: String,
 }
 
-/// What a relay sends. Unknown members are ignored, so that old editors read new relays.
+/// Frames that a relay sends. Unknown members are ignored, so that old editors can read frames of
+/// new relays.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
 pub enum RelayFrame {
-    /// First on every socket. The members of the login are absent on `/ws?for=session`.
+    /// The first frame on every socket. The members of the login are absent on `/ws?for=session`.
     #[serde(rename = "connection")]
     Connection {
         connection_id: String,
@@ -111,7 +112,7 @@ pub enum RelayFrame {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<String>,
         server_time: String,
-        /// 16 random bytes, base64url: what proofs on this socket are made over.
+        /// 16 random bytes, base64url. Proofs on this socket are made over it.
         nonce: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         binding: Option<Binding>,
@@ -186,14 +187,14 @@ pub enum RelayFrame {
     SessionExpiring { expires_in: u64 },
     #[serde(rename = "session:ended")]
     SessionEnded,
-    /// Connect again after `after_ms`; a close with 4000 follows.
+    /// The editor reconnects after `after_ms`; a close with 4000 follows.
     #[serde(rename = "reconnect")]
     Reconnect { after_ms: u64, reason: String },
     #[serde(rename = "ping")]
     Ping,
     #[serde(rename = "pong")]
     Pong,
-    /// The last frame made no sense here; the socket stays open.
+    /// The last frame was invalid here; the socket stays open.
     #[serde(rename = "error")]
     Error { code: ErrorCode, message: String },
 }
@@ -218,10 +219,10 @@ pub enum AuthErrorCode {
 pub enum FailureCode {
     Revoked,
     Expired,
-    /// Also what whoever proves another key than the session's hears, so that no stranger learns
-    /// which sessions there are.
+    /// Also sent to an editor that proves a key other than the session's, so that no stranger
+    /// learns which sessions exist.
     UnknownSession,
-    /// Of earlier relays; now it is [`FailureCode::UnknownSession`].
+    /// Sent by earlier relays; now it is [`FailureCode::UnknownSession`].
     KeyMismatch,
     Unavailable,
     BadToken,
@@ -240,7 +241,7 @@ pub enum ErrorCode {
 }
 
 impl RelayFrame {
-    /// The frame as it goes onto the wire.
+    /// Returns the frame as it is sent.
     pub fn to_json(&self) -> String {
         let mut json = Vec::with_capacity(FRAME_BYTES);
         // Neither can fail: all keys are strings, and JSON is UTF-8.
@@ -257,7 +258,7 @@ pub enum Method {
     Typed,
 }
 
-/// Why an editor does not take what it was sent.
+/// Why an editor refuses a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalReason {
@@ -265,7 +266,7 @@ pub enum RefusalReason {
     AccountRejected,
 }
 
-/// What an editor sends.
+/// Frames that an editor sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
 pub enum EditorFrame {
@@ -362,7 +363,7 @@ impl EditorFrame {
         })
     }
 
-    /// The frame as it goes onto the wire.
+    /// Returns the frame as it is sent.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

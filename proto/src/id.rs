@@ -24,7 +24,7 @@ fn canonical(text: &str) -> Result<Uuid, NotAnId> {
 pub struct ConnectionId(Uuid);
 
 impl ConnectionId {
-    /// A new id from the operating system's generator.
+    /// Mints a new id from the operating system's generator.
     #[expect(clippy::disallowed_methods, reason = "the one place that makes ids")]
     pub fn mint() -> Self {
         Self(Uuid::new_v4())

@@ -43,17 +43,17 @@ impl Phase {
         name.strip_prefix("LOGIN_STATE_").unwrap_or(name)
     }
 
-    /// Nobody has approved or denied it.
+    /// Returns whether nobody has approved or denied it.
     pub fn is_undecided(self) -> bool {
         matches!(self, Self::Waiting | Self::Away)
     }
 
-    /// Something may still come of it.
+    /// Returns whether it may still succeed.
     pub fn is_open(self) -> bool {
         self != Self::Acked && !self.is_failed()
     }
 
-    /// Nothing more comes of it.
+    /// Returns whether it has failed.
     pub fn is_failed(self) -> bool {
         match self {
             Self::Denied | Self::Cancelled | Self::Expired | Self::Burned => true,

@@ -1,11 +1,11 @@
 //! Where a browser may take a completion code: the `returnUri` of an editor's `hello`. The relay
-//! accepts by this rule, and web checks again what a relay told it, for it hands the text to a
+//! accepts by this rule. Web checks the relay's value again, because it hands the text to a
 //! browser.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Schemes that a browser handles itself: as code, as a file, or as a request to somebody.
+/// Schemes that a browser handles itself: as code, as a file, or as a network request.
 const BROWSERS_OWN: [&str; 14] = [
     "about",
     "blob",
@@ -30,29 +30,29 @@ const MIN_PORT: u16 = 1024;
 const MAX: usize = 512;
 
 /// Where an editor waits for its code: a listener on the browser's own machine, or a program that
-/// has registered a scheme. A browser cannot take it for anything else.
+/// has registered a scheme. A browser cannot interpret it differently.
 ///
-/// A listener's path is `/` or one plain name. A longer one, an encoded one or a query could make
-/// whatever program has the port send the browser on to a host of somebody's choice, and browsers
-/// keep the fragment, with the code, when they are sent on (RFC 9110, section 10.2.2).
+/// A listener's path is `/` or one plain name. With a longer path, an encoded one or a query, the
+/// program behind the port might redirect the browser to a host of an attacker's choice, and
+/// browsers keep the fragment, with the code, across a redirect (RFC 9110, section 10.2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReturnUri {
     text: String,
     port: Option<u16>,
 }
 
-/// Why a text is no such place.
+/// Why a text is not a safe return address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsafe {
     /// Longer than 512 bytes.
     TooLong,
-    /// A character that browsers drop, change or take for the end of something.
+    /// A character that browsers drop, change or treat as a delimiter.
     Character,
-    /// No scheme, one that is not in lower case, or nothing behind it.
+    /// No scheme, a scheme that is not in lower case, or nothing behind it.
     NotWhole,
     /// A scheme that a browser, a website or an extension handles.
     Scheme,
-    /// An `http` address that is not the whole address of a listener.
+    /// An `http` address that is not a complete address of a listener.
     Listener,
 }
 
@@ -120,7 +120,7 @@ impl FromStr for ReturnUri {
     }
 }
 
-/// A scheme (RFC 3986, section 3.1) in lower case.
+/// Returns whether this is a scheme (RFC 3986, section 3.1) in lower case.
 fn is_scheme(scheme: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_lowercase();
     scheme.bytes().next().is_some_and(is_letter)
@@ -129,7 +129,7 @@ fn is_scheme(scheme: &str) -> bool {
             .all(|byte| is_letter(byte) || byte.is_ascii_digit() || b"+-.".contains(&byte))
 }
 
-/// The port of a listener's address behind `http:`.
+/// Returns the port of a listener's address behind `http:`.
 fn listener(rest: &str) -> Option<u16> {
     let rest = ["//127.0.0.1:", "//[::1]:"]
         .into_iter()
@@ -147,26 +147,26 @@ fn listener(rest: &str) -> Option<u16> {
 }
 
 impl ReturnUri {
-    /// As it was given.
+    /// Returns the text as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The listener's port on the browser's own machine; nothing when a scheme's program takes the
-    /// code.
+    /// Returns the listener's port on the browser's own machine; `None` when a scheme's program
+    /// receives the code.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// Whether it is a listener on this port, by whichever address.
+    /// Returns whether it is a listener on this port, by any address.
     #[must_use]
     pub fn is_listener_on(&self, port: Option<u16>) -> bool {
         self.port.is_some() && self.port == port
     }
 
-    /// The part before the colon.
+    /// Returns the part before the colon.
     #[must_use]
     pub fn scheme(&self) -> &str {
         self.text.split(':').next().unwrap_or_default()
@@ -236,8 +236,8 @@ mod tests {
         }
     }
 
-    /// Each of these has some program in the world that answers it with a redirect to a host that
-    /// the path names.
+    /// For each of these, some program exists that answers with a redirect to a host that the path
+    /// names.
     #[test]
     fn a_listeners_path_names_no_other_place() {
         for port in ["http://127.0.0.1:50000", "http://[::1]:50000"] {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A token, code, proof or ticket. It serializes, because the wire needs it; its `Debug` says
+/// A token, code, proof or ticket. It serializes, because the wire needs it; its `Debug` shows
 /// nothing, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -15,7 +15,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself; every call is a place to review.
+    /// Returns the text itself; every call needs a review.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -27,7 +27,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The generated messages that hold secrets, with a `Debug` that leaves them out.
+/// The generated messages that hold secrets, with a `Debug` that omits them.
 macro_rules! redact {
     ($($message:path),+ $(,)?) => {$(
         impl fmt::Debug for $message {

@@ -1,21 +1,21 @@
-//! Text of a stranger, made safe to show: one rule for whatever people, programs and servers say of
-//! themselves. Knows nothing of pages, terminals and logs, and cannot tell letters that only look
-//! alike.
+//! Makes text from strangers safe to show: one rule for all text in which people, programs and
+//! servers describe themselves. Knows nothing of pages, terminals and logs, and cannot distinguish
+//! letters that look alike.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Marks that one letter may carry. Scripts and languages in use need four; floods of them cover
-/// the lines around.
+/// Marks that one letter may carry. Scripts and languages in use need four; floods of marks cover
+/// the lines around them.
 const MARKS: usize = 4;
 
 /// Returns the text as it shows, cut after `max` characters; `None` if nothing of it shows.
 ///
-/// It loses what is invisible or deceives: control and format characters (those of bidirectional
-/// text, joiners and tags among them), what Unicode lets a font ignore, what no standard gives a
-/// shape, letters that are blank, and marks without a letter or beyond the fourth. White space of
-/// any kind, line and paragraph separators too, becomes one space. An emoji that is joined from
-/// several falls apart into them.
+/// Removes characters that are invisible or deceive: control and format characters (including those
+/// of bidirectional text, joiners and tags), characters that Unicode lets a font ignore, characters
+/// without a standard shape, blank letters, and marks without a letter or beyond the fourth. White
+/// space of any kind, including line and paragraph separators, becomes one space. An emoji that is
+/// joined from several falls apart into them.
 #[must_use]
 pub fn plain(text: &str, max: usize) -> Option<String> {
     let mut plain = String::new();
@@ -54,15 +54,14 @@ pub fn plain(text: &str, max: usize) -> Option<String> {
     Some(plain).filter(|plain| !plain.is_empty())
 }
 
-/// Whether a character shows nothing, changes how others show, or has no shape that everybody
-/// agrees on.
+/// Returns whether a character shows nothing, changes how others show, or has no standard shape.
 fn is_hidden(c: char, category: GeneralCategory) -> bool {
     GeneralCategoryGroup::Other.contains(category)
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
         || is_blank(c)
 }
 
-/// Characters that are drawn as nothing and have no property that says so.
+/// Returns whether a character is drawn as nothing although no property says so.
 fn is_blank(c: char) -> bool {
     matches!(
         c,
@@ -74,7 +73,7 @@ fn is_blank(c: char) -> bool {
     )
 }
 
-/// Marks that are drawn above, below or around the letter before.
+/// Returns whether a mark is drawn above, below or around the letter before it.
 fn stacks(category: GeneralCategory) -> bool {
     matches!(
         category,
@@ -192,7 +191,7 @@ mod tests {
         assert_eq!(plain(&"x".repeat(100), 64).map(|text| text.len()), Some(64));
     }
 
-    /// Whether a text may stand anywhere, judged without the code above.
+    /// Returns whether a text is safe everywhere, judged without the code above.
     fn is_plain(text: &str) -> bool {
         let hidden = |c: char| {
             let category = CodePointMapData::<GeneralCategory>::new().get(c);

@@ -1,5 +1,5 @@
-//! Frames there and back: whatever a frame can hold comes back equal, and whatever text a stranger
-//! sends is answered and never a panic.
+//! Frames there and back: everything that a frame can hold comes back equal, and every text from a
+//! stranger is answered and never causes a panic.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,7 +18,7 @@ use vvs_proto::frame::{
     ParseError, RefusalReason, RelayFrame, Secret, Session, User, UserId,
 };
 
-/// Any characters: control, bidi, NUL and what lies outside of the basic plane too.
+/// Any characters, including control, bidi, NUL and those outside the basic plane.
 fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(any::<char>(), 0..12).prop_map(String::from_iter)
 }
@@ -27,7 +27,7 @@ fn secret() -> impl Strategy<Value = Secret> {
     text().prop_map(Secret::new)
 }
 
-/// Any JSON but fractions: a JWK has none, and they need not come back exactly.
+/// Any JSON except fractions: a JWK has none, and they need not come back exactly.
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -230,7 +230,7 @@ fn auth_ok() -> impl Strategy<Value = RelayFrame> {
         )
 }
 
-/// Every frame with a code; that all codes are spelled as they should be is checked elsewhere.
+/// Every frame with a code; another test checks the spelling of all codes.
 fn trouble() -> impl Strategy<Value = RelayFrame> {
     let login = select(vec![
         AuthErrorCode::BadCode,
@@ -325,7 +325,7 @@ fn bent(direction: &str) -> impl Strategy<Value = String> {
         })
 }
 
-/// Whether every type that has a golden file, and so every type there is, comes up.
+/// Checks that every type with a golden file, and so every existing type, occurs.
 fn check_types<S: Strategy<Value: Serialize + fmt::Debug>>(strategy: &S, direction: &str) {
     let mut runner = TestRunner::deterministic();
     let tag = |frame: &Value| frame["type"].as_str().unwrap().to_owned();
@@ -363,8 +363,8 @@ proptest! {
         prop_assert_eq!(EditorFrame::parse(&text), Err(ParseError::NotAFrame));
     }
 
-    /// What is read means the same when it is written anew: nothing that was taken got lost or was
-    /// made up.
+    /// A frame means the same after it is read and written again: nothing that was accepted is lost
+    /// or invented.
     #[test]
     fn a_bent_frame_is_refused_or_read_for_good(text in bent("editor")) {
         if let Ok(frame) = EditorFrame::parse(&text) {

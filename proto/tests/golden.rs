@@ -1,5 +1,5 @@
-//! Keeps the editor's frames equal to `proto/golden`, which other people's clients are written
-//! from: one file per frame, and one more per shape, `<type with - for :>[.<shape>].json`.
+//! Keeps the editor's frames equal to `proto/golden`, from which other people's clients are
+//! written: one file per frame, and one more per shape, `<type with - for :>[.<shape>].json`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,7 +37,8 @@ impl de::Error for Expected {
     }
 }
 
-/// Every `type` of a frame enum, asked of serde, so that a new variant cannot be forgotten here.
+/// Returns every `type` of a frame enum, asked of serde, so that a new variant cannot be forgotten
+/// here.
 fn types<T: DeserializeOwned + fmt::Debug>() -> &'static [&'static str] {
     T::deserialize(MapDeserializer::<_, Expected>::new(
         [("type", "?")].into_iter(),

@@ -1,5 +1,5 @@
-//! Where a browser may take a code, against the parser that browsers follow: whatever is accepted
-//! means to them what it says to a reader.
+//! Checks accepted return addresses against the parser that browsers follow: an accepted address
+//! means to a browser what it says to a reader.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};

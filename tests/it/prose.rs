@@ -1,4 +1,5 @@
-//! The text that people read is plain English: it contains no phrase of the list below.
+//! The text that people read is plain English: it contains no phrase of the list below, and the
+//! documentation of a function begins with a verb or a noun.
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,9 @@ const PLACES: &[(&str, &str)] = &[
     ("proto/vvs", "proto"),
     ("services/web/templates", "html"),
     ("services/web/assets", "js"),
+    ("proto/src", "rs"),
+    ("proto/tests", "rs"),
+    ("services/auth", "rs"),
     ("CHANGELOG.md", "md"),
     ("README.md", "md"),
     ("SECURITY.md", "md"),
@@ -139,6 +143,34 @@ fn found(text: &str) -> Vec<(usize, &'static str)> {
     found
 }
 
+/// How the documentation of a function does not begin: it would be a clause, and no sentence.
+const CLAUSES: &[&str] = &[
+    "How", "That", "What", "When", "Where", "Whether", "Which", "Who", "Whose", "Why",
+];
+
+/// The lines of Rust code on which the documentation of a function begins with a clause.
+fn clauses(code: &str) -> Vec<usize> {
+    let lines: Vec<_> = code.lines().map(str::trim_start).collect();
+    let is_documentation = |line: &&str| line.starts_with("///");
+    let mut found = Vec::new();
+
+    for (index, line) in lines.iter().enumerate() {
+        let begins = is_documentation(line) && !lines[..index].last().is_some_and(is_documentation);
+        let first = line.trim_start_matches('/').split_whitespace().next();
+        if !begins || !first.is_some_and(|word| CLAUSES.contains(&word)) {
+            continue;
+        }
+
+        let mut rest = lines[index..].iter();
+        let item = rest.find(|line| !is_documentation(line) && !line.starts_with("#["));
+        if item.is_some_and(|item| item.split_whitespace().any(|word| word == "fn")) {
+            found.push(index + 1);
+        }
+    }
+
+    found
+}
+
 #[test]
 fn no_text_contains_a_phrase_of_the_list() {
     let mut all = Vec::new();
@@ -156,6 +188,32 @@ fn no_text_contains_a_phrase_of_the_list() {
 
     all.sort_unstable();
     assert!(all.is_empty(), "{} places:\n{}", all.len(), all.join("\n"));
+}
+
+#[test]
+fn no_documentation_of_a_function_begins_with_a_clause() {
+    let mut all = Vec::new();
+    for (place, _) in PLACES.iter().filter(|(_, extension)| *extension == "rs") {
+        for file in files(&root().join(place), "rs") {
+            let code = std::fs::read_to_string(&file).unwrap();
+            let name = file.strip_prefix(root()).unwrap().display();
+            all.extend(
+                clauses(&code)
+                    .into_iter()
+                    .map(|line| format!("{name}:{line}")),
+            );
+        }
+    }
+
+    all.sort_unstable();
+    assert!(all.is_empty(), "{} places:\n{}", all.len(), all.join("\n"));
+}
+
+#[test]
+fn a_clause_is_found_above_attributes_and_only_above_a_function() {
+    let code =
+        "/// Whether it is so,\n/// or not.\n#[must_use]\nfn so() {}\n/// Whether.\nso: bool,\n";
+    assert_eq!(clauses(code), [1]);
 }
 
 #[test]

@@ -1,20 +1,20 @@
-//! Opens a link in the person's browser. It may not work, on a machine without a desktop for one:
-//! the link is always printed as well.
+//! Opens a link in the person's browser. This may fail, for example on a machine without a desktop,
+//! so the link is always printed as well.
 
 use std::process::{Command, Stdio};
 use std::{env, fs, thread};
 
 use crate::server::Link;
 
-/// None of these is a shell, so that `&` in a link stays a character.
+/// No program here is a shell, so `&` in a link stays a character.
 const WINDOWS: &[&str] = &["rundll32.exe", "url.dll,FileProtocolHandler"];
-/// For a WSL that does not take over the `PATH` of Windows.
+/// For a WSL that does not import the `PATH` of Windows.
 const WINDOWS_FROM_WSL: &[&str] = &[
     "/mnt/c/Windows/System32/rundll32.exe",
     "url.dll,FileProtocolHandler",
 ];
 
-/// Starts the browser and returns at once; false when there is nothing to start.
+/// Starts the browser and returns immediately; false when there is nothing to start.
 pub fn open(link: &Link) -> bool {
     launchers(is_wsl())
         .iter()
@@ -33,7 +33,7 @@ fn launchers(wsl: bool) -> &'static [&'static [&'static str]] {
     }
 }
 
-/// Whether this Linux runs inside Windows, where the browser is.
+/// Returns whether this Linux runs inside Windows, where the browser is.
 fn is_wsl() -> bool {
     env::var_os("WSL_DISTRO_NAME").is_some()
         || fs::read_to_string("/proc/version")

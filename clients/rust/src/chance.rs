@@ -1,4 +1,5 @@
-//! The one door to randomness: secrets that nobody may guess, and pauses that no two editors share.
+//! The only source of randomness: secrets that nobody may guess, and pauses that no two editors
+//! share.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ pub(crate) fn secret() -> Result<String, Error> {
     Ok(BASE64URL.encode(bytes))
 }
 
-/// Evenly from `from` up to `to`.
+/// Returns a uniformly distributed time from `from` up to `to`.
 pub(crate) fn between(from: Duration, to: Duration) -> Duration {
     let mut byte = [0; 2];
     // Without random numbers it is always the same pause, which only costs politeness.
@@ -23,8 +24,8 @@ pub(crate) fn between(from: Duration, to: Duration) -> Duration {
     from + to.saturating_sub(from) * u32::from(u16::from_be_bytes(byte)) / 65_536
 }
 
-/// The pause before the next try: it doubles from try to try up to `most`, and is cut by up to a
-/// half at random, so that editors do not come back all at once.
+/// Returns the pause before the next try. It doubles from try to try up to `most`, and is cut by up
+/// to a half at random, so that editors do not all come back at the same moment.
 pub(crate) fn back_off(tries: u32, most: Duration) -> Duration {
     let whole =
         (Duration::from_millis(500) * 2_u32.saturating_pow(tries.saturating_sub(1))).min(most);
@@ -54,7 +55,7 @@ mod tests {
         let pauses = [0; 20].map(|_| back_off(9, Duration::from_secs(10)));
         assert!(
             pauses.iter().any(|pause| *pause != pauses[0]),
-            "all the same"
+            "all are equal"
         );
     }
 

@@ -1,5 +1,5 @@
-//! A sign-in as an editor keeps it. Does not judge whether the token is still good, and does not
-//! know where it is kept.
+//! A sign-in as an editor stores it. Does not check whether the token is still valid, and does not
+//! know where it is stored.
 
 use serde::{Deserialize, Serialize};
 use vvs_proto::frame::{Secret, User};
@@ -7,7 +7,7 @@ use vvs_proto::frame::{Secret, User};
 use crate::key::DeviceKey;
 use crate::text::plain;
 
-/// What an editor keeps of a sign-in. Times are RFC 3339, by the server's clock.
+/// The part of a sign-in that an editor stores. Times are RFC 3339, by the server's clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Credential {
@@ -18,12 +18,12 @@ pub struct Credential {
     pub session_expires_at: String,
     pub token: Secret,
     pub token_expires_at: String,
-    /// What the token is bound to: without it the token is no use.
+    /// The key that the token is bound to; the token is useless without it.
     pub device_key: DeviceKey,
 }
 
 impl Credential {
-    /// The user's name and email address, or id, safe to print.
+    /// Returns the user's name and email address, or id, safe to print.
     pub fn who(&self) -> String {
         let said = |text: &Option<String>| {
             text.as_deref()

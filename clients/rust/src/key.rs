@@ -1,4 +1,4 @@
-//! The device key of an editor: proves to a server, over and over, that it is the editor that
+//! The device key of an editor, which proves to a server repeatedly that this is the editor that
 //! signed in. Knows nothing of sockets and stores.
 
 use std::fmt;
@@ -27,7 +27,7 @@ struct Pair {
     pkcs8: Secret,
 }
 
-/// What a proof is good for.
+/// The purpose of a proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Use {
@@ -54,9 +54,9 @@ impl DeviceKey {
         json!({"kty": "EC", "crv": "P-256", "x": BASE64URL.encode(x), "y": BASE64URL.encode(y)})
     }
 
-    /// A `vvs-pop+jwt`: good once, for this `use`, on the socket with this `nonce`. `audience` is
-    /// the server's origin as the editor was told it, without a slash at the end; `token` is the
-    /// one shown with [`Use::Authenticate`], and nothing otherwise. Only a system without random
+    /// Makes a `vvs-pop+jwt`: valid once, for this `use`, on the socket with this `nonce`.
+    /// `audience` is the server's origin as configured, without a slash at the end; `token` is the
+    /// one presented with [`Use::Authenticate`], and otherwise empty. Only a system without random
     /// numbers makes an empty proof, which servers refuse.
     pub fn proof(&self, r#use: Use, audience: &str, nonce: &str, token: Option<&str>) -> Secret {
         Secret::new(self.sign(r#use, audience, nonce, token).unwrap_or_default())
@@ -97,7 +97,7 @@ impl From<DeviceKey> for Secret {
 impl TryFrom<Secret> for DeviceKey {
     type Error = Error;
 
-    /// Reads what [`Secret::from`] wrote.
+    /// Reads the output of [`Secret::from`].
     fn try_from(pkcs8: Secret) -> Result<Self, Error> {
         let der = BASE64URL
             .decode(pkcs8.expose())

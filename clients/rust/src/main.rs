@@ -1,4 +1,4 @@
-//! The `vvs` command. The work is done by the library.
+//! The `vvs` command. The library does the work.
 
 mod settings;
 
@@ -11,7 +11,7 @@ use vvs_client::{Change, End, Error, Input, Profile, SignedOut, Status, Terminal
 
 use crate::settings::{Command, Common, Login, Settings};
 
-/// Not signed in, or not any more.
+/// Not signed in, or no longer.
 const NOT_SIGNED_IN: u8 = 7;
 
 #[tokio::main(flavor = "current_thread")]
@@ -81,7 +81,7 @@ async fn connect(common: &Common, json: bool) -> Result<u8, Error> {
     }
 }
 
-/// One line for a person.
+/// Returns one line for a person.
 fn line(change: &Change) -> String {
     match change {
         Change::SignedIn {
@@ -188,7 +188,7 @@ fn over(why: &str) -> u8 {
     NOT_SIGNED_IN
 }
 
-/// Rounded down to what a person counts in.
+/// Returns a span of time, rounded down to a unit that a person would use.
 fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -198,12 +198,12 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// The result. When nobody reads it, the exit code is left to say it.
+/// Prints the result. When nobody reads it, the exit code still reports it.
 fn tell(text: &str) {
     writeln!(io::stdout(), "{text}").ok();
 }
 
-/// Everything else.
+/// Prints everything else.
 fn say(text: &str) {
     writeln!(io::stderr(), "{text}").ok();
 }

@@ -20,7 +20,7 @@ pub(crate) struct Settings {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Login(Login),
-    /// Hold a connection with the stored sign-in and print what happens, until Ctrl-C or until the
+    /// Hold a connection with the stored sign-in and print events, until Ctrl-C or until the
     /// session is over.
     Connect {
         /// A line of JSON for each event.
@@ -33,8 +33,8 @@ pub(crate) enum Command {
         #[arg(long)]
         offline: bool,
     },
-    /// Sign out: forget the sign-in here in any case, and end the session on the server if it can
-    /// be reached.
+    /// Sign out: always forget the sign-in here, and end the session on the server if it can be
+    /// reached.
     Logout,
     /// List the profiles: name, server, and who is signed in.
     Profiles,
@@ -42,8 +42,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
-    /// Which sign-in is meant. Each account on each server has a profile of its own, under a name
-    /// of your choice.
+    /// Which sign-in to use. Each account on each server has a separate profile, under a name of
+    /// your choice.
     #[arg(long, global = true, env = "VVS_PROFILE", value_name = "NAME", default_value = DEFAULT)]
     profile: String,
     /// PEM file with the certificates to trust, instead of the public authorities. Remembered from
@@ -60,23 +60,23 @@ pub(crate) struct Common {
 ///
 /// Prints a link and a code, opens the link in the browser, and waits until you have signed in
 /// there and approved. Before you approve, compare the code on the page with the one printed here:
-/// a link that somebody sent you signs in the editor of whoever sent it. After you have approved,
-/// the browser hands a second code back to this program, if it runs on this machine; otherwise the
-/// page shows that code, and you type it here.
+/// a link from somebody else signs in that person's editor. After you have approved, the browser
+/// hands a second code back to this program, if it runs on this machine; otherwise the page shows
+/// that code, and you type it here.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Login {
     /// The server to sign in to. Plain http is refused for any machine but this one. Default: the
-    /// one that the profile was signed in to before, or else `http://127.0.0.1:8080`.
+    /// server that the profile was last signed in to, or else `http://127.0.0.1:8080`.
     #[arg(long, env = "VVS_SERVER", value_name = "URL")]
     server: Option<Server>,
     /// Only print the link, do not open it.
     #[arg(long, env = "VVS_NO_BROWSER", value_parser = FalseyValueParser::new())]
     pub(crate) no_browser: bool,
-    /// The browser is on another machine: the page shows the code to type at once.
+    /// The browser is on another machine: the page shows the code to type immediately.
     #[arg(long, env = "VVS_TYPED", value_parser = FalseyValueParser::new())]
     typed: bool,
-    /// Where to keep the credential. Default: the system's keyring, or a file when there is none.
+    /// Where to keep the credential. Default: the system's keyring, or a file without one.
     #[arg(long, env = "VVS_STORE", value_name = "PLACE")]
     store: Option<Store>,
 }
@@ -96,7 +96,7 @@ Exit codes:
   4  expired: nobody approved in time
   5  no server: it cannot be reached or asked, or is no VVS server that this program can use
   6  too many wrong codes
-  7  not signed in, or not any more: the server has ended the session";
+  7  not signed in, or no longer: the server has ended the session";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -169,7 +169,7 @@ impl Common {
     }
 }
 
-/// The user's own place for state, by the custom of the operating system.
+/// Returns the user's directory for state, by the convention of the operating system.
 fn state_dir(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     // The XDG specification says to ignore relative paths, and empty variables count as unset
     // everywhere.

@@ -16,10 +16,10 @@ pub struct Terminal<W> {
     out: W,
     live: bool,
     browser: bool,
-    /// There is a line with the time left, and the cursor is on it.
+    /// A line with the time left is shown, and the cursor is on it.
     counting: bool,
     minutes: u64,
-    /// Where the lines of standard input go, once a code is asked for.
+    /// Where to send the lines of standard input, once a code is asked for.
     asking: Option<mpsc::Sender<Input>>,
 }
 
@@ -37,7 +37,7 @@ impl<W: Write> Terminal<W> {
     }
 
     /// Reads the code from standard input, and nothing before it is asked for: the rest belongs to
-    /// others.
+    /// other programs.
     #[must_use]
     pub fn asking(self, person: mpsc::Sender<Input>) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl<W: Write> Terminal<W> {
         }
     }
 
-    /// Leaves the cursor on an empty line, for what is to be printed next.
+    /// Leaves the cursor on an empty line, for further output.
     pub fn end(&mut self) {
         if self.counting {
             self.counting = false;

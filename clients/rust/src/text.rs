@@ -1,7 +1,7 @@
-//! Makes text of a stranger safe to print.
+//! Makes text from strangers safe to print.
 
-/// The text without characters that a terminal obeys or that make it read differently from what it
-/// is, cut after `max` characters; empty if nothing of it shows.
+/// Returns the text without characters that a terminal interprets or that make it deceptive, cut
+/// after `max` characters; empty if nothing of it shows.
 pub(crate) fn plain(text: &str, max: usize) -> String {
     vvs_proto::text::plain(text, max).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! Whom an editor trusts to be its server: the public certificate authorities, or one file instead
-//! of them.
+//! The authorities that an editor trusts for its server: the public certificate authorities, or one
+//! file instead of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::Error;
 
-/// TLS 1.2 and 1.3 with server names checked. `ca_file`, in PEM, takes the place of the public
-/// authorities.
+/// Creates a configuration with TLS 1.2 and 1.3 that checks server names. `ca_file`, in PEM,
+/// replaces the public authorities.
 pub(crate) fn client(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Error> {
     let roots = match ca_file {
         Some(file) => private(file).map_err(|cause| Error::CaFile {

@@ -24,7 +24,8 @@ mod real {
             Self { open: Entry::new }
         }
 
-        /// `None` when there is no such entry. Errors are words for a person, here and below.
+        /// Returns `None` when there is no entry of this name. Errors are texts for a person, here
+        /// and below.
         pub(crate) fn get(self, name: &str) -> Result<Option<Vec<u8>>, String> {
             match (self.open)(SERVICE, name).and_then(|entry| entry.get_secret()) {
                 Ok(bytes) => Ok(Some(bytes)),

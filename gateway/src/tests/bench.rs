@@ -1,5 +1,5 @@
-//! An edge with processes behind it. Each of those has a thread of its own, so that it can die at
-//! once with its sockets.
+//! An edge with processes behind it. Each process has its own thread, so that it can die
+//! immediately with its sockets.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -28,7 +28,7 @@ use vvs_runtime::tls::{Files, Identity};
 
 use crate::{Error, Settings};
 
-/// For what has to come about: a test that waits longer has failed.
+/// How long a test waits for an event; one that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(clap::Parser, Debug)]
@@ -54,7 +54,7 @@ pub(super) fn settings(relays: &str, webs: &str, flags: &[&str]) -> Result<Setti
         .map_err(|cause| cause.to_string())
 }
 
-/// One CA, and everybody that it signs.
+/// One CA, and all certificates that it signs.
 pub(super) struct Bench {
     folder: TempDir,
     ca: CertificateParams,
@@ -214,7 +214,7 @@ impl Bench {
 }
 
 impl Peer {
-    /// Takes no new connections, while those that it has go on.
+    /// Accepts no new connections, while the existing ones continue.
     pub(super) async fn close_port(&mut self) {
         self.accepting.abort();
         (&mut self.accepting).await.ok();
@@ -248,7 +248,7 @@ pub(super) struct Answer {
 }
 
 impl Edge {
-    /// Sends one request over a connection of its own.
+    /// Sends one request over a new connection.
     pub(super) async fn send(&self, method: &str, path: &str) -> Answer {
         self.send_from([127, 0, 0, 1], method, path).await
     }
@@ -318,7 +318,7 @@ impl Edge {
         until(|| self.gauge("up", role, peer) == Some(u8::from(up).to_string())).await;
     }
 
-    /// Waits until so much is under way there.
+    /// Waits until this many requests are under way there.
     pub(super) async fn until_busy(&self, role: Role, peer: SocketAddr, count: usize) {
         until(|| self.gauge("in_flight", role, peer) == Some(count.to_string())).await;
     }

@@ -55,7 +55,7 @@ impl FromStr for Thumbprint {
     }
 }
 
-/// A public key on P-256. Two of them are equal when they are the same point.
+/// A public key on P-256. Two keys are equal when they are the same point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceKey {
     x: String,
@@ -66,8 +66,9 @@ impl DeviceKey {
     /// Reads a JWK.
     ///
     /// # Errors
-    /// [`Error::DeviceKey`] when it is no EC P-256 key, when its point is not on the curve, and
-    /// when it holds a private half: whoever sends that has a program that gives secrets away.
+    ///
+    /// [`Error::DeviceKey`] when it is not an EC P-256 key, when its point is not on the curve, and
+    /// when it contains a private half: a program that sends one gives secrets away.
     pub fn from_value(jwk: &Value) -> Result<Self, Error> {
         let member = |name: &str| jwk.get(name).and_then(Value::as_str);
         if member("kty") != Some("EC") || member("crv") != Some("P-256") {
@@ -124,7 +125,7 @@ impl DeviceKey {
         )
     }
 
-    /// What tokens and tickets remember of this key.
+    /// The name by which tokens and tickets refer to this key.
     pub fn thumbprint(&self) -> Thumbprint {
         Thumbprint(base64url(
             digest::digest(&digest::SHA256, self.to_json().as_bytes()).as_ref(),

@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a name, a key or a token.
+//! Errors in names, keys and tokens.
 
 /// Why a caller, a key or a token was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -25,25 +25,26 @@ pub enum Error {
     /// The certificate names nobody, or more than one.
     #[error("the peer's certificate has {0} URI names instead of one")]
     UriNames(usize),
-    /// Nobody we know.
+    /// A peer that is not in the list.
     #[error("{0} is not a known peer")]
     UnknownPeer(String),
-    /// A known peer that is not the one we called, or may not do what it asked for.
+    /// A known peer that is not the intended one, or may not do what it asked for.
     #[error("{peer} may not {action}")]
     NotAllowed { peer: String, action: String },
-    /// A known peer that has as much under way as it may.
+    /// A known peer that already has the maximum number of calls or streams under way.
     #[error("{peer} has as much under way as {setting} allows")]
     PeerBusy { peer: String, setting: &'static str },
-    /// The key file does not hold base64 of 32 bytes a line.
+    /// The key file does not contain base64 of 32 bytes on each line.
     #[error("a key file holds one or two lines, each the base64 of 32 random bytes")]
     KeyFile,
-    /// Something sealed does not open: another key, another purpose, or tampered with.
+    /// A sealed value does not open: it was sealed with another key or for another purpose, or was
+    /// tampered with.
     #[error("this was not sealed by us, or for something else")]
     Sealed,
     /// Not a public EC P-256 key.
     #[error("not a public device key: {0}")]
     DeviceKey(&'static str),
-    /// A proof of possession that does not hold; says which check failed.
+    /// A proof of possession that is invalid; says which check failed.
     #[error("the proof of possession does not hold: {0}")]
     Proof(&'static str),
     /// Not a set of public keys.

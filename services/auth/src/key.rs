@@ -1,6 +1,6 @@
-//! Keys from a key file, and what they do: seal what a stranger keeps for us, authenticate what
-//! comes back, derive what must be equal everywhere. AES-256-GCM, HMAC-SHA-256 and HKDF come from
-//! the library.
+//! Keys from a key file and their uses: sealing values that strangers keep for us, authenticating
+//! values that come back, and deriving values that must be equal in all processes. AES-256-GCM,
+//! HMAC-SHA-256 and HKDF come from the library.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ use crate::Error;
 /// Length of every key, in bytes.
 pub const KEY_LEN: usize = 32;
 
-/// The keys of one key file: the first makes, all of them check, so that a file with two lines
-/// rotates.
+/// The keys of one key file. The first makes new values and all of them check existing ones, so a
+/// file with two lines rotates the key.
 #[derive(Clone)]
 pub struct Keyring(Vec<[u8; KEY_LEN]>);
 
@@ -47,13 +47,13 @@ impl Keyring {
         Ok(Self(keys))
     }
 
-    /// A new key file's text.
+    /// Generates a new key file's text.
     pub fn generate() -> Result<String, Error> {
         Ok(STANDARD.encode(random::<KEY_LEN>()?) + "\n")
     }
 
-    /// Independent keys for one purpose, so that what was made for one thing is no good for another
-    /// (RFC 5869).
+    /// Derives independent keys for one purpose, so that a value made for one purpose is useless
+    /// for another (RFC 5869).
     pub fn derive(&self, purpose: &str) -> Result<Self, Error> {
         let derive = |key: &[u8; KEY_LEN]| {
             let mut out = [0; KEY_LEN];
@@ -69,8 +69,8 @@ impl Keyring {
         ))
     }
 
-    /// Encrypts and authenticates `plain`; `context` is authenticated with it and must be the same
-    /// when it is opened.
+    /// Encrypts and authenticates `plain`. `context` is authenticated with it and must be the same
+    /// for opening it.
     pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, Error> {
         let key = RandomizedNonceKey::new(&AES_256_GCM, &self.0[0])
             .map_err(|_cause| Error::Crypto("AES-GCM key"))?;
@@ -82,7 +82,7 @@ impl Keyring {
         Ok(sealed)
     }
 
-    /// Opens what [`Keyring::seal`] made with any of these keys and the same context.
+    /// Opens a value that [`Keyring::seal`] sealed with any of these keys and the same context.
     pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, Error> {
         let (nonce, body) = sealed.split_at_checked(NONCE_LEN).ok_or(Error::Sealed)?;
         self.0
@@ -99,8 +99,8 @@ impl Keyring {
             .ok_or(Error::Sealed)
     }
 
-    /// HMAC-SHA-256 over the parts, each with its length, so that no two lists of parts are the
-    /// same bytes.
+    /// Returns the HMAC-SHA-256 over the parts, each with its length, so that no two lists of parts
+    /// are the same bytes.
     pub fn mac(&self, parts: &[&str]) -> [u8; KEY_LEN] {
         let mut out = [0; KEY_LEN];
         out.copy_from_slice(
@@ -113,7 +113,7 @@ impl Keyring {
         out
     }
 
-    /// Whether `tag` is what [`Keyring::mac`] gives for the parts under any of these keys, in
+    /// Returns whether `tag` equals [`Keyring::mac`] of the parts under any of these keys, in
     /// constant time.
     pub fn check_mac(&self, parts: &[&str], tag: &[u8]) -> bool {
         let message = framed(parts);
@@ -132,19 +132,19 @@ fn framed(parts: &[&str]) -> Vec<u8> {
     message
 }
 
-/// Bytes from the operating system's generator.
+/// Returns bytes from the operating system's generator.
 pub fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).map_err(|_cause| Error::Crypto("random generator"))?;
     Ok(bytes)
 }
 
-/// base64url without padding (RFC 4648, section 5).
+/// Encodes base64url without padding (RFC 4648, section 5).
 pub fn base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Reads base64url without padding.
+/// Decodes base64url without padding.
 pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }

@@ -1,5 +1,5 @@
-//! Who may call what: one row a method. What has no row is refused, and a test walks the contracts
-//! to see that every method has one.
+//! Who may call what: one row for each method. A method without a row is refused, and a test walks
+//! the contracts to check that every method has one.
 
 use crate::Error;
 use crate::peer::{Peer, Peers, Role};
@@ -48,18 +48,18 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ),
 ];
 
-/// Those of them that go on for as long as both sides like.
+/// The methods of the table that stream until one side ends them.
 pub const STREAMS: &[&str] = &[
     "/vvs.session.v1.Sessions/WatchRevocations",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Who may speak HTTP to web and relay: what the gateway says about a client's address is believed,
-/// so nobody else may say it.
+/// The role that may speak HTTP to web and relay. They believe what the gateway says about a
+/// client's address, so no other role may say it.
 pub const HTTP_HOP: Role = Role::Gateway;
 
-/// Refuses a peer that has no business with this method.
+/// Refuses a peer that may not call this method.
 pub fn check(peer: &Peer, path: &str) -> Result<(), Error> {
     let allowed = TABLE
         .iter()
@@ -77,16 +77,16 @@ pub fn check(peer: &Peer, path: &str) -> Result<(), Error> {
     })
 }
 
-/// Who is calling: the holder of this leaf certificate (DER), if it may call the method at this
-/// path.
+/// Identifies the caller: the holder of this leaf certificate (DER), if it may call the method at
+/// this path.
 pub fn authorize(peers: &Peers, certificate: Option<&[u8]>, path: &str) -> Result<Peer, Error> {
     let peer = peers.identify(certificate.ok_or(Error::Certificate)?)?;
     check(&peer, path)?;
     Ok(peer)
 }
 
-/// Lets in the holder of this leaf certificate (DER), if it may call the method at this path and
-/// has not too much under way; the place is what the call holds.
+/// Admits the holder of this leaf certificate (DER), if it may call the method at this path and
+/// does not hold too many places. The call holds the returned place.
 pub fn admit(
     peers: &Peers,
     quota: &Quota,
@@ -108,8 +108,8 @@ pub fn admit(
         })
 }
 
-/// Lets a connection in over which the holder of this leaf certificate (DER) may call; the error is
-/// the setting that allows it no more. What it calls is looked at with each call.
+/// Admits a connection over which the holder of this leaf certificate (DER) may call. The error is
+/// the setting that limits it. Each call over the connection is checked separately.
 pub fn admit_connection(
     peers: &Peers,
     quota: &Quota,
@@ -119,7 +119,7 @@ pub fn admit_connection(
     quota.take(peer.as_ref().map(|peer| &peer.id), Kind::Connection)
 }
 
-/// Whether the holder of this leaf certificate (DER) may say where a client is.
+/// Checks that the holder of this leaf certificate (DER) may say where a client is.
 pub fn authorize_hop(peers: &Peers, certificate: Option<&[u8]>) -> Result<Peer, Error> {
     peers.expect(certificate.ok_or(Error::Certificate)?, HTTP_HOP)
 }
@@ -142,7 +142,7 @@ mod tests {
         assert!(check(&peer(Role::Web), "/vvs.relay.v1.Relay/DeliverAuth/").is_err());
     }
 
-    /// What docs/security.md says that each stolen certificate gives.
+    /// The rights that docs/security.md says each stolen certificate gives.
     #[test]
     fn a_role_may_call_what_the_documentation_says() {
         let callable = |role| -> Vec<&str> {

@@ -1,5 +1,5 @@
-//! Everything that strangers hand us, changed at random: what was bent is refused, what is whole is
-//! judged as a simple model says, and noise never does more than fail.
+//! All input from strangers, changed at random: changed input is refused, unchanged input is judged
+//! as a simple model says, and noise never does more than fail.
 
 use std::sync::LazyLock;
 
@@ -42,7 +42,7 @@ fn jwk() -> Jwk {
     jwk
 }
 
-/// As an editor makes a proof.
+/// Makes a proof as an editor does.
 fn prove(payload: &Value) -> String {
     let header = Header {
         typ: Some(proof::TYPE.to_owned()),
@@ -52,12 +52,12 @@ fn prove(payload: &Value) -> String {
     jsonwebtoken::encode(&header, payload, &EncodingKey::from_ec_der(&PRIVATE)).unwrap()
 }
 
-/// Any characters: control, bidi, NUL and what lies outside of the basic plane too.
+/// Any characters, including control, bidi, NUL and those outside the basic plane.
 fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(any::<char>(), 0..12).prop_map(String::from_iter)
 }
 
-/// Mostly the right one.
+/// Usually the right one.
 fn name(right: &'static str, wrong: &'static str) -> impl Strategy<Value = String> {
     select(vec![right, right, right, wrong]).prop_map(str::to_owned)
 }
@@ -85,7 +85,7 @@ struct Change {
 }
 
 impl Change {
-    /// `None` when it changes nothing.
+    /// `None` when the change has no effect.
     fn bend(&self, text: &str) -> Option<String> {
         let mut bent: Vec<char> = text.chars().collect();
         let at = self.at.index(bent.len());
@@ -95,7 +95,7 @@ impl Change {
     }
 }
 
-/// Mostly with what base64url is made of: other characters are refused before anything is decoded.
+/// Usually with characters of base64url: others are refused before anything is decoded.
 fn change() -> impl Strategy<Value = Change> {
     let letters = select(
         ('A'..='Z')
@@ -142,8 +142,8 @@ proptest! {
         prop_assert!(is_forged, "{:?}", refused);
     }
 
-    /// For this origin, this socket, one of these uses and, when a token is shown with it, for that
-    /// one.
+    /// A proof is valid for this origin, this socket, one of these uses and, when a token comes
+    /// with it, only for that token.
     #[test]
     fn a_proof_holds_for_what_it_says_only(
         (aud, nonce) in (name("https://a.test", "https://a.test.evil"), name("n", "m")),

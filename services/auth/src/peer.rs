@@ -1,5 +1,5 @@
-//! Who is on the other end of a TLS connection: SPIFFE ids and the roles they stand for. Chains and
-//! validity have been checked by TLS before anything here is asked.
+//! The peer at the other end of a TLS connection: SPIFFE ids and the roles that they map to. TLS
+//! has already checked chains and validity.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,11 +11,11 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::Error;
 
-/// How many certificates are remembered. A peer has one at a time, and all of them are from our own
-/// CA.
+/// How many certificates are cached. A peer has one at a time, and all of them are from our own CA.
 const REMEMBERED: usize = 256;
 
-/// What a process does in the mesh. `Backend` is somebody else's service that verifies our tokens.
+/// The function of a process in the mesh. `Backend` is a third-party service that verifies our
+/// tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     Gateway,
@@ -56,13 +56,13 @@ impl fmt::Display for Role {
 pub struct SpiffeId(String);
 
 impl SpiffeId {
-    /// The id of a role in a trust domain.
+    /// Returns the id of a role in a trust domain.
     pub fn of(trust_domain: &str, role: Role) -> Result<Self, Error> {
         format!("spiffe://{trust_domain}/{role}").parse()
     }
 
-    /// The one URI name of a leaf certificate in DER (X.509-SVID, section 2). Two names would let a
-    /// peer choose who it is.
+    /// Returns the only URI name of a leaf certificate in DER (X.509-SVID, section 2). With two
+    /// names a peer could choose who it is.
     pub fn from_certificate(der: &[u8]) -> Result<Self, Error> {
         let (_rest, certificate) =
             X509Certificate::from_der(der).map_err(|_cause| Error::Certificate)?;
@@ -93,8 +93,8 @@ impl SpiffeId {
     }
 }
 
-/// Refuses a certificate that could sign others (X.509-SVID, sections 4.1 and 4.3). One that says
-/// nothing about its use is taken: many tools leave that out.
+/// Refuses a certificate that could sign others (X.509-SVID, sections 4.1 and 4.3). Accepts one
+/// without a stated use, because many tools omit it.
 fn refuse_authority(certificate: &X509Certificate<'_>) -> Result<(), Error> {
     // An extension that is there twice, or cannot be read, says nothing that can be relied on.
     let constraints = certificate
@@ -174,17 +174,17 @@ impl FromStr for Entry {
     }
 }
 
-/// Which exact ids have which role. Whoever is not in it is nobody.
+/// Maps exact ids to roles. An id that is not in it has no role.
 #[derive(Debug)]
 pub struct Peers {
     roles: BTreeMap<SpiffeId, Role>,
-    /// Whose certificate it is, by its DER. A peer shows one with every call, and reading it takes
-    /// longer than much of what is asked.
+    /// The owner of each certificate, by its DER. A peer presents one with every call, and parsing
+    /// it takes longer than many of the calls.
     identified: Mutex<HashMap<Box<[u8]>, Peer>>,
 }
 
 impl Peers {
-    /// The list as configured, or one id a role in the trust domain when it is empty.
+    /// Uses the configured list; if it is empty, one id for each role in the trust domain.
     pub fn new(entries: Vec<Entry>, trust_domain: &str) -> Result<Self, Error> {
         if entries.is_empty() {
             let ids = Role::ALL
@@ -208,7 +208,7 @@ impl Peers {
         }
     }
 
-    /// Who holds this leaf certificate (DER).
+    /// Identifies the holder of this leaf certificate (DER).
     pub fn identify(&self, der: &[u8]) -> Result<Peer, Error> {
         let mut identified = self
             .identified
@@ -246,11 +246,10 @@ impl Peers {
     }
 }
 
-/// A question about a leaf certificate (DER) whose chain is good: is its holder who we meant to
-/// call?
+/// Checks whether the holder of a leaf certificate (DER) with a valid chain is the intended peer.
 pub type Check = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 
-/// Accepts one role only: what a client asks of the server it has dialled.
+/// Accepts only one role. A client uses it to check the server that it has dialled.
 pub fn check(peers: &Arc<Peers>, role: Role) -> Check {
     let peers = peers.clone();
     Arc::new(move |der| {

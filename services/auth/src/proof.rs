@@ -1,6 +1,5 @@
 //! Proof of possession: an editor shows that it holds its device key, now, on this socket, for this
-//! one purpose. Whose key it must be, and that a proof is used once only, is for the caller to
-//! judge.
+//! one purpose. The caller checks whose key it must be, and that a proof is used only once.
 
 use aws_lc_rs::digest;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -17,7 +16,7 @@ const MAX_LEN: usize = 2048;
 /// Longest `jti`, in bytes.
 const MAX_JTI: usize = 128;
 
-/// What a proof was made for.
+/// The purpose of a proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Use {
@@ -28,24 +27,24 @@ pub enum Use {
     Logout,
 }
 
-/// What a proof must say to be good here.
+/// The values that a valid proof must contain.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
     /// The public origin that the editor was configured with: scheme and authority, no slash.
     pub audience: &'a str,
-    /// The nonce of the socket that the proof came on.
+    /// The nonce of the socket on which the proof arrived.
     pub nonce: &'a str,
     pub uses: &'a [Use],
-    /// The token that the editor showed with it; a proof for [`Use::Authenticate`] is for one token
-    /// only.
+    /// The token that the editor presented with it; a proof for [`Use::Authenticate`] is valid for
+    /// only one token.
     pub token: Option<&'a str>,
 }
 
-/// A proof that holds.
+/// A valid proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     pub key: Thumbprint,
-    /// A proof is good once: whoever takes it remembers this for as long as the nonce is good.
+    /// A proof is valid once: the caller remembers this id for as long as the nonce is valid.
     pub jti: String,
     pub r#use: Use,
 }
@@ -94,8 +93,8 @@ pub fn check(compact: &str, expected: &Expected<'_>) -> Result<Proof, Error> {
     })
 }
 
-/// Whose signature a proof bears, whatever else is wrong with it. It shows that somebody has seen a
-/// proof of this key, and not that anybody holds the key now.
+/// Returns the key that signed a proof, even if the proof is otherwise invalid. This shows that
+/// somebody has seen a proof of this key, not that anybody holds the key now.
 pub fn signer(compact: &str) -> Option<Thumbprint> {
     signed(compact).ok().map(|(key, _)| key.thumbprint())
 }
@@ -137,7 +136,7 @@ fn verify(compact: &str, key: &DeviceKey) -> Result<Payload, Error> {
         .map_err(|_cause| Error::Proof("signature or members"))
 }
 
-/// What `ath` says of a token.
+/// Returns the value of `ath` for a token.
 fn hash(token: &str) -> String {
     base64url(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
 }

@@ -1,5 +1,5 @@
-//! The one verifier for the tokens of identity providers, Clerk's and OpenID's. It knows no
-//! network, no clock and no setting: keys, rules and the time are passed in.
+//! The only verifier for tokens of identity providers, Clerk's and OpenID's. It uses no network, no
+//! clock and no setting: the caller passes in keys, rules and the time.
 
 mod claim;
 pub mod clerk;
@@ -13,7 +13,7 @@ mod testing;
 
 pub use key_set::KeySet;
 
-/// Why a provider's token is not to be trusted. Nothing of the token is in it.
+/// Why a provider's token is not trusted. Contains nothing of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Distrust {
@@ -52,18 +52,18 @@ pub enum Distrust {
 }
 
 impl Distrust {
-    /// Whether a fresh token would do: all else is right with this one. [`Distrust::UnknownKey`] is
-    /// not among them, that takes fresh keys.
+    /// Returns whether the token is only too old, so that a fresh one would pass.
+    /// [`Distrust::UnknownKey`] does not count: it needs fresh keys.
     pub fn is_stale(self) -> bool {
         matches!(self, Self::Expired | Self::NotYet | Self::TooOld)
     }
 }
 
-/// Longest key id that is worth asking a provider for, in bytes.
+/// Longest key id for which a provider is asked, in bytes.
 const MAX_KEY_ID: usize = 128;
 
-/// The id of the key that a token says it is signed with, to find out whether fresh keys are
-/// needed. It proves nothing.
+/// Returns the id of the key that a token says it is signed with, to find out whether fresh keys
+/// are needed. It proves nothing.
 pub fn key_id(token: &str) -> Option<String> {
     let jws = jws::Jws::parse(token).ok()?;
     let id = jws.key_id().ok()??;

@@ -1,21 +1,22 @@
-//! How much each peer may hold at once, over all its connections. It does not know what is held.
+//! How much each peer may hold at the same time, over all its connections. This module does not
+//! know what is held.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::peer::SpiffeId;
 
-/// What a peer holds places for.
+/// The purpose of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Connection,
-    /// A call that has one answer.
+    /// A call with one answer.
     Call,
-    /// One that goes on for as long as both sides like.
+    /// A call that streams until one side ends it.
     Stream,
 }
 
-/// How many places there are for each peer, and the setting that says so.
+/// The number of places for each peer, and the setting that limits it.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound {
     pub most: u32,
@@ -30,7 +31,7 @@ pub struct Bounds {
     pub streams: Bound,
 }
 
-/// All who are nobody we know share the places of `None`.
+/// All unknown peers share the places of `None`.
 type Key = (Option<SpiffeId>, Kind);
 
 /// Counts what each peer holds. Processes that share a name share its places.
@@ -40,7 +41,7 @@ pub struct Quota {
     held: Arc<Mutex<HashMap<Key, u32>>>,
 }
 
-/// One place, until it is dropped.
+/// One place, held until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     key: Key,
@@ -67,7 +68,7 @@ impl Quota {
         }
     }
 
-    /// Takes a place of this peer; the error is the setting that allows no more.
+    /// Takes a place of this peer. The error is the setting that limits it.
     pub fn take(&self, peer: Option<&SpiffeId>, kind: Kind) -> Result<Place, &'static str> {
         let bound = match kind {
             Kind::Connection => self.bounds.connections,

@@ -1,5 +1,5 @@
-//! The access tokens we sign, and how they are checked: JWT, ES256, `typ: at+jwt` (RFC 9068,
-//! section 2.1). Keeping the keys, and knowing what was revoked, is for others.
+//! The access tokens that we sign, and how they are checked: JWT, ES256, `typ: at+jwt` (RFC 9068,
+//! section 2.1). Other modules keep the keys and know what was revoked.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,32 +27,32 @@ pub struct Claims {
     pub jti: String,
     pub iat: i64,
     pub exp: i64,
-    /// When the session ends, whatever becomes of this token.
+    /// When the session ends, even if this token expires earlier.
     pub sxp: i64,
     /// The key that must be proven together with the token (RFC 7800, section 3); a bearer token
     /// has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
-    /// Signed while the session waited for its editor's acknowledgement: whoever is shown this
-    /// token may have to say that the editor has it.
+    /// Signed while the session waited for its editor's acknowledgement. A relay that receives this
+    /// token may have to report that the editor has it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub pending: bool,
 }
 
-/// A claim that says nothing is left out.
+/// An empty claim is omitted.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_false(claim: &bool) -> bool {
     !claim
 }
 
-/// Whose token it is.
+/// The key that the token is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmation {
     /// The device key's thumbprint (RFC 9449, section 6.1).
     pub jkt: Thumbprint,
 }
 
-/// A public key as others read it (RFC 7517, section 4; RFC 7518, section 6.2).
+/// A public key as published (RFC 7517, section 4; RFC 7518, section 6.2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jwk {
     pub kty: String,
@@ -86,7 +86,7 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A new private key in PKCS #8 (RFC 5208).
+    /// Generates a private key in PKCS #8 (RFC 5208).
     pub fn generate() -> Result<Vec<u8>, Error> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
             .map_err(|_cause| Error::Crypto("P-256"))?;
@@ -97,8 +97,8 @@ impl SigningKey {
             .to_vec())
     }
 
-    /// Reads a private key in PKCS #8. The key id is random, so that it says nothing about the
-    /// key's age.
+    /// Reads a private key in PKCS #8. The key id is random, so that it does not reveal the key's
+    /// age.
     pub fn from_pkcs8(kid: &str, der: &[u8]) -> Result<Self, Error> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
             .map_err(|_cause| Error::Crypto("PKCS #8"))?;
@@ -126,7 +126,7 @@ impl SigningKey {
         })
     }
 
-    /// The half that verifies.
+    /// Returns the public half.
     pub fn public(&self) -> &Jwk {
         &self.public
     }
@@ -149,7 +149,7 @@ const MAX_LEN: usize = 4096;
 /// The header's `typ`.
 const TYPE: &str = "at+jwt";
 
-/// Why a token is not to be trusted.
+/// Why a token is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
     #[error("not a token of ours")]
@@ -183,7 +183,7 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Keys that are no EC P-256 keys for signatures are left out.
+    /// Omits keys that are not EC P-256 keys for signatures.
     pub fn new(keys: &JwkSet, issuer: &str, audience: &str) -> Self {
         let keys = keys
             .keys
@@ -214,10 +214,11 @@ impl Verifier {
         self.keys.contains_key(kid)
     }
 
-    /// Checks a token at a time in seconds since 1970. What was revoked is not known here.
+    /// Checks a token at a time in seconds since 1970. Does not know what was revoked.
     ///
     /// # Errors
-    /// [`Distrust`] says why; [`Distrust::Expired`] only when all else is right.
+    ///
+    /// [`Distrust`] says why. It is [`Distrust::Expired`] only when everything else is right.
     pub fn verify(&self, token: &str, now: i64) -> Result<Claims, Distrust> {
         let key = self.keys.get(&kid(token)?).ok_or(Distrust::UnknownKey)?;
         let claims =
@@ -245,7 +246,7 @@ impl Verifier {
     }
 }
 
-/// The `kid` of what looks like a token of ours.
+/// Returns the `kid` of a text that looks like one of our tokens.
 fn kid(token: &str) -> Result<String, Distrust> {
     if token.len() > MAX_LEN {
         return Err(Distrust::Malformed);
@@ -257,12 +258,14 @@ fn kid(token: &str) -> Result<String, Distrust> {
     header.kid.filter(|_| is_ours).ok_or(Distrust::Malformed)
 }
 
-/// The name of the key with which what looks like a token of ours was signed. It proves nothing.
+/// Returns the name of the key that signed a text that looks like one of our tokens. It proves
+/// nothing.
 pub fn key_id(token: &str) -> Option<String> {
     kid(token).ok()
 }
 
-/// What a token says of itself, to find out which session is meant. It proves nothing.
+/// Returns the claims of a token, unverified, to find out which session it names. They prove
+/// nothing.
 pub fn unverified(token: &str) -> Option<Claims> {
     kid(token).ok()?;
     jsonwebtoken::dangerous::insecure_decode::<Claims>(token)
@@ -270,7 +273,7 @@ pub fn unverified(token: &str) -> Option<Claims> {
         .map(|data| data.claims)
 }
 
-/// A new random id for a token or a key: 16 bytes, base64url.
+/// Generates a random id for a token or a key: 16 bytes, base64url.
 pub fn random_id() -> Result<String, Error> {
     Ok(base64url(&random::<16>()?))
 }

@@ -1,12 +1,12 @@
-//! Why a process does not start, or ends.
+//! Why a process does not start, or why it ends.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What goes wrong before and while roles run.
+/// Errors before and while roles run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// One line a problem; each names its setting.
+    /// One line for each problem; each names its setting.
     #[error("the settings do not work:\n  {}", .0.join("\n  "))]
     Settings(Vec<String>),
     #[error("{}: {source}", path.display())]

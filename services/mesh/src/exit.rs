@@ -1,4 +1,4 @@
-//! Exit codes, and what is said on standard error before them.
+//! Exit codes, and the messages on standard error before them.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -10,7 +10,8 @@ use crate::Error;
 /// Bad settings (`EX_CONFIG` of sysexits).
 const CONFIG: u8 = 78;
 
-/// Help and version are no failure; a bad value is a bad setting; the rest is wrong usage.
+/// Returns the exit code for a refused command line. Help and version are successes; a bad value is
+/// a bad setting; everything else is wrong usage.
 pub fn usage(refused: &clap::Error) -> ExitCode {
     let kind = refused.kind();
     let code = if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -25,7 +26,7 @@ pub fn usage(refused: &clap::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// What a person should know and nothing fails for.
+/// Prints warnings that do not stop the process.
 pub(crate) fn warn(lines: &[String]) {
     for line in lines {
         say(&format!("warning: {line}"));

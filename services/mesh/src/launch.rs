@@ -21,7 +21,7 @@ use vvs_runtime::{Process, http, stop};
 
 use crate::Error;
 
-/// One process in the making: what its roles share.
+/// One process being built: the state that its roles share.
 #[derive(Debug, Clone)]
 pub struct Launch {
     pub peers: Arc<Peers>,
@@ -30,10 +30,10 @@ pub struct Launch {
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     pub grace: Duration,
-    /// What becomes of new certificates that others may change.
+    /// How to treat new certificates that others may change.
     file_modes: Policy,
-    /// The sessions role's, which serves the others until they have ended, and the administration
-    /// port's.
+    /// The stop token and tracker of the sessions role, which serves the others until they have
+    /// ended, and of the administration port.
     last: (CancellationToken, TaskTracker),
     failure: Arc<Mutex<Option<Error>>>,
 }
@@ -53,7 +53,8 @@ impl Launch {
         }
     }
 
-    /// What a role is given. Its own stop token ends it alone; the launch's ends them all.
+    /// Creates the context of a role. Its own stop token ends only this role; the launch's ends
+    /// them all.
     pub fn process(&self, role: Role, files: Files) -> Result<Process, Error> {
         let (stop, tasks) = if role == Role::Sessions {
             self.last.clone()
@@ -79,7 +80,7 @@ impl Launch {
         Ok(process)
     }
 
-    /// Takes up new certificates while the process runs.
+    /// Picks up new certificates while the process runs.
     pub fn watch(
         &self,
         name: &'static str,
@@ -94,7 +95,7 @@ impl Launch {
         tasks.spawn(watch);
     }
 
-    /// Runs a role. Without one of its roles the process is no use, so a failure stops it.
+    /// Runs a role. The process is useless without one of its roles, so a failure stops it.
     pub fn run<E: std::error::Error + Send + 'static>(
         &self,
         role: Role,
@@ -123,7 +124,8 @@ impl Launch {
         });
     }
 
-    /// Serves the administration port, to the end: what drains is watched most of all.
+    /// Serves the administration port until the end: a draining process is the one that operators
+    /// watch most.
     pub fn admin(
         &self,
         tcp: TcpListener,
@@ -142,7 +144,7 @@ impl Launch {
         ));
     }
 
-    /// Waits until told to stop, then until all is drained or the time is over.
+    /// Waits for the order to stop, then until everything is drained or the time is over.
     pub async fn finish(self, cut: CancellationToken) -> Result<(), Error> {
         self.stop.cancelled().await;
         stop::drained(&self.tasks, self.grace, &cut).await;
@@ -158,7 +160,7 @@ impl Launch {
     }
 }
 
-/// Says what is worth a warning at start.
+/// Logs warnings at start.
 pub fn warn(lines: &[String]) {
     for line in lines {
         tracing::warn!("{line}");

@@ -1,4 +1,4 @@
-//! One role in a process of its own. Every choice has been made; nothing is embedded.
+//! Runs one role in one process. Every choice must be set; nothing is embedded.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::up::public_identity;
 /// Long enough for a rolling restart to spread out reconnects.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// A role, serving, and the addresses to print.
+/// A running role, and the addresses to print.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) launch: Launch,

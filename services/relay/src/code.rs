@@ -1,19 +1,18 @@
 //! Codes that people read, compare and type.
 
-/// Letters of a code: no vowels, so that no word appears, and nothing that looks like something
-/// else.
+/// Letters of a code: no vowels, so that no word appears, and no letters that look alike.
 const CODE_LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 
-/// The largest multiple of 20 in a byte; what is above would make some letters likelier.
+/// The largest multiple of 20 in a byte; larger values would make some letters more likely.
 const FAIR: u8 = 240;
 
-/// The code that a person compares, `XXXX-XXXX`.
+/// Makes the code that a person compares, `XXXX-XXXX`.
 pub(crate) fn user_code() -> Result<String, vvs_auth::Error> {
     Ok(letters(vvs_auth::key::random::<32>()?))
 }
 
-/// Eight letters in two groups, made of random bytes. All 32 above the fair ones happens once in
-/// 10^30 times, and then the code is shorter than it looks, not wrong.
+/// Makes eight letters in two groups from random bytes. All 32 exceed the fair range once in 10^30
+/// times; the code is then shorter, but not wrong.
 pub(crate) fn letters(random: [u8; 32]) -> String {
     let fair = random
         .into_iter()

@@ -1,5 +1,5 @@
-//! What an editor says about itself, made safe to show and to keep. Nothing of it is believed but
-//! the key, and that only with its proof.
+//! An editor's description of itself, made safe to show and to store. Only the key is believed, and
+//! that only with its proof.
 
 use serde::{Deserialize, Serialize};
 use vvs_auth::device::DeviceKey;
@@ -11,12 +11,12 @@ use vvs_runtime::origin::Origin;
 /// Characters of a name that are kept.
 const NAME: usize = 64;
 
-/// Where this server lets a browser take a code.
+/// Where this server allows a browser to take a code.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReturnPlaces<'a> {
     /// Whole addresses, compared byte for byte.
     pub(crate) known: &'a [String],
-    /// Whether an editor may name a listener on the browser's own machine.
+    /// Whether an editor may use a listener on the browser's own machine.
     pub(crate) listeners: bool,
     /// This server itself, which redirects to other places.
     pub(crate) public_url: &'a Origin,
@@ -70,7 +70,7 @@ impl Hello {
         })
     }
 
-    /// The fastest tie that this editor can have with its browser.
+    /// Returns the strongest binding that this editor supports.
     pub(crate) fn binding(&self) -> Binding {
         if self.return_uri.is_some() {
             Binding::Link
@@ -80,7 +80,7 @@ impl Hello {
     }
 }
 
-/// A text that shows as what it is; empty when the editor did not say.
+/// Returns a text that shows as it reads; empty when the editor did not send one.
 fn clean(text: &str) -> String {
     plain(text, NAME).unwrap_or_default()
 }

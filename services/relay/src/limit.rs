@@ -1,4 +1,4 @@
-//! How much one subscriber, its network, and everyone together may ask of this relay before they
+//! How much one subscriber, its network, and all clients together may ask of this relay before they
 //! are signed in.
 
 use std::net::IpAddr;
@@ -22,41 +22,41 @@ mod login;
 pub(crate) use handshake::HandshakePlace;
 pub(crate) use login::LoginPlace;
 
-/// What a WebSocket counts as, whatever waits in it: what was measured behind mutual TLS, and room
-/// for a login.
+/// The memory that a WebSocket counts as, without waiting data: the measured size behind mutual
+/// TLS, and room for a login.
 pub(crate) const SOCKET_BYTES: usize = 16 * 1024;
-/// What a login without a WebSocket counts as.
+/// The memory that a login without a WebSocket counts as.
 const LOGIN_BYTES: usize = 4 * 1024;
-/// Of so many places for sockets, one is for a login that came to nothing.
+/// For this many places for sockets, there is one for a failed login.
 const SOCKETS_FOR_ONE_OVER: usize = 10;
 
-/// How much there may be.
+/// The size of each limit.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
     pub(crate) handshakes_per_minute: NonZeroU32,
     pub(crate) handshake_burst: NonZeroU32,
     pub(crate) logins_per_address: usize,
-    /// How old a silent login must be to give way to a newcomer.
+    /// How old a silent login must be to give way to a newer one.
     pub(crate) silent_login_time: Duration,
     pub(crate) connections: share::Bounds,
     pub(crate) networks: Networks,
     /// In bytes.
     pub(crate) memory: usize,
-    /// Of web, under way at once.
+    /// Calls of web under way at the same time.
     pub(crate) calls: usize,
 }
 
 /// Why a handshake is refused, and when to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
-    /// As the metric spells it.
+    /// The value of the metric's label.
     pub(crate) reason: &'static str,
-    /// Whether it is this client's own doing (429), or the process is full (503).
+    /// Whether the client itself caused it (429), or the process is full (503).
     pub(crate) own_doing: bool,
     pub(crate) retry_after: Duration,
 }
 
-/// Who holds how much.
+/// The counts of all limits.
 #[derive(Debug)]
 pub(crate) struct Limits {
     networks: Arc<Networks>,
@@ -64,7 +64,7 @@ pub(crate) struct Limits {
     logins: Places,
     silent: Arc<Silent>,
     connections: Places,
-    /// As many as connections.
+    /// The same number as connections.
     detached: Places,
     over: Places,
     pub(crate) memory: Memory,
@@ -72,7 +72,7 @@ pub(crate) struct Limits {
     pub(crate) reached: Reached,
 }
 
-/// A place among all connections of the process, and what one keeps.
+/// A place among all connections of the process, and the memory that it counts for.
 #[derive(Debug)]
 pub(crate) struct ConnectionPlace {
     share: Share,
@@ -80,7 +80,7 @@ pub(crate) struct ConnectionPlace {
 }
 
 impl ConnectionPlace {
-    /// So many bytes wait in it: of what is to be sent, and of a message that has not come whole.
+    /// Sets the number of bytes that wait in it: data to send, and an incomplete message.
     pub(crate) fn buffers(&mut self, bytes: usize) {
         self.share.set(SOCKET_BYTES.saturating_add(bytes));
     }
@@ -127,7 +127,7 @@ impl Limits {
         full
     }
 
-    /// Why there is no place: for everyone (its reason and setting), or for this address.
+    /// Returns why there is no place: for everyone (its reason and setting), or for this address.
     fn refused(
         &self,
         full: share::Full,
@@ -193,8 +193,8 @@ impl Limits {
         })
     }
 
-    /// Takes a place for one more unfinished login of this address; that of the oldest silent one,
-    /// when there is no other.
+    /// Takes a place for one more unfinished login of this address; if none is free, the place of
+    /// the oldest silent login.
     pub(crate) fn login(&self, address: IpAddr, now: Instant) -> Result<LoginPlace, Full> {
         let subscriber = subscriber(address);
         let place = self.logins.take(address);
@@ -225,8 +225,8 @@ impl Limits {
         Some(DetachedPlace((place.ok()?, self.memory.keep(LOGIN_BYTES))))
     }
 
-    /// Takes a place for one more login of this address that came to nothing, and is kept for those
-    /// who ask. Apart from the others, for it costs nobody anything to have many of them.
+    /// Takes a place for one more failed login of this address, which is kept for later questions.
+    /// These are counted separately, because many of them cost nobody anything.
     pub(crate) fn over(&self, address: IpAddr) -> Option<DetachedPlace> {
         let place = self.over.take(address).ok()?;
         Some(DetachedPlace((place, self.memory.keep(LOGIN_BYTES))))
@@ -241,7 +241,7 @@ impl Limits {
         permit
     }
 
-    /// Forgets addresses that have been quiet; call now and then.
+    /// Deletes the counts of quiet addresses; call it now and then.
     pub(crate) fn forget_quiet(&self, now: Instant) {
         self.handshakes.forget_quiet(now);
     }

@@ -1,6 +1,6 @@
-//! How many bytes everybody keeps here together. What is counted is ours to say: the memory of the
-//! process is also what its allocator keeps for later, so that a relay that was once full would
-//! stay so.
+//! Counts the bytes that all holders keep together. It counts only data that the relay knows of.
+//! The memory of the process also includes memory that its allocator keeps for later, so by that
+//! measure a relay that was full once would stay full.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
-/// Bytes that are kept, and how many there may be before nobody new gets any.
+/// Bytes that are kept, and how many there may be before new holders are refused.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
     kept: Arc<AtomicUsize>,
     most: usize,
 }
 
-/// Bytes that somebody keeps until this is dropped.
+/// Bytes that a holder keeps until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     bytes: usize,
@@ -31,7 +31,7 @@ impl Memory {
         }
     }
 
-    /// For what is there anyway.
+    /// Counts bytes that are kept in any event.
     pub(crate) fn keep(&self, bytes: usize) -> Share {
         self.kept.fetch_add(bytes, Ordering::Relaxed);
         Share {
@@ -40,7 +40,7 @@ impl Memory {
         }
     }
 
-    /// For somebody new; `None` when that is too much.
+    /// Counts bytes for a new holder; `None` when that is too much.
     pub(crate) fn take(&self, bytes: usize) -> Option<Share> {
         let share = self.keep(bytes);
         (self.kept() <= self.most).then_some(share)
@@ -52,7 +52,7 @@ impl Memory {
 }
 
 impl Share {
-    /// From now on it is so many.
+    /// Sets the number of bytes.
     pub(crate) fn set(&mut self, bytes: usize) {
         // Most of the time it is as it was, and then nobody else's cache is disturbed.
         if bytes > self.bytes {
@@ -92,7 +92,7 @@ mod tests {
 
         let second = memory.take(40).unwrap();
 
-        // Whoever is there may grow, at the cost of those who are not.
+        // Existing holders may grow, at the cost of new ones.
         first.set(80);
         assert_eq!(memory.kept(), 120);
 

@@ -1,5 +1,5 @@
-//! The administration port: liveness, readiness, metrics. Plain HTTP, because what asks is a
-//! kubelet or a scraper; it tells nothing secret and changes nothing.
+//! The administration port: liveness, readiness, metrics. It is plain HTTP, because its callers are
+//! kubelets and scrapers; it shows nothing secret and changes nothing.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -44,11 +44,11 @@ impl Readiness {
     }
 }
 
-/// A name under which the port may be asked, without a port.
+/// A host name, without a port, that the port answers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(String);
 
-/// Why a text is not one.
+/// The text is not a host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a host name such as relay-0.vvs.svc: letters, digits, dots and hyphens, without \
@@ -79,9 +79,9 @@ impl fmt::Display for HostName {
     }
 }
 
-/// Whether a request is for this port. A page whose own name was made to stand for our address (DNS
-/// rebinding) asks under that name, so any address will do, `localhost`, and the names that we were
-/// told.
+/// Checks that a request is for this port. A page whose own name points at our address (DNS
+/// rebinding) sends that name. The port therefore accepts any address, `localhost`, and the
+/// configured names.
 fn check_host(request: &Request, names: &[HostName]) -> Result<(), (StatusCode, &'static str)> {
     let malformed = (
         StatusCode::BAD_REQUEST,
@@ -154,8 +154,8 @@ async fn guard(request: Request, next: Next, names: Arc<[HostName]>) -> Response
     (headers, answer).into_response()
 }
 
-/// `/livez`, `/readyz` (503 until every part is ready) and `/metrics`, for those who ask by
-/// address, as `localhost` or by one of these names.
+/// Serves `/livez`, `/readyz` (503 until every part is ready) and `/metrics`, for callers that use
+/// an address, `localhost` or one of these names.
 pub fn router(
     parts: Vec<(&'static str, Readiness)>,
     metrics: Metrics,

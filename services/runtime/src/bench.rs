@@ -1,4 +1,4 @@
-//! Processes for tests, each with threads of its own, so that it can die at once with all of its
+//! Processes for tests. Each has its own threads, so that it can die immediately with all of its
 //! sockets.
 
 use std::net::{SocketAddr, TcpListener};
@@ -20,7 +20,7 @@ use crate::http::{Connector, Limits, Listener};
 use crate::metrics::Metrics;
 use crate::tls::{Files, Identity};
 
-/// For what has to come about: a test that waits longer has failed.
+/// How long a test waits for an event; one that waits longer has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One CA, and one certificate for everybody.
@@ -100,13 +100,14 @@ impl Bench {
 }
 
 impl Peer {
-    /// Takes no new connections, while those that it has go on.
+    /// Accepts no new connections, while the existing ones continue.
     pub(crate) async fn close_port(&mut self) {
         self.accepting.abort();
         (&mut self.accepting).await.ok();
     }
 
-    /// As SIGKILL would: its sockets are gone when this returns, or very soon.
+    /// Ends the process as SIGKILL would: its sockets are gone when this returns, or very soon
+    /// after.
     pub(crate) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

@@ -1,5 +1,6 @@
-//! What the public edge tells the processes behind it about a client. Believed only from a peer
-//! that is the edge, which strips whatever the client itself sent by these names.
+//! Headers in which the public edge describes a client to the processes behind it. They are
+//! believed only from a peer that is the edge, which strips the client's own headers of these
+//! names.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,14 +10,14 @@ use http::HeaderMap;
 pub const CLIENT_ADDRESS: &str = "x-forwarded-for";
 /// The scheme that the client used.
 pub const SCHEME: &str = "x-forwarded-proto";
-/// The id that the edge gave this request; in every log line about it, and on error pages.
+/// The id that the edge gave this request; it is in every log line about the request, and on error
+/// pages.
 pub const REQUEST_ID: &str = "x-request-id";
-/// What shows that a request came through other hands than its sender's, such as `x-real-ip`;
-/// absent when nothing does. A trusted proxy that speaks for the edge's own machine is not such
-/// hands.
+/// The sign that a request passed through an intermediary, such as `x-real-ip`; absent for a direct
+/// request. A trusted proxy that speaks for the edge's own machine does not count.
 pub const THROUGH: &str = "x-forwarded-through";
 
-/// The client's address as the edge saw it.
+/// Returns the client's address as the edge saw it.
 pub fn client_address(headers: &HeaderMap) -> Option<IpAddr> {
     headers
         .get(CLIENT_ADDRESS)?
@@ -27,7 +28,8 @@ pub fn client_address(headers: &HeaderMap) -> Option<IpAddr> {
         .ok()
 }
 
-/// What an address counts as in limits: an IPv4 address, or the /64 that one IPv6 subscriber has.
+/// Returns the unit in which limits count an address: an IPv4 address, or the /64 that one IPv6
+/// subscriber has.
 pub fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

@@ -1,4 +1,4 @@
-//! How much memory the process has, read when somebody asks for its metrics.
+//! How much memory the process uses, read at each scrape.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl EncodeMetric for Resident {
     }
 }
 
-/// In bytes, from what proc(5) calls `VmRSS`.
+/// Returns `VmRSS` of proc(5) in bytes.
 fn resident(status: &str) -> Option<i64> {
     let line = status
         .lines()

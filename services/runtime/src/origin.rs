@@ -7,12 +7,12 @@ use std::str::FromStr;
 
 use http::Uri;
 
-/// `https://auth.example.com`: what is configured, shown, compared and signed; never with a slash
-/// behind it.
+/// `https://auth.example.com`: the form that is configured, shown, compared and signed; never with
+/// a slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     secure: bool,
-    /// Host, and port unless it is the scheme's own; lower case.
+    /// Host, and port unless it is the scheme's default; lower case.
     authority: String,
     port: u16,
     loopback: bool,
@@ -31,22 +31,23 @@ impl Origin {
         self.secure
     }
 
-    /// Whether the host is this machine itself: `localhost` or a loopback address.
+    /// Returns whether the host is this machine itself: `localhost` or a loopback address.
     pub fn is_loopback(&self) -> bool {
         self.loopback
     }
 
-    /// The port that browsers reach on their own machine; nothing when the host is another one.
+    /// Returns the port that browsers reach on their own machine; `None` when the host is another
+    /// one.
     pub fn loopback_port(&self) -> Option<u16> {
         self.loopback.then_some(self.port)
     }
 
-    /// What a browser sends as `Host` (RFC 9110, section 7.2).
+    /// Returns the value that a browser sends as `Host` (RFC 9110, section 7.2).
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// A URL on this origin; `path` begins with a slash.
+    /// Returns a URL on this origin; `path` begins with a slash.
     pub fn join(&self, path: &str) -> String {
         format!("{self}{path}")
     }

@@ -1,6 +1,6 @@
-//! Who else may read or change a file that a process trusts: its keys, its certificates, its
-//! database. Judges the mode alone. It knows neither owners nor access lists beyond the mode, and
-//! judges no directory.
+//! Which other users may read or change a file that a process trusts: its keys, its certificates,
+//! its database. It checks only the mode, not owners or access lists beyond the mode, and checks no
+//! directory.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -9,22 +9,22 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-/// What becomes of a file that others may change.
+/// How to treat a file that others may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Policy {
-    /// It is not used.
+    /// Do not use it.
     #[default]
     Refuse,
-    /// It is used, with a warning: on this volume modes cannot be set.
+    /// Use it with a warning: on this volume modes cannot be set.
     Warn,
 }
 
-/// A file that somebody besides its owner may read or change.
+/// A file that users other than its owner may read or change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposure {
     path: PathBuf,
     mode: u32,
-    /// What must go from the mode, as `chmod` spells it.
+    /// The permissions to remove from the mode, in the notation of `chmod`.
     excess: Vec<&'static str>,
 }
 
@@ -33,8 +33,8 @@ const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
 
 impl Exposure {
-    /// Judges the file behind all links; `None` when nobody has more than is right, and when it is
-    /// no plain file.
+    /// Checks the file behind all links; `None` when no user has excess permissions, and when it is
+    /// not a plain file.
     pub fn of(path: &Path, is_secret: bool) -> io::Result<Option<Self>> {
         Ok(Self::judge(path, &std::fs::metadata(path)?, is_secret))
     }
@@ -58,7 +58,8 @@ impl Exposure {
         })
     }
 
-    /// Whether every user of the machine may change the file, so that nothing in it can be trusted.
+    /// Returns whether every user of the machine may change the file, so that its content cannot be
+    /// trusted.
     pub fn is_grave(&self) -> bool {
         self.mode & OTHERS_WRITE != 0
     }
@@ -83,7 +84,7 @@ impl fmt::Display for Exposure {
     }
 }
 
-/// Reads a file, and judges the very file that was read.
+/// Reads a file, and checks that same file.
 pub fn read(path: &Path, is_secret: bool) -> io::Result<(Vec<u8>, Option<Exposure>)> {
     let mut file = File::open(path)?;
     let exposure = Exposure::judge(path, &file.metadata()?, is_secret);
@@ -99,7 +100,7 @@ fn mode(metadata: &Metadata) -> Option<u32> {
     Some(metadata.permissions().mode())
 }
 
-/// Elsewhere nothing is known of others.
+/// On other systems nothing is known about other users.
 #[cfg(not(unix))]
 fn mode(_metadata: &Metadata) -> Option<u32> {
     None

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// SIGTERM and SIGINT, which end the process no longer by themselves.
+/// SIGTERM and SIGINT, which no longer end the process by themselves.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -14,10 +14,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes them over. Before anything else is begun: one that comes earlier ends the process on
-    /// the spot.
+    /// Takes over the signals. Call it before anything else: a signal that arrives earlier ends the
+    /// process immediately.
     ///
     /// # Errors
+    ///
     /// When the operating system refuses.
     pub fn take() -> std::io::Result<Self> {
         Ok(Self {
@@ -26,7 +27,7 @@ impl Signals {
         })
     }
 
-    /// Cancels `drain` at the first of them and `cut` at the second.
+    /// Cancels `drain` at the first signal and `cut` at the second.
     pub async fn obey(mut self, drain: CancellationToken, cut: CancellationToken) {
         for token in [&drain, &cut] {
             tokio::select! {
@@ -39,8 +40,8 @@ impl Signals {
     }
 }
 
-/// Waits until all tasks have ended, `grace` is over, or `cut` is cancelled. `true` when they have
-/// ended by themselves.
+/// Waits until all tasks have ended, `grace` is over, or `cut` is cancelled. Returns `true` when
+/// the tasks have ended by themselves.
 pub async fn drained(tasks: &TaskTracker, grace: Duration, cut: &CancellationToken) -> bool {
     tasks.close();
     tokio::select! {

@@ -1,4 +1,4 @@
-//! A TCP connection whose other end may be gone or take nothing, and that can be reset instead of
+//! A TCP connection whose other end may be gone or read nothing, and that can be reset instead of
 //! closed.
 
 use std::io;
@@ -12,14 +12,15 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// After how long a silence the other end is asked whether it is there. Longer than heartbeats and
-/// pings take, so that it costs nothing where there are any.
+/// After this much silence the kernel probes the other end. It is longer than heartbeats and pings
+/// take, so it costs nothing where there are any.
 const SILENCE: Duration = Duration::from_mins(1);
-/// Between two such questions.
+/// Time between two probes.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// Ends connections whose other end acknowledges nothing, or has no room for what waits for it, for
-/// this long. Only the kernel sees that. What a listener accepts inherits it.
+/// Ends connections whose other end acknowledges nothing, or has no room for the data that waits
+/// for it, for this long. Only the kernel sees that. Connections that a listener accepts inherit
+/// it.
 pub fn set_patience<'a>(socket: impl Into<SockRef<'a>>, patience: Duration) -> io::Result<()> {
     let socket = socket.into();
     socket.set_tcp_keepalive(
@@ -34,8 +35,7 @@ pub fn set_patience<'a>(socket: impl Into<SockRef<'a>>, patience: Duration) -> i
     Ok(())
 }
 
-/// Says that a connection is to be reset when it is dropped: the kernel forgets what has not left
-/// yet.
+/// Requests that a connection is reset when it is dropped: the kernel then discards unsent data.
 #[derive(Debug, Clone, Default)]
 pub struct Cut(Arc<AtomicBool>);
 
@@ -49,7 +49,7 @@ impl Cut {
     }
 }
 
-/// A connection that was accepted.
+/// An accepted connection.
 #[derive(Debug)]
 pub(crate) struct Tcp {
     pub(crate) stream: TcpStream,

@@ -1,5 +1,5 @@
-//! Certificates from files, reloaded when the files change, and what is made of them: a server's
-//! acceptor and a client's connector. Old connections keep what they were made with.
+//! Certificates from files, reloaded when the files change, and the acceptors and connectors made
+//! from them. Existing connections keep the certificates that they were made with.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::secret_file::{self, Exposure, Policy};
 
 pub mod stream;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why TLS files cannot be used.
@@ -50,17 +50,17 @@ pub enum Error {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// Where a process's certificate is.
+/// The paths of a process's certificate, key and CA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
     pub cert: PathBuf,
     pub key: PathBuf,
-    /// Who signs our peers. `None` for a public server, which asks nobody for a certificate.
+    /// The CA that signs our peers. `None` for a public server, which asks nobody for a
+    /// certificate.
     pub ca: Option<PathBuf>,
 }
 
-/// Decides whether the holder of a leaf certificate (DER), whose chain is good, is who we meant to
-/// call.
+/// Decides whether the holder of a leaf certificate (DER) with a valid chain is the intended peer.
 pub type PeerCheck = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 
 struct Material {
@@ -87,7 +87,7 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads the files. Who else may change them is judged with the settings.
+    /// Reads the files. The settings check who else may change them.
     pub fn load(files: Files) -> Result<Arc<Self>, Error> {
         let (raw, _exposures) = raw(&files)?;
         let material = read(&files, &raw)?;
@@ -97,8 +97,8 @@ impl Identity {
         }))
     }
 
-    /// Reads the files again; when something changed, says which of the new ones others may read or
-    /// change. After an error the old ones stay in use.
+    /// Reads the files again. When something changed, returns which of the new files others may
+    /// read or change. After an error the old ones stay in use.
     fn reload(&self, policy: Policy) -> Result<Option<Vec<Exposure>>, Error> {
         let (raw, mut exposures) = raw(&self.files)?;
         if raw == self.current.load().raw {
@@ -118,17 +118,18 @@ impl Identity {
         Ok(Some(exposures))
     }
 
-    /// When the certificate in use expires, in seconds since 1970.
+    /// Returns when the certificate in use expires, in seconds since 1970.
     pub fn not_after(&self) -> i64 {
         self.current.load().not_after
     }
 
-    /// What a new incoming connection is accepted with.
+    /// Returns the configuration for new incoming connections.
     pub fn server(&self) -> Arc<ServerConfig> {
         self.current.load().server.clone()
     }
 
-    /// What a new outgoing connection is made with. `alpn` is what we want to speak (RFC 7301).
+    /// Returns the configuration for new outgoing connections. `alpn` is the protocol that we offer
+    /// (RFC 7301).
     pub fn client(&self, check: PeerCheck, alpn: &[u8]) -> Result<Arc<ClientConfig>, Error> {
         let material = self.current.load();
         let verifier = NamedPeer {
@@ -203,7 +204,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// The bytes of all files, and which of them others may read or change.
+/// Returns the bytes of all files, and which of them others may read or change.
 fn raw(files: &Files) -> Result<(Vec<Vec<u8>>, Vec<Exposure>), Error> {
     let paths = [
         Some((&files.cert, false)),
@@ -301,7 +302,7 @@ fn server(
     Ok(config)
 }
 
-/// One certificate for whoever asks.
+/// One certificate for every client.
 #[derive(Debug)]
 struct Always(Arc<CertifiedKey>);
 
@@ -325,8 +326,8 @@ impl ResolvesClientCert for Always {
     }
 }
 
-/// Checks the chain as always, and then the peer's own name instead of a host name: the address
-/// that we dialled says nothing about who must answer.
+/// Checks the chain as usual, and then the peer's own name instead of a host name: the address that
+/// we dialled does not say which peer must answer.
 struct NamedPeer {
     roots: Arc<RootCertStore>,
     check: PeerCheck,

@@ -1,4 +1,5 @@
-//! Sign-ins of browsers, as web names them, and what ends them. Knows no database and no wire.
+//! Browser sign-ins, as web names them, and the events that end them. Knows no database and no
+//! wire.
 
 use std::time::Duration;
 
@@ -12,16 +13,16 @@ pub(crate) type Millis = i64;
 const MAX_ID: usize = 64;
 /// The longest that a sign-in can last.
 const MAX_AGE: Duration = Duration::from_hours(31 * 24);
-/// How long an end is remembered beyond that, for web processes whose clock is late.
+/// How much longer an end is stored, for web processes whose clocks are slow.
 const LATE_CLOCKS: Seconds = 300;
 
-/// Who signed in at a provider, and with which session there.
+/// A person at a provider, and the session there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Whose {
     pub(crate) provider: String,
-    /// Empty where the provider names its session only.
+    /// Empty when the provider names only its session.
     pub(crate) subject: String,
-    /// Empty where the provider has none, or all of them are meant.
+    /// Empty when the provider has no sessions, or for all of them.
     pub(crate) provider_session: String,
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct Whose {
 pub(crate) struct SignIn {
     pub(crate) id: String,
     pub(crate) whose: Whose,
-    /// The number of the newest end that it does not care for.
+    /// The number of the newest end that does not apply to it.
     pub(crate) watermark: i64,
 }
 
@@ -50,7 +51,7 @@ impl SignIn {
     }
 }
 
-/// Which sign-ins somebody ends, and for how long that has to be known.
+/// The sign-ins to end, and for how long the end must be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct End {
     /// Empty for all that were made with the session at the provider, or all of the user.
@@ -82,12 +83,12 @@ impl End {
         })
     }
 
-    /// Whether it ends all sign-ins of the user.
+    /// Returns whether it ends all sign-ins of the user.
     pub(crate) fn is_of_all(&self) -> bool {
         self.sign_in_id.is_empty() && self.whose.provider_session.is_empty()
     }
 
-    /// The end of all sign-ins of the same user.
+    /// Returns the end of all sign-ins of the same user.
     pub(crate) fn of_all(&self) -> Self {
         let whose = Whose {
             provider_session: String::new(),
@@ -100,7 +101,7 @@ impl End {
         }
     }
 
-    /// When it may be forgotten.
+    /// Returns when it may be deleted.
     pub(crate) fn forget_at(&self, now: Millis) -> Seconds {
         (now / 1000)
             .saturating_add(self.remember_for)

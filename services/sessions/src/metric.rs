@@ -1,4 +1,4 @@
-//! What this role counts. The exporter puts `_total` behind each name.
+//! The metrics of this role. The exporter adds `_total` to each name.
 
 use prometheus_client::metrics::counter::Counter;
 use vvs_runtime::metrics::{Counters, Metrics, count};
@@ -65,7 +65,7 @@ impl Counts {
         counts
     }
 
-    /// Counts what failed because of the database.
+    /// Counts a failure of the database.
     pub(crate) fn failed(&self, error: &Error) {
         if let Error::Database { kind, .. } = error {
             count(&self.database_errors, "kind", *kind);

@@ -1,5 +1,5 @@
-//! What a user and a session are, how long they live, and what a token says about them. Knows no
-//! clock, no database and no wire.
+//! Users and sessions, how long they live, and what a token says about them. Knows no clock, no
+//! database and no wire.
 
 use vvs_auth::device::{DeviceKey, Thumbprint};
 use vvs_auth::token::{Claims, Confirmation, random_id};
@@ -9,7 +9,7 @@ use vvs_proto::text::plain;
 use crate::Error;
 use crate::id::{SessionId, UserId};
 
-/// Characters of a provider's or a device's own words.
+/// Characters of a provider's or a device's own texts.
 pub(crate) const SHORT: usize = 255;
 /// Characters of an email address: 64, `@`, 255 (RFC 5321, section 4.5.3.1).
 const EMAIL: usize = 320;
@@ -22,7 +22,7 @@ const ADDRESS: usize = 64;
 pub(crate) type Seconds = i64;
 pub(crate) const DAY: Seconds = 86_400;
 
-/// What is known of a person, all of it from the provider's last word.
+/// The data about a person, all of it from the provider's last answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Profile {
     pub(crate) email: Option<String>,
@@ -46,7 +46,8 @@ impl Profile {
     }
 }
 
-/// Who signed in where. `provider` and `subject` are the person, whatever becomes of the profile.
+/// A person at a provider. `provider` and `subject` identify the person, whatever happens to the
+/// profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) provider: String,
@@ -75,7 +76,7 @@ impl Identity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SignIn {
     pub(crate) provider: String,
-    /// Empty for whoever it was.
+    /// Empty for any person.
     pub(crate) subject: String,
     pub(crate) provider_session: String,
 }
@@ -94,13 +95,13 @@ impl SignIn {
     }
 }
 
-/// An editor in its own words, and the key that it proves.
+/// An editor as it describes itself, and the key that it proves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Device {
     pub(crate) name: String,
     pub(crate) os: String,
     pub(crate) app: String,
-    /// Without one the session has bearer tokens.
+    /// Without a key the session has bearer tokens.
     pub(crate) key: Option<DeviceKey>,
 }
 
@@ -121,7 +122,7 @@ impl Device {
         })
     }
 
-    /// What a person reads of it in a log.
+    /// Returns the description for a log.
     pub(crate) fn describe(&self) -> String {
         let words = [&self.name, &self.os, &self.app].map(String::as_str);
         words
@@ -132,15 +133,15 @@ impl Device {
     }
 }
 
-/// One approved login: what a session is made from.
+/// One approved login, from which a session is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Approval {
     pub(crate) request_id: RequestId,
     pub(crate) identity: Identity,
     pub(crate) device: Device,
-    /// Where the browser was that approved.
+    /// The address of the browser that approved.
     pub(crate) address: String,
-    /// The login that was approved; empty when nobody says.
+    /// The login that was approved; empty when the caller does not name it.
     pub(crate) connection_id: String,
 }
 
@@ -161,7 +162,7 @@ pub(crate) struct Session {
     pub(crate) user: UserId,
     pub(crate) profile: Profile,
     pub(crate) device: Device,
-    /// Where it was last refreshed from, or approved from.
+    /// The address of its last refresh, or of its approval.
     pub(crate) address: String,
     pub(crate) connection_id: String,
     pub(crate) created_at: Seconds,
@@ -174,7 +175,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Whether it belongs to the editor that holds this key.
+    /// Returns whether it belongs to the editor that holds this key.
     pub(crate) fn is_bound_to(&self, key: &Thumbprint) -> bool {
         self.device
             .key
@@ -183,13 +184,13 @@ impl Session {
     }
 }
 
-/// How long things live and for whom tokens are signed.
+/// How long sessions and tokens live, and the audience of tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Terms {
     /// The public origin.
     pub(crate) issuer: String,
     pub(crate) audience: String,
-    /// Of a token that is good only with its device key.
+    /// Of a token that is valid only with its device key.
     pub(crate) token_ttl: Seconds,
     /// Of a session without a device key, and of its token.
     pub(crate) bearer_ttl: Seconds,
@@ -199,23 +200,23 @@ pub(crate) struct Terms {
     pub(crate) max_ttl: Seconds,
     /// Of a session that nobody activates.
     pub(crate) pending_ttl: Seconds,
-    /// Within it, the refreshes behind one change nothing.
+    /// Within this time after a refresh, further refreshes change nothing.
     pub(crate) refresh_interval: Seconds,
     /// Sessions of one user that wait for their editors.
     pub(crate) max_pending: u32,
-    /// Sessions of one user, those that wait among them; any number when it is 0.
+    /// Sessions of one user, including those that wait; no limit when it is 0.
     pub(crate) max_live: u32,
-    /// For how long a session was not refreshed that gives way to a new one.
+    /// How long a session must be without a refresh before it gives way to a new one.
     pub(crate) silence: Seconds,
 }
 
 impl Terms {
-    /// A pending session made at this time or before is over.
+    /// Returns the time at or before which a pending session must have been made to be over.
     pub(crate) fn pending_since(&self, now: Seconds) -> Seconds {
         now.saturating_sub(self.pending_ttl)
     }
 
-    /// When a session ends that was approved at `created_at` and gets a token now.
+    /// Returns when a session ends that was approved at `created_at` and gets a token now.
     pub(crate) fn session_end(
         &self,
         device: &Device,
@@ -229,7 +230,7 @@ impl Terms {
             .min(created_at.saturating_add(self.max_ttl))
     }
 
-    /// When a token ends that is signed now: never after its session.
+    /// Returns when a token ends that is signed now: never after its session.
     pub(crate) fn token_end(&self, device: &Device, session_end: Seconds, now: Seconds) -> Seconds {
         let ttl = if device.key.is_some() {
             self.token_ttl
@@ -239,9 +240,9 @@ impl Terms {
         now.saturating_add(ttl).min(session_end)
     }
 
-    /// When the token ends that is signed now, when the session was refreshed a moment ago: as the
-    /// one that was signed then. No token is signed that the row does not know, and none that lasts
-    /// too short to be of use.
+    /// Returns the end of a token that is signed now, when the session was refreshed a moment ago:
+    /// the same as the previous token's. The row must know the end of every signed token, and no
+    /// token may be too short to be useful.
     pub(crate) fn same_token_end(&self, session: &Session, now: Seconds) -> Option<Seconds> {
         let interval = self.refresh_interval.min(self.token_ttl / 2);
         // Another process's clock may be ahead.
@@ -251,7 +252,7 @@ impl Terms {
         (is_recent && session.activated_at.is_some() && now < end).then_some(end)
     }
 
-    /// Whether nobody activated it in time, be it swept or not.
+    /// Returns whether nobody activated it in time, whether it is deleted or not.
     pub(crate) fn is_stale(&self, session: &Session, now: Seconds) -> bool {
         session.activated_at.is_none() && session.created_at <= self.pending_since(now)
     }
@@ -270,7 +271,7 @@ impl Terms {
         Ok(())
     }
 
-    /// What a token says of a session that is signed now and ends then.
+    /// Returns the claims of a token that is signed now and ends then.
     pub(crate) fn claims(
         &self,
         session: &Session,
@@ -294,7 +295,8 @@ impl Terms {
     }
 }
 
-/// What a token or a caller calls a key of ours; `None` when no key can have that name.
+/// Checks the name of one of our keys in a token or from a caller; `None` when no key can have that
+/// name.
 pub(crate) fn key_id(value: String) -> Option<String> {
     required("key_id", value).ok()
 }
@@ -315,7 +317,7 @@ pub(crate) fn required(field: &'static str, value: String) -> Result<String, Err
     }
 }
 
-/// What an editor calls itself, as a person may read it.
+/// Returns an editor's text as a person may read it.
 fn words(field: &'static str, value: String) -> Result<String, Error> {
     text(field, value, SHORT).map(|value| plain(&value, SHORT).unwrap_or_default())
 }

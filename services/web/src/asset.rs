@@ -1,4 +1,4 @@
-//! The files that pages load: where they are served and with which headers. Knows no page.
+//! The files that pages load: their paths and their headers. Knows no page.
 
 use http::{
     HeaderMap, HeaderValue,
@@ -67,8 +67,8 @@ pub(crate) const ASSETS: [Asset; 10] = [
 ];
 
 impl Asset {
-    /// Five minutes: the path has no version in it, and for longer a new page must not meet an old
-    /// style.
+    /// Five minutes: the path contains no version, and with a longer time a new page could meet an
+    /// old style.
     pub(crate) fn headers(&self) -> HeaderMap {
         HeaderMap::from_iter([
             (CONTENT_TYPE, HeaderValue::from_static(self.content_type)),
@@ -85,7 +85,8 @@ impl Asset {
 mod tests {
     use super::*;
 
-    /// Text on its ground needs 4.5 (WCAG 2.2, 1.4.3), an edge or a sign 3 (1.4.11).
+    /// Text needs a contrast of 4.5 to its background (WCAG 2.2, 1.4.3), an edge or a sign 3
+    /// (1.4.11).
     const PAIRS: [(&str, &str, f64); 21] = [
         ("ink", "page", 4.5),
         ("ink", "card", 4.5),
@@ -114,7 +115,7 @@ mod tests {
         ASSETS[0].text
     }
 
-    /// Relative luminance of a `--name: #rrggbb;` (WCAG 2.2, definitions).
+    /// Returns the relative luminance of a `--name: #rrggbb;` (WCAG 2.2, definitions).
     fn luminance(theme: &str, name: &str) -> f64 {
         let (_, value) = theme.split_once(&format!("--{name}: #")).unwrap();
         let channel = |at: usize| {

@@ -1,6 +1,6 @@
-//! Whether a browser's sign-in has ended: sessions is asked, and its answer kept for a second, so
-//! that what ends anywhere has ended everywhere a second later. Without an answer nobody is
-//! believed.
+//! Whether a browser's sign-in has ended. It asks sessions, and caches the answer for a second, so
+//! that a sign-in that ends anywhere has ended everywhere a second later. Without an answer it
+//! believes nobody.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,12 @@ use crate::call::Sessions;
 use crate::error::Refusal;
 use crate::kept::{Kept, SignInId};
 
-/// How long an answer is good, from the question on.
+/// How long an answer is valid, counted from the question.
 const FRESH: Duration = Duration::from_secs(1);
-/// Answers that are kept. Beyond that sessions is asked each time.
+/// The maximum number of cached answers. Beyond that sessions is asked each time.
 const MAX_KNOWN: usize = 10_000;
 
-/// What a question is about, as far as the answer depends on it.
+/// The parts of a question that the answer depends on.
 #[derive(PartialEq, Eq, Hash)]
 struct About {
     id: SignInId,
@@ -41,7 +41,7 @@ struct Answer {
     has_ended: bool,
 }
 
-/// Asks, and remembers for a second.
+/// Asks, and caches the answer for a second.
 pub(crate) struct Checks {
     sessions: Sessions,
     known: Mutex<HashMap<About, Answer>>,
@@ -55,7 +55,7 @@ impl Checks {
         }
     }
 
-    /// Whether a sign-in has ended, as of a second ago at most.
+    /// Returns whether a sign-in has ended, as of a second ago at most.
     pub(crate) async fn has_ended(&self, kept: &Kept) -> Result<bool, Refusal> {
         let asked_at = Instant::now();
         if let Some(has_ended) = self.known(kept, asked_at) {
@@ -74,12 +74,12 @@ impl Checks {
         Ok(has_ended)
     }
 
-    /// Whether a sign-in has ended, as of now.
+    /// Returns whether a sign-in has ended, as of now.
     pub(crate) async fn has_ended_by_now(&self, kept: &Kept) -> Result<bool, Refusal> {
         self.sessions.has_ended(kept).await
     }
 
-    /// Forgets what was answered, because this process has ended the sign-in itself.
+    /// Drops the cached answer, because this process has ended the sign-in itself.
     pub(crate) fn forget(&self, kept: &Kept) {
         self.lock().retain(|about, _| about.id != kept.id);
     }

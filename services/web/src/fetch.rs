@@ -1,5 +1,5 @@
-//! Calls to an identity provider over HTTP: with a deadline, a limit and no redirects, and what its
-//! refusals mean.
+//! Calls to an identity provider over HTTP, with a deadline, a limit and no redirects, and the
+//! meaning of its refusals.
 
 use std::time::Duration;
 
@@ -12,19 +12,20 @@ use reqwest::{Client, Request, RequestBuilder, Response};
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 /// How long a call may take in all.
 const CALL_TIME: Duration = Duration::from_secs(5);
-/// More than any provider says, in bytes.
+/// More than any provider sends, in bytes.
 const MAX_ANSWER: usize = 512 * 1024;
-/// How much of a trace id is written down, in characters.
+/// How much of a trace id is logged, in characters.
 const MAX_TRACE: usize = 64;
 
 /// Makes calls. Uses the system's proxy settings and trusted certificates.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetch(Client);
 
-/// A call that came to nothing.
+/// A call that failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failed {
-    /// It may succeed later: no connection, no time, too many calls, a fault of the provider's.
+    /// A repeated call may succeed: no connection, no time, too many calls, a fault of the
+    /// provider's.
     #[error("no answer from {host}: {cause}")]
     Unavailable {
         host: String,
@@ -39,13 +40,13 @@ pub(crate) enum Failed {
         code: String,
         trace: String,
     },
-    /// The provider has answered something else than was asked for.
+    /// The provider has answered something unexpected.
     #[error("{host} answers what cannot be read: {cause}")]
     Unreadable { host: String, cause: String },
 }
 
 impl Failed {
-    /// A call that was not made because the last one was just now.
+    /// Returns the error for a call that was not made because the last one was just now.
     pub(crate) fn paused(time: Duration) -> Self {
         Self::Unavailable {
             host: "the provider".to_owned(),
@@ -69,7 +70,7 @@ impl Fetch {
         self.0.get(url)
     }
 
-    /// The answer as it is, unless it says that there will be a better one later.
+    /// Returns the answer unchanged, unless it says that a later one will be better.
     pub(crate) async fn send(
         &self,
         request: Request,
@@ -87,7 +88,7 @@ impl Fetch {
                 .and_then(|value| value.to_str().ok()?.parse().ok());
             let retry_after = retry_after.map(Duration::from_secs);
 
-            // For whoever asks the provider about it.
+            // For support at the provider.
             let ray = headers
                 .get("cf-ray")
                 .and_then(|value| value.to_str().ok())

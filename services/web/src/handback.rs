@@ -1,10 +1,10 @@
-//! What a browser takes back to the editor that asked: a one-time code, and where to. Knows no page
-//! and no call.
+//! The one-time code that a browser takes back to the editor, and the address. Knows no page and no
+//! call.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use vvs_proto::ReturnUri;
 
-/// The one-time code of an approved login, and the ways it may go.
+/// The one-time code of an approved login, and the ways in which it may travel.
 pub(crate) struct Handback {
     code: SecretString,
     return_uri: Option<ReturnUri>,
@@ -12,7 +12,7 @@ pub(crate) struct Handback {
 }
 
 impl Handback {
-    /// Nothing, when there is no way at all.
+    /// Returns `None` when there is no way at all.
     pub(crate) fn new(
         code: SecretString,
         return_uri: Option<ReturnUri>,
@@ -25,18 +25,18 @@ impl Handback {
         })
     }
 
-    /// Where the link leads.
+    /// Returns where the link leads.
     pub(crate) fn return_uri(&self) -> Option<&ReturnUri> {
         self.return_uri.as_ref()
     }
 
-    /// As the link carries it.
+    /// Returns the code as the link carries it.
     pub(crate) fn code(&self) -> &str {
         self.code.expose_secret()
     }
 
-    /// As a person types it, in groups of four; nothing when this server lets it travel in the link
-    /// alone.
+    /// Returns the code as a person types it, in groups of four; `None` when this server lets it
+    /// travel only in the link.
     pub(crate) fn shown_code(&self) -> Option<String> {
         let letters: Vec<_> = self
             .code()

@@ -1,5 +1,5 @@
 //! How often one person may cause calls to other systems: to the other roles, and to the identity
-//! provider, whose quota is for all people together. Knows no page and no call.
+//! provider, whose quota all people share. Knows no page and no call.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use vvs_runtime::limit::Reached;
 
 use crate::error::Refusal;
 
-/// People who are counted at once; some hundred bytes each.
+/// People who are counted at the same time; some hundred bytes each.
 const MAX_COUNTED: usize = 100_000;
 
-/// What each person has asked for lately, as far as this process sees it.
+/// The recent requests of each person, as counted by this process.
 #[derive(Clone, Debug)]
 pub(crate) struct People {
     limiter: Arc<DefaultKeyedRateLimiter<(String, String)>>,
@@ -36,9 +36,9 @@ impl People {
         }
     }
 
-    /// Counts a request of this person that goes on to others. Only who has shown who they are is
-    /// counted, so nobody can use up what is somebody else's, and nobody fills the memory with
-    /// names.
+    /// Counts a request of this person that goes on to other systems. Only people who have signed
+    /// in are counted, so nobody can use up another person's share, and nobody can fill the memory
+    /// with names.
     pub(crate) fn count(&self, provider: &str, subject: &str) -> Result<(), Refusal> {
         if self.limiter.len() >= MAX_COUNTED {
             return Ok(());
@@ -51,7 +51,7 @@ impl People {
             })
     }
 
-    /// Forgets those who have been quiet, now and then; never ends.
+    /// Deletes the counts of quiet people regularly; never ends.
     pub(crate) async fn tidy(self) {
         loop {
             tokio::time::sleep(Duration::from_mins(1)).await;

@@ -33,7 +33,7 @@ fn post(body: &str) -> String {
     )
 }
 
-/// Brings it as our own page does, and says with which status.
+/// Delivers it as our own page does, and returns the status.
 pub(crate) async fn bring(uri: &str, body: &str) -> u16 {
     status(&send(uri, &post(body)).await)
 }

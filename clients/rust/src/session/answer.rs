@@ -1,4 +1,4 @@
-//! What a server has to say to a session, and signing on with it.
+//! The server's frames to a session, and authenticating with it.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) enum Answer {
     Expiring(u64),
     Ended,
     Cut(Cut),
-    /// Nothing for a session.
+    /// Not relevant to a session.
     Other,
 }
 
@@ -37,28 +37,28 @@ pub(super) struct Fresh {
     pub(super) expires_in: u64,
 }
 
-/// Why a session cannot go on as it is.
+/// Why a session cannot continue unchanged.
 pub(super) enum Cut {
-    /// The sessions role's own verdict: the session is over.
+    /// The sessions role itself says that the session is over.
     Over(String),
-    /// It may be taken later.
+    /// The server may accept it later.
     Refused {
         code: FailureCode,
         message: String,
         retry_after: Option<Duration>,
     },
-    /// The connection is gone, and the server may have said when to come back.
+    /// The connection is lost, and the server may have said when to come back.
     Lost(Error, Option<Duration>),
 }
 
-/// A session that is signed on.
+/// An authenticated session.
 pub(super) struct SignedOn {
     pub(super) credential: Credential,
     pub(super) session: Session,
     pub(super) token_lasts: Duration,
 }
 
-/// The next thing that the server says. Dropping the future loses nothing but the answer to a ping.
+/// Returns the next message of the server. Dropping the future loses only the answer to a ping.
 pub(super) async fn listen<S>(line: &mut Line<'_, S>, server: &Server) -> Answer
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -162,7 +162,7 @@ where
     }
 }
 
-/// Shows the credential on a line that is up.
+/// Presents the credential on a line that is up.
 pub(super) async fn sign_on<S>(
     line: &mut Line<'_, S>,
     server: &Server,
@@ -228,8 +228,8 @@ where
     }
 }
 
-/// Both times are the server's, so that a wrong clock on this machine changes nothing. Zero when
-/// they are no times.
+/// Returns the time between two of the server's times, so that a wrong clock on this machine
+/// changes nothing. Zero when they cannot be parsed.
 fn apart(from: &str, to: &str) -> Duration {
     let time = |text| OffsetDateTime::parse(text, &Rfc3339).ok();
     let apart = time(to)

@@ -507,7 +507,8 @@ async fn signing_out_is_done_here_and_said_so_whatever_the_server_does() {
     assert!(matches!(left, SignedOut::Everywhere), "{left:?}");
 }
 
-/// Answers whatever it is asked with an outage, until the editor goes away; how often it was asked.
+/// Answers every request with an outage, until the editor goes away. Returns the number of
+/// requests.
 async fn says_unavailable(server: &mut Pipe) -> usize {
     let mut asked = 0;
     while let Some(Ok(message)) = server.0.next().await {

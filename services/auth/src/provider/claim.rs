@@ -1,5 +1,5 @@
-//! Reading claims (RFC 7519, section 4.1) whose signature is right: what is there but not what it
-//! must be is refused, never taken for missing.
+//! Reads claims (RFC 7519, section 4.1) whose signature is valid. A claim of the wrong type is
+//! refused, never treated as missing.
 
 use serde_json::{Map, Value};
 
@@ -15,19 +15,19 @@ impl Claims {
         self.0.get(name)
     }
 
-    /// Text that says something, if it is there.
+    /// Returns a text that is not blank, if the claim is present.
     pub(super) fn text(&self, name: &'static str) -> Result<Option<&str>, Distrust> {
         let text = |value| meaning(value).ok_or(Distrust::Claim(name));
         self.get(name).map(text).transpose()
     }
 
-    /// Text that says something and must be there.
+    /// Returns a text that is not blank; the claim is required.
     pub(super) fn required(&self, name: &'static str) -> Result<&str, Distrust> {
         self.text(name)?.ok_or(Distrust::Claim(name))
     }
 
-    /// A time in seconds since 1970, if it is there. A part of a second counts as a whole one, with
-    /// which comparisons to whole seconds come out the same.
+    /// Returns a time in seconds since 1970, if the claim is present. A fraction of a second counts
+    /// as a whole one, so comparisons with whole seconds give the same result.
     pub(super) fn time(&self, name: &'static str) -> Result<Option<i64>, Distrust> {
         #[expect(
             clippy::cast_possible_truncation,
@@ -50,7 +50,7 @@ impl Claims {
         })
     }
 
-    /// The issuer must be spelled exactly so.
+    /// Checks that the issuer has exactly this spelling.
     pub(super) fn check_issuer(&self, issuer: &str) -> Result<(), Distrust> {
         let is_right = self.get("iss").and_then(Value::as_str) == Some(issuer);
         if is_right {
@@ -61,12 +61,12 @@ impl Claims {
     }
 }
 
-/// Text that is not blank.
+/// Returns a text that is not blank.
 pub(super) fn meaning(value: &Value) -> Option<&str> {
     value.as_str().filter(|text| !text.trim().is_empty())
 }
 
-/// The times a token may have.
+/// The times of a token.
 pub(super) struct Times {
     not_before: Option<i64>,
     pub(super) issued_at: Option<i64>,
@@ -74,12 +74,12 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// From here on it counts as expired.
+    /// The time from which the token counts as expired.
     pub(super) fn good_until(&self) -> Option<i64> {
         self.expires_at.map(|at| at.saturating_add(SKEW))
     }
 
-    /// Whether a token with these times is good now.
+    /// Checks that a token with these times is valid now.
     pub(super) fn check(&self, now: i64) -> Result<(), Distrust> {
         if self.good_until().is_some_and(|end| end <= now) {
             return Err(Distrust::Expired);

@@ -1,5 +1,6 @@
-//! Clerk's session tokens: what a browser that is signed in with Clerk shows, good for a minute.
-//! Every rule is as strict as it can be without refusing what Clerk signs for a signed-in user.
+//! Clerk's session tokens, which a browser that is signed in with Clerk presents and which are
+//! valid for a minute. Every rule is as strict as possible without refusing what Clerk signs for a
+//! signed-in user.
 
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
@@ -10,34 +11,34 @@ use super::{Distrust, KeySet};
 
 /// The header's `cat` of session tokens.
 const SESSION: &str = "cl_B7d4PD111AAA";
-/// The header's `cat` that says nothing.
+/// The header's `cat` without information.
 const NO_INFORMATION: &str = "cl_I7d4PD111III";
-/// What the ids of machines begin with; they have tokens, but no session.
+/// The prefix of the ids of machines, which have tokens but no session.
 const MACHINE: &str = "mch_";
 
-/// What a token must say to be good here.
+/// The values that a valid token must contain.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// The frontend API: scheme and authority, no slash.
     pub issuer: &'a str,
-    /// The origins of ours that a browser may have got its token at. A token that names none is
+    /// Our origins at which a browser may have got its token. A token that names none of them is
     /// refused.
     pub authorized_parties: &'a [String],
     /// Whether a member of staff may be signed in as the user.
     pub allow_impersonation: bool,
 }
 
-/// What a session token says. Times are seconds since 1970.
+/// The content of a session token. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     /// The user's id.
     pub subject: String,
     /// The id of the browser's session with Clerk.
     pub session: String,
-    /// 0 when the token does not say: then it is older than anything.
+    /// 0 when the token does not say; it then counts as older than any other.
     pub issued_at: i64,
     pub expires_at: i64,
-    /// Who is really there, when a member of staff is signed in as the user.
+    /// The member of staff who is signed in as the user.
     pub actor: Option<String>,
     /// The id of the organization that the user has chosen.
     pub organization: Option<String>,
@@ -46,7 +47,8 @@ pub struct Claims {
 /// Checks a session token at a time in seconds since 1970.
 ///
 /// # Errors
-/// [`Distrust`] says why; that the token is stale only when all else is right.
+///
+/// [`Distrust`] says why. It says that the token is stale only when everything else is right.
 pub fn verify(token: &str, keys: &KeySet, rules: &Rules<'_>, now: i64) -> Result<Claims, Distrust> {
     let jws = Jws::parse(token)?;
     let is_session = matches!(jws.header("cat")?, None | Some(SESSION | NO_INFORMATION));

@@ -1,6 +1,6 @@
-//! A signed token as it comes: its three parts (RFC 7515, section 3.1), its header, its signature.
-//! What the claims mean is not known here, and nobody gets them before the signature is found
-//! right.
+//! A signed token as it arrives: its three parts (RFC 7515, section 3.1), its header, its
+//! signature. This module does not know what the claims mean, and returns them only after it has
+//! verified the signature.
 
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use crate::key::from_base64url;
 /// Longest token, in bytes.
 const MAX_LEN: usize = 8192;
 
-/// A token whose signature nobody has looked at yet.
+/// A token whose signature is not verified yet.
 pub(super) struct Jws<'a> {
     header: Map<String, Value>,
     payload: Map<String, Value>,
@@ -21,8 +21,8 @@ pub(super) struct Jws<'a> {
 }
 
 impl<'a> Jws<'a> {
-    /// Of two members with one name the last counts, for every check and for whoever reads the
-    /// claims (RFC 7519, section 4).
+    /// Parses a token. Of two members with one name the last counts, for every check and for every
+    /// reader of the claims (RFC 7519, section 4).
     pub(super) fn parse(token: &'a str) -> Result<Self, Distrust> {
         if token.len() > MAX_LEN {
             return Err(Distrust::Malformed);
@@ -42,7 +42,7 @@ impl<'a> Jws<'a> {
         })
     }
 
-    /// A member of the header, which must be text if it is there.
+    /// Returns a member of the header, which must be text if it is present.
     pub(super) fn header(&self, name: &str) -> Result<Option<&str>, Distrust> {
         self.header
             .get(name)
@@ -54,7 +54,7 @@ impl<'a> Jws<'a> {
         self.header("kid")
     }
 
-    /// The algorithm, if it is among those.
+    /// Returns the algorithm, if it is one of the accepted ones.
     pub(super) fn algorithm(&self, accepted: &[(&str, Algorithm)]) -> Result<Algorithm, Distrust> {
         // No extension is known here, so whatever is critical is too much (RFC 7515, section
         // 4.1.11).
@@ -68,7 +68,7 @@ impl<'a> Jws<'a> {
             .ok_or(Distrust::WrongAlgorithm)
     }
 
-    /// The claims, if the signature is right.
+    /// Returns the claims, if the signature is valid.
     pub(super) fn verify(
         self,
         key: &DecodingKey,

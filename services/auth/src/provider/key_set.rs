@@ -1,5 +1,5 @@
-//! The public keys of a provider. Where they come from, and when they are asked for again, is not
-//! known here.
+//! The public keys of a provider. This module does not know where they come from or when they are
+//! fetched again.
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -14,8 +14,8 @@ use crate::Error;
 use crate::device::DeviceKey;
 use crate::key::from_base64url;
 
-/// What a provider may sign with: asymmetric, and what the library can check. Whoever accepts a
-/// shared secret accepts a public key as one.
+/// The algorithms that a provider may sign with: asymmetric ones that the library can check. A
+/// verifier that accepts a shared secret would accept a public key as one.
 pub(super) const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("RS256", Algorithm::RS256),
     ("PS256", Algorithm::PS256),
@@ -30,14 +30,15 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 #[derive(Debug, Clone)]
 pub struct KeySet {
     keys: Vec<Key>,
-    /// One key that the operator has named, in place of a set that the provider tells.
+    /// Whether the set is one key that the operator configured, instead of a set that the provider
+    /// publishes.
     is_pinned: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Key {
     id: Option<String>,
-    /// The one algorithm that it is for, when it says so.
+    /// The only algorithm that the key is for, if the key names one.
     algorithm: Option<Algorithm>,
     public: DecodingKey,
 }
@@ -48,11 +49,12 @@ struct Jwks {
 }
 
 impl KeySet {
-    /// Reads a JWK set (RFC 7517, section 5). Keys that are of no use here are left out: for
-    /// encryption, of other kinds, too small, or broken.
+    /// Reads a JWK set (RFC 7517, section 5). Omits keys that cannot be used: keys for encryption,
+    /// of other types, too small, or broken.
     ///
     /// # Errors
-    /// [`Error::KeySet`] when it is no JWK set at all.
+    ///
+    /// [`Error::KeySet`] when it is not a JWK set at all.
     pub fn from_jwks(json: &str) -> Result<Self, Error> {
         let jwks: Jwks = serde_json::from_str(json).map_err(|_cause| Error::KeySet)?;
         Ok(Self {
@@ -62,9 +64,10 @@ impl KeySet {
     }
 
     /// Reads one public RSA key in PEM (RFC 7468, section 13), for verifying without the network.
-    /// Without an id it stands for whatever key a token names.
+    /// Without an id the key is used for every key id that a token names.
     ///
     /// # Errors
+    ///
     /// [`Error::PublicKey`] when it is something else, or too small.
     pub fn from_pem(pem: &str, key_id: Option<&str>) -> Result<Self, Error> {
         let block = Pem::iter_from_buffer(pem.as_bytes())
@@ -92,23 +95,23 @@ impl KeySet {
         })
     }
 
-    /// Whether it holds no key that can be used.
+    /// Returns whether the set contains no usable key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Whether a token that names this key can be judged without asking for the keys again.
+    /// Returns whether a token that names this key can be checked without fetching the keys again.
     pub fn knows(&self, key_id: &str) -> bool {
         self.keys.iter().any(|key| self.is_named(key, key_id))
     }
 
-    /// Whether a token must name its key.
+    /// Returns whether a token must name its key.
     pub(super) fn must_be_named(&self) -> bool {
         !self.is_pinned
     }
 
-    /// The key that a token is signed with. When it does not say, there must be no choice (OpenID
-    /// Connect Core, section 10.1).
+    /// Returns the key that a token is signed with. If the token does not name one, the set must
+    /// contain only one candidate (OpenID Connect Core, section 10.1).
     pub(super) fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
         let is_meant =
             |key: &&Key| key_id.is_none_or(|id| self.is_named(key, id)) && key.is_for(algorithm);
@@ -123,7 +126,7 @@ impl KeySet {
 }
 
 impl Key {
-    /// `None` when it is of no use.
+    /// `None` for a key that cannot be used.
     fn from_jwk(jwk: &Value) -> Option<Self> {
         let member = |name| jwk.get(name).and_then(Value::as_str);
         let bytes = |name| member(name).and_then(from_base64url);
@@ -167,7 +170,7 @@ impl Key {
     }
 }
 
-/// Takes big-endian numbers, also with the leading zeros that some write.
+/// Accepts big-endian numbers, including those with leading zeros that some providers write.
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<DecodingKey> {
     let number = |bytes: &[u8]| {
         bytes

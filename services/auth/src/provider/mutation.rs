@@ -1,4 +1,4 @@
-//! Providers' tokens changed at random: what was bent is refused, what is whole is judged as a
+//! Providers' tokens changed at random: changed tokens are refused, unchanged ones are judged as a
 //! simple model says, and noise never does more than fail.
 
 use std::sync::LazyLock;
@@ -61,7 +61,7 @@ static SESSION: LazyLock<String> = LazyLock::new(|| good_session().sign());
 static ID_TOKEN: LazyLock<String> = LazyLock::new(|| good_id_token().by(By::Es256));
 static LOGOUT: LazyLock<String> = LazyLock::new(|| good_logout().by(By::Es256));
 
-/// Whether a token is refused by whoever would take it whole, with any keys.
+/// Returns whether a token is refused with any keys by a verifier that would accept it unchanged.
 fn is_refused(token: &str) -> bool {
     KEYS.iter().all(|keys| session(token, keys).is_err())
         && id_token(token).is_err()
@@ -79,7 +79,7 @@ fn bend(text: &str, at: usize, put: Option<char>, cut: bool) -> Option<String> {
     (bent != text).then_some(bent)
 }
 
-/// Mostly with what base64url is made of: other characters are refused before anything is decoded.
+/// Usually with characters of base64url: others are refused before anything is decoded.
 fn letter() -> impl Strategy<Value = char> {
     let letters = select(
         ('A'..='Z')
@@ -91,7 +91,7 @@ fn letter() -> impl Strategy<Value = char> {
     prop_oneof![9 => letters, 1 => any::<char>()]
 }
 
-/// A value of any kind, and one of those that count often.
+/// A value of any type, often one of those that matter.
 fn value() -> impl Strategy<Value = Value> {
     let times = (NOW - 8..NOW + 8).prop_map(|time| json!(time));
     prop_oneof![
@@ -159,8 +159,8 @@ proptest! {
         }
     }
 
-    /// Whatever the provider signs, nobody is let in but by a user, a session and times that are
-    /// good.
+    /// Whatever the provider signs, a token is accepted only with a user, a session and valid
+    /// times.
     #[test]
     fn a_session_token_is_judged_by_what_it_says(
         name in select(vec!["sub", "sid", "exp", "nbf", "iat", "sts", "act", "iss", "azp", "jti"]),

@@ -1,5 +1,5 @@
 //! OpenID Connect: ID tokens, which say who has just signed in, and logout tokens, which say that a
-//! session is over. Knows no discovery, no code flow and no provider in particular.
+//! session is over. Knows no discovery, no code flow and no particular provider.
 
 use serde_json::{Map, Value};
 
@@ -10,30 +10,30 @@ use super::{Distrust, KeySet};
 
 /// Longest subject, in bytes (OpenID Connect Core, section 2).
 const MAX_SUBJECT: usize = 255;
-/// How long after it was issued an ID token is still the answer to the request just made, in
+/// For how long after its issue an ID token counts as the answer to the request just made, in
 /// seconds.
 const ID_TOKEN_AGE: i64 = 600;
-/// How long after it was issued a logout token is taken, in seconds.
+/// For how long after its issue a logout token is accepted, in seconds.
 const LOGOUT_TOKEN_AGE: i64 = 300;
 /// The event that a logout token is about (Back-Channel Logout, section 2.4).
 const LOGOUT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
-/// What an ID token must say to be good here.
+/// The values that a valid ID token must contain.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    /// Exactly as discovery says it.
+    /// Exactly as in the discovery document.
     pub issuer: &'a str,
     pub client_id: &'a str,
-    /// Of the request that this token answers.
+    /// The nonce of the request that this token answers.
     pub nonce: &'a str,
 }
 
-/// What an ID token says. Times are seconds since 1970.
+/// The content of an ID token. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claims {
     /// The provider's id of the user; never an address.
     pub subject: String,
-    /// The id of the session with the provider, when it tells.
+    /// The id of the session with the provider, if the provider sends one.
     pub session: Option<String>,
     pub email: Option<String>,
     /// Only if the provider says `true`.
@@ -44,27 +44,28 @@ pub struct Claims {
     pub auth_time: Option<i64>,
     pub issued_at: i64,
     pub expires_at: i64,
-    /// Every claim as it came, those above too.
+    /// Every claim as it arrived, including those above.
     pub rest: Map<String, Value>,
 }
 
-/// What a logout token says. Times are seconds since 1970.
+/// The content of a logout token. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logout {
-    /// Whose sessions are over; one of this and the session is there.
+    /// The user whose sessions are over. Either this or the session is present.
     pub subject: Option<String>,
     pub session: Option<String>,
-    /// A logout token is good once: whoever takes it remembers this until it expires.
+    /// A logout token is valid once: the caller remembers this id until the token expires.
     pub jti: String,
     pub issued_at: i64,
-    /// From here on the token is refused in any case.
+    /// The time from which the token is always refused.
     pub expires_at: i64,
 }
 
 /// Checks an ID token (OpenID Connect Core, section 3.1.3.7) at a time in seconds since 1970.
 ///
 /// # Errors
-/// [`Distrust`] says why; that the token is stale only when all else is right.
+///
+/// [`Distrust`] says why. It says that the token is stale only when everything else is right.
 pub fn verify_id_token(
     token: &str,
     keys: &KeySet,
@@ -108,10 +109,11 @@ pub fn verify_id_token(
 }
 
 /// Checks a logout token (OpenID Connect Back-Channel Logout, section 2.6) at a time in seconds
-/// since 1970. Whether its `jti` was there before is for the caller to know.
+/// since 1970. The caller checks whether its `jti` has been used before.
 ///
 /// # Errors
-/// [`Distrust`] says why; that the token is stale only when all else is right.
+///
+/// [`Distrust`] says why. It says that the token is stale only when everything else is right.
 pub fn verify_logout_token(
     token: &str,
     keys: &KeySet,
@@ -159,7 +161,7 @@ pub fn verify_logout_token(
     })
 }
 
-/// The claims of a token whose header and signature are right.
+/// Returns the claims of a token with a valid header and signature.
 fn open(token: &str, keys: &KeySet, types: &[&str]) -> Result<Signed, Distrust> {
     let jws = Jws::parse(token)?;
     // Media types have no case (RFC 7515, section 4.1.9).
@@ -174,7 +176,7 @@ fn open(token: &str, keys: &KeySet, types: &[&str]) -> Result<Signed, Distrust> 
     jws.verify(key, algorithm)
 }
 
-/// One audience or a list of them, and we are among them.
+/// Checks that we are the audience, or one of the list of audiences.
 fn check_audience(claims: &Signed, client_id: &str) -> Result<(), Distrust> {
     let audience = claims.get("aud").ok_or(Distrust::Claim("aud"))?;
     let audience = audience
@@ -191,7 +193,7 @@ fn check_audience(claims: &Signed, client_id: &str) -> Result<(), Distrust> {
     }
 }
 
-/// A token for several must say that it was issued to us.
+/// Checks that a token for several audiences says that it was issued to us.
 fn check_party(claims: &Signed, client_id: &str) -> Result<(), Distrust> {
     let is_for_several = claims
         .get("aud")

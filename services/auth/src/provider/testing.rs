@@ -1,4 +1,4 @@
-//! A provider for the tests: its keys, made anew in every process, and its tokens, whole or wrong.
+//! A provider for the tests: its keys, generated in every process, and its tokens, valid or wrong.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use super::Distrust;
 use crate::key::base64url;
 
-/// The second in which everything is judged.
+/// The second at which everything is checked.
 pub(super) const NOW: i64 = 1_700_000_000;
 /// The same, for times with fractions.
 pub(super) const NOW_EXACTLY: f64 = 1_700_000_000.0;
@@ -83,7 +83,7 @@ pub(super) enum By {
     Ps256,
     Es256,
     EdDsa,
-    /// HS256 with the public key as everybody can read it.
+    /// HS256 with the public key, which everybody can read.
     Hmac,
 }
 
@@ -118,7 +118,7 @@ pub(super) fn sign(by: By, message: &str) -> String {
     })
 }
 
-/// Signs two parts as they are.
+/// Signs two parts unchanged.
 pub(super) fn compact(header: &str, payload: &str) -> String {
     let message = format!("{header}.{payload}");
     let signature = sign(By::Rsa, &message);
@@ -145,13 +145,13 @@ impl Draft {
         Self { header, payload }
     }
 
-    /// A member of the header set, or with `None` taken away.
+    /// Sets a member of the header, or removes it with `None`.
     pub(super) fn head(mut self, name: &str, value: impl Into<Option<Value>>) -> Self {
         set(&mut self.header, name, value.into());
         self
     }
 
-    /// A claim set, or with `None` taken away.
+    /// Sets a claim, or removes it with `None`.
     pub(super) fn claim(mut self, name: &str, value: impl Into<Option<Value>>) -> Self {
         set(&mut self.payload, name, value.into());
         self
@@ -168,7 +168,7 @@ impl Draft {
         format!("{message}.{signature}")
     }
 
-    /// Signed as it should be.
+    /// Signs it correctly.
     pub(super) fn sign(self) -> String {
         self.by(By::Rsa)
     }
@@ -181,10 +181,10 @@ fn set(object: &mut Map<String, Value>, name: &str, value: Option<Value>) {
     };
 }
 
-/// A token, and what must become of it.
+/// A token and the expected result.
 pub(super) type Row = (&'static str, String, Result<(), Distrust>);
 
-/// Fails with all rows that are judged otherwise, and with the names that are there twice.
+/// Fails with all rows whose result differs, and with duplicate names.
 pub(super) fn check(rows: &[Row], verify: impl Fn(&str) -> Result<(), Distrust>) {
     let mut names = BTreeSet::new();
     let wrong: Vec<_> = rows

@@ -1,4 +1,4 @@
-//! What can be read of a token unverified, and which refusals a fresh token mends.
+//! The content that can be read from a token unverified, and the refusals that a fresh token fixes.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! A bucket of handshakes for each address, which those that sign in give back.
+//! A bucket of handshakes for each address. Editors that sign in give theirs back.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,13 +11,13 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct HandshakePlace {
     address: IpAddr,
-    /// In which it is regained.
+    /// The time in which it is regained.
     each: Duration,
     handshakes: Arc<Handshakes>,
 }
 
 impl HandshakePlace {
-    /// The socket is signed in: its handshake counts for nothing.
+    /// The socket is signed in: its handshake no longer counts.
     pub(crate) fn give_back(self) {
         if let Some(spent) = self.handshakes.spent().get_mut(&self.address) {
             spent.until = spent.until.checked_sub(self.each).unwrap_or(spent.until);
@@ -36,22 +36,22 @@ impl Drop for HandshakePlace {
 /// Handshakes of each address, counted as the time in which they are regained.
 #[derive(Debug)]
 pub(super) struct Handshakes {
-    /// In which one is regained.
+    /// The time in which one is regained.
     each: Duration,
-    /// In which all are.
+    /// The time in which all are regained.
     all: Duration,
-    /// Addresses that are remembered.
+    /// The maximum number of addresses that are stored.
     addresses: usize,
     spent: Mutex<HashMap<IpAddr, Spent>>,
 }
 
-/// What one address has taken out of its bucket.
+/// The handshakes that one address has taken out of its bucket.
 #[derive(Debug)]
 struct Spent {
     /// When all will have been regained.
     until: Instant,
-    /// Sockets that are not signed in. What they have taken is not regained while they are open, or
-    /// an address could heap them up.
+    /// Sockets that are not signed in. Their handshakes are not regained while they are open, or an
+    /// address could accumulate them.
     open: u32,
 }
 
@@ -69,8 +69,8 @@ impl Handshakes {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one, or says how long it is until there is one. An address that stands for many people
-    /// has so many times the bucket of another.
+    /// Takes one, or returns how long it is until there is one. The bucket of an address that is
+    /// shared by many people is larger by its factor.
     pub(super) fn take(
         self: &Arc<Self>,
         address: IpAddr,
@@ -80,7 +80,7 @@ impl Handshakes {
         let each = self.each / times;
         let mut all = self.spent();
         if all.len() >= self.addresses && !all.contains_key(&address) {
-            // Whoever has so many addresses is not kept by what one of them may.
+            // A client with this many addresses is not stopped by the limit of one of them.
             all.retain(|_, spent| spent.open > 0);
         }
 
@@ -109,13 +109,13 @@ impl Handshakes {
         })
     }
 
-    /// How many addresses are remembered.
+    /// Returns how many addresses are stored.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.spent().len()
     }
 
-    /// Forgets addresses that have been quiet.
+    /// Deletes the counts of quiet addresses.
     pub(super) fn forget_quiet(&self, now: Instant) {
         let mut spent = self.spent();
         spent.retain(|_, spent| spent.open > 0 || spent.until > now);

@@ -224,7 +224,7 @@ fn a_shared_network_has_so_many_times_the_bounds_of_an_address() {
     limits.handshake(office, now).unwrap();
 }
 
-/// Whether somebody else has its place now.
+/// Returns whether another login has its place now.
 fn is_lost(place: &mut LoginPlace) -> bool {
     place
         .poll_lost(&mut std::task::Context::from_waker(std::task::Waker::noop()))
@@ -249,7 +249,7 @@ fn a_silent_login_gives_way_once_it_is_old_enough_and_the_oldest_first() {
         ),
         (true, false, false)
     );
-    assert!(!first.keep(), "it has no place any more");
+    assert!(!first.keep(), "it no longer has a place");
     assert_eq!(limits.reached.times("VVS_RELAY_SILENT_LOGIN_TIME"), 1);
 
     // What is left of it takes nothing from those who are there.

@@ -78,7 +78,7 @@ fn all_events() -> Vec<Event> {
     ]
 }
 
-/// Every login, everything that can happen to it, and what comes of it.
+/// Every login, every event, and the result.
 fn all_steps() -> impl Iterator<Item = (Login, Event, Login, Vec<Action>)> {
     all_logins().flat_map(|login| {
         all_events().into_iter().map(move |event| {

@@ -1,4 +1,5 @@
-//! One socket's signed-in half, against a scripted sessions role, with a clock that the tests turn.
+//! One socket's signed-in half, against a scripted sessions role, with a clock that the tests
+//! advance.
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -77,7 +78,7 @@ impl Stage {
         poll_fn(|cx| self.socket.poll(cx)).await
     }
 
-    /// What happens when the next deadline has come, and when that is.
+    /// Advances to the next deadline. Returns its effects, and when it was.
     fn timer(&mut self) -> (Instant, Vec<Effect>) {
         let due = self.socket.deadline().unwrap();
         assert_eq!(
@@ -93,7 +94,7 @@ impl Stage {
     }
 }
 
-/// What is left of the approval that brought this token.
+/// Returns the receipt of the approval that brought this token.
 fn receipt(token: &Secret) -> Receipt {
     let now = OffsetDateTime::now_utc();
     let grant = Grant {
@@ -112,7 +113,7 @@ fn receipt(token: &Secret) -> Receipt {
     grant.receipt()
 }
 
-/// The code of an `auth:failure`, whether it is terminal, and the close behind it.
+/// Returns the code of an `auth:failure`, whether it is terminal, and the close after it.
 fn failed(effects: &[Effect]) -> Option<(FailureCode, bool, Option<u16>)> {
     match effects {
         [Effect::Send(RelayFrame::AuthFailure { code, terminal, .. })] => {
@@ -269,7 +270,7 @@ async fn only_a_proof_of_the_sessions_own_key_is_written_into_its_audit_log() {
     assert_eq!(sessions, ["ses_1"; 4]);
 }
 
-/// A token of nobody's that names a session and the thief's own key.
+/// A token signed by an unknown key that names a session and the thief's own key.
 fn thief_token(thief: &Key) -> Secret {
     let elsewhere = Fake::default();
     elsewhere.rotate();
@@ -562,7 +563,7 @@ async fn what_is_no_token_of_ours_is_not_asked_about() {
         assert_eq!(failed(&stage.authenticate(&token)), BAD_TOKEN);
     }
 
-    // Whoever cannot prove a key makes no call either.
+    // An editor that cannot prove a key makes no call either.
     let expired = stage.expired();
     let proof = stage
         .key
@@ -1112,11 +1113,7 @@ async fn a_first_token_that_is_shown_again_makes_up_for_a_lost_acknowledgement()
     assert_eq!(failed(&stage.socket.authenticate(&token, None)), BAD_PROOF);
 
     stage.fake.settle().await;
-    assert_eq!(
-        stage.fake.called("ActivateSessions"),
-        0,
-        "not for whoever stole it"
-    );
+    assert_eq!(stage.fake.called("ActivateSessions"), 0, "not for a thief");
 
     stage.authenticate(&token);
     stage.fake.settle().await;

@@ -1,18 +1,18 @@
-//! How long a socket that came for a session may be without one. It does not know what the socket
-//! does meanwhile.
+//! How long a socket that came for a session may be without one. This module does not know what the
+//! socket does meanwhile.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many times the time for signing in a socket has, when it is told to try again.
+/// How many times the sign-in time a socket has, when it is told to retry.
 const TIMES: u32 = 12;
 
-/// For how long a socket may be there for nothing.
+/// How long a socket may be open without a purpose.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Idle {
     until: Instant,
-    /// However often it is told to try again.
+    /// The limit, however often it is told to retry.
     at_most: Instant,
 }
 
@@ -28,7 +28,7 @@ impl Idle {
         self.until
     }
 
-    /// Whether that gave it more time.
+    /// Returns whether that gave it more time.
     pub(super) fn extend(&mut self, until: Instant) -> bool {
         let before = self.until;
         self.until = before.max(until.min(self.at_most));

@@ -1,31 +1,31 @@
-//! The pings of one socket. They are numbered, so that a pong says what it answers: that ping and
-//! all before it, for an editor may answer the last of several only (RFC 6455, section 5.5.3).
+//! The pings of one socket. They are numbered, so that a pong shows what it answers: that ping and
+//! all before it, because an editor may answer only the last of several (RFC 6455, section 5.5.3).
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-/// Which pings are out.
+/// The pings that are out.
 #[derive(Debug)]
 pub(super) struct Pings {
     /// When the next heartbeat is due.
     next: Instant,
     sent: u64,
     answered: u64,
-    /// The first heartbeat that is not answered, and until when it may be.
+    /// The first unanswered heartbeat, and its deadline.
     awaited: Option<(u64, Instant)>,
-    /// The one right behind the token: whatever has read that far has read the token.
+    /// The ping right behind the token: an editor that has read that far has read the token.
     behind_token: Option<u64>,
 }
 
-/// What a pong says.
+/// The meaning of a pong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pong {
-    /// Nothing that was asked for.
+    /// It answers no ping.
     Unsolicited,
     Alive,
-    /// And has the token.
+    /// It also shows that the editor has the token.
     HasToken,
 }
 
@@ -40,7 +40,7 @@ impl Pings {
         }
     }
 
-    /// When there is something to do.
+    /// Returns when there is something to do.
     pub(super) fn deadline(&self) -> Instant {
         self.awaited
             .map_or(self.next, |(_, due)| due.min(self.next))
@@ -50,7 +50,7 @@ impl Pings {
         self.awaited.is_some_and(|(_, due)| due <= now)
     }
 
-    /// The next heartbeat, when it is time.
+    /// Returns the next heartbeat, if it is due.
     pub(super) fn beat(
         &mut self,
         now: Instant,
@@ -77,7 +77,7 @@ impl Pings {
         Message::Ping(self.sent.to_be_bytes().to_vec().into())
     }
 
-    /// Each ping is answered once; what else comes as a pong has answered nothing.
+    /// Handles a pong. Each ping is answered once; any further pong answers nothing.
     pub(super) fn on_pong(&mut self, payload: &[u8]) -> Pong {
         let number = payload.try_into().map_or(0, u64::from_be_bytes);
         if number <= self.answered || number > self.sent {

@@ -1,5 +1,5 @@
-//! The library's WebSocket over a stream of the runtime, for one task. Unlike the library's own
-//! adapter, its limits can be changed while it is open.
+//! The library's WebSocket over a stream of the runtime, for one task. Unlike with the library's
+//! own adapter, its limits can be changed while it is open.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
@@ -9,19 +9,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Bytes that are read at once, and room that is kept for them: most of what comes is pongs, of 14
-/// bytes.
+/// Bytes that are read in one call, and the room that is kept for them: most messages are pongs, of
+/// 14 bytes.
 const READ_BYTES: usize = 128;
-/// Up to this size, what is written waits for [`Stream::poll_flush`], so that frames leave
-/// together.
+/// Up to this size, written data waits for [`Stream::poll_flush`], so that frames leave together.
 const WRITE_BYTES: usize = 4096;
 
-/// What reading fails with when the other end sends frames and no message. Each fragment costs
-/// time, and an empty one no room, so that the limit of a message does not end it (RFC 6455,
-/// section 5.4).
+/// The error when the other end sends frames that form no message. Each fragment costs time, and an
+/// empty one no memory, so the limit of a message does not stop it (RFC 6455, section 5.4).
 pub(super) const FRAGMENT_FLOOD: ErrorKind = ErrorKind::QuotaExceeded;
 
-/// One end of a WebSocket, the server's.
+/// The server's end of a WebSocket.
 pub(super) struct Stream<S> {
     context: WebSocketContext,
     io: Io<S>,
@@ -55,8 +53,8 @@ where
         }
     }
 
-    /// From the next frame on. One that is longer is refused by its header, before there is room
-    /// made for it.
+    /// Sets the limit from the next frame on. A longer frame is refused by its header, before
+    /// memory is allocated for it.
     pub(super) fn set_max_message_bytes(&mut self, most: usize) {
         self.context.set_config(|config| {
             (config.max_message_size, config.max_frame_size) = (Some(most), Some(most))
@@ -64,12 +62,13 @@ where
         self.io.most = most_bytes(most);
     }
 
-    /// Bytes that have come since the last message, at most as many as are held for the next one.
+    /// Returns the bytes that have arrived since the last message, at most as many as are held for
+    /// the next one.
     pub(super) fn partial(&self) -> usize {
         self.io.read
     }
 
-    /// What is below; the WebSocket must not be used any more.
+    /// Returns the stream below; the WebSocket must not be used afterwards.
     pub(super) fn inner(&mut self) -> &mut S {
         &mut self.io.inner
     }
@@ -88,7 +87,7 @@ where
         read
     }
 
-    /// Resolves when all that was written has left.
+    /// Resolves when all written data has left.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.io.waker.clone_from(cx.waker());
         match ready!(unless_blocked(self.context.flush(&mut self.io))) {
@@ -101,7 +100,7 @@ where
         }
     }
 
-    /// Takes one message, which leaves by [`Stream::poll_flush`] at the latest.
+    /// Accepts one message, which leaves with [`Stream::poll_flush`] at the latest.
     pub(super) fn write(&mut self, message: Message) -> Result<(), Error> {
         self.is_used = true;
         match unless_blocked(self.context.write(&mut self.io, message)) {
@@ -111,8 +110,8 @@ where
         }
     }
 
-    /// Begins anew with small buffers when there is nothing in the old ones. They would stay as
-    /// large as the largest message of each direction, for as long as the socket is there.
+    /// Replaces empty buffers with small ones. Otherwise they would stay as large as the largest
+    /// message of each direction, for as long as the socket is open.
     fn release(&mut self) {
         if self.is_used && self.io.kept == 0 && self.context.can_write() {
             self.context = WebSocketContext::new(Role::Server, Some(*self.context.get_config()));
@@ -128,18 +127,19 @@ fn unless_blocked<T>(result: Result<T, Error>) -> Poll<Result<T, Error>> {
     }
 }
 
-/// Blocks on nothing: whoever was here last is woken when it is worth another try.
+/// Never blocks: the last caller is woken when another try is worthwhile.
 struct Io<S> {
     inner: S,
     waker: Waker,
-    /// Bytes since the last message, and how many there may be.
+    /// Bytes since the last message, and their maximum.
     read: usize,
     most: usize,
-    /// Bytes that are no message yet, or more: the headers of a message in parts are not known.
+    /// Bytes that form no message yet, or more: the headers of a fragmented message are not known.
     kept: usize,
 }
 
-/// In which a message comes at least: one frame with a mask (RFC 6455, section 5.2).
+/// Returns the minimum size of a message on the wire: one frame with a mask (RFC 6455, section
+/// 5.2).
 fn least_frame_bytes(message_bytes: usize) -> usize {
     let length = match message_bytes {
         0..=125 => 0,
@@ -149,8 +149,8 @@ fn least_frame_bytes(message_bytes: usize) -> usize {
     2 + length + 4 + message_bytes
 }
 
-/// Within which a message has come, or one that is too long: its parts, and as much again to
-/// announce them.
+/// Returns the size within which a message is complete or too long: its parts, and as much again
+/// for their headers.
 fn most_bytes(max_message_bytes: usize) -> usize {
     max_message_bytes
         .saturating_mul(2)
@@ -212,7 +212,7 @@ mod tests {
         [&[first][..], &length, &[0; 4], payload].concat()
     }
 
-    /// Flushes and reads by turns, as a socket does, until there is nothing more.
+    /// Flushes and reads by turns, as a socket does, until nothing is left.
     async fn take(stream: &mut Stream<tokio::io::DuplexStream>, seen: &mut Vec<Message>) {
         unconstrained(poll_fn(|cx| {
             loop {

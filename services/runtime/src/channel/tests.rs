@@ -1,4 +1,4 @@
-//! Calls over real sockets, to members that die, drain and come.
+//! Calls over real sockets, to members that die, drain and come back.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -33,11 +33,11 @@ impl hyper::body::Body for Endless {
     }
 }
 
-/// What all members of one test share.
+/// State that all members of one test share.
 #[derive(Clone)]
 struct Stage {
     bench: Arc<Bench>,
-    /// To whom calls to `/slow` came, and how many may go on.
+    /// The members that received calls to `/slow`, and how many calls may proceed.
     came: Arc<std::sync::Mutex<Vec<&'static str>>>,
     may_go_on: Arc<Semaphore>,
 }
@@ -51,7 +51,7 @@ impl Stage {
         }
     }
 
-    /// A member that says this name.
+    /// A member that returns this name.
     fn member(&self, name: &'static str) -> Peer {
         let stage = self.clone();
         let slow = move || async move {
@@ -95,7 +95,7 @@ async fn call(channel: &Channel, path: &'static str) -> Result<String, Status> {
     Ok(String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// Who answers `count` calls, each name once.
+/// Returns the members that answer `count` calls, each name once.
 async fn who(channel: &Channel, count: usize) -> Vec<String> {
     let mut names = Vec::new();
     for _ in 0..count {

@@ -1,15 +1,15 @@
-//! What is asked over one connection, so that one that is quiet can be told from one that is busy.
+//! The requests of one connection, so that a quiet connection can be distinguished from a busy one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a quiet connection is waited for.
+/// The event that a quiet connection waits for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum WaitsFor {
     First,
-    /// Another request than so many.
+    /// A further request after this many.
     Next(usize),
-    /// It is being closed.
+    /// The end of a connection that is being closed.
     End,
 }
 
@@ -17,11 +17,11 @@ pub(super) enum WaitsFor {
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     count: AtomicUsize,
-    /// Without the beginning of an answer yet.
+    /// Requests without the beginning of an answer.
     under_way: AtomicUsize,
 }
 
-/// A request that has no answer yet.
+/// A request without an answer.
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Asked>);
 

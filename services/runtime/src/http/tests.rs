@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::bench::PATIENCE;
 
-/// A plain server with these limits, and what it counts.
+/// Starts a plain server with these limits, and returns its counters.
 async fn serve(limits: Limits, router: Router) -> (SocketAddr, Metrics, CancellationToken) {
     let (metrics, stop) = (Metrics::default(), CancellationToken::new());
     let server = Server::new(limits, metrics.clone(), stop.clone(), TaskTracker::new());
@@ -28,7 +28,7 @@ async fn serve(limits: Limits, router: Router) -> (SocketAddr, Metrics, Cancella
     (address, metrics, stop)
 }
 
-/// Quiet connections end soon.
+/// Limits with which quiet connections end soon.
 fn quick() -> Limits {
     let settings = Names {
         idle_timeout: "IDLE",
@@ -46,7 +46,7 @@ fn quick() -> Limits {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 async fn until(is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {

@@ -1,6 +1,6 @@
-//! Asks one member whether it can serve: `OPTIONS *` (RFC 9110, section 9.3.7) over a connection of
-//! its own, whose end is an answer as well. Every server of the mesh answers it on every port that
-//! peers call.
+//! Asks one member whether it can serve: `OPTIONS *` (RFC 9110, section 9.3.7) over a separate
+//! connection, whose end is an answer as well. Every server of the mesh answers it on every port
+//! that peers call.
 
 use std::io;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::http::Connector;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long it may take to answer.
 const TIME: Duration = Duration::from_secs(1);
-/// The time before connecting again: after an answer, after the first failure, and at most; each is
-/// twice as long.
+/// The time before reconnecting: after an answer, after the first failure, and at most; the time
+/// doubles with each failure.
 const PAUSE: (Duration, Duration, Duration) = (
     Duration::from_millis(100),
     Duration::from_millis(500),
@@ -37,7 +37,7 @@ pub(super) fn connector(of_calls: &Connector) -> Connector {
     }
 }
 
-/// Keeps the member's health up to date, for ever.
+/// Keeps the member's health up to date, forever.
 pub(super) async fn watch<T>(member: Arc<Member<T>>, connector: Connector) {
     let mut failures = 0;
     loop {
@@ -55,7 +55,8 @@ pub(super) async fn watch<T>(member: Arc<Member<T>>, connector: Connector) {
     }
 }
 
-/// Asks over one connection until that ends: whether there was an answer, and why it ended.
+/// Asks over one connection until that ends. Returns whether there was an answer, and why the
+/// connection ended.
 async fn talk<T>(
     member: &Member<T>,
     connector: &Connector,
@@ -105,7 +106,7 @@ async fn ask<T>(
             member.reached();
         }
 
-        // Whoever does not know the question serves all the same.
+        // A member that does not know the question can still serve.
         member.judge(if status == StatusCode::SERVICE_UNAVAILABLE {
             Word::Refuses
         } else {

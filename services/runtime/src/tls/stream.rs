@@ -1,6 +1,6 @@
-//! A TLS connection that holds no buffer while nothing is under way, over rustls's unbuffered
-//! interface. The buffered one keeps 4 KiB for reading as long as a connection lives, which is a
-//! third of what an idle editor behind TLS costs.
+//! A TLS connection that holds no buffer while it is idle, over rustls's unbuffered interface. The
+//! buffered interface keeps 4 KiB for reading for as long as a connection lives, which is a third
+//! of the cost of an idle editor behind TLS.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -18,19 +18,19 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use rustls::{ClientConfig, CommonState, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that one record carries at most (RFC 8446, section 5.1).
+/// The maximum number of bytes in one record (RFC 8446, section 5.1).
 const RECORD: usize = 16 * 1024;
-/// More than what surrounds them (22 bytes with TLS 1.3, 29 with 1.2), and a key update ahead of
-/// them.
+/// More than the overhead of a record (22 bytes with TLS 1.3, 29 with 1.2), and a key update before
+/// it.
 const AROUND: usize = 128;
-/// Bytes that are read at once, by way of the stack.
+/// Bytes that are read in one call, through a buffer on the stack.
 const READ: usize = 16 * 1024;
 /// Bytes of records that carry an unfinished handshake message. rustls limits the message, but not
-/// the records, which may hold one byte of it each, and padding; its buffered interface draws the
-/// line here too.
+/// the records, which may each hold one byte of it and padding. Its buffered interface has the same
+/// limit.
 const UNFINISHED: usize = 64 * 1024;
 
-/// One of the two sides, which rustls has a type each for.
+/// One of the two sides, for each of which rustls has a type.
 pub trait Side: Unpin {
     type Data;
 
@@ -73,24 +73,24 @@ impl Side for UnbufferedClientConnection {
 pub struct TlsStream<S, C> {
     io: S,
     connection: C,
-    /// Records as they came, the last of them not whole, or of a handshake message that is not.
+    /// Records as they arrived: the last may be incomplete, or part of an incomplete handshake
+    /// message.
     received: BytesMut,
-    /// What was in records and was not read yet.
+    /// Decrypted data that was not read yet.
     opened: BytesMut,
     /// Records that the kernel had no room for yet.
     sealed: BytesMut,
     /// The other side has said that nothing follows (`close_notify`, RFC 8446, section 6.1).
     is_over: bool,
-    /// We have.
+    /// This side has said so.
     has_closed: bool,
-    /// The connection must not be asked for anything more: rustls panics when it would have to
-    /// refuse twice.
+    /// The connection must not be used again: rustls panics when it would have to refuse twice.
     has_failed: bool,
 }
 
-/// One that was accepted.
+/// An accepted connection.
 pub type Accepted<S> = TlsStream<S, UnbufferedServerConnection>;
-/// One that was dialled.
+/// A dialled connection.
 pub type Dialled<S> = TlsStream<S, UnbufferedClientConnection>;
 
 impl<S, C> fmt::Debug for TlsStream<S, C> {
@@ -99,11 +99,11 @@ impl<S, C> fmt::Debug for TlsStream<S, C> {
     }
 }
 
-/// Shakes hands with whoever has connected.
+/// Performs the handshake with a client.
 ///
 /// # Errors
 ///
-/// `InvalidData` when the other side does not speak TLS or is not believed, `UnexpectedEof` when it
+/// `InvalidData` when the other side does not speak TLS or is not trusted, `UnexpectedEof` when it
 /// goes away.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     config: Arc<ServerConfig>,
@@ -113,7 +113,8 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     TlsStream::new(io, connection).handshake().await
 }
 
-/// Shakes hands with whom `io` was connected to. Errors are those of [`accept`].
+/// Performs the handshake with the server that `io` is connected to. Errors are those of
+/// [`accept`].
 pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
@@ -123,7 +124,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     TlsStream::new(io, connection).handshake().await
 }
 
-/// What is to be sealed as soon as the connection can.
+/// The data to encrypt as soon as the connection can.
 #[derive(Clone, Copy)]
 enum Seal<'a> {
     Nothing,
@@ -131,13 +132,13 @@ enum Seal<'a> {
     Close,
 }
 
-/// What came of one turn.
+/// The result of one turn.
 enum Turn {
-    /// Something; there may be more.
+    /// There was progress, and there may be more.
     Again,
-    /// Nothing, until more bytes come.
+    /// There is no progress until more bytes arrive.
     Waits,
-    /// What was to be sealed is.
+    /// The data is encrypted.
     Sealed,
 }
 
@@ -156,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
         }
     }
 
-    /// The certificate that the other side has shown; it was checked.
+    /// Returns the certificate that the other side has presented; it was checked.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         self.connection.common().peer_certificates()?.first()
     }
@@ -179,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
         }
     }
 
-    /// Lets the connection do one thing. An error is its last.
+    /// Makes the connection take one step. An error is its last.
     fn turn(
         &mut self,
         cx: &mut Context<'_>,
@@ -251,7 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
         Ok(turn)
     }
 
-    /// Ends the connection for good, and tells the other side why if there is room.
+    /// Ends the connection permanently, and tells the other side why if there is room.
     fn fail(&mut self, cx: &mut Context<'_>, cause: rustls::Error) -> io::Error {
         self.has_failed = true;
         while self.connection.common().wants_write()
@@ -295,8 +296,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> TlsStream<S, C> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Seals, and sends what the kernel has room for. The rest leaves ahead of whatever is written
-    /// next, or with a flush.
+    /// Encrypts the data, and sends as much as the kernel has room for. The rest is sent before the
+    /// next write, or with a flush.
     fn seal(&mut self, cx: &mut Context<'_>, seal: Seal<'_>) -> io::Result<()> {
         loop {
             match self.turn(cx, seal, &mut nowhere())? {
@@ -365,7 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> AsyncWrite for TlsStream<S, C> 
         true
     }
 
-    /// One record for all of it: headers and what follows them are seldom more.
+    /// Writes one record for all slices: headers and the data that follows rarely need more.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -410,12 +411,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Side> AsyncWrite for TlsStream<S, C> 
     }
 }
 
-/// For turns outside of a read: what is opened is kept for the next one.
+/// A buffer for turns outside of a read: decrypted data is kept for the next one.
 fn nowhere() -> ReadBuf<'static> {
     ReadBuf::new(&mut [])
 }
 
-/// Whatever is in `buffer` has been dealt with: its memory goes.
+/// Frees the memory of `buffer`, whose content was processed.
 fn give_back(buffer: &mut BytesMut) {
     if buffer.is_empty() {
         *buffer = BytesMut::new();

@@ -1,4 +1,4 @@
-//! Which files are taken up while a process runs. What others may change is not.
+//! Which files a running process picks up. It does not pick up files that others may change.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::bench::certify;
 
-/// A secret as Kubernetes mounts it: `..data` leads to the version that holds, and is swapped for
+/// A secret as Kubernetes mounts it: `..data` points to the current version, and is swapped for
 /// another one.
 struct Volume(tempfile::TempDir);
 
@@ -19,7 +19,7 @@ impl Volume {
         volume
     }
 
-    /// New certificates, with this mode.
+    /// Swaps in new certificates with this mode.
     fn swap(&self, version: &str, mode: u32) {
         let folder = self.0.path().join(version);
         std::fs::create_dir(&folder).unwrap();
@@ -62,7 +62,7 @@ fn key(identity: &Identity) -> Vec<u8> {
     identity.current.load().raw[1].clone()
 }
 
-/// How many of the new files are open to others; `None` when there are no new ones.
+/// Returns how many of the new files are open to others; `None` when there are no new ones.
 fn reload(identity: &Identity) -> Option<usize> {
     identity
         .reload(Policy::Refuse)

@@ -1,4 +1,4 @@
-//! Messages of the contract from and to what this role has of its own.
+//! Converts messages of the contract from and to this role's own types.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use vvs_auth::device::DeviceKey;
@@ -42,7 +42,7 @@ pub(super) fn identity(identity: wire::Identity) -> Result<Identity, Error> {
     )
 }
 
-/// The person alone, whatever else the caller knows of him.
+/// Returns only the person, and ignores the other members.
 pub(super) fn person(identity: wire::Identity) -> Result<Identity, Error> {
     Identity::new(
         identity.provider,

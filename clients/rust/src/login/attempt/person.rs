@@ -1,4 +1,4 @@
-//! What the person does to a login, here and in the browser.
+//! The person's actions on a login, here and in the browser.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use tokio::io::{AsyncRead, AsyncWrite};

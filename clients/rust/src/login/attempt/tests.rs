@@ -68,7 +68,7 @@ impl Editor {
         self.events.lock().unwrap().contains(wanted)
     }
 
-    /// Link and whether it replaces another, of each that was shown.
+    /// Returns each link that was shown, and whether it replaces another.
     fn links(&self) -> Vec<(String, bool)> {
         let link = |event: &Event| {
             if let Event::Link {

@@ -1,4 +1,5 @@
-//! The table of session tokens, good and in every way wrong, and what is told of the good ones.
+//! The table of session tokens, valid ones and ones that are wrong in every way, and the content of
+//! the valid ones.
 
 use std::sync::LazyLock;
 
@@ -17,7 +18,7 @@ const ISSUER: &str = "https://clerk.example.com";
 const TEMPLATE: &str = "cl_B7d4PD222AAA";
 const MACHINE_TOKEN: &str = "cl_B7d4PD333AAA";
 
-/// As Clerk tells them: two that sign, one of another kind and one that is not for signatures.
+/// Clerk's key set: two keys that sign, one of another type and one that is not for signatures.
 static SET: LazyLock<KeySet> = LazyLock::new(|| {
     let mut encryption = rsa_jwk(&RSA, "ins_enc");
     encryption["use"] = json!("enc");
@@ -28,7 +29,7 @@ static PEM: LazyLock<KeySet> = LazyLock::new(|| KeySet::from_pem(&pem(&RSA), Non
 static NAMED_PEM: LazyLock<KeySet> =
     LazyLock::new(|| KeySet::from_pem(&pem(&RSA), Some("ins_1")).unwrap());
 
-/// What tokens are judged with.
+/// The keys and rules that a token is checked with.
 #[derive(Clone, Copy)]
 enum With {
     Set,
@@ -36,7 +37,7 @@ enum With {
     NamedPem,
     /// The set, and staff may be signed in as the user.
     Staff,
-    /// The set, and nobody is authorized.
+    /// The set, with no authorized party.
     NoParty,
 }
 
@@ -86,7 +87,7 @@ fn good() -> Draft {
     )
 }
 
-/// As an instance signs it that did not upgrade.
+/// A session token as an instance signs it that has not upgraded.
 fn old() -> Draft {
     Draft::new(
         json!({"alg": "RS256", "kid": "ins_1", "typ": "JWT"}),
@@ -104,7 +105,7 @@ fn old() -> Draft {
     )
 }
 
-/// No more than must be there.
+/// Only the required members.
 fn least() -> Draft {
     Draft::new(
         json!({"alg": "RS256", "kid": "ins_1"}),

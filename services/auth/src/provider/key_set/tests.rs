@@ -1,4 +1,4 @@
-//! Which keys are taken, and which of them a token means.
+//! Which keys are accepted, and which of them a token refers to.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The tables of ID tokens and logout tokens, and what is told of the good ones.
+//! The tables of ID tokens and logout tokens, and the content of the valid ones.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! A relay that stops: which of its sockets are closed when, and what becomes of their logins.
+//! A relay that stops: when it closes which sockets, and what happens to their logins.
 
 use vvs_proto::relay::relay_server::Relay as _;
 use vvs_proto::relay::{GetLoginRequest, LoginState};
@@ -7,10 +7,10 @@ use super::*;
 use crate::authority::fake::Key;
 use crate::rpc::Relay;
 
-/// As if there were others. They have the same backplane here as everybody.
+/// Settings as if there were other relays. Here they have the same backplane as everybody.
 const AMONG_OTHERS: [&str; 2] = ["--relay-backplane", "nats://127.0.0.1:9"];
 
-/// How long after the relay began to stop the editor is sent away.
+/// Returns how long after the relay began to stop the editor is sent away.
 async fn sent_away(stage: &mut Stage) -> Duration {
     let frame = stage.frame().await;
     assert_eq!(frame["type"], "reconnect", "{frame}");

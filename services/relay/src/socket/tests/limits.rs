@@ -1,16 +1,16 @@
-//! What closes a socket because there is too much of something, and what is said of it.
+//! Limits that close a socket, and their reports.
 
 use super::*;
 use crate::authority::fake::Key;
 use crate::limit::SOCKET_BYTES;
 
 impl Stage {
-    /// How often it was said that this was the limit.
+    /// Returns how often this limit was reported.
     fn told(&self, setting: &'static str) -> u64 {
         self.shared.limits.reached.times(setting)
     }
 
-    /// Another socket on this relay, for a session; with what resets it.
+    /// Opens another socket on this relay, for a session; with the means to reset it.
     async fn another(&self) -> (WebSocketStream<DuplexStream>, Cut, JoinHandle<()>) {
         let (ours, theirs) = duplex(PIPE);
         let start = Box::new(start(&self.shared, ConnectionId::mint(), None));
@@ -27,7 +27,7 @@ impl Stage {
         )
     }
 
-    /// Waits until everything that is kept for sockets comes to this.
+    /// Waits until the memory that is kept for sockets satisfies this condition.
     async fn until_kept(&self, is: impl Fn(usize) -> bool) {
         let memory = &self.shared.limits.memory;
         for _ in 0..10_000 {
@@ -188,7 +188,7 @@ async fn a_relay_without_memory_takes_nobody_new_and_keeps_whom_it_has() {
     assert_eq!(stage.frame().await["type"], "pong");
 }
 
-/// Without pings: the clock is turned by more than an editor may take to answer them.
+/// Without pings: the clock advances by more than an editor may take to answer them.
 const FULL: [&str; 4] = [
     "--relay-max-logins-per-address",
     "1",
@@ -196,7 +196,7 @@ const FULL: [&str; 4] = [
     "1h",
 ];
 
-/// Whether there is room for a newcomer from the editor's address, a minute later.
+/// Returns whether there is room for a new login from the editor's address, a minute later.
 async fn has_room_later(stage: &Stage) -> bool {
     assert!(
         stage.shared.limits.login(ADDRESS, Instant::now()).is_err(),

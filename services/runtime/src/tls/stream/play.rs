@@ -1,6 +1,6 @@
-//! A peer that plays with the records of a TLS connection: cuts them, joins them, forges, drops and
+//! A peer that manipulates the records of a TLS connection: it cuts, joins, forges, drops and
 //! repeats them, changes keys, and goes away. Our stream is at one end, as server or client, and
-//! rustls's own buffered connection at the other. Tests and the fuzzer play it, the latter by the
+//! rustls's own buffered connection at the other. Tests and the fuzzer use it, the latter by the
 //! path of this file.
 
 use std::cell::RefCell;
@@ -21,13 +21,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Side, TlsStream, accept, connect};
 
-/// Bytes that each side says at most.
+/// The maximum number of bytes that each side sends.
 const MOST: usize = 100_000;
-/// Turns in which everything that was said must arrive, when nobody disturbs it: for a handshake,
-/// and the rest.
+/// Turns within which everything that was sent must arrive on an undisturbed connection: for a
+/// handshake, and for the rest.
 const TURNS: usize = 20;
 
-/// With TLS 1.2 and with 1.3. The key differs from run to run; what is found does not depend on it.
+/// Configurations with TLS 1.2 and with 1.3. The key differs from run to run; findings do not
+/// depend on it.
 static CONFIGS: LazyLock<[(Arc<ServerConfig>, Arc<ClientConfig>); 2]> = LazyLock::new(|| {
     [&rustls::version::TLS12, &rustls::version::TLS13].map(|version| {
         let key = rcgen::KeyPair::generate().expect("a new key");
@@ -52,8 +53,7 @@ static CONFIGS: LazyLock<[(Arc<ServerConfig>, Arc<ClientConfig>); 2]> = LazyLock
     })
 });
 
-/// Plays what these bytes say: the first one which side we are and which version is spoken, the
-/// others steps.
+/// Plays these bytes: the first selects our side and the version, the others are steps.
 pub(crate) fn play(input: &[u8]) {
     let Some((choice, steps)) = input.split_first() else {
         return;
@@ -75,23 +75,23 @@ fn name() -> ServerName<'static> {
     "localhost".try_into().expect("a name")
 }
 
-/// What each side says: its place in it tells what a byte is.
+/// Returns the byte that each side sends at a position, so that a byte is known by its position.
 fn said(at: usize) -> u8 {
     u8::try_from(at % 251).expect("it fits")
 }
 
-/// What is under way.
+/// The data in transit.
 #[derive(Default)]
 struct Wire {
     to_us: VecDeque<u8>,
     from_us: VecDeque<u8>,
-    /// Nothing more comes to us.
+    /// Nothing more arrives at our side.
     is_ended: bool,
     /// Bytes that we may write for now.
     room: usize,
 }
 
-/// Our end of it.
+/// Our end of the wire.
 #[derive(Clone, Default)]
 struct Io(Rc<RefCell<Wire>>);
 
@@ -136,7 +136,7 @@ impl AsyncWrite for Io {
     }
 }
 
-/// What came of a read.
+/// The result of a read.
 #[derive(PartialEq)]
 enum Heard {
     Nothing,
@@ -145,7 +145,7 @@ enum Heard {
     Last,
 }
 
-/// Our stream, as far as it is.
+/// Our stream in its current state.
 enum Ours<F, C> {
     Shaking(Pin<Box<F>>),
     Open(TlsStream<Io, C>),
@@ -154,13 +154,13 @@ enum Ours<F, C> {
 
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, for either side"
+    reason = "each is a separate fact, for either side"
 )]
 struct Play<F, C> {
     ours: Ours<F, C>,
     theirs: Connection,
     io: Io,
-    /// What they have sealed and nobody has passed on yet.
+    /// Data that they have encrypted and that was not passed on yet.
     sealed: VecDeque<u8>,
     they_said: usize,
     they_closed: bool,
@@ -170,7 +170,7 @@ struct Play<F, C> {
     we_closed: bool,
     we_failed: bool,
     they_heard: usize,
-    /// Whether somebody has touched what was on its way to us.
+    /// Whether data on its way to us was manipulated.
     is_disturbed: bool,
 }
 
@@ -235,7 +235,7 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
         }
     }
 
-    /// Some of what they have sealed reaches us.
+    /// Passes some of their encrypted data to us.
     fn pass(&mut self, amount: usize) {
         self.seal();
         let length = amount.min(self.sealed.len());
@@ -335,7 +335,7 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
         }
     }
 
-    /// Reads up to so many bytes.
+    /// Reads up to this many bytes.
     fn read(&mut self, most: usize) -> Heard {
         self.shake();
         let ours = match &mut self.ours {
@@ -429,7 +429,7 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
         }
     }
 
-    /// A record out of nothing, ahead of what comes.
+    /// Inserts a forged record before the data that follows.
     fn forge(&mut self, amount: usize, more: &mut impl Iterator<Item = u8>) {
         let body: Vec<u8> = more.take(amount / 5).collect();
         let kind = 20 + u8::try_from(amount % 5).expect("it fits");
@@ -458,14 +458,14 @@ impl<F: Future<Output = io::Result<TlsStream<Io, C>>>, C: Side> Play<F, C> {
         }
     }
 
-    /// The connection to us ends, a little way on.
+    /// Ends the connection to us, a little later in the stream.
     fn end(&mut self, amount: usize) {
         self.pass(amount);
         self.is_disturbed = true;
         self.io.0.borrow_mut().is_ended = true;
     }
 
-    /// Undisturbed, everything that was said arrives. Cut off, nobody waits.
+    /// Undisturbed, everything that was sent arrives. After a cut, nobody waits.
     fn settle(&mut self) {
         for _ in 0..TURNS {
             self.io.0.borrow_mut().room = 1 << 20;

@@ -1,4 +1,5 @@
-//! Each side against the buffered interface's other side, which is what nearly everybody else runs.
+//! Each side of ours against the other side of the buffered interface, which nearly all other
+//! programs use.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -67,7 +68,7 @@ fn bytes(length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Sends more than fits on the way while as much comes, and says that nothing follows.
+/// Sends more than fits on the way while as much arrives, and says that nothing follows.
 async fn exchange(
     stream: impl Future<Output = io::Result<impl AsyncRead + AsyncWrite + Unpin>>,
     length: usize,
@@ -288,7 +289,7 @@ async fn what_is_not_tls_or_has_no_end_is_refused() {
     assert_eq!(handshake(crumbs).await.kind(), io::ErrorKind::InvalidData);
 }
 
-/// From which the fuzzer starts.
+/// The seeds from which the fuzzer starts.
 #[test]
 fn whoever_plays_with_records_as_the_seeds_do_changes_nothing_of_what_arrives() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/stream");
@@ -306,7 +307,7 @@ fn whoever_plays_with_records_as_the_seeds_do_changes_nothing_of_what_arrives() 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Most of what happens to a connection happens behind its handshake.
+    /// Most events of a connection happen after its handshake.
     #[test]
     fn whatever_is_done_to_records_nothing_false_arrives_and_nobody_waits(
         choice in 0..4_u8,

@@ -1,5 +1,5 @@
-//! What an approval leads to when the editor waits for a code, when it is away, and when it has its
-//! token already.
+//! The page after an approval when the editor waits for a code, when it is away, and when it
+//! already has its token.
 
 use http::StatusCode;
 use tonic::Code;

@@ -1,5 +1,5 @@
-//! What became of a login, as its browsers hear it: a success that was another's, a denial that
-//! nobody could be told, and the state that pages ask for.
+//! The outcome of a login, as its browsers see it: a success that was another browser's, a denial
+//! that nobody could be told, and the state that pages ask for.
 
 use http::StatusCode;
 use tonic::Code;
@@ -46,7 +46,7 @@ async fn an_approval_that_came_second_is_no_success() {
         (StatusCode::GONE, "This sign-in is over")
     );
 
-    // It was this one's after all, and stays so when sessions cannot say it any more.
+    // It was this one's after all, and stays so when sessions can no longer say it.
     *bench.script.sessions.lock().unwrap() = Ok(());
     *bench.script.active.lock().unwrap() = true;
     assert_eq!(
@@ -126,7 +126,7 @@ async fn a_denial_that_cannot_be_told_is_offered_again_while_the_login_lasts() {
         )));
         assert!(
             !bench.metrics.scrape().contains("outcome=\"denied\""),
-            "{gone:?}: nobody has heard of it"
+            "{gone:?}: nobody knows of it"
         );
         assert!(bench.audit.lock().await.try_recv().is_err());
 

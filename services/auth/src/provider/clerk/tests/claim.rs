@@ -1,4 +1,4 @@
-//! What the payload says.
+//! Tokens with changed payloads.
 
 use super::*;
 use crate::provider::testing::{By, NOW_EXACTLY};
@@ -318,7 +318,7 @@ pub(super) fn staff() -> Vec<Row> {
     ]
 }
 
-/// Of two things that are wrong the one is told that a fresh token would not mend.
+/// Of two faults, the error is the one that a fresh token would not fix.
 pub(super) fn order() -> Vec<Row> {
     let expired = || good().claim("exp", json!(NOW - 60));
     vec![

@@ -1,4 +1,4 @@
-//! What the header says, and whose signature it is.
+//! Tokens with changed headers and signatures.
 
 use super::*;
 use crate::key::base64url;
@@ -100,7 +100,7 @@ pub(super) fn kind() -> Vec<Row> {
     ]
 }
 
-/// Signed as the header says, wherever that can be done: it is not the signature that fails.
+/// Signed as the header says wherever possible, so that the signature is not what fails.
 pub(super) fn algorithm() -> Vec<Row> {
     let by = |name: &str, by| good().head("alg", json!(name)).by(by);
     let unsigned = |name: &str| format!("{}.", good().head("alg", json!(name)).message());

@@ -1,4 +1,4 @@
-//! How a token is put together.
+//! Tokens with a changed structure.
 
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ fn bump(part: &str) -> String {
     format!("{rest}{}", char::from(alphabet[at + 1]))
 }
 
-/// A good token of so many bytes.
+/// A valid token of this many bytes.
 fn of_length(length: usize) -> String {
     let drafts = (0..3).flat_map(|header| (0..length).map(move |payload| (header, payload)));
     // A part's length in base64url is never one more than a multiple of four: the header makes up

@@ -8,7 +8,7 @@ fn with(name: &str, value: impl Into<Option<Value>>) -> String {
     id_token().claim(name, value).sign()
 }
 
-/// Who signed it, and how.
+/// Tokens with changed signatures and signers.
 pub(super) fn signed() -> Vec<Row> {
     const OTHER_ALGORITHM: Result<(), Distrust> = Err(Distrust::WrongAlgorithm);
     let by = |alg: &str, kid: &str, by| {
@@ -106,7 +106,7 @@ pub(super) fn signed() -> Vec<Row> {
     ]
 }
 
-/// What it is, and for whom.
+/// The type of the token, and its audience.
 pub(super) fn meant() -> Vec<Row> {
     const OTHER_KIND: Result<(), Distrust> = Err(Distrust::WrongKind);
     const OTHER_AUDIENCE: Result<(), Distrust> = Err(Distrust::WrongAudience);
