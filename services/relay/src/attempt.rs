@@ -67,14 +67,6 @@ struct Waiter {
     reply: oneshot::Sender<Answer>,
 }
 
-impl Waiter {
-    /// A look waits for any change, a delivery for its outcome.
-    fn is_due(&self, phase: Phase) -> bool {
-        self.known
-            .map_or(phase != Phase::Sent, |known| known != phase)
-    }
-}
-
 /// A login and everything that waits for it.
 pub(crate) struct Attempt {
     pub(crate) facts: Facts,

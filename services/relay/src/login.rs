@@ -6,6 +6,10 @@ use vvs_auth::token;
 use vvs_proto::frame::{Binding, close};
 use vvs_proto::{Phase, RequestId, Secret};
 
+mod answer;
+
+pub(crate) use answer::Objection;
+
 /// Who signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {

@@ -3,6 +3,8 @@
 use tonic::{Code, Status};
 use vvs_runtime::rpc;
 
+use crate::login::Objection;
+
 /// Why a call on a login got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -58,6 +60,18 @@ impl Refusal {
             Some(field)
         } else {
             None
+        }
+    }
+}
+
+impl From<Objection> for Refusal {
+    fn from(objection: Objection) -> Self {
+        match objection {
+            Objection::Away => Self::Away,
+            Objection::Claimed => Self::Claimed,
+            Objection::Over => Self::Over,
+            Objection::EditorRefused => Self::EditorRefused,
+            Objection::Expired => Self::Unknown,
         }
     }
 }

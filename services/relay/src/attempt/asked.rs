@@ -5,12 +5,11 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use vvs_proto::Phase;
 use vvs_runtime::trace::Place;
 
 use super::{Attempt, Waiter};
 use crate::backplane::{Answer, Envelope, Handover, Request, Taken, View};
-use crate::login::{Action, Event, Grant, State};
+use crate::login::{Action, Event, Grant, Objection, State};
 use crate::refusal::Refusal;
 
 /// How long a login that was offered to another relay waits to be claimed; longer than that relay
@@ -85,7 +84,7 @@ impl Attempt {
             }
             Request::Deny => {
                 let actions = self.apply(Event::Denied);
-                reply.send(self.after_denial()).ok();
+                reply.send(self.told(self.login.is_denied())).ok();
                 actions
             }
             Request::Deliver(grant) => self.deliver(grant, reply, place),
@@ -185,23 +184,8 @@ impl Attempt {
         reply: oneshot::Sender<Answer>,
         place: Place,
     ) -> Vec<Action> {
-        let took = self.state().took(&grant);
-        let refusal = match self.state() {
-            State::Waiting => (self.login.phase() == Phase::Away).then_some(Refusal::Away),
-            // The code is with the person, and the editor may come back for it.
-            State::Held { .. } if took => None,
-            State::Sent(_) if took => (self.login.phase() == Phase::Away).then_some(Refusal::Away),
-            State::Held { .. } | State::Sent(_) | State::Activating(_) | State::Acked(..) => {
-                (!took).then_some(Refusal::Claimed)
-            }
-            State::Denied | State::Cancelled | State::Burned => Some(Refusal::Over),
-            State::Refused => Some(Refusal::EditorRefused),
-            State::Expired => Some(Refusal::Unknown),
-            State::Moved => Some(Refusal::Away),
-        };
-
-        if let Some(refusal) = refusal {
-            reply.send(Err(refusal)).ok();
+        if let Err(objection) = self.login.takes(&grant) {
+            reply.send(Err(objection.into())).ok();
             return Vec::new();
         }
 
@@ -219,37 +203,18 @@ impl Attempt {
         self.waiting.push(waiter);
     }
 
-    fn after_denial(&self) -> Answer {
-        match self.state() {
-            State::Denied => Ok(self.view()),
-            State::Waiting
-            | State::Held { .. }
-            | State::Sent(_)
-            | State::Activating(_)
-            | State::Acked(..) => Err(Refusal::Claimed),
-            State::Cancelled | State::Refused | State::Burned => Err(Refusal::Over),
-            State::Expired => Err(Refusal::Unknown),
-            State::Moved => Err(Refusal::Away),
+    /// Answers the waiters whose time has come.
+    pub(super) fn settle(&mut self) {
+        for waiter in std::mem::take(&mut self.waiting) {
+            match self.login.news(waiter.known) {
+                Some(news) => drop(waiter.reply.send(self.told(news))),
+                None => self.waiting.push(waiter),
+            }
         }
     }
 
-    /// Answers the waiters whose time has come.
-    pub(super) fn settle(&mut self) {
-        let phase = self.login.phase();
-        let mut waiting = std::mem::take(&mut self.waiting);
-        for waiter in waiting.extract_if(.., |waiter| waiter.is_due(phase)) {
-            let answer = match self.state() {
-                _ if waiter.known.is_some() => Ok(self.view()),
-                State::Cancelled | State::Denied | State::Burned => Err(Refusal::Over),
-                State::Refused => Err(Refusal::EditorRefused),
-                State::Expired => Err(Refusal::Unknown),
-                State::Waiting | State::Sent(_) | State::Moved => Err(Refusal::Away),
-                State::Held { .. } | State::Activating(_) | State::Acked(..) => Ok(self.view()),
-            };
-            waiter.reply.send(answer).ok();
-        }
-
-        self.waiting = waiting;
+    fn told(&self, news: Result<(), Objection>) -> Answer {
+        news.map(|()| self.view()).map_err(Refusal::from)
     }
 
     fn view(&self) -> View {

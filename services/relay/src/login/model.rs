@@ -46,6 +46,8 @@ struct Model {
     released: bool,
     stored: bool,
     active: bool,
+    /// The editor did not want what it got.
+    refused: bool,
     ended: Option<Phase>,
 }
 
@@ -63,6 +65,7 @@ impl Model {
             released: false,
             stored: false,
             active: false,
+            refused: false,
             ended: None,
         }
     }
@@ -183,6 +186,7 @@ impl Model {
             // A bare editor's pong may come behind its ack.
             Step::Ack if self.is_stored() => vec![],
             Step::RefuseGrant if self.awaits_ack() => {
+                self.refused = true;
                 self.end(Phase::Cancelled, "refused", vec![over])
             }
             Step::Cancel if self.is_open() => {
@@ -221,6 +225,51 @@ impl Model {
             Step::Approve(_) | Step::Deny | Step::NotActivated | Step::TimeOut | Step::GiveWay => {
                 vec![]
             }
+        }
+    }
+
+    /// Why a delivery comes to nothing, once the login has come to nothing.
+    fn objection(&self) -> Option<Objection> {
+        self.ended.map(|end| match end {
+            Phase::Expired => Objection::Expired,
+            _ if self.refused => Objection::EditorRefused,
+            _ => Objection::Over,
+        })
+    }
+
+    /// As `DeliverAuth` is answered at once.
+    fn takes(&self, delivery: u8) -> Result<(), Objection> {
+        let is_on_its_way = self.approved.is_none() || self.awaits_ack();
+        match (self.objection(), self.approved) {
+            (Some(objection), _) => Err(objection),
+            (None, Some(other)) if other != delivery => Err(Objection::Claimed),
+            (None, _) if is_on_its_way && !self.is_here => Err(Objection::Away),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// As `DenyLogin` is answered.
+    fn denied(&self) -> Result<(), Objection> {
+        match self.ended {
+            Some(Phase::Denied) => Ok(()),
+            Some(Phase::Expired) => Err(Objection::Expired),
+            Some(_) => Err(Objection::Over),
+            None => Err(Objection::Claimed),
+        }
+    }
+
+    /// As `DeliverAuth` is answered when it has waited.
+    fn outcome(&self) -> Option<Result<(), Objection>> {
+        if let Some(objection) = self.objection() {
+            return Some(Err(objection));
+        }
+
+        let is_done = self.active || self.awaits_code();
+        let is_away = !self.is_here && !self.stored;
+        match (is_done, is_away) {
+            (true, _) => Some(Ok(())),
+            (_, true) => Some(Err(Objection::Away)),
+            _ => None,
         }
     }
 
@@ -333,6 +382,18 @@ struct Lived {
     kept: Option<u8>,
     /// The delivery that the editor has acknowledged.
     stored: Option<u8>,
+    answers: Answers,
+}
+
+/// What others are answered then.
+#[derive(Debug, PartialEq)]
+struct Answers {
+    /// For each of two deliveries.
+    takes: [Result<(), Objection>; 2],
+    /// Behind a denial.
+    denied: Option<Result<(), Objection>>,
+    /// Of a delivery, once one was taken.
+    outcome: Option<Option<Result<(), Objection>>>,
 }
 
 /// What happened to a login, as far as it could happen.
@@ -373,6 +434,11 @@ impl Life {
             phase: self.model.phase(),
             kept: self.model.approved.filter(|_| self.model.is_open()),
             stored: self.model.approved.filter(|_| self.model.is_stored()),
+            answers: Answers {
+                takes: [1, 2].map(|delivery| self.model.takes(delivery)),
+                denied: (step == Step::Deny).then(|| self.model.denied()),
+                outcome: self.model.approved.map(|_| self.model.outcome()),
+            },
         });
     }
 
@@ -409,6 +475,29 @@ proptest! {
         for Lived { step, before, actions, expected, after, phase, .. } in Life::live(life).steps {
             prop_assert_eq!(apart(actions), apart(expected), "{:?} in {:?}", step, before);
             prop_assert_eq!(after.phase(), phase, "{:?} in {:?}", step, before);
+        }
+    }
+
+    /// To one who asks now, and to one who has waited.
+    #[test]
+    fn deliveries_and_denials_are_answered_as_the_protocol_says(life in lives()) {
+        let life = Life::live(life);
+        for Lived { step, before, after, answers, .. } in &life.steps {
+            let given = Answers {
+                takes: [1, 2].map(|delivery| after.takes(&grant(delivery))),
+                denied: answers.denied.map(|_| after.is_denied()),
+                outcome: answers.outcome.map(|_| after.news(None)),
+            };
+            prop_assert_eq!(&given, answers, "{:?} in {:?}", step, before);
+            for known in Phase::ALL {
+                let news = (known != after.phase()).then_some(Ok(()));
+                prop_assert_eq!(after.news(Some(known)), news);
+            }
+        }
+        for old in &life.machine.left {
+            let away = Err(Objection::Away);
+            let said = [old.takes(&grant(1)), old.is_denied(), old.news(None).unwrap_or(Ok(()))];
+            prop_assert_eq!(said, [away; 3]);
         }
     }
 
