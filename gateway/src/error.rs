@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode};
 use vvs_runtime::pool::BadHost;
 use vvs_runtime::share::Full;
 
-use crate::limit::Pool;
+use crate::class::Class;
 
 /// Why the edge cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub(crate) enum Refusal {
     #[error("too many connections a minute from one address")]
     ConnectionRate,
     #[error("all places are taken: {0:?}, {1:?}")]
-    Full(Pool, Full),
+    Full(Class, Full),
     #[error("no host was named")]
     NoHost,
     #[error("another host was asked for")]
@@ -186,7 +186,7 @@ impl Refusal {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Rate { wait, .. } => Some(*wait),
-            Self::Full(Pool::Connections, Full::Address) => Some(Duration::from_secs(30)),
+            Self::Full(Class::Connections, Full::Address) => Some(Duration::from_secs(30)),
             Self::Full(..)
             | Self::NoneReady { .. }
             | Self::Unreachable { .. }
@@ -230,7 +230,7 @@ impl Refusal {
     }
 }
 
-impl Pool {
+impl Class {
     /// Why a request is refused when all its places are taken, and when one address has its share
     /// of them.
     fn names(self) -> (&'static str, &'static str) {

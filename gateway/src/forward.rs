@@ -30,15 +30,15 @@ use tower::util::MapResponse;
 use tracing::{Instrument as _, Span, field};
 use vvs_auth::peer::{self, Peers, Role};
 use vvs_runtime::http::{Connector, DRAINING};
-use vvs_runtime::pool::{Held, Member, Pool as Members, TRIES};
+use vvs_runtime::pool::{Busy, Member, Pool as Members, TRIES};
 use vvs_runtime::share::Place;
 use vvs_runtime::tls::Identity;
 use vvs_runtime::trace;
 
+use crate::class::Class;
+use crate::edge::Edge;
 use crate::error::{Error, Refusal};
 use crate::header::{self, Caller};
-use crate::limit::Pool;
-use crate::route::Edge;
 
 /// For a connection to web or the relay, handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,8 +52,8 @@ const LINGER: Duration = Duration::from_secs(10);
 /// more turns.
 const CHUNK: usize = 4096;
 
-type Connections = Client<MapResponse<Connector, fn(Dialled) -> Stream>, Full<Bytes>>;
-type Dialled = <Connector as tower::Service<Uri>>::Response;
+type Connections = Client<MapResponse<Connector, fn(Connecting) -> Dialling>, Full<Bytes>>;
+type Connecting = <Connector as tower::Service<Uri>>::Response;
 
 /// A role behind the edge: its processes, and the connections to them.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub(crate) struct Hop {
 const ANSWERS: &str = "/api/auth/";
 
 /// Why one process gave no answer to pass on.
-struct Failure {
+struct NoReply {
     refusal: Refusal,
     /// Whether another one may be asked: the request was not received, or it does no harm twice.
     may_repeat: bool,
@@ -96,7 +96,10 @@ impl Hop {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(MapResponse::new(connector, Stream as fn(Dialled) -> Stream));
+            .build(MapResponse::new(
+                connector,
+                Dialling as fn(Connecting) -> Dialling,
+            ));
 
         Ok(Self { role, pool, client })
     }
@@ -107,7 +110,7 @@ impl Hop {
         &self,
         edge: &Edge,
         request: http::Request<Full<Bytes>>,
-    ) -> Result<(http::Response<Incoming>, Held<()>), Refusal> {
+    ) -> Result<(http::Response<Incoming>, Busy<()>), Refusal> {
         self.pool.known().await;
         let role = self.role.as_str();
         let mut tried = Vec::new();
@@ -125,7 +128,7 @@ impl Hop {
 
             match self.ask_one(edge, &member, request.clone()).await {
                 Ok(answer) => return Ok((answer, member)),
-                Err(Failure {
+                Err(NoReply {
                     refusal: why,
                     may_repeat: true,
                 }) => {
@@ -149,14 +152,14 @@ impl Hop {
         edge: &Edge,
         member: &Member<()>,
         mut request: http::Request<Full<Bytes>>,
-    ) -> Result<http::Response<Incoming>, Failure> {
+    ) -> Result<http::Response<Incoming>, NoReply> {
         let role = self.role.as_str();
         let is_once = request.uri().path().starts_with(ANSWERS);
         let may_repeat = [Method::GET, Method::HEAD].contains(request.method()) && !is_once;
         let span = span(&request, member);
         trace::inject(&span, request.headers_mut());
         let target = set_authority(&mut request, member.address);
-        target.map_err(|refusal| Failure {
+        target.map_err(|refusal| NoReply {
             refusal,
             may_repeat: false,
         })?;
@@ -170,7 +173,7 @@ impl Hop {
                     role,
                     cause: format!("{} drains", member.address),
                 };
-                Err(Failure {
+                Err(NoReply {
                     refusal,
                     may_repeat: true,
                 })
@@ -178,7 +181,7 @@ impl Hop {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(cause)) if cause.is_connect() => {
                 self.pool.failed(member);
-                Err(Failure {
+                Err(NoReply {
                     refusal: Refusal::Unreachable {
                         role,
                         cause: chain(&cause),
@@ -186,14 +189,14 @@ impl Hop {
                     may_repeat: true,
                 })
             }
-            Ok(Err(cause)) => Err(Failure {
+            Ok(Err(cause)) => Err(NoReply {
                 refusal: Refusal::BadAnswer {
                     role,
                     cause: chain(&cause),
                 },
                 may_repeat,
             }),
-            Err(_) => Err(Failure {
+            Err(_) => Err(NoReply {
                 refusal: Refusal::NoAnswer { role },
                 may_repeat: false,
             }),
@@ -226,7 +229,7 @@ async fn prepare(
     let body = read(edge, body, caller.address).await?;
     let place = edge
         .limits
-        .under_way(Pool::of(&parts.method, parts.uri.path()), caller.address)?;
+        .under_way(Class::of(&parts.method, parts.uri.path()), caller.address)?;
 
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
@@ -356,7 +359,7 @@ async fn read(edge: &Edge, body: Body, client: IpAddr) -> Result<Bytes, Refusal>
         return Err(Refusal::BodyTooLarge);
     }
 
-    let _reading = edge.limits.under_way(Pool::Bodies, client)?;
+    let _reading = edge.limits.under_way(Class::Bodies, client)?;
 
     match timeout(
         edge.settings.body_timeout,
@@ -419,15 +422,15 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// A dialled connection as hyper's pool wants it.
-struct Stream(Dialled);
+struct Dialling(Connecting);
 
-impl Connection for Stream {
+impl Connection for Dialling {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl Read for Stream {
+impl Read for Dialling {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -437,7 +440,7 @@ impl Read for Stream {
     }
 }
 
-impl Write for Stream {
+impl Write for Dialling {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -7,6 +7,8 @@
 //! a relay. What is behind believes the gateway, and only the gateway, about a client's address.
 
 mod address;
+mod class;
+mod edge;
 mod error;
 mod forward;
 mod header;
@@ -31,7 +33,7 @@ use vvs_runtime::origin::Origin;
 pub use error::Error;
 pub use settings::Settings;
 
-use route::Edge;
+use route::Routes;
 
 /// How often addresses that have been quiet are forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
@@ -63,9 +65,9 @@ pub async fn serve(
             .min(Semaphore::MAX_PERMITS),
         ..http::Limits::default()
     };
-    let edge = Arc::new(Edge::new(settings, &peers, public_url, &process)?);
+    let routes = Arc::new(Routes::new(settings, &peers, public_url, &process)?);
     let mut server = process.server(http::Limits {
-        admission: Some(edge.clone().admission()),
+        admission: Some(routes.edge.clone().admission()),
         ..limits
     });
 
@@ -75,7 +77,7 @@ pub async fn serve(
     process
         .tasks
         .spawn(process.stop.clone().run_until_cancelled_owned({
-            let edge = edge.clone();
+            let edge = routes.edge.clone();
             async move {
                 loop {
                     tokio::time::sleep(FORGET_INTERVAL).await;
@@ -89,7 +91,7 @@ pub async fn serve(
         process.readiness.set(false);
     };
 
-    tokio::join!(server.serve(listener, route::router(edge)), stopped);
+    tokio::join!(server.serve(listener, route::router(routes)), stopped);
 
     Ok(())
 }

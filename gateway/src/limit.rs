@@ -5,41 +5,11 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use http::Method;
 use vvs_runtime::share::{Bounds as Share, Networks, Place, Places};
 
+use crate::class::Class;
 use crate::error::Refusal;
 use crate::rate::Rate;
-
-/// Where a page waits for news of its login.
-const POLL: &str = "/login/status";
-/// Where identity providers say that somebody has signed out.
-const HOOKS: [&str; 2] = ["/webhooks/clerk", "/api/auth/oidc/logout"];
-
-/// What is counted apart: none of them can take what another one needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pool {
-    Connections,
-    /// Requests of which the body has not come whole.
-    Bodies,
-    /// Requests that are whole, and have no answer yet.
-    Requests,
-    /// Of them, those that wait for news of a login.
-    Polls,
-    /// Of them, what identity providers send.
-    Hooks,
-}
-
-impl Pool {
-    /// The pool that a request counts in once it is whole.
-    pub(crate) fn of(method: &Method, path: &str) -> Self {
-        match path {
-            POLL if *method != Method::POST => Self::Polls,
-            _ if HOOKS.contains(&path) && *method == Method::POST => Self::Hooks,
-            _ => Self::Requests,
-        }
-    }
-}
 
 /// How much there may be.
 #[derive(Debug, Clone)]
@@ -101,28 +71,28 @@ impl Limits {
             .map_err(|_wait| Refusal::ConnectionRate)?;
         self.connections
             .take(address)
-            .map_err(|full| Refusal::Full(Pool::Connections, full))
+            .map_err(|full| Refusal::Full(Class::Connections, full))
     }
 
     /// Takes a place for a connection of a trusted proxy, which is nobody's own.
     pub(crate) fn proxy(&self) -> Result<Place, Refusal> {
         self.connections
             .take_for_nobody()
-            .map_err(|full| Refusal::Full(Pool::Connections, full))
+            .map_err(|full| Refusal::Full(Class::Connections, full))
     }
 
     /// Takes a place for what a client of a trusted proxy has under way.
     pub(crate) fn behind_proxy(&self, address: IpAddr) -> Result<Place, Refusal> {
         self.behind_proxies
             .take(address)
-            .map_err(|full| Refusal::Full(Pool::Connections, full))
+            .map_err(|full| Refusal::Full(Class::Connections, full))
     }
 
     /// Counts one request from this address.
-    pub(crate) fn request(&self, pool: Pool, address: IpAddr) -> Result<(), Refusal> {
-        let (rate, setting) = match pool {
-            Pool::Hooks => (&self.hook_rate, "VVS_GATEWAY_HOOKS_PER_MINUTE"),
-            Pool::Connections | Pool::Bodies | Pool::Requests | Pool::Polls => {
+    pub(crate) fn request(&self, class: Class, address: IpAddr) -> Result<(), Refusal> {
+        let (rate, setting) = match class {
+            Class::Hooks => (&self.hook_rate, "VVS_GATEWAY_HOOKS_PER_MINUTE"),
+            Class::Connections | Class::Bodies | Class::Requests | Class::Polls => {
                 (&self.request_rate, "VVS_GATEWAY_REQUESTS_PER_MINUTE")
             }
         };
@@ -131,17 +101,17 @@ impl Limits {
     }
 
     /// Takes a place in one of the pools of requests.
-    pub(crate) fn under_way(&self, pool: Pool, address: IpAddr) -> Result<Place, Refusal> {
-        let places = match pool {
-            Pool::Connections => &self.behind_proxies,
-            Pool::Bodies => &self.bodies,
-            Pool::Requests => &self.requests,
-            Pool::Polls => &self.polls,
-            Pool::Hooks => &self.hooks,
+    pub(crate) fn under_way(&self, class: Class, address: IpAddr) -> Result<Place, Refusal> {
+        let places = match class {
+            Class::Connections => &self.behind_proxies,
+            Class::Bodies => &self.bodies,
+            Class::Requests => &self.requests,
+            Class::Polls => &self.polls,
+            Class::Hooks => &self.hooks,
         };
         places
             .take(address)
-            .map_err(|full| Refusal::Full(pool, full))
+            .map_err(|full| Refusal::Full(class, full))
     }
 
     /// Forgets the counts of addresses that have been quiet.
@@ -162,7 +132,7 @@ mod tests {
     const BOB: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
     /// Of a shared network.
     const OFFICE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
-    const REQUESTS: [Pool; 4] = [Pool::Bodies, Pool::Requests, Pool::Polls, Pool::Hooks];
+    const REQUESTS: [Class; 4] = [Class::Bodies, Class::Requests, Class::Polls, Class::Hooks];
 
     fn limits(per_minute: u32, total: usize, per_address: usize) -> Limits {
         let per_minute = NonZeroU32::new(per_minute).unwrap();
@@ -191,10 +161,10 @@ mod tests {
     fn a_flood_is_told_when_to_come_back_and_keeps_nobody_out() {
         let limits = limits(3, 1, 1);
         for _ in 0..3 {
-            limits.request(Pool::Requests, ADA).unwrap();
+            limits.request(Class::Requests, ADA).unwrap();
         }
 
-        let refused = limits.request(Pool::Requests, ADA).unwrap_err().answer();
+        let refused = limits.request(Class::Requests, ADA).unwrap_err().answer();
         assert_eq!(refused.status(), 429);
 
         let seconds: u64 = refused.headers()["retry-after"]
@@ -204,15 +174,15 @@ mod tests {
             .unwrap();
         assert!((1..=21).contains(&seconds), "{seconds}");
 
-        limits.request(Pool::Requests, BOB).unwrap();
+        limits.request(Class::Requests, BOB).unwrap();
     }
 
     #[test]
     fn what_identity_providers_send_has_a_rate_of_its_own() {
         let limits = limits(1, 1, 1);
         for (pool, setting) in [
-            (Pool::Requests, "VVS_GATEWAY_REQUESTS_PER_MINUTE"),
-            (Pool::Hooks, "VVS_GATEWAY_HOOKS_PER_MINUTE"),
+            (Class::Requests, "VVS_GATEWAY_REQUESTS_PER_MINUTE"),
+            (Class::Hooks, "VVS_GATEWAY_HOOKS_PER_MINUTE"),
         ] {
             limits.request(pool, ADA).unwrap();
             assert_eq!(
@@ -222,7 +192,7 @@ mod tests {
         }
 
         assert!(
-            limits.request(Pool::Polls, ADA).is_err(),
+            limits.request(Class::Polls, ADA).is_err(),
             "pages that wait count like others"
         );
     }
@@ -231,30 +201,12 @@ mod tests {
     fn a_shared_network_may_ask_and_connect_so_many_times_as_often() {
         let limits = limits(2, 100, 100);
         for _ in 0..6 {
-            limits.request(Pool::Requests, OFFICE).unwrap();
+            limits.request(Class::Requests, OFFICE).unwrap();
             limits.connection(OFFICE).unwrap();
         }
         assert!(
-            limits.request(Pool::Requests, OFFICE).is_err() && limits.connection(OFFICE).is_err()
+            limits.request(Class::Requests, OFFICE).is_err() && limits.connection(OFFICE).is_err()
         );
-    }
-
-    #[test]
-    fn a_request_belongs_to_the_pool_of_its_path_spelled_exactly() {
-        for (method, path, pool) in [
-            (Method::GET, "/login/status", Pool::Polls),
-            (Method::HEAD, "/login/status", Pool::Polls),
-            (Method::POST, "/login/status", Pool::Requests),
-            (Method::GET, "/login/status/", Pool::Requests),
-            (Method::GET, "/login/statu%73", Pool::Requests),
-            (Method::POST, "/webhooks/clerk", Pool::Hooks),
-            (Method::POST, "/api/auth/oidc/logout", Pool::Hooks),
-            (Method::GET, "/api/auth/oidc/logout", Pool::Requests),
-            (Method::POST, "/Webhooks/clerk", Pool::Requests),
-            (Method::GET, "/ws", Pool::Requests),
-        ] {
-            assert_eq!(Pool::of(&method, path), pool, "{method} {path}");
-        }
     }
 
     #[test]
@@ -300,12 +252,12 @@ mod tests {
         let _held: Vec<_> = (0..8)
             .map(|host| {
                 limits
-                    .under_way(Pool::Requests, address(100, host))
+                    .under_way(Class::Requests, address(100, host))
                     .unwrap()
             })
             .collect();
         let refused = limits
-            .under_way(Pool::Requests, address(100, 8))
+            .under_way(Class::Requests, address(100, 8))
             .unwrap_err();
         assert_eq!(
             (refused.reason(), refused.answer().status().as_u16()),
@@ -313,14 +265,14 @@ mod tests {
         );
         assert_eq!(refused.setting(), Some("VVS_GATEWAY_PLACES_PER_24"));
 
-        limits.under_way(Pool::Requests, address(101, 8)).unwrap();
+        limits.under_way(Class::Requests, address(101, 8)).unwrap();
     }
 
     #[test]
     fn connections_are_counted_apart_from_requests_and_each_address_has_its_own() {
         let limits = limits(1, 10, 10);
         limits.connection(ADA).unwrap();
-        limits.request(Pool::Requests, ADA).unwrap();
+        limits.request(Class::Requests, ADA).unwrap();
         assert!(matches!(
             limits.connection(ADA),
             Err(Refusal::ConnectionRate)

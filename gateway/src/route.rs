@@ -1,50 +1,44 @@
 //! What happens to every request: who asks, may it, where to, and what is written down about it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
-use http::Method;
 use prometheus_client::metrics::family::Family;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use vvs_auth::key::random;
 use vvs_auth::peer::{Peers, Role};
 use vvs_runtime::Process;
-use vvs_runtime::http::{Admission, Connection, Guard, Unadmitted};
+use vvs_runtime::http::Connection;
 use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::{Counters, count};
 use vvs_runtime::origin::Origin;
-use vvs_runtime::share::Place;
 use vvs_runtime::trace;
 
+use crate::edge::Edge;
 use crate::error::{Error, Refusal};
 use crate::forward::Hop;
 use crate::header::{self, Caller};
-use crate::limit::{Limits, Pool};
+use crate::limit::Limits;
 use crate::settings::Settings;
 use crate::{address, forward, member, through};
 
 /// The one path that leads to the relay.
 const WS: &str = "/ws";
 
-/// Everything that the edge knows.
+/// The edge, and where it passes on to.
 #[derive(Debug)]
-pub(crate) struct Edge {
-    pub(crate) limits: Limits,
-    pub(crate) settings: Settings,
-    pub(crate) public_url: Origin,
-    pub(crate) tasks: TaskTracker,
+pub(crate) struct Routes {
+    pub(crate) edge: Arc<Edge>,
     relay: Hop,
     web: Hop,
     refused: Counters,
     reached: Reached,
 }
 
-impl Edge {
+impl Routes {
     pub(crate) fn new(
         settings: Settings,
         peers: &Arc<Peers>,
@@ -77,64 +71,17 @@ impl Edge {
         );
 
         Ok(Self {
-            limits,
-            settings,
-            public_url,
-            tasks: process.tasks.clone(),
+            edge: Arc::new(Edge {
+                limits,
+                settings,
+                public_url,
+                tasks: process.tasks.clone(),
+            }),
             relay,
             web,
             refused,
             reached,
         })
-    }
-
-    /// Lets a connection in. A trusted proxy's are counted together with everyone's only.
-    pub(crate) fn admission(self: Arc<Self>) -> Admission {
-        Arc::new(move |remote: SocketAddr| {
-            let is_proxy = self.is_proxy(remote.ip());
-            let place = if is_proxy {
-                self.limits.proxy()
-            } else {
-                self.limits.connection(remote.ip())
-            };
-            let place = place.map_err(|refusal| Unadmitted {
-                reason: refusal.reason(),
-                setting: refusal.setting().unwrap_or_default(),
-            })?;
-            Ok(Arc::new(place) as Guard)
-        })
-    }
-
-    fn is_proxy(&self, address: IpAddr) -> bool {
-        address::is_trusted(address, &self.settings.trusted_proxies)
-    }
-
-    /// Decides whether a request goes on; the place is what a trusted proxy's client holds while it
-    /// is under way.
-    fn check(
-        &self,
-        request: &Request,
-        remote: IpAddr,
-        client: IpAddr,
-    ) -> Result<Option<Place>, Refusal> {
-        self.limits
-            .request(Pool::of(request.method(), request.uri().path()), client)?;
-        address::check_host(request.uri(), request.headers(), &self.public_url)?;
-        if ![Method::GET, Method::HEAD, Method::POST].contains(request.method()) {
-            return Err(Refusal::Method);
-        }
-
-        if !request.uri().path().starts_with('/') {
-            return Err(Refusal::Malformed);
-        }
-
-        // The proxy's connections are not the client's, so what the client has under way stands for
-        // them.
-        let behind_proxy = self.is_proxy(remote) && !self.is_proxy(client);
-
-        behind_proxy
-            .then(|| self.limits.behind_proxy(client))
-            .transpose()
     }
 
     async fn pass(
@@ -143,26 +90,28 @@ impl Edge {
         caller: &Caller,
         connection: Connection,
     ) -> Result<Response, Refusal> {
-        let place = self.check(&request, connection.remote.ip(), caller.address)?;
+        let place = self
+            .edge
+            .check(&request, connection.remote.ip(), caller.address)?;
         if request.uri().path() == WS {
             let held = Arc::new((connection.guard, place));
-            return forward::websocket(self, &self.relay, request, caller, held).await;
+            return forward::websocket(&self.edge, &self.relay, request, caller, held).await;
         }
-        forward::page(self, &self.web, request, caller).await
+        forward::page(&self.edge, &self.web, request, caller).await
     }
 }
 
 /// Everything goes one way; a path of its own would only add an answer that we did not check.
-pub(crate) fn router(edge: Arc<Edge>) -> Router {
-    Router::new().fallback(serve).with_state(edge)
+pub(crate) fn router(routes: Arc<Routes>) -> Router {
+    Router::new().fallback(serve).with_state(routes)
 }
 
 async fn serve(
-    State(edge): State<Arc<Edge>>,
+    State(routes): State<Arc<Routes>>,
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Response {
-    let began = Instant::now();
+    let (began, edge) = (Instant::now(), &routes.edge);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
 
     // The root of a trace: what a stranger says about traces is not adopted.
@@ -178,7 +127,7 @@ async fn serve(
                 request_id: format!("{:032x}", u128::from_be_bytes(id)),
                 through,
             };
-            let answer = edge
+            let answer = routes
                 .pass(request, &caller, connection)
                 .instrument(span.clone())
                 .await;
@@ -191,9 +140,9 @@ async fn serve(
     let (mut response, reason) = match answer {
         Ok(response) => (response, None),
         Err(refusal) => {
-            count(&edge.refused, "reason", refusal.reason());
+            count(&routes.refused, "reason", refusal.reason());
             if let Some(setting) = refusal.setting() {
-                edge.reached.tell(setting);
+                routes.reached.tell(setting);
             } else if refusal.is_ours() {
                 tracing::warn!(request_id, "{refusal}");
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use ipnet::IpNet;
-use vvs_runtime::share::{self, Networks, Shared};
+use vvs_runtime::share::{self, Networks, SharedNetwork};
 
 use crate::limit::Bounds;
 use crate::rate::MOST_PER_MINUTE;
@@ -259,7 +259,7 @@ pub struct Settings {
         value_name = "CIDR=TIMES,…",
         value_delimiter = ','
     )]
-    pub shared_networks: Vec<Shared>,
+    pub shared_networks: Vec<SharedNetwork>,
     /// Bytes of a request's body
     #[arg(
         id = "gateway-max-body-bytes",

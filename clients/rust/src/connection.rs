@@ -23,8 +23,7 @@ use tokio_util::either::Either;
 use vvs_proto::frame::{EditorFrame, RelayFrame, SUBPROTOCOL};
 
 use crate::error::Error;
-use crate::line::Purpose;
-use crate::server::Server;
+use crate::server::{Purpose, Server};
 use crate::text::plain;
 
 /// How long to wait for the other side to say goodbye as well.

@@ -3,22 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::server::Server;
+use crate::server::{BadServer, Server};
 
 /// Every message ends with what to do next. Texts that came from the server are without control
 /// characters.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(
-        "`{0}` is not the address of a server. Give scheme and host, such as \
-         https://vvs.example.org"
-    )]
-    Address(String),
-    #[error(
-        "`{0}` is not this machine, and over http anyone on the way could read the token. Use \
-         https (http is for localhost, 127.0.0.1 and [::1] only)"
-    )]
-    Cleartext(String),
+    #[error(transparent)]
+    Server(#[from] BadServer),
     #[error(
         "cannot read CA certificates from {file}: {cause}. Give a PEM file with --ca-file",
         file = file.display()
@@ -97,8 +89,7 @@ impl Error {
             | Self::NotNow { .. }
             | Self::Busy { .. }
             | Self::Lost { .. } => 5,
-            Self::Address(_)
-            | Self::Cleartext(_)
+            Self::Server(_)
             | Self::CaFile { .. }
             | Self::Tls(_)
             | Self::Crypto

@@ -50,7 +50,7 @@ impl HandBack {
         let address = listener.local_addr()?;
         let (sender, brought) = mpsc::channel(1);
         let mut listening = JoinSet::new();
-        listening.spawn(serve(listener, Arc::new(Page { address, sender })));
+        listening.spawn(serve(listener, Arc::new(Landing { address, sender })));
         Ok(Self {
             address,
             brought,
@@ -71,12 +71,12 @@ impl HandBack {
     }
 }
 
-struct Page {
+struct Landing {
     address: SocketAddr,
     sender: mpsc::Sender<Brought>,
 }
 
-async fn serve(listener: TcpListener, page: Arc<Page>) {
+async fn serve(listener: TcpListener, page: Arc<Landing>) {
     // In here, so that they end with the listener. A browser may open connections that it never
     // uses.
     let mut connections = JoinSet::new();
@@ -100,7 +100,7 @@ async fn serve(listener: TcpListener, page: Arc<Page>) {
     }
 }
 
-impl Page {
+impl Landing {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let host = request
             .headers()

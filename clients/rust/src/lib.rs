@@ -10,9 +10,10 @@
 //! // What the person types, or `Input::Cancel`, goes into `person`.
 //! let (person, inputs) = tokio::sync::mpsc::channel(1);
 //! let mut terminal = vvs_client::Terminal::new(std::io::stderr(), false, true).asking(person);
-//! if let Outcome::SignedIn { .. } = vvs_client::login(&options, inputs, |event| terminal.show(&event)).await? {
-//!     let never = std::future::pending();
-//!     let _end = vvs_client::connect(&profile, None, never, |change| println!("{change:?}")).await?;
+//! let outcome = vvs_client::login(&options, inputs, |event| terminal.show(&event)).await?;
+//! if let Outcome::SignedIn { .. } = outcome {
+//!     let (never, show) = (std::future::pending(), |change| println!("{change:?}"));
+//!     let _end = vvs_client::connect(&profile, None, never, show).await?;
 //! }
 //! # Ok(()) }
 //! ```
@@ -40,7 +41,7 @@ pub use credential::Credential;
 pub use error::Error;
 pub use key::{DeviceKey, Use};
 pub use login::{Event, Input, Options, Outcome, login};
-pub use profile::{DEFAULT, Keep, Place, Profile, Record};
-pub use server::{Link, Server};
+pub use profile::{DEFAULT, Keep, Profile, Record, StoredIn};
+pub use server::{BadServer, Link, Server};
 pub use session::{Change, End, SignedOut, Status, connect, logout, status};
 pub use terminal::Terminal;

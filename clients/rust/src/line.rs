@@ -10,7 +10,7 @@ use vvs_proto::frame::{EditorFrame, Heartbeat, RelayFrame, close};
 use crate::chance::back_off;
 use crate::connection::{Connection, Incoming};
 use crate::error::Error;
-use crate::server::Server;
+use crate::server::{Purpose, Server};
 
 /// Connecting, with everything up to the first frame; and how long to wait for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,15 +19,6 @@ const MAX_DELAY: Duration = Duration::from_mins(1);
 /// Numbers of a broken server do not lead past the end of the clock.
 pub(crate) const MAX_TIME: Duration = Duration::from_hours(24);
 
-/// What a new connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// A new login.
-    Login,
-    /// A session, or a login that began on another connection.
-    Session,
-}
-
 /// Opens a connection.
 pub(crate) type Dial<'a, S> =
     &'a (dyn Fn(Purpose) -> BoxFuture<'a, Result<Connection<S>, Error>> + Send + Sync);
@@ -35,26 +26,26 @@ pub(crate) type Dial<'a, S> =
 pub(crate) struct Line<'a, S> {
     server: &'a Server,
     dial: Dial<'a, S>,
-    state: State<'a, S>,
+    state: LineState<'a, S>,
     tries: u32,
     nonce: String,
 }
 
-enum State<'a, S> {
+enum LineState<'a, S> {
     Dialling(BoxFuture<'a, Result<Greeted<S>, Error>>),
-    Up(Box<Up<S>>),
+    Opened(Box<Opened<S>>),
     /// Nobody has asked for a new connection.
     Down,
 }
 
-struct Up<S> {
+struct Opened<S> {
     connection: Connection<S>,
     heard: Instant,
     /// A connection that is silent for so long is dead.
     silence: Duration,
 }
 
-type Greeted<S> = (Up<S>, RelayFrame);
+type Greeted<S> = (Opened<S>, RelayFrame);
 
 /// What a line has to say.
 #[derive(Debug)]
@@ -73,7 +64,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
         let mut line = Self {
             server,
             dial,
-            state: State::Down,
+            state: LineState::Down,
             tries: 0,
             nonce: String::new(),
         };
@@ -83,7 +74,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
 
     fn connect(&mut self, purpose: Purpose, delay: Duration) {
         let (server, dial) = (self.server, self.dial);
-        self.state = State::Dialling(Box::pin(async move {
+        self.state = LineState::Dialling(Box::pin(async move {
             sleep(delay).await;
             let too_slow =
                 || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in 10 seconds");
@@ -141,14 +132,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
     /// [`Heard::Failed`] comes nothing more until [`Line::again`].
     pub(crate) async fn next(&mut self) -> Heard {
         let heard = match &mut self.state {
-            State::Dialling(dialling) => match dialling.await {
+            LineState::Dialling(dialling) => match dialling.await {
                 Ok((up, frame)) => {
-                    self.state = State::Up(Box::new(up));
+                    self.state = LineState::Opened(Box::new(up));
                     Heard::Frame(Box::new(frame))
                 }
                 Err(error) => Heard::Failed(error),
             },
-            State::Up(up) => loop {
+            LineState::Opened(up) => loop {
                 let incoming = timeout_at(up.heard + up.silence, up.connection.next()).await;
                 up.heard = Instant::now();
                 match incoming.unwrap_or(Incoming::Closed(None)) {
@@ -157,7 +148,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
                     Incoming::Closed(how) => break Heard::Closed(how),
                 }
             },
-            State::Down => std::future::pending().await,
+            LineState::Down => std::future::pending().await,
         };
 
         match &heard {
@@ -166,7 +157,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
                     self.nonce.clone_from(nonce);
                 }
             }
-            Heard::Closed(_) | Heard::Failed(_) => self.state = State::Down,
+            Heard::Closed(_) | Heard::Failed(_) => self.state = LineState::Down,
         }
 
         heard
@@ -176,16 +167,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
     /// what is the matter.
     pub(crate) async fn send(&mut self, frame: &EditorFrame) -> bool {
         match &mut self.state {
-            State::Up(up) => up.connection.send(frame).await,
-            State::Dialling(_) | State::Down => false,
+            LineState::Opened(up) => up.connection.send(frame).await,
+            LineState::Dialling(_) | LineState::Down => false,
         }
     }
 
     /// Whether the server has read everything that was sent, and said goodbye.
     pub(crate) async fn close(&mut self) -> bool {
-        match std::mem::replace(&mut self.state, State::Down) {
-            State::Up(up) => up.connection.close().await,
-            State::Dialling(_) | State::Down => false,
+        match std::mem::replace(&mut self.state, LineState::Down) {
+            LineState::Opened(up) => up.connection.close().await,
+            LineState::Dialling(_) | LineState::Down => false,
         }
     }
 }
@@ -222,7 +213,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     let silence = Duration::from_millis(interval_ms.saturating_mul(2).saturating_add(timeout_ms));
 
     Ok((
-        Up {
+        Opened {
             connection,
             heard: Instant::now(),
             silence: silence.clamp(PATIENCE, MAX_TIME),

@@ -13,7 +13,7 @@ use vvs_proto::frame::{App, Device, Secret};
 use crate::connection::Connection;
 use crate::credential::Credential;
 use crate::error::Error;
-use crate::profile::{Place, Profile};
+use crate::profile::{Profile, StoredIn};
 use crate::server::{Link, Server};
 use crate::text::plain;
 use crate::tls;
@@ -100,7 +100,7 @@ pub enum Event {
 pub enum Outcome {
     SignedIn {
         credential: Box<Credential>,
-        place: Place,
+        place: StoredIn,
     },
     Denied,
     /// By [`Input::Cancel`].

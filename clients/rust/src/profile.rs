@@ -23,13 +23,13 @@ pub enum Keep {
 
 /// Where a sign-in is kept. `Display` says it to a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum StoredIn {
     Keyring,
     /// With the reason why it is not in the keyring, when it should have been.
     File(PathBuf, Option<String>),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoredIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Keyring => f.write_str("The credential is in the system's keyring."),
@@ -144,7 +144,7 @@ impl Profile {
         &self,
         credential: &Credential,
         ca_file: Option<&Path>,
-    ) -> Result<Place, Error> {
+    ) -> Result<StoredIn, Error> {
         let _lock = self.lock()?;
         let before = self.record().unwrap_or_default();
         let mut record = Record {
@@ -169,7 +169,7 @@ impl Profile {
             self.vault.remove(&self.entry()).ok();
         }
 
-        Ok(refused.map_or(Place::Keyring, |why| Place::File(self.file(), why)))
+        Ok(refused.map_or(StoredIn::Keyring, |why| StoredIn::File(self.file(), why)))
     }
 
     /// Puts a newer token of the same session in place. Another session, or none, stays as it is:

@@ -15,7 +15,7 @@ use vvs_proto::frame::EditorFrame;
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::line::Purpose;
+use crate::server::Purpose;
 
 macro_rules! golden {
     ($name:literal) => {

@@ -6,8 +6,29 @@ use std::str::FromStr;
 
 use http::Uri;
 
-use crate::error::Error;
-use crate::line::Purpose;
+/// The text names no server that an editor would use. The messages end with what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum BadServer {
+    #[error(
+        "`{0}` is not the address of a server. Give scheme and host, such as \
+         https://vvs.example.org"
+    )]
+    Address(String),
+    #[error(
+        "`{0}` is not this machine, and over http anyone on the way could read the token. Use \
+         https (http is for localhost, 127.0.0.1 and [::1] only)"
+    )]
+    Cleartext(String),
+}
+
+/// What a new connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A new login.
+    Login,
+    /// A session, or a login that began on another connection.
+    Session,
+}
 
 /// Scheme, host and port of a VVS server. Over plain http it is this machine: anything else does
 /// not parse.
@@ -114,25 +135,25 @@ impl fmt::Display for Server {
 }
 
 impl FromStr for Server {
-    type Err = Error;
+    type Err = BadServer;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, BadServer> {
         let uri: Uri = text
             .parse()
-            .map_err(|_cause| Error::Address(text.to_owned()))?;
+            .map_err(|_cause| BadServer::Address(text.to_owned()))?;
         let server = Self::of(&uri).filter(|_| uri.path() == "/" && uri.query().is_none());
-        let server = server.ok_or_else(|| Error::Address(text.to_owned()))?;
+        let server = server.ok_or_else(|| BadServer::Address(text.to_owned()))?;
         if server.https || server.is_this_machine() {
             Ok(server)
         } else {
-            Err(Error::Cleartext(server.to_string()))
+            Err(BadServer::Cleartext(server.to_string()))
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, Purpose, Server};
+    use super::{BadServer, Purpose, Server};
 
     fn server(text: &str) -> Server {
         text.parse().unwrap()
@@ -187,7 +208,7 @@ mod tests {
             "http://0x7f.1",
         ] {
             assert!(
-                matches!(text.parse::<Server>(), Err(Error::Cleartext(_))),
+                matches!(text.parse::<Server>(), Err(BadServer::Cleartext(_))),
                 "{text}"
             );
         }
@@ -215,7 +236,7 @@ mod tests {
             "https://c.d /",
         ] {
             assert!(
-                matches!(text.parse::<Server>(), Err(Error::Address(_))),
+                matches!(text.parse::<Server>(), Err(BadServer::Address(_))),
                 "{text}"
             );
         }

@@ -21,9 +21,9 @@ use crate::connection::{Connection, Socket};
 use crate::credential::Credential;
 use crate::error::Error;
 use crate::key::Use;
-use crate::line::{Dial, Line, PATIENCE, Purpose};
+use crate::line::{Dial, Line, PATIENCE};
 use crate::profile::{Profile, blocking};
-use crate::server::Server;
+use crate::server::{Purpose, Server};
 use crate::tls;
 
 /// For how long a server that cannot answer now is asked again: less than it lets a socket be that

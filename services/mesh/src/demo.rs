@@ -61,7 +61,10 @@ async fn sign_in(
 
     // In a file: what the demo makes is all in one folder, and goes with it.
     let profile = Profile::new(state_dir, DEFAULT, Keep::File)?;
-    let options = Options::new(url.to_string().parse()?, profile);
+    let options = Options::new(
+        url.to_string().parse().map_err(vvs_client::Error::from)?,
+        profile,
+    );
     let (person, inputs) = mpsc::channel(1);
     let mut terminal =
         Terminal::new(io::stderr(), io::stderr().is_terminal(), true).asking(person.clone());

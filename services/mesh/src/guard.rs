@@ -1,4 +1,4 @@
-//! Which files of each role nobody else may change, and what is said of those that somebody may.
+//! Files that nobody else may change, and what is said of those that somebody may.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,7 @@ use vvs_auth::peer::Role;
 use vvs_runtime::secret_file::{Exposure, Policy};
 use vvs_runtime::tls::Files;
 
-use crate::settings::{Certificates, Up};
-use crate::{pki, up};
+use crate::pki;
 
 /// How strict a process is with its files.
 #[derive(Args, Debug, Clone, Copy, Default)]
@@ -25,10 +24,10 @@ pub struct Strictness {
 #[derive(Debug, Clone)]
 pub struct Trusted {
     /// What names it: its setting, or what it is.
-    what: &'static str,
-    path: PathBuf,
+    pub(crate) what: &'static str,
+    pub(crate) path: PathBuf,
     /// Whether it is also nobody else's to read.
-    is_secret: bool,
+    pub(crate) is_secret: bool,
 }
 
 /// Says which files it trusts.
@@ -36,184 +35,8 @@ pub trait Trusts {
     fn trusted(&self) -> Vec<Trusted>;
 }
 
-/// The files that are named.
-fn list<const N: usize>(files: [(&'static str, Option<&Path>, bool); N]) -> Vec<Trusted> {
-    let one = |(what, path, is_secret): (_, Option<&Path>, _)| {
-        Some(Trusted {
-            what,
-            path: path?.to_owned(),
-            is_secret,
-        })
-    };
-    files.into_iter().filter_map(one).collect()
-}
-
-const SECRET: bool = true;
-const PUBLIC: bool = false;
-
-impl Trusts for Certificates {
-    fn trusted(&self) -> Vec<Trusted> {
-        list([
-            (
-                "VVS_TLS_CERT_FILE (--tls-cert-file)",
-                self.cert.as_deref(),
-                PUBLIC,
-            ),
-            (
-                "VVS_TLS_KEY_FILE (--tls-key-file)",
-                self.key.as_deref(),
-                SECRET,
-            ),
-            (
-                "VVS_TLS_CA_FILE (--tls-ca-file)",
-                self.ca.as_deref(),
-                PUBLIC,
-            ),
-        ])
-    }
-}
-
-impl Trusts for vvs_gateway::Settings {
-    fn trusted(&self) -> Vec<Trusted> {
-        list([
-            (
-                "VVS_GATEWAY_TLS_CERT (--gateway-tls-cert)",
-                self.tls_cert.as_deref(),
-                PUBLIC,
-            ),
-            (
-                "VVS_GATEWAY_TLS_KEY (--gateway-tls-key)",
-                self.tls_key.as_deref(),
-                SECRET,
-            ),
-        ])
-    }
-}
-
-impl Trusts for vvs_web::Settings {
-    fn trusted(&self) -> Vec<Trusted> {
-        let (clerk, oidc) = (&self.clerk, &self.oidc);
-        let (secret_key, webhook) = (
-            clerk.secret_key_file.as_deref(),
-            clerk.webhook_secret_file.as_deref(),
-        );
-
-        list([
-            (
-                "VVS_WEB_KEY_FILE (--web-key-file)",
-                self.key_file.as_deref(),
-                SECRET,
-            ),
-            (
-                "VVS_WEB_CLERK_SECRET_KEY_FILE (--web-clerk-secret-key-file)",
-                secret_key,
-                SECRET,
-            ),
-            (
-                "VVS_WEB_CLERK_WEBHOOK_SECRET_FILE (--web-clerk-webhook-secret-file)",
-                webhook,
-                SECRET,
-            ),
-            (
-                "VVS_WEB_CLERK_JWT_KEY_FILE (--web-clerk-jwt-key-file)",
-                clerk.jwt_key_file.as_deref(),
-                PUBLIC,
-            ),
-            (
-                "VVS_WEB_OIDC_CLIENT_SECRET_FILE (--web-oidc-client-secret-file)",
-                oidc.client_secret_file.as_deref(),
-                SECRET,
-            ),
-        ])
-    }
-}
-
-impl Trusts for vvs_relay::Settings {
-    fn trusted(&self) -> Vec<Trusted> {
-        list([
-            (
-                "VVS_RELAY_KEY_FILE (--relay-key-file)",
-                self.key_file.as_deref(),
-                SECRET,
-            ),
-            (
-                "VVS_RELAY_NATS_NKEY_FILE (--relay-nats-nkey-file)",
-                self.nats_nkey_file.as_deref(),
-                SECRET,
-            ),
-            (
-                "VVS_RELAY_NATS_KEY_FILE (--relay-nats-key-file)",
-                self.nats_key_file.as_deref(),
-                SECRET,
-            ),
-            (
-                "VVS_RELAY_NATS_CERT_FILE (--relay-nats-cert-file)",
-                self.nats_cert_file.as_deref(),
-                PUBLIC,
-            ),
-            (
-                "VVS_RELAY_NATS_CA_FILE (--relay-nats-ca-file)",
-                self.nats_ca_file.as_deref(),
-                PUBLIC,
-            ),
-        ])
-    }
-}
-
-impl Trusts for vvs_sessions::Settings {
-    fn trusted(&self) -> Vec<Trusted> {
-        let mut files = list([(
-            "VVS_SESSIONS_KEY_FILE (--sessions-key-file)",
-            self.key_file.as_deref(),
-            SECRET,
-        )]);
-        files.extend(
-            self.database_files()
-                .into_iter()
-                .map(|(path, is_secret)| Trusted {
-                    what: "VVS_SESSIONS_DATABASE_URL (--sessions-database-url)",
-                    path,
-                    is_secret,
-                }),
-        );
-        files
-    }
-}
-
-impl Trusts for Up {
-    fn trusted(&self) -> Vec<Trusted> {
-        let own = |chosen: Option<&PathBuf>, name| {
-            chosen.is_none().then(|| Trusted {
-                what: "a key file",
-                path: up::own_key_file(&self.data_dir, name),
-                is_secret: SECRET,
-            })
-        };
-        let keys = [
-            own(self.web.key_file.as_ref(), "web"),
-            own(self.relay.key_file.as_ref(), "relay"),
-            own(self.sessions.key_file.as_ref(), "sessions"),
-        ];
-        let mut sessions = self.sessions.clone();
-        sessions
-            .database_url
-            .get_or_insert_with(|| up::database(&self.data_dir).into());
-
-        let mut files = made(&self.data_dir);
-        files.extend(keys.into_iter().flatten());
-        files.extend(
-            [
-                self.gateway.trusted(),
-                self.web.trusted(),
-                self.relay.trusted(),
-                sessions.trusted(),
-            ]
-            .concat(),
-        );
-
-        files
-    }
-}
+pub(crate) const SECRET: bool = true;
+pub(crate) const PUBLIC: bool = false;
 
 /// What `up` and `pki` make below the data directory, as far as it is there.
 pub(crate) fn made(data_dir: &Path) -> Vec<Trusted> {

@@ -19,6 +19,7 @@ use vvs_runtime::telemetry;
 use crate::launch::{Launch, read_keys};
 use crate::settings::{Keys, Pki};
 
+mod clock;
 mod demo;
 mod error;
 pub mod exit;
@@ -27,6 +28,7 @@ pub mod launch;
 pub mod pki;
 mod role;
 mod settings;
+mod trusted;
 pub mod up;
 
 pub use error::Error;
@@ -184,11 +186,7 @@ async fn until_stopped(launch: Launch, signals: Signals) -> Result<(), Error> {
 
 fn make_certificates(pki: &Pki) -> Result<ExitCode, Error> {
     exit::warn(&pki.check()?);
-    let written = pki::ensure(
-        &pki.data_dir,
-        &pki.trust_domain,
-        time::OffsetDateTime::now_utc(),
-    )?;
+    let written = pki::ensure(&pki.data_dir, &pki.trust_domain, clock::now())?;
     let mut lines: Vec<_> = written
         .iter()
         .map(|path| path.display().to_string())

@@ -1,5 +1,6 @@
-//! The development CA: certificates for the roles of one machine, made at first start and renewed
-//! before they expire. In production another CA writes files of the same kind.
+//! The data directory of one machine: where its files are, and its development CA with the roles'
+//! certificates, made at first start and renewed before they expire. In production another CA
+//! writes files of the same kind.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -35,6 +36,16 @@ pub fn files(data_dir: &Path, role: Role) -> Files {
 /// Where the CA's key is below a data directory.
 pub fn ca_key(data_dir: &Path) -> PathBuf {
     data_dir.join("pki/ca.key")
+}
+
+/// The database that nobody chose.
+pub fn own_database(data_dir: &Path) -> String {
+    format!("sqlite:{}", data_dir.join("sessions.db").display())
+}
+
+/// The key file that nobody chose.
+pub fn own_key_file(data_dir: &Path, name: &str) -> PathBuf {
+    data_dir.join("keys").join(format!("{name}.key"))
 }
 
 /// Makes what is missing and renews what ends soon; returns the files that were written.

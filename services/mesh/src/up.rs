@@ -2,11 +2,10 @@
 //! with four processes: mutual TLS on every hop.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vvs_auth::key::{Keyring, base64url, random};
@@ -19,6 +18,7 @@ use vvs_runtime::tls::{Files, Identity};
 use vvs_web::IdentityKind;
 
 use crate::Error;
+use crate::clock;
 use crate::launch::{Launch, bind, read_keys, warn};
 use crate::pki;
 use crate::settings::Up;
@@ -142,16 +142,16 @@ pub async fn start(mut up: Up) -> Result<Running, Error> {
     Ok(running)
 }
 
-struct Keys {
+struct Keyrings {
     web: Keyring,
     relay: Keyring,
     sessions: Keyring,
 }
 
 /// Makes what nobody chose: certificates, keys, the database, the backplane, the identity provider.
-fn embed(up: &mut Up) -> Result<Keys, Error> {
+fn embed(up: &mut Up) -> Result<Keyrings, Error> {
     let data = up.data_dir.clone();
-    for path in pki::ensure(&data, &up.common.trust_domain, OffsetDateTime::now_utc())? {
+    for path in pki::ensure(&data, &up.common.trust_domain, clock::now())? {
         tracing::info!(path = %path.display(), "made");
     }
 
@@ -163,26 +163,16 @@ fn embed(up: &mut Up) -> Result<Keys, Error> {
     up.relay.backplane.get_or_insert(BackplaneKind::Memory);
     up.sessions
         .database_url
-        .get_or_insert_with(|| database(&data).into());
+        .get_or_insert_with(|| pki::own_database(&data).into());
     let web = key_file(up.web.key_file.as_deref(), &data, "web")?;
     let relay = key_file(up.relay.key_file.as_deref(), &data, "relay")?;
     let sessions = key_file(up.sessions.key_file.as_deref(), &data, "sessions")?;
 
-    Ok(Keys {
+    Ok(Keyrings {
         web,
         relay,
         sessions,
     })
-}
-
-/// The database that nobody chose.
-pub fn database(data_dir: &Path) -> String {
-    format!("sqlite:{}", data_dir.join("sessions.db").display())
-}
-
-/// The key file that nobody chose.
-pub fn own_key_file(data_dir: &Path, name: &str) -> PathBuf {
-    data_dir.join("keys").join(format!("{name}.key"))
 }
 
 /// Reads the chosen key file, or one of our own that is made when it is missing.
@@ -191,7 +181,7 @@ fn key_file(chosen: Option<&Path>, data_dir: &Path, name: &str) -> Result<Keyrin
         return read_keys(path);
     }
 
-    let path = own_key_file(data_dir, name);
+    let path = pki::own_key_file(data_dir, name);
     if !path.exists() {
         pki::make_dir(&data_dir.join("keys"))?;
         let key = Keyring::generate().map_err(|source| Error::Key {
@@ -205,7 +195,7 @@ fn key_file(chosen: Option<&Path>, data_dir: &Path, name: &str) -> Result<Keyrin
     read_keys(&path)
 }
 
-fn run_roles(running: &mut Running, up: Up, ports: Ports, keys: Keys) -> Result<(), Error> {
+fn run_roles(running: &mut Running, up: Up, ports: Ports, keys: Keyrings) -> Result<(), Error> {
     let launch = running.launch.clone();
     let mut process = |role: Role| {
         let process = launch.process(role, pki::files(&up.data_dir, role))?;

@@ -3,9 +3,6 @@
 //! closes right behind its acknowledgement is signed in all the same.
 
 use std::fmt;
-use std::future::Future;
-use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,17 +13,19 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 use vvs_proto::frame::{AuthErrorCode, Binding};
-use vvs_proto::{ConnectionId, Phase, Secret};
+use vvs_proto::{Phase, Secret};
 use vvs_runtime::metrics::count;
-use vvs_runtime::trace::Place;
+use vvs_runtime::trace::Parent;
 
-use crate::Shared;
+use crate::authority::{Activation, NotActivated};
 use crate::backplane::{Answer, Handover, Mailbox, Registration};
+use crate::clock;
 use crate::hello::Hello;
 use crate::limit::LoginPlace;
 use crate::login::{Action, Event, Login, State};
 use crate::refusal::Refusal;
-use crate::ticket::Ticket;
+use crate::shared::Shared;
+use crate::ticket::{Facts, Ticket};
 
 mod asked;
 
@@ -34,32 +33,6 @@ mod asked;
 const ACTIVATION_RETRY: Duration = Duration::from_secs(2);
 /// How long activation is tried at all: a pending session is swept after that.
 const ACTIVATION_WINDOW: Duration = Duration::from_mins(90);
-
-/// The sessions role did not activate the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotActivated {
-    /// It does not answer; it may later.
-    NotYet,
-    /// The session is unknown to it, or over.
-    Never,
-}
-
-type Activation = Pin<Box<dyn Future<Output = Result<(), NotActivated>> + Send>>;
-/// Tells the sessions role that the editor of this session has its token, and where it is.
-pub(crate) type Activate = Arc<dyn Fn(String, IpAddr) -> Activation + Send + Sync>;
-/// Tells the sessions role that this session, which no editor has, is over, where its editor was,
-/// and why. Does not wait.
-pub(crate) type EndSession = Arc<dyn Fn(String, IpAddr, &'static str) + Send + Sync>;
-
-/// What is fixed about a login from its start.
-#[derive(Debug, Clone)]
-pub(crate) struct Facts {
-    pub(crate) id: ConnectionId,
-    pub(crate) user_code: String,
-    pub(crate) client_address: IpAddr,
-    pub(crate) created_at: OffsetDateTime,
-    pub(crate) ttl: Duration,
-}
 
 struct Waiter {
     /// `None`: waits for the outcome of a delivery.
@@ -87,7 +60,7 @@ pub(crate) struct Attempt {
     activation: Option<Activation>,
     retry: Option<Instant>,
     /// Where the delivery hangs in its trace, and the push and the activation with it.
-    place: Place,
+    place: Parent,
     shared: Arc<Shared>,
 }
 
@@ -137,7 +110,7 @@ impl Attempt {
             waiting: Vec::new(),
             activation: None,
             retry: None,
-            place: Place::default(),
+            place: Parent::default(),
             shared,
         })
     }
@@ -150,7 +123,7 @@ impl Attempt {
         shared: Arc<Shared>,
     ) -> Result<Box<Self>, AuthErrorCode> {
         let facts = ticket.facts().ok_or(AuthErrorCode::BadTicket)?;
-        let left = facts.created_at + facts.ttl - OffsetDateTime::now_utc();
+        let left = facts.created_at + facts.ttl - clock::now();
 
         // One that was handed over too late expires here, and its session with it.
         let left = Duration::try_from(left).unwrap_or_default();
@@ -282,7 +255,7 @@ impl Attempt {
     }
 
     /// Where to hang the push.
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Parent {
         &self.place
     }
 
@@ -350,7 +323,7 @@ impl Attempt {
 
     fn activated(&mut self, result: Result<(), NotActivated>) -> Vec<Action> {
         let Err(failure) = result else {
-            return self.apply(Event::Activated(OffsetDateTime::now_utc()));
+            return self.apply(Event::Activated(clock::now()));
         };
 
         let now = Instant::now();
@@ -407,7 +380,10 @@ impl Attempt {
 
         for action in actions.extract_if(.., |action| action.is_for_sessions()) {
             if let Action::EndSession { session_id, reason } = action {
-                (self.shared.end_session)(session_id, self.facts.client_address, reason);
+                let address = self.facts.client_address;
+                self.shared
+                    .authority
+                    .end_pending(session_id, address, reason);
             } else {
                 self.start_activation();
             }
@@ -424,8 +400,9 @@ impl Attempt {
             let span =
                 tracing::info_span!(parent: None, "activate", connection_id = %self.facts.id);
             self.place.hang(&span);
+            let authority = &self.shared.authority;
             let activation =
-                (self.shared.activate)(receipt.session_id.clone(), self.facts.client_address);
+                authority.activate(receipt.session_id.clone(), self.facts.client_address);
             self.activation = Some(Box::pin(activation.instrument(span)));
         }
     }

@@ -17,7 +17,7 @@ use vvs_auth::token::{self, Claims, Distrust};
 use vvs_proto::Secret;
 use vvs_runtime::metrics::count;
 
-use crate::attempt::{Activate, NotActivated};
+use crate::pause::backoff;
 
 mod activation;
 mod client;
@@ -27,15 +27,13 @@ mod follow;
 mod known;
 
 use activation::Activations;
-pub(crate) use client::{CALL_TIME, Channel, Client};
+pub(crate) use client::{CALL_TIME, Client, ToSessions};
 pub(crate) use known::{Known, Lag, Watch};
 
 /// How long a session may wait for its editor before it is swept; activating it later is no use.
 const PENDING_WINDOW: Duration = Duration::from_mins(90);
 /// The first pause between two tries, and the longest one.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// Within how long an editor is asked to try again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// How the relay follows the sessions role, and how much it asks of it.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +81,7 @@ pub(crate) struct Bearer {
 
 /// Why an upgrade with an `Authorization` is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum BearerRefused {
     /// Not a bearer token that is good here: 401.
     Bad,
     /// This relay cannot judge it now; nothing is wrong with the token as far as it knows: 503.
@@ -106,6 +104,18 @@ pub(crate) enum Failure {
     Unavailable,
 }
 
+/// The sessions role did not activate the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotActivated {
+    /// It does not answer; it may later.
+    NotYet,
+    /// The session is unknown to it, or over.
+    Never,
+}
+
+/// Comes to an end when sessions has answered.
+pub(crate) type Activation = BoxFuture<'static, Result<(), NotActivated>>;
+
 /// An editor's wish for a fresh token.
 #[derive(Debug)]
 pub(crate) struct Refresh {
@@ -121,7 +131,7 @@ pub(crate) struct Refresh {
 
 /// An editor's wish to sign out.
 #[derive(Debug)]
-pub(crate) struct Logout {
+pub(crate) struct SignOut {
     pub(crate) session_id: String,
     /// `None` for a bearer.
     pub(crate) proof: Option<Secret>,
@@ -228,10 +238,14 @@ impl Authority {
 
     /// Judges the `Authorization` of an upgrade: `Bearer` (RFC 6750, section 2.1) and a token
     /// without a device key, for no proof can come with it.
-    pub(crate) fn check_bearer(&self, authorization: &str, now: i64) -> Result<Bearer, Refused> {
-        let (scheme, token) = authorization.split_once(' ').ok_or(Refused::Bad)?;
+    pub(crate) fn check_bearer(
+        &self,
+        authorization: &str,
+        now: i64,
+    ) -> Result<Bearer, BearerRefused> {
+        let (scheme, token) = authorization.split_once(' ').ok_or(BearerRefused::Bad)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Refused::Bad);
+            return Err(BearerRefused::Bad);
         }
 
         let token = token.trim();
@@ -246,8 +260,8 @@ impl Authority {
                 | Untrusted::Ending
                 | Untrusted::StaleFeed
                 | Untrusted::Bad(Distrust::UnknownKey),
-            ) => Err(Refused::NotNow),
-            Ok(_) | Err(Untrusted::Revoked(_) | Untrusted::Bad(_)) => Err(Refused::Bad),
+            ) => Err(BearerRefused::NotNow),
+            Ok(_) | Err(Untrusted::Revoked(_) | Untrusted::Bad(_)) => Err(BearerRefused::Bad),
         }
     }
 
@@ -270,7 +284,7 @@ impl Authority {
     }
 
     /// Ends a session at its editor's own wish. The call goes on when nobody waits for it any more.
-    pub(crate) fn logout(&self, wish: Logout) -> BoxFuture<'static, Result<(), Failure>> {
+    pub(crate) fn logout(&self, wish: SignOut) -> BoxFuture<'static, Result<(), Failure>> {
         let client = self.client.clone();
         let call = self.tasks.spawn(async move { client.logout(wish).await });
         Box::pin(async move { call.await.unwrap_or(Err(Failure::Unavailable)) })
@@ -318,7 +332,15 @@ impl Authority {
             why,
             is_own,
         } = &refused;
-        tracing::info!(event = "proof_refused", connection_id, session_id, %address, why, is_own, "audit");
+        tracing::info!(
+            event = "proof_refused",
+            connection_id,
+            session_id,
+            %address,
+            why,
+            is_own,
+            "audit"
+        );
         count(
             &self.client.proofs_refused,
             "key",
@@ -332,13 +354,10 @@ impl Authority {
         }
     }
 
-    /// How a login tells that its editor has the token.
-    pub(crate) fn activator(&self) -> Activate {
+    /// Tells sessions that the editor of this session, at this address, has its token.
+    pub(crate) fn activate(&self, session_id: String, address: IpAddr) -> Activation {
         let activations = self.activations.clone();
-        Arc::new(move |session_id, address| {
-            let activations = activations.clone();
-            Box::pin(async move { activations.activate(session_id, address).await })
-        })
+        Box::pin(async move { activations.activate(session_id, address).await })
     }
 
     /// An editor at this address has shown a good token. When its acknowledgement may have been
@@ -388,24 +407,6 @@ async fn pause(stop: &CancellationToken, tried: u32) -> bool {
     stop.run_until_cancelled(tokio::time::sleep(backoff(PAUSE, tried)))
         .await
         .is_some()
-}
-
-/// How long to wait after `tried` failures: twice as long each time up to the most, and up to half
-/// of it less, so that not everyone comes back at once.
-pub(crate) fn backoff((first, most): (Duration, Duration), tried: u32) -> Duration {
-    let longest = first.saturating_mul(1 << tried.min(16)).min(most);
-    longest.saturating_sub(moment_within(longest / 2))
-}
-
-/// When an editor should try again what is not available.
-pub(crate) fn retry_after() -> Duration {
-    RETRY.0 + moment_within(RETRY.1.saturating_sub(RETRY.0))
-}
-
-/// A random moment within a time, so that not everyone does the same at once.
-pub(crate) fn moment_within(time: Duration) -> Duration {
-    let fraction = vvs_auth::key::random::<4>().map_or(0, u32::from_be_bytes);
-    time.mul_f64(f64::from(fraction) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]

@@ -3,27 +3,25 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::{mpsc, oneshot};
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
-use vvs_proto::frame::Binding;
-use vvs_proto::{ConnectionId, Phase, RequestId};
-use vvs_runtime::trace::Place;
+use vvs_proto::{ConnectionId, Phase};
+use vvs_runtime::trace::Parent;
 
-use crate::hello::Hello;
 use crate::limit::LoginPlace;
 use crate::login::{Grant, State};
 use crate::refusal::Refusal;
+use crate::view::View;
 
 mod message;
 mod nats;
 
 pub use nats::NatsError;
-pub(crate) use nats::{Dial, Line, Nats};
+pub(crate) use nats::{Broker, LinkState, Nats};
 
 /// Requests that wait for one login's task at once.
 const MAILBOX: usize = 16;
@@ -38,22 +36,6 @@ pub(crate) enum Request {
     /// Answer when the editor has the token and the session is active, or when that has failed.
     Deliver(Box<Grant>),
     Deny,
-}
-
-/// What a login says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct View {
-    pub(crate) phase: Phase,
-    pub(crate) user_code: String,
-    pub(crate) client_address: IpAddr,
-    pub(crate) created_at: OffsetDateTime,
-    pub(crate) expires_at: OffsetDateTime,
-    pub(crate) acked_at: Option<OffsetDateTime>,
-    pub(crate) binding: Binding,
-    /// What the editor said of itself, when it did.
-    pub(crate) hello: Option<Hello>,
-    /// The delivery that waits for its code.
-    pub(crate) held: Option<RequestId>,
 }
 
 /// One answer to one request.
@@ -85,7 +67,7 @@ pub(crate) enum Envelope {
     Ask {
         request: Request,
         reply: oneshot::Sender<Answer>,
-        place: Place,
+        place: Parent,
         drop_after: Option<OffsetDateTime>,
     },
     /// The editor is on another socket of this relay now.
@@ -158,7 +140,7 @@ impl Drop for Registration {
 
 /// The backplane of a single relay.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Memory(Arc<Mutex<Logins>>);
+pub(crate) struct LocalBackplane(Arc<Mutex<Logins>>);
 
 #[derive(Debug, Default)]
 struct Logins {
@@ -166,7 +148,7 @@ struct Logins {
     held: HashMap<ConnectionId, (u64, mpsc::Sender<Envelope>)>,
 }
 
-impl Backplane for Memory {
+impl Backplane for LocalBackplane {
     fn register(&self, id: ConnectionId, generation: u64) -> (Registration, Mailbox) {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let mut logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -199,7 +181,7 @@ impl Backplane for Memory {
         let envelope = Envelope::Ask {
             request,
             reply,
-            place: Place::current(),
+            place: Parent::current(),
             drop_after: None,
         };
         let sent = self.send(id, envelope);
@@ -221,7 +203,7 @@ impl Backplane for Memory {
     }
 }
 
-impl Memory {
+impl LocalBackplane {
     fn holds(&self, id: ConnectionId) -> bool {
         self.0
             .lock()
@@ -252,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_late_guard_never_removes_its_successor() {
-        let backplane = Memory::default();
+        let backplane = LocalBackplane::default();
         let id = ConnectionId::mint();
         let (old, _old_mailbox) = backplane.register(id, 0);
         let (_new, mut mailbox) = backplane.register(id, 0);
@@ -271,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_login_that_nobody_holds_is_unknown() {
-        let backplane = Memory::default();
+        let backplane = LocalBackplane::default();
         let id = ConnectionId::mint();
         assert!(matches!(
             backplane.ask(id, Request::Deny).await,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::authority::moment_within;
+use crate::pause::moment_within;
 
 /// The most of the grace period that is left at its end, for editors to come back elsewhere and to
 /// be given their logins.

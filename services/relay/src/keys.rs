@@ -8,7 +8,7 @@ use crate::code::letters;
 
 /// The relays' keys, each for one purpose.
 #[derive(Debug, Clone)]
-pub(crate) struct Keys {
+pub(crate) struct RelayKeys {
     /// Seals tickets.
     pub(crate) ticket: Keyring,
     /// Seals what relays say to each other.
@@ -16,7 +16,7 @@ pub(crate) struct Keys {
     completion: Keyring,
 }
 
-impl Keys {
+impl RelayKeys {
     pub(crate) fn new(shared: &Keyring) -> Result<Self, vvs_auth::Error> {
         Ok(Self {
             ticket: shared.derive("ticket")?,
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_code_is_equal_on_every_relay_and_for_one_delivery_of_one_login_only() {
         let key = Keyring::generate().unwrap();
-        let keys = |text: &str| Keys::new(&Keyring::parse(text).unwrap()).unwrap();
+        let keys = |text: &str| RelayKeys::new(&Keyring::parse(text).unwrap()).unwrap();
         let (relay, other, stranger) =
             (keys(&key), keys(&key), keys(&Keyring::generate().unwrap()));
         let id = ConnectionId::mint();

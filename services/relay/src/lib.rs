@@ -7,7 +7,6 @@
 //! `backplane` finds it wherever it is held, and `rpc` is how web asks. `authority` judges tokens
 //! with what it has heard from sessions.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,55 +15,52 @@ use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::get;
 use futures_util::future;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
-use tonic::server::NamedService as _;
-use tonic::service::Routes;
-use tonic_health::ServingStatus;
 use tower::ServiceExt as _;
 use vvs_auth::key::Keyring;
 use vvs_auth::method;
 use vvs_auth::peer::{self, Peers, Role};
-use vvs_auth::quota::Quota;
 use vvs_proto::relay::relay_server::RelayServer;
 use vvs_runtime::http::{Connector, Limits as HttpLimits, Listener, Names};
-use vvs_runtime::metrics::{Counters, Metrics as Registry};
 use vvs_runtime::origin::Origin;
-use vvs_runtime::rpc::Calls;
+use vvs_runtime::rpc::{BadDescription, Calls};
 use vvs_runtime::{Process, rpc as runtime_rpc, trace};
 
-use crate::attempt::{Activate, EndSession};
-use crate::authority::{Authority, CALL_TIME, Channel, Client, Known, Lag};
-use crate::backplane::{Backplane, Line, Memory, Nats};
+use crate::authority::{Authority, CALL_TIME, Client, Known, Lag, ToSessions};
+use crate::backplane::{Backplane, LinkState, LocalBackplane, Nats};
 use crate::drain::Drain;
-use crate::hello::ReturnPlaces;
-use crate::keys::Keys;
+use crate::keys::RelayKeys;
 use crate::limit::Limits;
+use crate::metric::Counts;
+use crate::shared::Shared;
 
 mod attempt;
 mod authority;
 mod backplane;
+mod clock;
 mod code;
+mod contract;
 mod drain;
 mod hello;
 mod keys;
 mod limit;
 mod login;
 mod memory;
+mod metric;
+mod pause;
 mod proof;
 mod refusal;
 mod resume;
 mod rpc;
 mod settings;
+mod shared;
 mod signed_in;
 mod socket;
 mod ticket;
 mod upgrade;
+mod view;
 mod wire;
 
 pub use backplane::NatsError;
@@ -76,7 +72,7 @@ pub enum Error {
     #[error("VVS_RELAY_SESSIONS_ADDR (--relay-sessions-addr) is not HOST:PORT: {0}")]
     SessionsAddr(#[from] tonic::transport::Error),
     #[error("the gRPC port cannot describe itself: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
+    Reflection(#[from] BadDescription),
     #[error("a WebSocket port without TLS must be on loopback, not on {0}")]
     PlainOffLoopback(SocketAddr),
     #[error(transparent)]
@@ -85,110 +81,6 @@ pub enum Error {
     Key(#[from] vvs_auth::Error),
     #[error("cannot read a port's own address: {0}")]
     Address(#[from] std::io::Error),
-}
-
-/// The relay's metrics.
-#[derive(Clone, Debug)]
-struct Metrics {
-    connections: Gauge,
-    logins: Counters,
-    logins_given_up: Counter,
-    closes: Counters,
-    handshakes_refused: Counters,
-    deliveries: Counters,
-    delivery_seconds: Histogram,
-}
-
-impl Metrics {
-    fn new(registry: &Registry) -> Self {
-        let metrics = Self {
-            connections: Gauge::default(),
-            logins: Counters::default(),
-            logins_given_up: Counter::default(),
-            closes: Counters::default(),
-            handshakes_refused: registry.handshakes_refused.clone(),
-            deliveries: Counters::default(),
-            delivery_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
-        };
-        registry.register(
-            "vvs_connections",
-            "WebSockets held now",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "vvs_logins",
-            "Logins that came to a state",
-            metrics.logins.clone(),
-        );
-        let given_up = metrics.logins_given_up.clone();
-        registry.register(
-            "vvs_logins_given_up",
-            "Logins forgotten because too many had lost their socket",
-            given_up,
-        );
-        registry.register(
-            "vvs_closes",
-            "WebSockets closed, by code",
-            metrics.closes.clone(),
-        );
-        registry.register(
-            "vvs_deliveries",
-            "DeliverAuth calls, by status code",
-            metrics.deliveries.clone(),
-        );
-        let seconds = metrics.delivery_seconds.clone();
-        registry.register(
-            "vvs_delivery_seconds",
-            "DeliverAuth from call to answer",
-            seconds,
-        );
-
-        metrics
-    }
-}
-
-/// What all sockets and calls of one relay share.
-struct Shared {
-    settings: Settings,
-    public_url: Origin,
-    backplane: Box<dyn Backplane>,
-    activate: Activate,
-    end_session: EndSession,
-    keys: Keys,
-    authority: Arc<Authority>,
-    limits: Limits,
-    metrics: Metrics,
-    /// Who may say where a client is; `None` on a plain port.
-    gateways: Option<Arc<Peers>>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    /// Of the tasks, those that hold a socket or a login.
-    held: TaskTracker,
-    drain: Drain,
-}
-
-impl Shared {
-    /// Where an editor may ask a browser to take its code.
-    fn return_places(&self) -> ReturnPlaces<'_> {
-        let Settings {
-            return_uris,
-            loopback_listeners,
-            ..
-        } = &self.settings;
-        ReturnPlaces {
-            known: return_uris,
-            listeners: *loopback_listeners,
-            public_url: &self.public_url,
-        }
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Serves until stopped. A WebSocket port without TLS takes the client's address from anybody, so
@@ -207,22 +99,15 @@ pub async fn serve(
     }
 
     let authority = follow(&settings, &public_url, &peers, &process)?;
-    let keys = Keys::new(&keys)?;
+    let keys = RelayKeys::new(&keys)?;
     let (backplane, mut line) = backplane(&settings, &keys, &process).await?;
     let drain = Drain::new(process.grace, settings.dial().is_none());
     let shared = Arc::new(Shared {
         backplane,
-        activate: authority.activator(),
-        end_session: {
-            let authority = authority.clone();
-            Arc::new(move |session_id, address, reason| {
-                authority.end_pending(session_id, address, reason)
-            })
-        },
         keys,
         authority,
         limits: limits(&settings, &process),
-        metrics: Metrics::new(&process.metrics),
+        metrics: Counts::register(&process.metrics),
         gateways: ws.tls.is_some().then(|| peers.clone()),
         public_url,
         settings,
@@ -246,11 +131,16 @@ pub async fn serve(
     process
         .tasks
         .spawn(process.server(of_ws).serve(ws, sockets));
+    let calls = Calls::serving(
+        RelayServer::new(rpc::Relay(shared.clone())),
+        shared.settings.reflection.then_some(vvs_proto::DESCRIPTORS),
+        rpc::check(peers, quota, shared.limits.reached.clone()),
+        &process,
+    );
+    let calls = calls.await?;
     let mut calling = process.server(of_rpc);
     (calling.stop, calling.notice) = (shared.drain.over().clone(), Duration::ZERO);
-    process
-        .tasks
-        .spawn(calling.serve(rpc, calls(&shared, peers, quota).await?));
+    process.tasks.spawn(calling.serve(rpc, calls));
     let ready = async {
         // It stays so: what is known outlives an outage of sessions, and this relay's own logins
         // one of the backplane.
@@ -285,11 +175,11 @@ pub async fn serve(
 /// How logins are found, and whether those of other relays can be.
 async fn backplane(
     settings: &Settings,
-    keys: &Keys,
+    keys: &RelayKeys,
     process: &Process,
-) -> Result<(Box<dyn Backplane>, watch::Receiver<Line>), Error> {
+) -> Result<(Box<dyn Backplane>, watch::Receiver<LinkState>), Error> {
     let Some(dial) = settings.dial() else {
-        return Ok((Box::new(Memory::default()), Line::local()));
+        return Ok((Box::new(LocalBackplane::default()), LinkState::local()));
     };
 
     let nats = Nats::connect(
@@ -337,39 +227,6 @@ fn limits(settings: &Settings, process: &Process) -> Limits {
     limits
 }
 
-/// The gRPC port: `Relay`, health and reflection, behind the method table.
-async fn calls(shared: &Arc<Shared>, peers: Arc<Peers>, quota: Quota) -> Result<Calls, Error> {
-    let (mut health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<RelayServer<rpc::Relay>>().await;
-    let mut routes =
-        Routes::new(RelayServer::new(rpc::Relay(shared.clone()))).add_service(health_service);
-    if shared.settings.reflection {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(vvs_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name(RelayServer::<rpc::Relay>::NAME)
-            .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
-        routes = routes.add_service(reflection.build_v1()?);
-    }
-
-    let stop = shared.stop.clone();
-    shared.tasks.spawn(async move {
-        stop.cancelled().await;
-        for name in ["", RelayServer::<rpc::Relay>::NAME] {
-            health
-                .set_service_status(name, ServingStatus::NotServing)
-                .await;
-            // Ends the streams of those who watch, which would hold up the drain.
-            health.clear_service_status(name).await;
-        }
-    });
-
-    Ok(Calls::new(
-        routes,
-        rpc::check(peers, quota, shared.limits.reached.clone()),
-    ))
-}
-
 /// Starts to follow the sessions role.
 fn follow(
     settings: &Settings,
@@ -387,7 +244,7 @@ fn follow(
     let channel = runtime_rpc::channel(address, connector)?;
     let terms = settings.terms();
     let client = Client::new(
-        Channel::new(channel.map_err(|cause| Status::from_error(cause.into()))),
+        ToSessions::new(channel.map_err(|cause| Status::from_error(cause.into()))),
         terms,
     );
     let refused = client.proofs_refused.clone();

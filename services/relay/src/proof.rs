@@ -16,18 +16,18 @@ pub(crate) enum Unproven {
 
 /// Why what came with a proof is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum NotTaken {
     Proof(Unproven),
     Otherwise(AuthErrorCode),
 }
 
-impl From<Unproven> for Refused {
+impl From<Unproven> for NotTaken {
     fn from(why: Unproven) -> Self {
         Self::Proof(why)
     }
 }
 
-impl From<AuthErrorCode> for Refused {
+impl From<AuthErrorCode> for NotTaken {
     fn from(code: AuthErrorCode) -> Self {
         Self::Otherwise(code)
     }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use time::OffsetDateTime;
 use vvs_auth::device::DeviceKey;
 use vvs_auth::proof::Use;
 use vvs_proto::Secret;
 use vvs_proto::frame::AuthErrorCode;
 
-use crate::Shared;
 use crate::attempt::Attempt;
 use crate::backplane::Taken;
-use crate::proof::Refused;
+use crate::clock;
+use crate::proof::NotTaken;
 use crate::refusal::Refusal;
+use crate::shared::Shared;
 use crate::signed_in::SignedIn;
 use crate::ticket::Ticket;
 
@@ -39,7 +39,7 @@ impl Resume {
         proofs: &mut SignedIn,
         ticket: &Secret,
         proof: &Secret,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, NotTaken> {
         let ticket = Ticket::open(&shared.keys.ticket, ticket).ok_or(AuthErrorCode::BadTicket)?;
         let facts = ticket.facts().ok_or(AuthErrorCode::BadTicket)?;
         let key =
@@ -57,7 +57,7 @@ impl Resume {
         }
 
         proofs.take_proof(proof, Use::Resume, None, Some(&key.thumbprint()))?;
-        if facts.created_at + facts.ttl <= OffsetDateTime::now_utc() {
+        if facts.created_at + facts.ttl <= clock::now() {
             return Err(AuthErrorCode::LoginOver.into());
         }
 

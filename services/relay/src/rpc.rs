@@ -4,30 +4,28 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost_types::Timestamp;
-use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status};
 use vvs_auth::method;
 use vvs_auth::peer::{Peers, Role};
 use vvs_auth::quota::Quota;
-use vvs_proto::frame;
+use vvs_proto::ConnectionId;
 use vvs_proto::relay::{
-    App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse,
-    Device, GetLoginRequest, GetLoginResponse, LoginState, relay_server,
+    DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, GetLoginRequest,
+    GetLoginResponse, LoginState, relay_server,
 };
-use vvs_proto::{ConnectionId, Phase, Secret, timestamp};
 use vvs_runtime::http::{Guard, PeerAdmission, Unadmitted};
 use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::count;
 use vvs_runtime::rpc::{Held, MethodCheck, deadline};
 use vvs_runtime::trace::code_name;
 
-use crate::Shared;
-use crate::backplane::{self, View};
-use crate::login::{Grant, User};
+use crate::backplane;
+use crate::contract::{binding, grant, known_state, login, to_the_second};
 use crate::refusal::Refusal;
+use crate::shared::Shared;
+use crate::view::View;
 
 /// How long `GetLogin` waits for another state.
 const LOOK_TIME: Duration = Duration::from_secs(20);
@@ -35,10 +33,6 @@ const LOOK_TIME: Duration = Duration::from_secs(20);
 const DELIVER_TIME: Duration = Duration::from_secs(10);
 /// How long before the caller's deadline an answer is sent, so that it arrives.
 const HEADROOM: Duration = Duration::from_millis(500);
-
-/// The longest token, id or text that is taken, in bytes.
-const MAX_TOKEN: usize = 4096;
-const MAX_TEXT: usize = 1024;
 
 /// Asks the method table, and counts what each peer has under way.
 pub(crate) fn check(peers: Arc<Peers>, quota: Quota, reached: Reached) -> MethodCheck {
@@ -203,97 +197,8 @@ impl Relay {
     }
 }
 
-/// What is said of a login to whoever asks.
-pub(crate) fn login(view: View) -> GetLoginResponse {
-    GetLoginResponse {
-        state: LoginState::from(view.phase).into(),
-        user_code: view.user_code,
-        return_uri: view
-            .hello
-            .as_ref()
-            .and_then(|hello| hello.return_uri.clone())
-            .unwrap_or_default(),
-        app: view.hello.as_ref().map(|hello| App {
-            name: hello.app.name.clone(),
-            version: hello.app.version.clone(),
-        }),
-        device: view.hello.map(|hello| Device {
-            name: hello.device.name,
-            os: hello.device.os,
-            jwk: hello.jwk,
-        }),
-        client_address: view.client_address.to_string(),
-        created_at: Some(to_the_second(view.created_at)),
-        expires_at: Some(to_the_second(view.expires_at)),
-        binding: binding(view.binding).into(),
-    }
-}
-
-fn binding(binding: frame::Binding) -> Binding {
-    match binding {
-        frame::Binding::Confirm => Binding::Confirm,
-        frame::Binding::Typed => Binding::Typed,
-        frame::Binding::Link => Binding::Link,
-    }
-}
-
 fn connection_id(text: &str) -> Result<ConnectionId, Refusal> {
     text.parse().map_err(|_malformed| Refusal::Malformed {
         field: "connection_id",
     })
-}
-
-/// The state that a caller knows, when it knows one.
-pub(crate) fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
-    if number == i32::from(LoginState::Unspecified) {
-        return Ok(None);
-    }
-    let malformed = Refusal::Malformed {
-        field: "known_state",
-    };
-    Phase::from_wire(number).map(Some).ok_or(malformed)
-}
-
-/// What a delivery brings, checked.
-pub(crate) fn grant(request: DeliverAuthRequest) -> Result<Grant, Refusal> {
-    let malformed = |field| Refusal::Malformed { field };
-    let request_id = request
-        .request_id
-        .parse()
-        .map_err(|_malformed| malformed("request_id"))?;
-    let user = request.user.ok_or(malformed("user"))?;
-    let session = request.session.ok_or(malformed("session"))?;
-    let is_text = |text: &str, most: usize| !text.is_empty() && text.len() <= most;
-    for (text, most, field) in [
-        (Some(&request.token), MAX_TOKEN, "token"),
-        (Some(&user.id), MAX_TEXT, "user.id"),
-        (Some(&session.id), MAX_TEXT, "session.id"),
-        (user.email.as_ref(), MAX_TEXT, "user.email"),
-        (user.name.as_ref(), MAX_TEXT, "user.name"),
-        (user.avatar_url.as_ref(), MAX_TEXT, "user.avatar_url"),
-    ] {
-        if text.is_some_and(|text| !is_text(text, most)) {
-            return Err(malformed(field));
-        }
-    }
-
-    Ok(Grant {
-        request_id,
-        token: Secret::new(request.token),
-        token_expires_at: timestamp::read(request.token_expires_at)
-            .ok_or(malformed("token_expires_at"))?,
-        user: User {
-            id: user.id,
-            email: user.email,
-            name: user.name,
-            avatar_url: user.avatar_url,
-        },
-        session_id: session.id,
-        session_expires_at: timestamp::read(session.expires_at)
-            .ok_or(malformed("session.expires_at"))?,
-    })
-}
-
-fn to_the_second(at: OffsetDateTime) -> Timestamp {
-    timestamp::seconds(at.unix_timestamp())
 }

@@ -10,10 +10,10 @@ use vvs_auth::quota::{self, Bound, Quota};
 use vvs_proto::ReturnUri;
 use vvs_proto::frame::Binding;
 use vvs_runtime::origin::Origin;
-use vvs_runtime::share::{self, Networks, Shared};
+use vvs_runtime::share::{self, Networks, SharedNetwork};
 
 use crate::authority::Terms;
-use crate::backplane::Dial;
+use crate::backplane::Broker;
 use crate::limit::Bounds;
 
 /// The relay's settings.
@@ -200,7 +200,7 @@ pub struct Settings {
         env = "VVS_RELAY_SHARED_NETWORKS",
         value_delimiter = ','
     )]
-    pub shared_networks: Vec<Shared>,
+    pub shared_networks: Vec<SharedNetwork>,
     /// Memory in bytes that WebSockets and logins may need before new WebSockets get 503. Counted
     /// are 16 KiB for each WebSocket, 4 KiB for each login without one, what waits to be sent, and
     /// what has come of messages that are not whole
@@ -490,11 +490,11 @@ impl Settings {
     }
 
     /// How other relays are reached, when there are any.
-    pub(crate) fn dial(&self) -> Option<Dial> {
+    pub(crate) fn dial(&self) -> Option<Broker> {
         let Some(BackplaneKind::Nats(servers)) = self.backplane.clone() else {
             return None;
         };
-        Some(Dial {
+        Some(Broker {
             servers,
             ca_file: self.nats_ca_file.clone(),
             nkey_file: self.nats_nkey_file.clone(),

@@ -17,9 +17,11 @@ use vvs_proto::Secret;
 use vvs_proto::frame::RelayFrame;
 
 use crate::authority::{
-    Authority, Bearer, Failure, Fresh, Logout, Refresh, RefusedProof, Untrusted, Watch, retry_after,
+    Authority, Bearer, Failure, Fresh, Refresh, RefusedProof, SignOut, Untrusted, Watch,
 };
+use crate::clock;
 use crate::login::Receipt;
+use crate::pause::retry_after;
 use crate::proof::{self, Unproven};
 
 mod frame;
@@ -60,21 +62,21 @@ enum Call {
     Logout(BoxFuture<'static, Result<(), Failure>>),
 }
 
-enum Answer {
+enum Answered {
     Authenticate(Result<Fresh, Failure>, Thumbprint),
     Refresh(Result<Fresh, Failure>),
     Logout(Result<(), Failure>),
 }
 
 impl Call {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answered> {
         match self {
             Self::Authenticate(call, key) => call
                 .as_mut()
                 .poll(cx)
-                .map(|answer| Answer::Authenticate(answer, key.clone())),
-            Self::Refresh(call) => call.as_mut().poll(cx).map(Answer::Refresh),
-            Self::Logout(call) => call.as_mut().poll(cx).map(Answer::Logout),
+                .map(|answer| Answered::Authenticate(answer, key.clone())),
+            Self::Refresh(call) => call.as_mut().poll(cx).map(Answered::Refresh),
+            Self::Logout(call) => call.as_mut().poll(cx).map(Answered::Logout),
         }
     }
 }
@@ -141,7 +143,7 @@ impl SignedIn {
             return frame::not_now();
         }
 
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
 
         match self
             .authority
@@ -157,12 +159,7 @@ impl SignedIn {
 
     /// Signs in on the `Authorization` of the upgrade, which was judged there.
     pub(crate) fn bearer(&mut self, bearer: Bearer) -> Vec<Effect> {
-        self.welcome(
-            &bearer.claims,
-            None,
-            bearer.key_id,
-            OffsetDateTime::now_utc(),
-        )
+        self.welcome(&bearer.claims, None, bearer.key_id, clock::now())
     }
 
     fn take(
@@ -269,7 +266,7 @@ impl SignedIn {
 
     /// The editor has acknowledged its token on this socket.
     pub(crate) fn adopt(&mut self, receipt: &Receipt, key: Option<Thumbprint>) -> Vec<Effect> {
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         let ends = (receipt.token_expires_at, receipt.session_expires_at);
         let over = self.authorize(&receipt.session_id, key, receipt.key_id.clone(), ends, now);
         over.unwrap_or_else(|| vec![Effect::Authorized])
@@ -320,7 +317,7 @@ impl SignedIn {
 
         let proof = proof.filter(|_| key.is_some()).cloned();
         let (nonce, key_id, address) = (self.nonce.clone(), self.key_id(), self.address);
-        let call = self.authority.logout(Logout {
+        let call = self.authority.logout(SignOut {
             session_id,
             proof,
             nonce,
@@ -503,10 +500,10 @@ impl SignedIn {
         Poll::Ready(self.answered(answer))
     }
 
-    fn answered(&mut self, answer: Answer) -> Vec<Effect> {
-        let now = OffsetDateTime::now_utc();
+    fn answered(&mut self, answer: Answered) -> Vec<Effect> {
+        let now = clock::now();
         match answer {
-            Answer::Authenticate(Ok(fresh), key) => {
+            Answered::Authenticate(Ok(fresh), key) => {
                 let ends = (fresh.token_expires_at, fresh.session_expires_at);
                 let over = self.authorize(
                     &fresh.session_id,
@@ -523,7 +520,7 @@ impl SignedIn {
                     ]
                 })
             }
-            Answer::Refresh(Ok(fresh)) => {
+            Answered::Refresh(Ok(fresh)) => {
                 let key = self
                     .authorization
                     .as_ref()
@@ -533,15 +530,15 @@ impl SignedIn {
                 over.unwrap_or_else(|| vec![Effect::Send(frame::token(&fresh, now))])
             }
             // There is nothing left to end.
-            Answer::Logout(
+            Answered::Logout(
                 Ok(()) | Err(Failure::Revoked | Failure::Expired | Failure::UnknownSession),
             ) => {
                 self.authorization = None;
                 frame::ended()
             }
-            Answer::Authenticate(Err(failure), _)
-            | Answer::Refresh(Err(failure))
-            | Answer::Logout(Err(failure)) => frame::failure(failure),
+            Answered::Authenticate(Err(failure), _)
+            | Answered::Refresh(Err(failure))
+            | Answered::Logout(Err(failure)) => frame::failure(failure),
         }
     }
 

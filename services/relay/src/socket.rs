@@ -23,7 +23,6 @@ use vvs_proto::frame::{RelayFrame, close};
 use vvs_runtime::metrics::count;
 use vvs_runtime::tcp::Cut;
 
-use crate::Shared;
 use crate::attempt::Attempt;
 use crate::authority::Bearer;
 use crate::backplane::Taken;
@@ -31,6 +30,7 @@ use crate::drain::Moments;
 use crate::limit::{ConnectionPlace, HandshakePlace};
 use crate::login::{Action, Event};
 use crate::resume::Resume;
+use crate::shared::Shared;
 use crate::signed_in::{Effect, SignedIn};
 use crate::socket::idle::Idle;
 use crate::socket::ping::{Pings, Pong};

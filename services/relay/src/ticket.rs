@@ -8,14 +8,23 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use vvs_auth::key::{Keyring, base64url, from_base64url};
-use vvs_proto::Secret;
 use vvs_proto::frame::Binding;
+use vvs_proto::{ConnectionId, Secret};
 
-use crate::attempt::Facts;
 use crate::hello::Hello;
 
 /// What a ticket is sealed for.
 const CONTEXT: &str = "ticket";
+
+/// What is fixed about a login from its start.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) id: ConnectionId,
+    pub(crate) user_code: String,
+    pub(crate) client_address: IpAddr,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) ttl: Duration,
+}
 
 /// A login, as it travels with its editor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +81,6 @@ impl Ticket {
 
 #[cfg(test)]
 mod tests {
-    use vvs_proto::ConnectionId;
     use vvs_proto::frame::{App, Device};
 
     use super::*;

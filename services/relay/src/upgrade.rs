@@ -15,7 +15,6 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use hyper_util::rt::TokioIo;
-use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use vvs_auth::key::{base64url, random};
@@ -26,12 +25,15 @@ use vvs_runtime::forwarded::client_address;
 use vvs_runtime::http::Connection;
 use vvs_runtime::metrics::count;
 
-use crate::Shared;
-use crate::attempt::{Attempt, Facts};
-use crate::authority::{Bearer, Refused as NotTaken, retry_after};
+use crate::attempt::Attempt;
+use crate::authority::{Bearer, BearerRefused};
+use crate::clock;
 use crate::code::user_code;
 use crate::limit::{Full, LoginPlace};
+use crate::pause::retry_after;
+use crate::shared::Shared;
 use crate::socket::{self, Start};
+use crate::ticket::Facts;
 
 /// The editor's own origin; a browser page has another one.
 const EDITOR_ORIGIN: &str = "vscode-file://vscode-app";
@@ -42,7 +44,7 @@ pub(crate) struct Purpose {
 }
 
 /// Why there is no WebSocket.
-struct Refused {
+struct NoSocket {
     status: StatusCode,
     /// As the metric spells it.
     reason: &'static str,
@@ -50,8 +52,8 @@ struct Refused {
     retry_after: Option<Duration>,
 }
 
-fn refused(status: StatusCode, reason: &'static str, message: &'static str) -> Refused {
-    Refused {
+fn refused(status: StatusCode, reason: &'static str, message: &'static str) -> NoSocket {
+    NoSocket {
         status,
         reason,
         message,
@@ -59,7 +61,7 @@ fn refused(status: StatusCode, reason: &'static str, message: &'static str) -> R
     }
 }
 
-impl From<Full> for Refused {
+impl From<Full> for NoSocket {
     fn from(full: Full) -> Self {
         let (status, message) = if full.own_doing {
             let message = "Too many sign-ins from this address; finish or close some, or wait.\n";
@@ -121,7 +123,7 @@ fn accept(
     shared: &Arc<Shared>,
     purpose: &Purpose,
     mut request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, NoSocket> {
     let connection = request.extensions().get::<Connection>().cloned();
     let connection =
         connection.ok_or_else(|| refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", ""))?;
@@ -229,7 +231,7 @@ fn open(
     client_address: IpAddr,
     place: LoginPlace,
 ) -> Result<Box<Attempt>, vvs_auth::Error> {
-    let created_at = OffsetDateTime::now_utc();
+    let created_at = clock::now();
     let facts = Facts {
         id,
         user_code: user_code()?,
@@ -242,24 +244,24 @@ fn open(
 }
 
 /// The token of an editor without a device key, when one came with the upgrade.
-fn bearer(headers: &HeaderMap, shared: &Shared) -> Result<Option<Bearer>, Refused> {
+fn bearer(headers: &HeaderMap, shared: &Shared) -> Result<Option<Bearer>, NoSocket> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Ok(None);
     };
 
-    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let now = clock::now().unix_timestamp();
 
     match shared
         .authority
         .check_bearer(value.to_str().unwrap_or_default(), now)
     {
         Ok(bearer) => Ok(Some(bearer)),
-        Err(NotTaken::Bad) => {
+        Err(BearerRefused::Bad) => {
             let message =
                 "This token is no good here; send one that needs a proof with authenticate.\n";
             Err(refused(StatusCode::UNAUTHORIZED, "authorization", message))
         }
-        Err(NotTaken::NotNow) => Err(Refused {
+        Err(BearerRefused::NotNow) => Err(NoSocket {
             retry_after: Some(retry_after()),
             ..refused(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -271,7 +273,7 @@ fn bearer(headers: &HeaderMap, shared: &Shared) -> Result<Option<Bearer>, Refuse
 }
 
 /// The answer to the client's key, when the request is a whole WebSocket handshake.
-fn handshake_key(headers: &HeaderMap) -> Result<HeaderValue, Refused> {
+fn handshake_key(headers: &HeaderMap) -> Result<HeaderValue, NoSocket> {
     let has = |name, wanted: &str| {
         let values = headers
             .get_all(name)
@@ -309,7 +311,7 @@ fn handshake_key(headers: &HeaderMap) -> Result<HeaderValue, Refused> {
 
 /// A page in a browser may not open a login from wherever it comes; an editor has no origin, or its
 /// own.
-fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), Refused> {
+fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), NoSocket> {
     let mut origins = headers.get_all(ORIGIN).into_iter();
     let known = origins.all(|origin| {
         origin.to_str().is_ok_and(|origin| {

@@ -8,9 +8,10 @@ use time::format_description::well_known::Rfc3339;
 use vvs_proto::ConnectionId;
 use vvs_proto::frame::{self, AuthErrorCode, FailureCode, Heartbeat, RelayFrame};
 
-use crate::Shared;
 use crate::attempt::Attempt;
+use crate::clock;
 use crate::login::Grant;
+use crate::shared::Shared;
 
 /// A time as RFC 3339, to the second.
 pub(crate) fn timestamp(at: OffsetDateTime) -> String {
@@ -42,7 +43,7 @@ pub(crate) fn connection(
     let started = attempt
         .filter(|_| !resumed)
         .map(|attempt| attempt.facts.created_at);
-    let now = started.unwrap_or_else(OffsetDateTime::now_utc);
+    let now = started.unwrap_or_else(clock::now);
     let expires_at = attempt.map(Attempt::expires_at);
 
     RelayFrame::Connection {

@@ -18,19 +18,19 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::deadline;
 use crate::http::Connector;
-use crate::pool::{Held, Hosts, Member, Pool, TRIES};
-use crate::rpc;
+use crate::pool::{Busy, Hosts, Member, Pool, TRIES};
 
 #[cfg(test)]
 mod tests;
 
 /// The connection to one member.
 #[derive(Default)]
-struct Line(Mutex<Dial>);
+struct Lane(Mutex<LastDial>);
 
 #[derive(Default)]
-struct Dial {
+struct LastDial {
     connection: Option<SendRequest<Body>>,
     /// When connecting failed the last time, and why.
     failure: Option<(Instant, Arc<io::Error>)>,
@@ -38,10 +38,10 @@ struct Dial {
 
 /// As a generated client wants it.
 #[derive(Clone)]
-pub(crate) struct Channel(Arc<Shared>);
+pub(crate) struct Channel(Arc<Exchange>);
 
-struct Shared {
-    pool: Pool<Line>,
+struct Exchange {
+    pool: Pool<Lane>,
     connector: Connector,
     /// Nobody waits for these: a connection ends with its last call.
     tasks: TaskTracker,
@@ -56,7 +56,7 @@ impl fmt::Debug for Channel {
 impl Channel {
     pub(crate) fn new(hosts: Hosts, connector: Connector) -> Self {
         let pool = Pool::new(hosts, &connector);
-        Self(Arc::new(Shared {
+        Self(Arc::new(Exchange {
             pool,
             connector,
             tasks: TaskTracker::new(),
@@ -80,7 +80,7 @@ impl tower::Service<Request<Body>> for Channel {
             let time = request
                 .headers()
                 .get("grpc-timeout")
-                .and_then(|time| rpc::time(time.to_str().ok()?));
+                .and_then(|time| deadline::time(time.to_str().ok()?));
             let Some(time) = time else {
                 return shared.send(request).await;
             };
@@ -91,7 +91,7 @@ impl tower::Service<Request<Body>> for Channel {
     }
 }
 
-impl Shared {
+impl Exchange {
     /// Offers the call to one member after the other, as long as nothing of it was sent.
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         self.pool.known().await;
@@ -144,7 +144,7 @@ impl Shared {
 
     /// The member's connection, or a new one. Whoever waited for an attempt that failed does not
     /// repeat it.
-    async fn connection(&self, member: &Member<Line>) -> Result<SendRequest<Body>, Arc<io::Error>> {
+    async fn connection(&self, member: &Member<Lane>) -> Result<SendRequest<Body>, Arc<io::Error>> {
         let asked = Instant::now();
         let mut dial = member.kept.0.lock().await;
         if let Some(connection) = dial
@@ -164,7 +164,7 @@ impl Shared {
         match self.dial(member).await {
             Ok(connection) => {
                 member.reached();
-                *dial = Dial {
+                *dial = LastDial {
                     connection: Some(connection.clone()),
                     failure: None,
                 };
@@ -172,7 +172,7 @@ impl Shared {
             }
             Err(cause) => {
                 let cause = Arc::new(cause);
-                *dial = Dial {
+                *dial = LastDial {
                     connection: None,
                     failure: Some((Instant::now(), cause.clone())),
                 };
@@ -181,7 +181,7 @@ impl Shared {
         }
     }
 
-    async fn dial(&self, member: &Member<Line>) -> io::Result<SendRequest<Body>> {
+    async fn dial(&self, member: &Member<Lane>) -> io::Result<SendRequest<Body>> {
         let stream = self.connector.connect(&member.address.to_string()).await?;
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -202,7 +202,7 @@ impl Shared {
 }
 
 /// Names whom the request is for, as HTTP/2 must (RFC 9113, section 8.3.1).
-fn address(request: &mut Request<Body>, member: &Member<Line>) -> Result<(), Status> {
+fn address(request: &mut Request<Body>, member: &Member<Lane>) -> Result<(), Status> {
     let mut target = std::mem::take(request.uri_mut()).into_parts();
     (target.scheme, target.authority) = (Some(Scheme::HTTP), Some(member.host.clone()));
     *request.uri_mut() =
@@ -211,7 +211,7 @@ fn address(request: &mut Request<Body>, member: &Member<Line>) -> Result<(), Sta
 }
 
 /// The answer; its member is busy with it until the last of it is here.
-fn held(answer: Response<hyper::body::Incoming>, member: Held<Line>) -> Response<Body> {
+fn held(answer: Response<hyper::body::Incoming>, member: Busy<Lane>) -> Response<Body> {
     answer.map(|body| {
         Body::new(body.map_frame(move |frame| {
             let _busy = &member;

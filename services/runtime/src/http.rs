@@ -455,8 +455,9 @@ impl Server {
                 // Before hyper's, which may end at the same moment and is not counted.
                 () = silence.as_mut(), if waits_for.is_some() => {
                     match waits_for {
-                        Some(WaitsFor::First) if !asked.has_begun() => return self.too_slow(remote, "first \
-                            request"),
+                        Some(WaitsFor::First) if !asked.has_begun() => {
+                            return self.too_slow(remote, "first request");
+                        }
                         Some(WaitsFor::Next(before)) if asked.is_idle_since(before) => {
                             waits_for = Some(WaitsFor::End);
                             serving.as_mut().graceful_shutdown();
@@ -464,7 +465,8 @@ impl Server {
                         // It does not take what it asked for.
                         Some(WaitsFor::End) => return self.tell(self.limits.settings.idle_timeout),
                         Some(WaitsFor::First | WaitsFor::Next(_)) | None => {
-                            waits_for = self.limits.idle_timeout.map(|_| WaitsFor::Next(asked.count()));
+                            let next = WaitsFor::Next(asked.count());
+                            waits_for = self.limits.idle_timeout.map(|_| next);
                         }
                     }
                     if let Some(time) = self.limits.idle_timeout {
@@ -474,8 +476,9 @@ impl Server {
                 () = self.closing.cancelled(), if !stopping => {
                     stopping = true;
                     // What is on its way over a new connection would be lost with it.
+                    let first = tokio::time::timeout(FIRST_REQUEST_TIME, serving.as_mut());
                     if !asked.has_begun()
-                        && let Ok(result) = tokio::time::timeout(FIRST_REQUEST_TIME, serving.as_mut()).await
+                        && let Ok(result) = first.await
                     {
                         break result;
                     }

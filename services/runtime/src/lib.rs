@@ -18,6 +18,8 @@ pub mod admin;
 #[cfg(test)]
 mod bench;
 mod channel;
+mod counter;
+mod deadline;
 pub mod forwarded;
 pub mod http;
 pub mod limit;

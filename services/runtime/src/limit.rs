@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::metrics::{Counters, count};
+use crate::counter::{Counters, count};
 
 /// Between two lines about the same limit.
 const PAUSE: Duration = Duration::from_secs(1);

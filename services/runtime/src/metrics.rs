@@ -4,15 +4,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
+pub use crate::counter::{Counters, count};
 use crate::limit::Reached;
 
-/// A counter with one label.
-pub type Counters = Family<[(&'static str, String); 1], Counter>;
 type Gauges = Family<[(&'static str, String); 1], Gauge>;
 
 /// A handle to the registry of one process.
@@ -86,9 +84,4 @@ impl Metrics {
         }
         text
     }
-}
-
-/// Adds one to the counter of this label.
-pub fn count(counters: &Counters, label: &'static str, value: impl Into<String>) {
-    counters.get_or_create(&[(label, value.into())]).inc();
 }

@@ -74,7 +74,7 @@ pub struct NoneReady(Hosts);
 
 /// The members, as one caller knows them. `T` is what he keeps of each, such as a connection.
 pub struct Pool<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<Roster<T>>,
     /// Ends the lookups with the last handle.
     running: Arc<DropGuard>,
 }
@@ -95,17 +95,17 @@ impl<T> fmt::Debug for Pool<T> {
 }
 
 /// Asks a member again and again whether it can serve.
-type Check<T> =
+type Watching<T> =
     Box<dyn Fn(Arc<Member<T>>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-struct Shared<T> {
+struct Roster<T> {
     hosts: Hosts,
     set: RwLock<Set<T>>,
     /// How many names have not been looked up yet.
     unknown: watch::Sender<usize>,
     /// One for each host: look it up now.
     lookups: Vec<Notify>,
-    check: Check<T>,
+    check: Watching<T>,
     /// Nobody waits for these: they end with the pool, and there is nothing that they would have to
     /// finish.
     tasks: TaskTracker,
@@ -114,10 +114,10 @@ struct Shared<T> {
 struct Set<T> {
     /// What each host stands for.
     found: Vec<Vec<SocketAddr>>,
-    entries: Vec<Entry<T>>,
+    entries: Vec<Slot<T>>,
 }
 
-struct Entry<T> {
+struct Slot<T> {
     member: Arc<Member<T>>,
     /// Ends its checks; `None` while there is no choice, because whatever it answers, it would be
     /// asked.
@@ -206,15 +206,15 @@ pub struct Sight {
 }
 
 /// A member that was chosen; it counts as that much busier until this is dropped.
-pub struct Held<T>(Arc<Member<T>>);
+pub struct Busy<T>(Arc<Member<T>>);
 
-impl<T> fmt::Debug for Held<T> {
+impl<T> fmt::Debug for Busy<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Held").field(&self.0.address).finish()
+        f.debug_tuple("Busy").field(&self.0.address).finish()
     }
 }
 
-impl<T> Deref for Held<T> {
+impl<T> Deref for Busy<T> {
     type Target = Member<T>;
 
     fn deref(&self) -> &Member<T> {
@@ -222,7 +222,7 @@ impl<T> Deref for Held<T> {
     }
 }
 
-impl<T> Drop for Held<T> {
+impl<T> Drop for Busy<T> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -241,13 +241,13 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
         Self::with(hosts, lookup, Box::new(check))
     }
 
-    fn with<L, F>(hosts: Hosts, lookup: L, check: Check<T>) -> Self
+    fn with<L, F>(hosts: Hosts, lookup: L, check: Watching<T>) -> Self
     where
         L: Fn(String) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
         let count = hosts.0.len();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Roster {
             set: RwLock::new(Set {
                 found: vec![Vec::new(); count],
                 entries: Vec::new(),
@@ -294,11 +294,11 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
     /// The less busy of two random members that are ready, of those that are not in `tried`.
     /// Members that have not answered are next best, so that nobody is turned away because
     /// questions are lost. The only one that there is, is chosen whatever is known of it.
-    pub fn pick(&self, tried: &[SocketAddr]) -> Result<Held<T>, NoneReady> {
+    pub fn pick(&self, tried: &[SocketAddr]) -> Result<Busy<T>, NoneReady> {
         let set = self.shared.set();
         let now = Instant::now();
         let (mut ready, mut unknown) = (Vec::new(), Vec::new());
-        for Entry { member, .. } in set
+        for Slot { member, .. } in set
             .entries
             .iter()
             .filter(|entry| !tried.contains(&entry.member.address))
@@ -319,7 +319,7 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
         let member = chosen.ok_or_else(|| NoneReady(self.shared.hosts.clone()))?;
         member.in_flight.fetch_add(1, Ordering::Relaxed);
 
-        Ok(Held(member.clone()))
+        Ok(Busy(member.clone()))
     }
 
     /// Connecting to it has failed: it is left out for a while, and the names are looked up again.
@@ -337,7 +337,7 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
 
     /// All members, for metrics.
     pub fn sights(&self) -> Vec<Sight> {
-        let sight = |Entry { member, .. }: &Entry<T>| {
+        let sight = |Slot { member, .. }: &Slot<T>| {
             let (is_up, in_flight) = (member.health().is_up(), member.load());
             Sight {
                 address: member.address,
@@ -349,7 +349,7 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
     }
 }
 
-impl<T: Default + Send + Sync + 'static> Shared<T> {
+impl<T: Default + Send + Sync + 'static> Roster<T> {
     fn set(&self) -> std::sync::RwLockReadGuard<'_, Set<T>> {
         self.set.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -422,7 +422,7 @@ impl<T: Default + Send + Sync + 'static> Shared<T> {
                         in_flight,
                         health,
                     });
-                    entries.push(Entry {
+                    entries.push(Slot {
                         member,
                         check: None,
                     });

@@ -13,14 +13,20 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http_body_util::BodyExt as _;
-use tonic::metadata::MetadataMap;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, health_reporter};
+pub use tonic_reflection::server::Error as BadDescription;
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::Instrument as _;
 
+use crate::Process;
 use crate::channel::Channel;
+pub use crate::deadline::deadline;
 use crate::http::{Connection, Connector};
 use crate::pool::Hosts;
 use crate::trace::{TracedChannel, rpc_answered, rpc_span};
@@ -86,11 +92,53 @@ impl fmt::Debug for Calls {
 }
 
 impl Calls {
-    pub fn new(routes: Routes, check: MethodCheck) -> Self {
-        Self {
+    /// A service with its health beside it and, given a description, reflection. The health is
+    /// SERVING until the process stops; then the streams of those who watch it end.
+    pub async fn serving<S>(
+        service: S,
+        description: Option<&'static [u8]>,
+        check: MethodCheck,
+        process: &Process,
+    ) -> Result<Self, BadDescription>
+    where
+        S: tower::Service<http::Request<tonic::body::Body>, Error = Infallible>,
+        S: NamedService + Clone + Send + Sync + 'static,
+        S::Response: axum::response::IntoResponse,
+        S::Future: Send + 'static,
+    {
+        let (health, health_service) = health_reporter();
+        health.set_serving::<S>().await;
+
+        let mut routes = Routes::new(service).add_service(health_service);
+        if let Some(description) = description {
+            let reflection = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(description)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .with_service_name(S::NAME)
+                .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
+            routes = routes.add_service(reflection.build_v1()?);
+        }
+
+        process
+            .tasks
+            .spawn(stopped(health, S::NAME, process.stop.clone()));
+
+        Ok(Self {
             services: routes.prepare().into_axum_router(),
             check,
-        }
+        })
+    }
+}
+
+/// Tells everybody who asks that this process takes no more calls.
+async fn stopped(mut health: HealthReporter, service: &'static str, stop: CancellationToken) {
+    stop.cancelled().await;
+    for name in ["", service] {
+        health
+            .set_service_status(name, ServingStatus::NotServing)
+            .await;
+        // Ends the streams of those who watch, which would hold up the drain.
+        health.clear_service_status(name).await;
     }
 }
 
@@ -136,31 +184,6 @@ fn hold(body: Body, held: Held) -> Body {
     }))
 }
 
-/// The time that the caller gives this call (gRPC over HTTP/2, "Timeout"); `None` when it set none,
-/// or an unreadable one.
-pub fn deadline(metadata: &MetadataMap) -> Option<Duration> {
-    time(metadata.get("grpc-timeout")?.to_str().ok()?)
-}
-
-pub(crate) fn time(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 {
-        return None;
-    }
-
-    let amount: u64 = digits.parse().ok()?;
-
-    match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
-}
-
 /// A channel to the members of `hosts`: HOST:PORT, or several with commas between them. It dials
 /// when it is first used and again whenever the connection is gone.
 pub fn channel(
@@ -188,21 +211,6 @@ pub fn within<T>(message: T, time: Duration) -> tonic::Request<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_deadline_is_read_in_every_unit_of_the_specification() {
-        let read = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().unwrap());
-            deadline(&metadata)
-        };
-        assert_eq!(read("2S"), Some(Duration::from_secs(2)));
-        assert_eq!(read("1500m"), Some(Duration::from_millis(1500)));
-        assert_eq!(read("1H"), Some(Duration::from_hours(1)));
-        for bad in ["", "S", "123456789S", "-1S", "5x", "5"] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn an_unavailable_error_says_when_to_come_back() {

@@ -34,13 +34,13 @@ pub struct Networks {
     pub ipv4_24: u32,
     pub ipv6_56: u32,
     pub ipv6_48: u32,
-    pub shared: Vec<Shared>,
+    pub shared: Vec<SharedNetwork>,
 }
 
 /// A network whose addresses each stand for many people, such as an office or a mobile carrier:
 /// `CIDR=TIMES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shared {
+pub struct SharedNetwork {
     pub network: IpNet,
     /// How many times the bounds of another address each of its addresses has, and each of its
     /// wider networks.
@@ -55,7 +55,7 @@ pub struct Shared {
 )]
 pub struct BadShared(String);
 
-impl FromStr for Shared {
+impl FromStr for SharedNetwork {
     type Err = BadShared;
 
     fn from_str(text: &str) -> Result<Self, BadShared> {

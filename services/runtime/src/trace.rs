@@ -84,9 +84,9 @@ pub fn answered(span: &Span, status: StatusCode) {
 /// Where a span hangs in its trace, for work that outlives it: holding a [`Span`] keeps it from
 /// ending.
 #[derive(Debug, Clone, Default)]
-pub struct Place(opentelemetry::Context);
+pub struct Parent(opentelemetry::Context);
 
-impl Place {
+impl Parent {
     /// Under the span that is current here.
     pub fn current() -> Self {
         Self(Span::current().context())

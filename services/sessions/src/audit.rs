@@ -40,7 +40,7 @@ impl Event {
 
 /// One row. What is not known stays empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct AuditRow {
     pub(crate) event: Event,
     pub(crate) user_id: String,
     pub(crate) session_id: String,
@@ -50,7 +50,7 @@ pub(crate) struct Entry {
     pub(crate) reason: String,
 }
 
-impl Entry {
+impl AuditRow {
     pub(crate) fn new(event: Event) -> Self {
         Self {
             event,
@@ -137,6 +137,9 @@ impl Entry {
             reason,
         } = self;
         let event = event.as_str();
-        tracing::info!(target: "audit", event, user_id, session_id, connection_id, address, device, reason);
+        tracing::info!(
+            target: "audit",
+            event, user_id, session_id, connection_id, address, device, reason
+        );
     }
 }

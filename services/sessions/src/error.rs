@@ -9,7 +9,7 @@ use sqlx::migrate::MigrateError;
 use tonic::{Code, Status};
 use vvs_runtime::rpc::{exhausted, status};
 
-use crate::id::{SessionId, UserId};
+use crate::id::{self, SessionId, UserId};
 
 /// Why sessions does not start, or does not do what a caller asked for.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub enum Error {
     )]
     WrongKeyFile,
     #[error("reflection cannot be served: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
+    Reflection(#[from] vvs_runtime::rpc::BadDescription),
 
     #[error("{field} is missing or malformed")]
     Malformed { field: &'static str },
@@ -110,6 +110,12 @@ pub enum Error {
     Corrupt(#[source] sqlx::Error),
     #[error("{0}")]
     Crypto(#[from] vvs_auth::Error),
+}
+
+impl From<id::Malformed> for Error {
+    fn from(id::Malformed { field }: id::Malformed) -> Self {
+        Self::Malformed { field }
+    }
 }
 
 impl Error {

@@ -6,16 +6,20 @@ use std::str::FromStr;
 use vvs_auth::token::random_id;
 use vvs_proto::RequestId;
 
-use crate::Error;
-
 /// Characters behind the prefix of an id.
 const MAX_ID: usize = 255;
 /// Characters of a reason.
 const MAX_REASON: usize = 32;
 
+/// The text in this field is not what it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed {
+    pub(crate) field: &'static str,
+}
+
 /// Reads the name of an approval; whoever repeats it means the same session.
-pub(crate) fn request_id(text: &str) -> Result<RequestId, Error> {
-    RequestId::from_any_spelling(text).map_err(|_not_an_id| Error::Malformed {
+pub(crate) fn request_id(text: &str) -> Result<RequestId, Malformed> {
+    RequestId::from_any_spelling(text).map_err(|_not_an_id| Malformed {
         field: "request_id",
     })
 }
@@ -25,7 +29,7 @@ pub(crate) fn request_id(text: &str) -> Result<RequestId, Error> {
 pub struct UserId(String);
 
 impl UserId {
-    pub(crate) fn mint() -> Result<Self, Error> {
+    pub(crate) fn mint() -> Result<Self, vvs_auth::Error> {
         Ok(Self(format!("usr_{}", random_id()?)))
     }
 
@@ -46,13 +50,13 @@ impl fmt::Display for UserId {
 }
 
 impl FromStr for UserId {
-    type Err = Error;
+    type Err = Malformed;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, Malformed> {
         if is_minted(text, "usr_") {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::Malformed { field: "user_id" })
+            Err(Malformed { field: "user_id" })
         }
     }
 }
@@ -62,7 +66,7 @@ impl FromStr for UserId {
 pub struct SessionId(String);
 
 impl SessionId {
-    pub(crate) fn mint() -> Result<Self, Error> {
+    pub(crate) fn mint() -> Result<Self, vvs_auth::Error> {
         Ok(Self(format!("ses_{}", random_id()?)))
     }
 
@@ -83,13 +87,13 @@ impl fmt::Display for SessionId {
 }
 
 impl FromStr for SessionId {
-    type Err = Error;
+    type Err = Malformed;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, Malformed> {
         if is_minted(text, "ses_") {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::Malformed {
+            Err(Malformed {
                 field: "session_id",
             })
         }
@@ -116,14 +120,14 @@ impl Reason {
 }
 
 impl FromStr for Reason {
-    type Err = Error;
+    type Err = Malformed;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, Malformed> {
         let is_word = (1..=MAX_REASON).contains(&text.len());
         if is_word && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
             return Ok(Self(text.to_owned()));
         }
-        Err(Error::Malformed { field: "reason" })
+        Err(Malformed { field: "reason" })
     }
 }
 

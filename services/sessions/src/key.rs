@@ -11,27 +11,13 @@ use vvs_auth::token::{Claims, JwkSet, SigningKey, random_id};
 
 use crate::Error;
 use crate::session::Seconds;
-use crate::store::Store;
+use crate::store::{SealedKey, Store};
 
 /// What the seal is for, so that nothing sealed for another purpose opens as a signing key.
 const PURPOSE: &str = "vvs.sessions.signing-key";
 /// How long after its successor began to sign a key stays at least: for clocks that differ, and for
 /// tokens that were signed twice for one approval.
 const SLACK: Seconds = 86_400;
-
-/// A private key as the store holds it.
-#[derive(Debug, Clone)]
-pub(crate) struct SealedKey {
-    /// Its place in the order in which keys sign.
-    pub(crate) number: i64,
-    pub(crate) kid: String,
-    /// base64url of the sealed PKCS #8.
-    pub(crate) sealed: String,
-    /// When it was made, and published.
-    pub(crate) created_at: Seconds,
-    /// From when on it signs, until its successor does.
-    pub(crate) signs_at: Seconds,
-}
 
 /// When keys change.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +30,7 @@ pub(crate) struct Rotation {
 
 /// All keys of the store, opened.
 #[derive(Debug)]
-struct Set {
+struct OpenedKeys {
     /// The oldest first, each with the time from which it signs.
     keys: Vec<(Seconds, SigningKey)>,
     /// The public halves of all of them: a JWK set as JSON.
@@ -52,14 +38,14 @@ struct Set {
 }
 
 #[derive(Debug)]
-pub(crate) struct Keys {
+pub(crate) struct SigningKeys {
     store: Store,
     keyring: Keyring,
     rotation: Rotation,
-    set: ArcSwap<Set>,
+    set: ArcSwap<OpenedKeys>,
 }
 
-impl Keys {
+impl SigningKeys {
     /// Reads the store's keys, and makes the first one when there is none.
     pub(crate) async fn load(
         store: &Store,
@@ -158,7 +144,7 @@ impl Keys {
     }
 }
 
-async fn read(store: &Store, keyring: &Keyring) -> Result<Set, Error> {
+async fn read(store: &Store, keyring: &Keyring) -> Result<OpenedKeys, Error> {
     let sealed = store.signing_keys().await?;
     let opened = sealed
         .iter()
@@ -169,7 +155,7 @@ async fn read(store: &Store, keyring: &Keyring) -> Result<Set, Error> {
     };
     let jwks = serde_json::to_string(&public).map_err(|_cause| vvs_auth::Error::Crypto("JWKS"))?;
 
-    Ok(Set {
+    Ok(OpenedKeys {
         keys,
         jwks: jwks.into(),
     })
@@ -207,7 +193,7 @@ mod tests {
 
     use super::*;
     use crate::session::Terms;
-    use crate::store::tests::{Place, approval, on_both_databases, terms};
+    use crate::store::tests::{Location, approval, on_both_databases, terms};
 
     const ROTATION: Rotation = Rotation {
         interval: 1000,
@@ -224,11 +210,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_keys_are_the_same_after_a_restart() {
-        let (place, keyring) = (Place::new(), ring(&key_file()));
-        let first = Keys::load(&place.open().await, &keyring, ROTATION, 1)
+        let (place, keyring) = (Location::new(), ring(&key_file()));
+        let first = SigningKeys::load(&place.open().await, &keyring, ROTATION, 1)
             .await
             .unwrap();
-        let second = Keys::load(&place.open().await, &keyring, ROTATION, 2)
+        let second = SigningKeys::load(&place.open().await, &keyring, ROTATION, 2)
             .await
             .unwrap();
         assert_eq!(first.jwks(), second.jwks());
@@ -236,23 +222,25 @@ mod tests {
 
     #[tokio::test]
     async fn two_first_starts_at_once_make_one_key() {
-        let (place, keyring) = (Place::new(), ring(&key_file()));
+        let (place, keyring) = (Location::new(), ring(&key_file()));
         let (one, two) = (place.open().await, place.open().await);
         let (one, two) = tokio::join!(
-            Keys::load(&one, &keyring, ROTATION, 1),
-            Keys::load(&two, &keyring, ROTATION, 1)
+            SigningKeys::load(&one, &keyring, ROTATION, 1),
+            SigningKeys::load(&two, &keyring, ROTATION, 1)
         );
         assert_eq!(one.unwrap().jwks(), two.unwrap().jwks());
     }
 
     #[tokio::test]
     async fn another_key_file_is_refused_and_says_what_to_do() {
-        let place = Place::new();
+        let place = Location::new();
         let store = place.open().await;
         let (old, new) = (key_file(), key_file());
-        let made = Keys::load(&store, &ring(&old), ROTATION, 1).await.unwrap();
+        let made = SigningKeys::load(&store, &ring(&old), ROTATION, 1)
+            .await
+            .unwrap();
 
-        let refused = Keys::load(&store, &ring(&new), ROTATION, 2)
+        let refused = SigningKeys::load(&store, &ring(&new), ROTATION, 2)
             .await
             .unwrap_err();
         assert!(matches!(refused, Error::WrongKeyFile));
@@ -264,7 +252,7 @@ mod tests {
 
         // As the second line it still opens.
         assert_eq!(
-            Keys::load(&store, &ring(&(new + &old)), ROTATION, 3)
+            SigningKeys::load(&store, &ring(&(new + &old)), ROTATION, 3)
                 .await
                 .unwrap()
                 .jwks(),
@@ -283,9 +271,11 @@ mod tests {
 
     #[tokio::test]
     async fn no_private_key_stands_in_the_database_files() {
-        let (place, keyring) = (Place::new(), ring(&key_file()));
+        let (place, keyring) = (Location::new(), ring(&key_file()));
         let store = place.open().await;
-        Keys::load(&store, &keyring, ROTATION, 1).await.unwrap();
+        SigningKeys::load(&store, &keyring, ROTATION, 1)
+            .await
+            .unwrap();
         let sealed = store.signing_keys().await.unwrap().remove(0);
         let opened = keyring.derive(PURPOSE).unwrap();
         let private = opened
@@ -328,7 +318,7 @@ mod tests {
     }
 
     /// Which key signs at a time, by its place in the published set.
-    fn signer(keys: &Keys, now: Seconds) -> usize {
+    fn signer(keys: &SigningKeys, now: Seconds) -> usize {
         let token = keys.sign(&claims(now)).unwrap();
         let header = jsonwebtoken::decode_header(token.expose_secret()).unwrap();
         published(keys)
@@ -337,16 +327,20 @@ mod tests {
             .unwrap()
     }
 
-    fn published(keys: &Keys) -> Vec<String> {
+    fn published(keys: &SigningKeys) -> Vec<String> {
         let set: JwkSet = serde_json::from_str(&keys.jwks()).unwrap();
         set.keys.into_iter().map(|key| key.kid).collect()
     }
 
-    async fn a_key_is_published_before_it_signs_and_every_process_knows_when(place: &Place) {
+    async fn a_key_is_published_before_it_signs_and_every_process_knows_when(place: &Location) {
         let keyring = ring(&key_file());
         let (one, two) = (place.open().await, place.open().await);
-        let one = Keys::load(&one, &keyring, ROTATION, 10_000).await.unwrap();
-        let two = Keys::load(&two, &keyring, ROTATION, 10_000).await.unwrap();
+        let one = SigningKeys::load(&one, &keyring, ROTATION, 10_000)
+            .await
+            .unwrap();
+        let two = SigningKeys::load(&two, &keyring, ROTATION, 10_000)
+            .await
+            .unwrap();
         one.turn(10_899).await.unwrap();
         assert_eq!(published(&one).len(), 1);
 
@@ -381,9 +375,9 @@ mod tests {
         );
     }
 
-    async fn a_key_stays_until_the_last_token_that_it_signed_is_over(place: &Place) {
+    async fn a_key_stays_until_the_last_token_that_it_signed_is_over(place: &Location) {
         let (store, keyring) = (place.open().await, ring(&key_file()));
-        let keys = Keys::load(&store, &keyring, ROTATION, 10_000)
+        let keys = SigningKeys::load(&store, &keyring, ROTATION, 10_000)
             .await
             .unwrap();
         let terms = Terms {
@@ -414,9 +408,9 @@ mod tests {
         }
     }
 
-    async fn a_rotation_by_hand_publishes_one_key_and_signs_later(place: &Place) {
+    async fn a_rotation_by_hand_publishes_one_key_and_signs_later(place: &Location) {
         let (store, keyring) = (place.open().await, ring(&key_file()));
-        let keys = Keys::load(&store, &keyring, ROTATION, 10_000)
+        let keys = SigningKeys::load(&store, &keyring, ROTATION, 10_000)
             .await
             .unwrap();
         let next = keys.rotate(10_200).await.unwrap();

@@ -1,8 +1,6 @@
-//! How much one editor and one person may ask of this role: the settings, and how often each
-//! session is refreshed.
+//! How often each session is refreshed.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
@@ -17,86 +15,8 @@ use crate::session::{DAY, Seconds};
 
 /// For how long a session was not refreshed that gives way to a new one.
 pub(crate) const SILENCE: Seconds = 7 * DAY;
-/// The longest time between two refreshes that are written down.
-const MAX_INTERVAL: Duration = Duration::from_mins(10);
 /// Editors whose refreshes are counted at once; a few bytes each.
 const MAX_COUNTED: usize = 100_000;
-
-/// The settings of limits.
-#[derive(clap::Args, Debug, Clone)]
-#[group(skip)]
-pub struct Settings {
-    /// How long after a refresh a session's next ones change nothing and write nothing down: their
-    /// tokens end when the first one's does; half the life of a token at most; 0s switches it off
-    #[arg(
-        id = "sessions-refresh-interval",
-        long,
-        env = "VVS_SESSIONS_REFRESH_INTERVAL",
-        default_value = "30s",
-        value_parser = interval
-    )]
-    pub refresh_interval: Duration,
-    /// Refreshes of one session each minute, for each process of this role; further ones get
-    /// `REFRESHED_TOO_OFTEN`
-    #[arg(
-        id = "sessions-refreshes-per-minute",
-        long,
-        env = "VVS_SESSIONS_REFRESHES_PER_MINUTE",
-        default_value = "20",
-        value_parser = rate
-    )]
-    pub refreshes_per_minute: NonZeroU32,
-    /// Rows that one person adds to the audit log within a day; further ones are only in this
-    /// role's own log. What belongs to nobody counts as one person's
-    #[arg(
-        id = "sessions-audits-per-day",
-        long,
-        env = "VVS_SESSIONS_AUDITS_PER_DAY",
-        default_value_t = 1000,
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
-    )]
-    pub audits_per_day: u32,
-    /// Sessions of one user that are live or wait for their editor. Beyond it one that was not
-    /// refreshed for 7 days gives way to a new one; if all were, the new one gets
-    /// `SESSIONS_FULL`. 0 switches it off
-    #[arg(
-        id = "sessions-max-per-user",
-        long,
-        env = "VVS_SESSIONS_MAX_PER_USER",
-        default_value_t = 100,
-        value_parser = clap::value_parser!(u32).range(0..=1000)
-    )]
-    pub max_per_user: u32,
-    /// Sessions of one user that wait for their editor; the next one gets `PENDING_FULL`
-    #[arg(
-        id = "sessions-max-pending-per-user",
-        long,
-        env = "VVS_SESSIONS_MAX_PENDING_PER_USER",
-        default_value_t = 10,
-        value_parser = clap::value_parser!(u32).range(1..=1000)
-    )]
-    pub max_pending_per_user: u32,
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(text).map_err(|cause| cause.to_string())?;
-    if interval <= MAX_INTERVAL {
-        Ok(interval)
-    } else {
-        Err("must be from 0s to 10m".to_owned())
-    }
-}
-
-/// Beyond a million the limiter's arithmetic ends.
-fn rate(text: &str) -> Result<NonZeroU32, String> {
-    let count = text
-        .parse()
-        .ok()
-        .filter(|count| (1..=1_000_000).contains(count));
-    count
-        .and_then(NonZeroU32::new)
-        .ok_or_else(|| "must be from 1 to 1000000".to_owned())
-}
 
 type Editor = (SessionId, Thumbprint);
 
@@ -145,6 +65,7 @@ impl<C: Clock> Refreshes<C> {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use governor::clock::FakeRelativeClock;
 

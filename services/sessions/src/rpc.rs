@@ -22,10 +22,10 @@ use vvs_runtime::metrics::count;
 use vvs_runtime::rpc::{Held, MethodCheck, reason};
 
 use crate::Error;
-use crate::audit::{Entry, Event};
-use crate::clock;
+use crate::audit::{AuditRow, Event};
+use crate::clock::clock;
 use crate::id::{SessionId, UserId};
-use crate::key::Keys;
+use crate::key::SigningKeys;
 use crate::limit::Refreshes;
 use crate::metric::Counts;
 use crate::rpc::feed::Feed;
@@ -63,7 +63,7 @@ pub(crate) fn check(peers: Arc<Peers>, quota: Quota, reached: Reached) -> Method
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) store: Store,
-    pub(crate) keys: Arc<Keys>,
+    pub(crate) keys: Arc<SigningKeys>,
     pub(crate) terms: Terms,
     pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) counts: Counts,
@@ -121,7 +121,7 @@ impl Service {
             && let Ok(session) = self.store.session(id).await
             && session.is_bound_to(&signer)
         {
-            self.record(Entry::proof_refused(id, address).because("BAD_PROOF"))
+            self.record(AuditRow::proof_refused(id, address).because("BAD_PROOF"))
                 .await;
         }
 
@@ -129,7 +129,7 @@ impl Service {
     }
 
     /// Writes down what did not come to a change. The refusal stands without it.
-    async fn record(&self, entry: Entry) {
+    async fn record(&self, entry: AuditRow) {
         let event = entry.event.as_str();
         if let Err(error) = self.store.record(entry, clock()).await {
             self.counts.failed(&error);
@@ -357,7 +357,7 @@ impl Service {
             }
         };
 
-        let mut entry = Entry::new(event).from(&session::address(request.address)?);
+        let mut entry = AuditRow::new(event).from(&session::address(request.address)?);
         entry.connection_id = session::connection_id(request.connection_id)?;
 
         if !request.session_id.is_empty() {

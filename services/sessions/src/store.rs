@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use vvs_auth::device::DeviceKey;
 
 use crate::Error;
-use crate::audit::{Entry, Event};
+use crate::audit::{AuditRow, Event};
 use crate::id::{SessionId, UserId};
 use crate::session::{Approval, Device, Profile, Seconds, Session, Terms};
 
@@ -29,6 +29,7 @@ mod user;
 pub(crate) use audit::Ration;
 pub(crate) use browser::Room;
 pub(crate) use feed::{Cause, Revocation, Whose};
+pub(crate) use key::SealedKey;
 
 /// Rows that one change cleans up, so that it does not keep callers waiting.
 pub(crate) const BATCH: u32 = 100;
@@ -56,7 +57,7 @@ pub(crate) struct Activated {
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     pool: AnyPool,
-    place: database::Place,
+    place: database::Location,
     ration: Ration,
     room: Room,
     /// Marked when there may be something new in the feed.
@@ -118,14 +119,14 @@ impl Store {
 
         if new {
             let entries = [
-                Entry::of(Event::Approved, &session),
-                Entry::of(Event::SessionCreated, &session),
+                AuditRow::of(Event::Approved, &session),
+                AuditRow::of(Event::SessionCreated, &session),
             ];
             self.audit(&mut change, &entries, now).await?;
             let ended = self.make_room(&mut change, &session, terms, now).await?;
             commit(change, &entries).await?;
             if !ended.is_empty() {
-                ended.iter().for_each(Entry::log);
+                ended.iter().for_each(AuditRow::log);
                 self.wake();
             }
         } else {
@@ -167,7 +168,8 @@ impl Store {
         for (id, address) in sessions {
             let updated = sqlx::query(
                 "UPDATE sessions SET activated_at = $1
-                 WHERE id = $2 AND activated_at IS NULL AND revoked_at IS NULL AND created_at > $3 AND expires_at > $4",
+                 WHERE id = $2 AND activated_at IS NULL AND revoked_at IS NULL AND created_at > $3
+                 AND expires_at > $4",
             )
             .bind(now)
             .bind(id.as_str())
@@ -177,7 +179,7 @@ impl Store {
             .await?;
             let outcome = match find(&mut change, &id).await {
                 Ok(session) if updated.rows_affected() == 1 => {
-                    entries.push(Entry::of(Event::Activated, &session).from(&address));
+                    entries.push(AuditRow::of(Event::Activated, &session).from(&address));
                     Ok(Activated { at: now, new: true })
                 }
                 Ok(session) => {
@@ -219,7 +221,8 @@ impl Store {
         let rows = sqlx::query(select_session!(
             "sessions.user_id = $1 AND sessions.revoked_at IS NULL AND sessions.expires_at > $2
              AND (sessions.activated_at IS NOT NULL OR sessions.created_at > $3)
-             ORDER BY sessions.activated_at IS NULL, sessions.refreshed_at DESC, sessions.id LIMIT $4"
+             ORDER BY sessions.activated_at IS NULL, sessions.refreshed_at DESC, sessions.id
+             LIMIT $4"
         ))
         .bind(user.as_str())
         .bind(now)
@@ -241,7 +244,8 @@ impl Store {
     pub(crate) async fn delete_dead_sessions(&self, since: Seconds) -> Result<u64, Error> {
         let deleted = sqlx::query(
             "DELETE FROM sessions WHERE id IN
-             (SELECT id FROM sessions WHERE tokens_expire_at <= $1 AND (expires_at <= $2 OR revoked_at <= $3) LIMIT $4)",
+             (SELECT id FROM sessions WHERE tokens_expire_at <= $1 AND (expires_at <= $2
+             OR revoked_at <= $3) LIMIT $4)",
         )
         .bind(since)
         .bind(since)
@@ -254,9 +258,9 @@ impl Store {
 }
 
 /// Commits, and only then tells the log.
-async fn commit(change: Change, entries: &[Entry]) -> Result<(), Error> {
+async fn commit(change: Change, entries: &[AuditRow]) -> Result<(), Error> {
     change.commit().await?;
-    entries.iter().for_each(Entry::log);
+    entries.iter().for_each(AuditRow::log);
     Ok(())
 }
 
@@ -277,8 +281,9 @@ async fn insert_session(
     } = approval;
     let end = terms.session_end(device, now, now);
     let inserted = sqlx::query(
-        "INSERT INTO sessions (id, request_id, user_id, provider_session, device_name, device_os, device_app, device_key,
-                               address, connection_id, created_at, refreshed_at, expires_at, tokens_expire_at)
+        "INSERT INTO sessions (id, request_id, user_id, provider_session, device_name, device_os,
+         device_app, device_key, address, connection_id, created_at, refreshed_at, expires_at,
+         tokens_expire_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
          ON CONFLICT (request_id) DO NOTHING",
     )

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::key::Keys;
+use crate::clock::clock;
+use crate::error::Error;
+use crate::key::SigningKeys;
 use crate::limit::Refreshes;
 use crate::metric::Counts;
 use crate::session::{Seconds, Terms};
 use crate::store::{BATCH, Store};
-use crate::{Error, clock};
 
 const INTERVAL: Duration = Duration::from_mins(1);
 /// How long a session that is over is remembered, so that its editor hears why.
@@ -23,7 +24,7 @@ pub(crate) struct Upkeep {
     pub(crate) store: Store,
     pub(crate) terms: Terms,
     pub(crate) counts: Counts,
-    pub(crate) keys: Arc<Keys>,
+    pub(crate) keys: Arc<SigningKeys>,
     pub(crate) refreshes: Arc<Refreshes>,
     /// How long audit rows are kept.
     pub(crate) audit_ttl: Seconds,
@@ -112,14 +113,14 @@ mod tests {
     use crate::key::Rotation;
     use crate::limit::tests::refreshes;
     use crate::store::tests::{
-        Place, approval, bound, cause, count, device_key, on_both_databases, terms,
+        Location, approval, bound, cause, count, device_key, on_both_databases, terms,
     };
 
     const NOW: Seconds = 10_000_000;
     /// Of a session without a device key.
     const BEARER: Seconds = 2_592_000;
 
-    async fn upkeep(place: &Place) -> Upkeep {
+    async fn upkeep(place: &Location) -> Upkeep {
         let (store, keyring) = (
             place.open().await,
             Keyring::parse(&Keyring::generate().unwrap()).unwrap(),
@@ -128,7 +129,11 @@ mod tests {
             interval: NOW,
             lead: 1000,
         };
-        let keys = Arc::new(Keys::load(&store, &keyring, rotation, 1).await.unwrap());
+        let keys = Arc::new(
+            SigningKeys::load(&store, &keyring, rotation, 1)
+                .await
+                .unwrap(),
+        );
         let refreshes = refreshes();
 
         Upkeep {
@@ -141,7 +146,7 @@ mod tests {
         }
     }
 
-    async fn what_is_over_goes_and_what_still_matters_stays(place: &Place) {
+    async fn what_is_over_goes_and_what_still_matters_stays(place: &Location) {
         let upkeep = upkeep(place).await;
         let Upkeep { store, terms, .. } = &upkeep;
         let bearer = async |number, at| {
@@ -220,10 +225,10 @@ mod tests {
         assert_eq!(count(store, "SELECT count(*) FROM users").await, 1);
     }
 
-    async fn an_audit_row_is_kept_as_long_as_the_setting_says(place: &Place) {
+    async fn an_audit_row_is_kept_as_long_as_the_setting_says(place: &Location) {
         let upkeep = upkeep(place).await;
         for at in [NOW - 1000, NOW - 999] {
-            let entry = crate::audit::Entry::new(crate::audit::Event::Denied);
+            let entry = crate::audit::AuditRow::new(crate::audit::Event::Denied);
             upkeep.store.record(entry, at).await.unwrap();
         }
         upkeep.clean_once(NOW).await.unwrap();
@@ -233,7 +238,7 @@ mod tests {
         );
     }
 
-    async fn more_than_one_batch_is_cleaned_up_at_once(place: &Place) {
+    async fn more_than_one_batch_is_cleaned_up_at_once(place: &Location) {
         let upkeep = upkeep(place).await;
         let store = &upkeep.store;
         for number in 0..=BATCH {
@@ -271,7 +276,7 @@ mod tests {
         }
     }
 
-    async fn a_key_that_ever_signed_is_known_when_it_is_gone(place: &Place) {
+    async fn a_key_that_ever_signed_is_known_when_it_is_gone(place: &Location) {
         let upkeep = upkeep(place).await;
         let store = &upkeep.store;
         let first = store.signing_keys().await.unwrap().remove(0);

@@ -18,8 +18,9 @@ use crate::credential::Credential;
 use crate::error::Error;
 use crate::hand_back::{Brought, HandBack};
 use crate::key::{DeviceKey, Use};
-use crate::line::{Dial, Heard, Line, MAX_TIME, PATIENCE, Purpose, farewell};
+use crate::line::{Dial, Heard, Line, MAX_TIME, PATIENCE, farewell};
 use crate::profile::blocking;
+use crate::server::Purpose;
 use crate::text::plain;
 
 /// How long past its end a login waits for the server to say so.

@@ -37,7 +37,7 @@ fn only_the_owner_can_read_a_file_and_it_follows_no_link() {
     let stored = credential("ses_1", "fake-token-1");
     assert_eq!(
         profile.store(&stored, None).unwrap(),
-        Place::File(dir.join("credential.json"), None)
+        StoredIn::File(dir.join("credential.json"), None)
     );
     assert_eq!(profile.load().unwrap(), Some(stored));
     assert_eq!(
@@ -230,7 +230,7 @@ mod keyring {
         let home = tempfile::tempdir().unwrap();
         let profile = with(home.path(), Keep::Anywhere, open);
         let stored = credential("ses_1", "fake-token");
-        assert_eq!(profile.store(&stored, None).unwrap(), Place::Keyring);
+        assert_eq!(profile.store(&stored, None).unwrap(), StoredIn::Keyring);
 
         let file = fs::read_to_string(profile.file()).unwrap();
         assert!(
@@ -255,7 +255,7 @@ mod keyring {
     fn without_a_keyring_it_is_a_file_that_says_why_unless_only_the_keyring_will_do() {
         let home = tempfile::tempdir().unwrap();
         let stored = credential("ses_1", "fake-token");
-        let Place::File(_, Some(why)) = with(home.path(), Keep::Anywhere, none)
+        let StoredIn::File(_, Some(why)) = with(home.path(), Keep::Anywhere, none)
             .store(&stored, None)
             .unwrap()
         else {

@@ -13,9 +13,9 @@ use crate::chance::between;
 use crate::credential::Credential;
 use crate::error::Error;
 use crate::key::Use;
-use crate::line::{Line, MAX_TIME, PATIENCE, Purpose};
+use crate::line::{Line, MAX_TIME, PATIENCE};
 use crate::profile::{Profile, blocking};
-use crate::server::Server;
+use crate::server::{Purpose, Server};
 use crate::text::plain;
 
 /// The longest own pause between two tries.
@@ -137,8 +137,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
             let answer = select! {
                 answer = listen(self.line, self.server) => answer,
                 () = sleep_until(due) => {
-                    let audience = self.server.to_string();
-                    let proof = credential.device_key.proof(Use::Refresh, &audience, self.line.nonce(), None);
+                    let (audience, nonce) = (self.server.to_string(), self.line.nonce());
+                    let key = &credential.device_key;
+                    let proof = key.proof(Use::Refresh, &audience, nonce, None);
                     self.line.send(&EditorFrame::TokenRefresh { proof }).await;
                     due = again();
                     continue;

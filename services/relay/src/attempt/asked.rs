@@ -5,12 +5,14 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use vvs_runtime::trace::Place;
+use vvs_runtime::trace::Parent;
 
 use super::{Attempt, Waiter};
-use crate::backplane::{Answer, Envelope, Handover, Request, Taken, View};
+use crate::backplane::{Answer, Envelope, Handover, Request, Taken};
+use crate::clock;
 use crate::login::{Action, Event, Grant, Objection, State};
 use crate::refusal::Refusal;
+use crate::view::View;
 
 /// How long a login that was offered to another relay waits to be claimed; longer than that relay
 /// waits for the offer.
@@ -18,7 +20,7 @@ const OFFER_TIME: Duration = Duration::from_secs(3);
 
 impl Attempt {
     pub(super) fn answer(&mut self, envelope: Envelope) -> Vec<Action> {
-        let is_late = |drop_after: OffsetDateTime| drop_after < OffsetDateTime::now_utc();
+        let is_late = |drop_after: OffsetDateTime| drop_after < clock::now();
         let (request, reply, place) = match envelope {
             Envelope::Claimed => return self.leave(),
             Envelope::TakeOver(reply) => return self.let_go(reply),
@@ -66,7 +68,7 @@ impl Attempt {
         &mut self,
         request: Request,
         reply: oneshot::Sender<Answer>,
-        place: Place,
+        place: Parent,
     ) -> Vec<Action> {
         if self.binding() < self.shared.settings.min_binding.into() {
             reply.send(Err(Refusal::EditorCannotBind)).ok();
@@ -182,7 +184,7 @@ impl Attempt {
         &mut self,
         grant: Box<Grant>,
         reply: oneshot::Sender<Answer>,
-        place: Place,
+        place: Parent,
     ) -> Vec<Action> {
         if let Err(objection) = self.login.takes(&grant) {
             reply.send(Err(objection.into())).ok();

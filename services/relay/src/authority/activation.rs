@@ -6,11 +6,9 @@ use std::net::IpAddr;
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt as _;
 use tracing::{Instrument as _, Span};
-use vvs_proto::session::ActivateSessionRequest;
-use vvs_runtime::{rpc, trace};
+use vvs_runtime::trace;
 
-use super::Client;
-use crate::attempt::NotActivated;
+use super::{Client, NotActivated};
 
 /// Calls at once: while one of them waits for a member that does not answer, the other goes on.
 const CALLS: usize = 2;
@@ -19,7 +17,8 @@ const MOST: usize = 100;
 
 /// One session that is to be activated.
 struct Wish {
-    asked: ActivateSessionRequest,
+    session_id: String,
+    address: IpAddr,
     /// What waits for it.
     span: Span,
     reply: oneshot::Sender<Result<(), NotActivated>>,
@@ -49,16 +48,13 @@ impl Activations {
         address: IpAddr,
     ) -> Result<(), NotActivated> {
         let (reply, answer) = oneshot::channel();
-        let asked = ActivateSessionRequest {
-            session_id,
-            address: address.to_string(),
-        };
 
         // Nobody takes it, or it is lost with this process; the editor makes up for it when it
         // comes back.
         self.0
             .unbounded_send(Wish {
-                asked,
+                session_id,
+                address,
                 span: Span::current(),
                 reply,
             })
@@ -76,30 +72,30 @@ async fn carry(client: &Client, wishes: Vec<Wish>) {
 
     let span = span.clone();
     trace::link(wishes.iter().skip(1).map(|wish| &wish.span), &span);
-    let asked = wishes.iter().map(|wish| wish.asked.clone()).collect();
+    let asked = wishes
+        .iter()
+        .map(|wish| (wish.session_id.as_str(), wish.address));
     let answer = client.activate(asked).instrument(span).await;
-    if let Err(status) = &answer {
-        let (code, reason) = (trace::code_name(status.code()), rpc::reason(status));
+    if let Err(cause) = &answer {
         tracing::warn!(
-            code,
-            reason,
+            code = cause.code,
+            reason = cause.reason,
             sessions = wishes.len(),
             "sessions were not activated"
         );
     }
 
-    for Wish { asked, reply, .. } in wishes {
+    for Wish {
+        session_id, reply, ..
+    } in wishes
+    {
         let outcome = match &answer {
             Err(_) => Err(NotActivated::NotYet),
-            Ok(not) => match not.iter().find(|not| not.session_id == asked.session_id) {
+            Ok(not_activated) => match not_activated.get(&session_id) {
                 None => Ok(()),
-                Some(not) => {
-                    tracing::warn!(
-                        asked.session_id,
-                        not.reason,
-                        "the session was not activated"
-                    );
-                    Err(verdict(&not.reason))
+                Some(reason) => {
+                    tracing::warn!(session_id, reason, "the session was not activated");
+                    Err(verdict(reason))
                 }
             },
         };

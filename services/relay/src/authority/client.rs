@@ -1,6 +1,7 @@
 //! The calls that a relay makes to sessions, each with a deadline, and what their errors mean for
 //! an editor.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,38 +12,76 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::body::Body;
-use tonic::{Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 use tower::util::BoxCloneSyncService;
 use vvs_proto::session::sessions_client::SessionsClient;
+use vvs_proto::session::watch_revocations_response::Event as WireEvent;
 use vvs_proto::session::{
-    self as wire, ActivateSessionRequest, ActivateSessionsRequest, AuditEvent,
-    GetSigningKeysRequest, RecordAuditRequest, RefreshTokenRequest, RefreshTokenResponse,
-    RevokeSessionRequest, WatchRevocationsRequest, WatchRevocationsResponse,
+    ActivateSessionRequest, ActivateSessionsRequest, AuditEvent, GetSigningKeysRequest,
+    RecordAuditRequest, RefreshTokenRequest, RefreshTokenResponse, RevokeSessionRequest,
+    WatchRevocationsRequest, WatchRevocationsResponse,
 };
 use vvs_proto::{Secret, timestamp};
 use vvs_runtime::metrics::Counters;
 use vvs_runtime::{rpc, trace};
 
-use super::{Failure, Fresh, Logout, Refresh, RefusedProof, Terms, retry_after};
+use super::known::News;
+use super::{Failure, Fresh, Refresh, RefusedProof, SignOut, Terms};
+use crate::pause::retry_after;
 
 /// How long a call may take.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(5);
+/// A feed that says nothing for so long is dead: three heartbeats.
+const SILENCE: Duration = Duration::from_secs(15);
 /// What an editor hears as `reason` on its other sockets when it signs out itself.
 const LOGOUT: &str = "logout";
 
 /// Where calls go: a channel to the sessions role, or a service that plays it.
-pub(crate) type Channel = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
+pub(crate) type ToSessions = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
 /// The sessions role, as a relay sees it.
 #[derive(Clone)]
 pub(crate) struct Client {
-    sessions: SessionsClient<Channel>,
+    sessions: SessionsClient<ToSessions>,
     /// Editors' calls that may be in flight.
     places: Arc<Semaphore>,
     turn_time: Duration,
     audits: Arc<DefaultDirectRateLimiter>,
     /// Proofs that this relay has refused.
     pub(crate) proofs_refused: Counters,
+}
+
+/// Why sessions gave no answer.
+pub(super) struct Unanswered {
+    pub(super) code: &'static str,
+    pub(super) reason: String,
+    /// The feed has forgotten what was asked for.
+    pub(super) is_gone: bool,
+}
+
+impl From<Status> for Unanswered {
+    fn from(status: Status) -> Self {
+        Self {
+            code: trace::code_name(status.code()),
+            reason: rpc::reason(&status),
+            is_gone: status.code() == Code::OutOfRange,
+        }
+    }
+}
+
+/// The feed of revocations, as it comes in.
+pub(super) struct RevocationStream(Streaming<WatchRevocationsResponse>);
+
+impl RevocationStream {
+    /// The next event, unless this version does not know it, and the database that it is of.
+    pub(super) async fn next(&mut self) -> Result<(Option<News>, String), Unanswered> {
+        match timeout(SILENCE, self.0.message()).await {
+            Ok(Ok(Some(told))) => Ok((event(told.event), told.database_id)),
+            Ok(Ok(None)) => Err(Status::unavailable("").into()),
+            Ok(Err(status)) => Err(status.into()),
+            Err(_) => Err(Status::deadline_exceeded("").into()),
+        }
+    }
 }
 
 impl fmt::Debug for Client {
@@ -52,7 +91,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    pub(crate) fn new(channel: Channel, terms: Terms) -> Self {
+    pub(crate) fn new(channel: ToSessions, terms: Terms) -> Self {
         Self {
             sessions: SessionsClient::new(channel),
             places: Arc::new(Semaphore::new(terms.calls_at_once)),
@@ -101,7 +140,7 @@ impl Client {
             })
     }
 
-    pub(super) async fn logout(&self, wish: Logout) -> Result<(), Failure> {
+    pub(super) async fn logout(&self, wish: SignOut) -> Result<(), Failure> {
         let mut sessions = self.sessions.clone();
         let request = RevokeSessionRequest {
             session_id: wish.session_id,
@@ -143,13 +182,20 @@ impl Client {
     /// Activates all of these; those that were not, and why.
     pub(super) async fn activate(
         &self,
-        activations: Vec<ActivateSessionRequest>,
-    ) -> Result<Vec<wire::NotActivated>, Status> {
+        activations: impl Iterator<Item = (&str, IpAddr)>,
+    ) -> Result<BTreeMap<String, String>, Unanswered> {
         let mut sessions = self.sessions.clone();
+        let activation = |(session_id, address): (&str, IpAddr)| ActivateSessionRequest {
+            session_id: session_id.to_owned(),
+            address: address.to_string(),
+        };
+        let activations = activations.map(activation).collect();
         let request = rpc::within(ActivateSessionsRequest { activations }, CALL_TIME);
-        Ok(within_time(sessions.activate_sessions(request))
-            .await?
-            .not_activated)
+        let answer = within_time(sessions.activate_sessions(request)).await?;
+        let not_activated = answer.not_activated.into_iter();
+        Ok(not_activated
+            .map(|not| (not.session_id, not.reason))
+            .collect())
     }
 
     /// Whether the rate still allows a row in the audit log.
@@ -178,7 +224,7 @@ impl Client {
     }
 
     /// The keys as JSON.
-    pub(super) async fn signing_keys(&self) -> Result<String, Status> {
+    pub(super) async fn signing_keys(&self) -> Result<String, Unanswered> {
         let mut sessions = self.sessions.clone();
         let call = sessions.get_signing_keys(rpc::within(GetSigningKeysRequest {}, CALL_TIME));
         Ok(within_time(call).await?.jwks)
@@ -189,13 +235,15 @@ impl Client {
         &self,
         after_sequence: u64,
         database_id: String,
-    ) -> Result<Streaming<WatchRevocationsResponse>, Status> {
+    ) -> Result<RevocationStream, Unanswered> {
         let mut sessions = self.sessions.clone();
-        within_time(sessions.watch_revocations(WatchRevocationsRequest {
+        let request = WatchRevocationsRequest {
             after_sequence,
             database_id,
-        }))
-        .await
+        };
+        Ok(RevocationStream(
+            within_time(sessions.watch_revocations(request)).await?,
+        ))
     }
 }
 
@@ -242,5 +290,23 @@ fn fresh(answer: RefreshTokenResponse) -> Option<Fresh> {
         session_expires_at: timestamp::read(session.expires_at)?,
         token_expires_at: timestamp::read(token.expires_at)?,
         token: Secret::new(token.token),
+    })
+}
+
+/// `None` for what this version does not know.
+fn event(event: Option<WireEvent>) -> Option<News> {
+    Some(match event? {
+        WireEvent::Revocation(revocation) => News::Revoked {
+            sequence: revocation.sequence,
+            session_id: revocation.session_id,
+            reason: revocation.reason,
+            // Without its time it is kept.
+            tokens_expire_at: revocation
+                .tokens_expire_at
+                .map_or(i64::MAX, |at| at.seconds),
+        },
+        WireEvent::CaughtUp(sequence) => News::CaughtUp(sequence),
+        WireEvent::Heartbeat(_) => News::Heartbeat,
+        WireEvent::PendingSince(at) => News::PendingSince(at.seconds),
     })
 }

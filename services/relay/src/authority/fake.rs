@@ -28,7 +28,7 @@ use vvs_proto::session::sessions_server::{Sessions, SessionsServer};
 use vvs_proto::session::watch_revocations_response::Event;
 use vvs_runtime::rpc;
 
-use super::{Authority, Channel, Client, Known, Terms};
+use super::{Authority, Client, Known, NotActivated, Terms, ToSessions};
 
 pub(crate) const ORIGIN: &str = "https://auth.example.com";
 pub(crate) const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -54,6 +54,9 @@ pub(crate) struct Script {
     pub(crate) fresh: Option<vvs_proto::Secret>,
     pub(crate) ends: Vec<wire::RevokeSessionRequest>,
     pub(crate) activations: Vec<wire::ActivateSessionRequest>,
+    /// What one activation after the other is answered, the last for ever; all are taken when there
+    /// is none.
+    pub(crate) answers: Vec<Answer>,
     /// Sessions that cannot be activated, and why.
     pub(crate) not_activatable: BTreeMap<String, &'static str>,
     pub(crate) audits: Vec<wire::RecordAuditRequest>,
@@ -68,6 +71,9 @@ pub(crate) struct Script {
     pub(crate) asked_from: Vec<u64>,
     watchers: Vec<mpsc::UnboundedSender<Told>>,
 }
+
+/// What the sessions role says to an activation.
+pub(crate) type Answer = Result<(), NotActivated>;
 
 /// A scripted sessions role.
 #[derive(Clone)]
@@ -107,7 +113,7 @@ impl Fake {
     pub(crate) fn client(&self, terms: Terms) -> Client {
         let service = SessionsServer::new(self.clone());
         Client::new(
-            Channel::new(
+            ToSessions::new(
                 ServiceExt::<axum::http::Request<tonic::body::Body>>::map_err(service, |never| {
                     match never {}
                 }),
@@ -337,6 +343,17 @@ impl Sessions for Fake {
     ) -> Result<Response<wire::ActivateSessionsResponse>, Status> {
         let _in_flight = self.call("ActivateSessions").await?;
         let mut script = self.script();
+        let answer = if script.answers.len() > 1 {
+            script.answers.remove(0)
+        } else {
+            script.answers.first().copied().unwrap_or(Ok(()))
+        };
+        let refused = match answer {
+            Ok(()) => None,
+            Err(NotActivated::NotYet) => return Err(Status::unavailable("")),
+            Err(NotActivated::Never) => Some("SESSION_REVOKED"),
+        };
+
         let (
             mut not_activated,
             Script {
@@ -346,11 +363,11 @@ impl Sessions for Fake {
             },
         ) = (Vec::new(), &mut *script);
         for asked in request.into_inner().activations {
-            match not_activatable.get(&asked.session_id) {
+            match refused.or(not_activatable.get(&asked.session_id).copied()) {
                 None => activations.push(asked),
                 Some(reason) => not_activated.push(wire::NotActivated {
                     session_id: asked.session_id,
-                    reason: (*reason).to_owned(),
+                    reason: reason.to_owned(),
                 }),
             }
         }

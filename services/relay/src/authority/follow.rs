@@ -4,22 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use tonic::{Code, Status};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use vvs_auth::token::JwkSet;
-use vvs_proto::session::WatchRevocationsResponse;
-use vvs_proto::session::watch_revocations_response::Event as WireEvent;
-use vvs_runtime::trace;
 
-use super::client::Client;
-use super::known::{Event, Known};
-use super::{Terms, backoff};
+use super::Terms;
+use super::client::{Client, Unanswered};
+use super::known::{Known, News};
+use crate::clock;
+use crate::pause::backoff;
 
 /// The first pause after a failure, and the longest one.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// A feed that says nothing for so long is dead: three heartbeats.
-const SILENCE: Duration = Duration::from_secs(15);
 
 /// Fetches the keys, at its interval and when somebody shows a token whose key is not known.
 pub(super) async fn keys(known: Arc<Known>, client: Client, terms: Terms) {
@@ -47,10 +42,7 @@ pub(super) async fn keys(known: Arc<Known>, client: Client, terms: Terms) {
 }
 
 async fn fetch(known: &Known, client: &Client) -> Result<(), &'static str> {
-    let keys = client
-        .signing_keys()
-        .await
-        .map_err(|status| trace::code_name(status.code()))?;
+    let keys = client.signing_keys().await.map_err(|cause| cause.code)?;
     let keys: JwkSet = serde_json::from_str(&keys).map_err(|_cause| "not a key set")?;
     if keys.keys.is_empty() {
         return Err("no keys");
@@ -63,56 +55,32 @@ async fn fetch(known: &Known, client: &Client) -> Result<(), &'static str> {
 pub(super) async fn feed(known: Arc<Known>, client: Client) {
     let mut failures = 0;
     loop {
-        let (status, came_to_the_end) = listen(&known, &client).await;
-        let is_gone = status.code() == Code::OutOfRange;
-        known.disconnected(is_gone);
+        let (cause, came_to_the_end) = listen(&known, &client).await;
+        known.disconnected(cause.is_gone);
         failures = if came_to_the_end { 0 } else { failures + 1 };
-        tracing::warn!(
-            code = trace::code_name(status.code()),
-            "the feed of revocations was cut off"
-        );
+        tracing::warn!(code = cause.code, "the feed of revocations was cut off");
         sleep(backoff(PAUSE, failures)).await;
     }
 }
 
 /// Why the stream ended, and whether its snapshot was complete.
-async fn listen(known: &Known, client: &Client) -> (Status, bool) {
+async fn listen(known: &Known, client: &Client) -> (Unanswered, bool) {
     let mut complete = false;
     let (sequence, database_id) = known.heard_to();
-    let mut stream = match client.watch(sequence, database_id).await {
-        Ok(stream) => stream,
-        Err(status) => return (status, complete),
+    let mut told = match client.watch(sequence, database_id).await {
+        Ok(told) => told,
+        Err(cause) => return (cause, complete),
     };
 
     loop {
-        let message = match timeout(SILENCE, stream.message()).await {
-            Ok(Ok(Some(message))) => message,
-            Ok(Ok(None)) => return (Status::unavailable(""), complete),
-            Ok(Err(status)) => return (status, complete),
-            Err(_) => return (Status::deadline_exceeded(""), complete),
+        let (event, database_id) = match told.next().await {
+            Ok(next) => next,
+            Err(cause) => return (cause, complete),
         };
-        complete |= matches!(message.event, Some(WireEvent::CaughtUp(_)));
-        known.note_database(&message.database_id);
-        if let Some(event) = event(message) {
-            known.take(event, OffsetDateTime::now_utc().unix_timestamp());
+        complete |= matches!(event, Some(News::CaughtUp(_)));
+        known.note_database(&database_id);
+        if let Some(event) = event {
+            known.take(event, clock::now().unix_timestamp());
         }
     }
-}
-
-/// `None` for what this version does not know.
-fn event(message: WatchRevocationsResponse) -> Option<Event> {
-    Some(match message.event? {
-        WireEvent::Revocation(revocation) => Event::Revoked {
-            sequence: revocation.sequence,
-            session_id: revocation.session_id,
-            reason: revocation.reason,
-            // Without its time it is kept.
-            tokens_expire_at: revocation
-                .tokens_expire_at
-                .map_or(i64::MAX, |at| at.seconds),
-        },
-        WireEvent::CaughtUp(sequence) => Event::CaughtUp(sequence),
-        WireEvent::Heartbeat(_) => Event::Heartbeat,
-        WireEvent::PendingSince(at) => Event::PendingSince(at.seconds),
-    })
 }

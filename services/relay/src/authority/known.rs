@@ -20,7 +20,7 @@ use super::Untrusted;
 
 /// One event of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum News {
     Revoked {
         sequence: u64,
         session_id: String,
@@ -238,10 +238,10 @@ impl Known {
     }
 
     /// Takes one event in; `now` in seconds since 1970.
-    pub(super) fn take(&self, event: Event, now: i64) {
+    pub(super) fn take(&self, event: News, now: i64) {
         let mut feed = self.feed();
         match event {
-            Event::Revoked {
+            News::Revoked {
                 sequence,
                 session_id,
                 reason,
@@ -250,16 +250,16 @@ impl Known {
                 feed.sequence = feed.sequence.max(sequence);
                 feed.revoke(session_id.into(), reason.into(), tokens_expire_at);
             }
-            Event::CaughtUp(sequence) => {
+            News::CaughtUp(sequence) => {
                 feed.is_current = true;
                 feed.sequence = feed.sequence.max(sequence);
                 feed.revoked
                     .retain(|_, revoked| revoked.tokens_expire_at > now);
             }
-            Event::Heartbeat => feed
+            News::Heartbeat => feed
                 .revoked
                 .retain(|_, revoked| revoked.tokens_expire_at > now),
-            Event::PendingSince(since) => feed.pending_since = Some(since),
+            News::PendingSince(since) => feed.pending_since = Some(since),
         }
 
         if feed.is_current {

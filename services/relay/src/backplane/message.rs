@@ -14,11 +14,12 @@ use vvs_proto::relay::{
 };
 use vvs_proto::{ConnectionId, Phase, timestamp};
 
-use super::{Answer, Handover, Request, View};
+use super::{Answer, Handover, Request};
+use crate::contract;
 use crate::hello::Hello;
 use crate::login::{ATTEMPTS, Grant, State};
 use crate::refusal::Refusal;
-use crate::rpc;
+use crate::view::View;
 
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy)]
@@ -131,9 +132,11 @@ pub(super) fn take_over() -> WireRequest {
 pub(super) fn requested(request: WireRequest) -> Result<Option<Request>, Refusal> {
     Ok(match request {
         WireRequest::Look(look) => Some(Request::Look {
-            known: rpc::known_state(look.known_state)?,
+            known: contract::known_state(look.known_state)?,
         }),
-        WireRequest::Deliver(delivery) => Some(Request::Deliver(Box::new(rpc::grant(delivery)?))),
+        WireRequest::Deliver(delivery) => {
+            Some(Request::Deliver(Box::new(contract::grant(delivery)?)))
+        }
         WireRequest::Deny(_) => Some(Request::Deny),
         WireRequest::TakeOver(_) => None,
     })
@@ -178,7 +181,7 @@ pub(super) fn answer(answer: Answer) -> Wire {
                 .as_ref()
                 .and_then(|hello| hello.return_uri.clone())
                 .unwrap_or_default(),
-            login: Some(rpc::login(view)),
+            login: Some(contract::login(view)),
         }),
         Err(refusal) => refused(&refusal),
     }
@@ -242,7 +245,7 @@ pub(super) fn taken(generation: u64, wire: Wire) -> Result<Handover, Refusal> {
 fn state_of(handover: BackplaneHandover) -> Option<State> {
     let attempts_left = u8::try_from(handover.attempts_left).ok()?;
     let grant = match handover.grant {
-        Some(delivery) => Some(Box::new(rpc::grant(delivery).ok()?)),
+        Some(delivery) => Some(Box::new(contract::grant(delivery).ok()?)),
         None => None,
     };
 

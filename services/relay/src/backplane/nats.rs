@@ -24,8 +24,8 @@ use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::{Counters, Metrics, count};
 use vvs_runtime::trace;
 
-use super::{Answer, Backplane, Mailbox, Memory, Registration, Request, Taken, message};
-use crate::authority::moment_within;
+use super::{Answer, Backplane, LocalBackplane, Mailbox, Registration, Request, Taken, message};
+use crate::pause::moment_within;
 
 mod ask;
 mod hear;
@@ -35,6 +35,8 @@ use roll::Roll;
 
 /// Names a message and the answers to it.
 const MESSAGE_ID: &str = "Vvs-Message-Id";
+/// How long a holder may take to accept a question; later it drops it.
+const ACCEPT_TIME: Duration = Duration::from_secs(1);
 /// How long anybody waits for what takes its time. Callers give up before.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the connection is tried: two of these without an answer, and it is taken for dead.
@@ -49,7 +51,7 @@ const WAITING: usize = 64;
 
 /// How this relay connects.
 #[derive(Debug, Clone)]
-pub(crate) struct Dial {
+pub(crate) struct Broker {
     pub(crate) servers: Vec<String>,
     pub(crate) ca_file: Option<PathBuf>,
     /// The seed's file.
@@ -62,7 +64,7 @@ pub(crate) struct Dial {
 }
 
 #[cfg(test)]
-impl Default for Dial {
+impl Default for Broker {
     fn default() -> Self {
         Self {
             servers: vec![],
@@ -77,13 +79,13 @@ impl Default for Dial {
 
 /// Whether there is a connection.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Line {
+pub(crate) struct LinkState {
     pub(crate) is_up: bool,
     /// When it came back after it had been lost.
     back_since: Option<Instant>,
 }
 
-impl Line {
+impl LinkState {
     /// What a relay without other relays has.
     pub(crate) fn local() -> watch::Receiver<Self> {
         watch::channel(Self {
@@ -104,15 +106,15 @@ impl Line {
 /// Logins here, and those of other relays over NATS.
 #[derive(Debug)]
 pub(crate) struct Nats {
-    link: Arc<Link>,
+    link: Arc<NatsLink>,
     /// Ends what this relay says of itself to others.
     _attending: DropGuard,
 }
 
-struct Link {
+struct NatsLink {
     client: Client,
-    line: watch::Receiver<Line>,
-    local: Memory,
+    line: watch::Receiver<LinkState>,
+    local: LocalBackplane,
     keys: Keyring,
     roll: Roll,
     /// Names this relay, at random.
@@ -125,9 +127,9 @@ struct Link {
     reached: Reached,
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for NatsLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link")
+        f.debug_struct("NatsLink")
             .field("holder", &self.holder)
             .finish_non_exhaustive()
     }
@@ -136,7 +138,7 @@ impl fmt::Debug for Link {
 impl Nats {
     /// Starts to connect, and goes on until it is connected, whenever that is lost too.
     pub(crate) async fn connect(
-        dial: Dial,
+        dial: Broker,
         keys: Keyring,
         tasks: TaskTracker,
         metrics: &Metrics,
@@ -198,14 +200,14 @@ impl Nats {
         let client = options
             .connect(servers.map_err(NatsError::Address)?)
             .await?;
-        let local = Memory::default();
+        let local = LocalBackplane::default();
         let roll = Roll::default();
         metrics.register(
             "vvs_backplane_relays",
             "Other relays that are there",
             roll.size.clone(),
         );
-        let shared = Link {
+        let shared = NatsLink {
             client,
             line,
             local,
@@ -229,7 +231,7 @@ impl Nats {
     }
 
     /// Says when the connection is there, and when it is lost.
-    pub(crate) fn line(&self) -> watch::Receiver<Line> {
+    pub(crate) fn line(&self) -> watch::Receiver<LinkState> {
         self.link.line.clone()
     }
 }
@@ -252,7 +254,7 @@ fn watched(
     options: ConnectOptions,
     metrics: &Metrics,
     dropped: Counters,
-) -> (watch::Receiver<Line>, ConnectOptions) {
+) -> (watch::Receiver<LinkState>, ConnectOptions) {
     let (connected, lost) = (Gauge::<i64>::default(), Counter::<u64>::default());
     metrics.register(
         "vvs_backplane_connected",
@@ -264,7 +266,7 @@ fn watched(
         "Connections to NATS that were lost",
         lost.clone(),
     );
-    let (sender, line) = watch::channel(Line::default());
+    let (sender, line) = watch::channel(LinkState::default());
     let sender = Arc::new(sender);
     let is_told = AtomicBool::new(false);
     let options = options.event_callback(move |event| {

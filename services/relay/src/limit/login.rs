@@ -76,11 +76,11 @@ impl Drop for LoginPlace {
 pub(super) struct Silent {
     /// How old one must be to give way.
     age: Duration,
-    addresses: Mutex<Addresses>,
+    addresses: Mutex<Counted>,
 }
 
 #[derive(Debug, Default)]
-struct Addresses {
+struct Counted {
     last: u64,
     /// By number, so that the oldest comes first.
     waiting: HashMap<IpAddr, BTreeMap<u64, Waiting>>,
@@ -101,7 +101,7 @@ impl Silent {
         })
     }
 
-    fn addresses(&self) -> MutexGuard<'_, Addresses> {
+    fn addresses(&self) -> MutexGuard<'_, Counted> {
         self.addresses
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -7,7 +7,8 @@ use vvs_auth::token::Distrust;
 use vvs_proto::frame::{ErrorCode, FailureCode, RelayFrame, Session, UserId, close};
 
 use super::Effect;
-use crate::authority::{Failure, Fresh, moment_within, retry_after};
+use crate::authority::{Failure, Fresh};
+use crate::pause::{moment_within, retry_after};
 use crate::wire::{millis, seconds_left, timestamp, token_expired as token_expired_frame};
 
 /// So that windows which are told the same do not come back as one.

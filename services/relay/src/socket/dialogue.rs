@@ -13,11 +13,13 @@ use vvs_proto::frame::{
 };
 
 use super::{End, Idle, Socket};
-use crate::authority::{RefusedProof, retry_after};
+use crate::authority::RefusedProof;
 use crate::backplane::Taken;
+use crate::clock;
 use crate::hello::Hello;
 use crate::login::{Action, Event, State};
-use crate::proof::{Refused, Unproven};
+use crate::pause::retry_after;
+use crate::proof::{NotTaken, Unproven};
 use crate::resume::Resume;
 use crate::signed_in::{Effect, SignedIn, new_socket};
 use crate::wire;
@@ -141,7 +143,7 @@ where
             .get_or_insert_with(|| SignedIn::new(authority.clone(), nonce.clone(), address))
     }
 
-    fn hello(&mut self, said: &Introduction) -> Result<(), Refused> {
+    fn hello(&mut self, said: &Introduction) -> Result<(), NotTaken> {
         let key = DeviceKey::from_value(&said.device_key)
             .map_err(|_cause| AuthErrorCode::BadDeviceKey)?;
         self.signed_in()
@@ -232,11 +234,11 @@ where
         }
     }
 
-    fn refuse(&mut self, refused: Refused) -> Option<End> {
+    fn refuse(&mut self, refused: NotTaken) -> Option<End> {
         match refused {
-            Refused::Otherwise(code) => self.auth_error(code, None),
-            Refused::Proof(Unproven::TooMany) => self.take_effect(new_socket()),
-            Refused::Proof(Unproven::Bad(why)) => {
+            NotTaken::Otherwise(code) => self.auth_error(code, None),
+            NotTaken::Proof(Unproven::TooMany) => self.take_effect(new_socket()),
+            NotTaken::Proof(Unproven::Bad(why)) => {
                 self.refuse_proof(why);
                 self.auth_error(AuthErrorCode::BadProof, None)
             }
@@ -352,7 +354,7 @@ where
 
     fn tell_pending(&mut self, attempts_left: u8) {
         let Some(attempt) = &self.attempt else { return };
-        let expires_in = wire::seconds_left(attempt.expires_at(), time::OffsetDateTime::now_utc());
+        let expires_in = wire::seconds_left(attempt.expires_at(), clock::now());
         self.send(
             &RelayFrame::AuthPending {
                 code_length: 8,
@@ -369,7 +371,7 @@ where
             return;
         };
 
-        let frame = wire::success(grant, time::OffsetDateTime::now_utc());
+        let frame = wire::success(grant, clock::now());
 
         // A bare editor acknowledges by reading on; another one says so itself, once it has stored
         // the token.

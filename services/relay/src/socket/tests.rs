@@ -1,7 +1,5 @@
 //! A socket over an in-memory pipe, with a clock that the tests turn.
 
-use std::sync::Mutex;
-
 use axum::extract::{Query, State};
 use clap::Parser as _;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -17,19 +15,21 @@ use vvs_auth::key::Keyring;
 use vvs_proto::{Phase, Secret};
 use vvs_runtime::http::Connection;
 use vvs_runtime::limit::Reached;
-use vvs_runtime::metrics::Metrics as Registry;
+use vvs_runtime::metrics::Metrics;
 
 use super::*;
-use crate::attempt::{Facts, NotActivated};
-use crate::authority::fake::{ADDRESS, Fake, ORIGIN, claims};
-use crate::backplane::{Backplane, Memory, Request};
+use crate::authority::NotActivated;
+use crate::authority::fake::{ADDRESS, Answer, Fake, ORIGIN, claims};
+use crate::backplane::{Backplane, LocalBackplane, Request};
 use crate::code::user_code;
 use crate::drain::Drain;
-use crate::keys::Keys;
+use crate::keys::RelayKeys;
 use crate::limit::Limits;
 use crate::login::{Grant, User};
+use crate::metric::Counts;
 use crate::refusal::Refusal;
-use crate::{Metrics, Settings};
+use crate::settings::Settings;
+use crate::ticket::Facts;
 
 #[derive(clap::Parser)]
 struct Command {
@@ -45,20 +45,11 @@ mod relays;
 /// One relay with one editor, and the sessions role played by a list of answers.
 struct Stage {
     shared: Arc<Shared>,
-    /// Signs tokens.
     sessions: Fake,
     id: ConnectionId,
     editor: WebSocketStream<DuplexStream>,
     task: JoinHandle<()>,
-    /// What the sessions role answers to each activation, the last for ever; and how often it was
-    /// asked.
-    activations: Arc<Mutex<(Vec<Answer>, usize)>>,
-    /// Which sessions it was told are over, and why.
-    ended: Arc<Mutex<Vec<(String, &'static str)>>>,
 }
-
-/// What the sessions role says to an activation.
-type Answer = Result<(), NotActivated>;
 
 fn start(shared: &Shared, id: ConnectionId, attempt: Option<Box<Attempt>>) -> Start {
     let connection_place = shared.limits.connection(ADDRESS).unwrap();
@@ -97,43 +88,31 @@ impl Stage {
     }
 
     async fn open_with(flags: &[&str], answers: &[Answer]) -> Self {
-        let keys = Keys::new(&Keyring::parse(&Keyring::generate().unwrap()).unwrap()).unwrap();
+        let keys = RelayKeys::new(&Keyring::parse(&Keyring::generate().unwrap()).unwrap()).unwrap();
         Self::open_as(flags, answers, keys).await
     }
 
-    async fn open_as(flags: &[&str], answers: &[Answer], keys: Keys) -> Self {
-        Self::open_on(flags, answers, keys, Box::new(Memory::default())).await
+    async fn open_as(flags: &[&str], answers: &[Answer], keys: RelayKeys) -> Self {
+        Self::open_on(flags, answers, keys, Box::new(LocalBackplane::default())).await
     }
 
     async fn open_on(
         flags: &[&str],
         answers: &[Answer],
-        keys: Keys,
+        keys: RelayKeys,
         backplane: Box<dyn Backplane>,
     ) -> Self {
         let settings = Command::parse_from([&["relay"], flags].concat()).settings;
-        let activations = Arc::new(Mutex::new((answers.to_vec(), 0)));
-        let answers = activations.clone();
-        let ended = Arc::new(Mutex::new(Vec::new()));
-        let told = ended.clone();
         let sessions = Fake::default();
+        sessions.script().answers = answers.to_vec();
         let drain = Drain::new(Duration::from_secs(30), settings.dial().is_none());
         let shared = Arc::new(Shared {
             limits: Limits::new(settings.bounds(), Reached::default()),
             public_url: ORIGIN.parse().unwrap(),
             backplane,
-            activate: Arc::new(move |_session, _address| {
-                let mut answers = answers.lock().unwrap();
-                let answer = answers.0[answers.1.min(answers.0.len() - 1)];
-                answers.1 += 1;
-                Box::pin(async move { answer })
-            }),
-            end_session: Arc::new(move |session_id, _address, reason| {
-                told.lock().unwrap().push((session_id, reason))
-            }),
             keys,
             authority: sessions.authority(settings.terms()),
-            metrics: Metrics::new(&Registry::default()),
+            metrics: Counts::register(&Metrics::default()),
             gateways: None,
             settings,
             stop: CancellationToken::new(),
@@ -157,8 +136,6 @@ impl Stage {
             id,
             editor,
             task,
-            activations,
-            ended,
         };
         assert_eq!(stage.frame().await["type"], "connection");
 
@@ -262,7 +239,17 @@ impl Stage {
     }
 
     fn asked_sessions(&self) -> usize {
-        self.activations.lock().unwrap().1
+        self.sessions.called("ActivateSessions")
+    }
+
+    /// Which sessions the sessions role was told are over, and why.
+    async fn ended(&self) -> Vec<(String, String)> {
+        self.sessions.settle().await;
+        let script = self.sessions.script();
+        let ended = script.ends.iter();
+        ended
+            .map(|end| (end.session_id.clone(), end.reason.clone()))
+            .collect()
     }
 }
 
@@ -489,7 +476,7 @@ async fn a_bare_editor_that_closes_as_soon_as_it_has_its_token_is_signed_in() {
     };
     stage.editor.close(None).await.unwrap();
     assert_eq!(delivered.await.unwrap().unwrap().phase, Phase::Acked);
-    assert_eq!(*stage.ended.lock().unwrap(), []);
+    assert_eq!(stage.ended().await, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -506,8 +493,8 @@ async fn a_bare_editor_that_closes_before_its_token_has_left_is_not_signed_in() 
     stage.editor.close(None).await.unwrap();
     assert!(matches!(delivered.await.unwrap(), Err(Refusal::Over)));
     assert_eq!(
-        *stage.ended.lock().unwrap(),
-        [("ses_1".to_owned(), "cancelled")]
+        stage.ended().await,
+        [("ses_1".to_owned(), "cancelled".to_owned())]
     );
 }
 
@@ -532,7 +519,7 @@ async fn an_acknowledgement_that_meets_the_close_of_a_drain_counts() {
             Some(Phase::Acked),
             "{last:?}"
         );
-        assert_eq!(*stage.ended.lock().unwrap(), []);
+        assert_eq!(stage.ended().await, []);
     }
 }
 
@@ -566,12 +553,12 @@ async fn an_editor_that_goes_away_takes_its_login_along() {
         );
 
         let ended = if delivered_before {
-            vec![("ses_1".to_owned(), "cancelled")]
+            vec![("ses_1".to_owned(), "cancelled".to_owned())]
         } else {
             vec![]
         };
 
-        assert_eq!(*stage.ended.lock().unwrap(), ended);
+        assert_eq!(stage.ended().await, ended);
         assert!(matches!(
             stage.deliver(1).await.unwrap(),
             Err(Refusal::Over)

@@ -107,7 +107,7 @@ fn hosts_are_names_or_addresses_with_a_port() {
 async fn whoever_has_less_to_do_gets_the_next() {
     let pool = ready(&[1, 2]);
     let mut held: Vec<_> = (0..100).map(|_| pool.pick(&[]).unwrap()).collect();
-    let count = |held: &[Held<()>]| {
+    let count = |held: &[Busy<()>]| {
         held.iter()
             .filter(|held| held.address == address(1))
             .count()

@@ -177,10 +177,10 @@ fn a_shared_address_takes_nothing_from_its_neighbours() {
 
 #[test]
 fn what_is_no_shared_network_is_refused_with_an_example() {
-    let parsed: Shared = " 203.0.113.9/24=20".parse().unwrap();
+    let parsed: SharedNetwork = " 203.0.113.9/24=20".parse().unwrap();
     assert_eq!(
         parsed,
-        Shared {
+        SharedNetwork {
             network: "203.0.113.0/24".parse().unwrap(),
             times: 20
         }
@@ -195,7 +195,7 @@ fn what_is_no_shared_network_is_refused_with_an_example() {
         "x=2",
         "2001:db8::/65=2",
     ] {
-        let refused = bad.parse::<Shared>().unwrap_err().to_string();
+        let refused = bad.parse::<SharedNetwork>().unwrap_err().to_string();
         assert!(refused.contains("203.0.113.0/24=20"), "{refused}");
     }
 }

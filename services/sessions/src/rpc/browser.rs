@@ -6,8 +6,10 @@ use vvs_proto::session as wire;
 
 use super::Service;
 use crate::browser::{End, Millis, SignIn, Whose};
+use crate::clock::clock_millis;
+use crate::error::Error;
+use crate::session;
 use crate::store::Cause;
-use crate::{Error, clock_millis, session};
 
 impl Service {
     pub(super) async fn begin_sign_in(

@@ -23,9 +23,10 @@ use vvs_runtime::limit::Reached;
 
 use self::reader::{Reader, Told, pending_since};
 use super::CALL_LIMIT;
+use crate::clock::clock;
+use crate::error::Error;
 use crate::metric::Counts;
 use crate::store::{Revocation, Store};
-use crate::{Error, clock};
 
 mod reader;
 
@@ -49,10 +50,10 @@ pub(crate) struct Bounds {
 
 /// Tells all who follow what this process has read.
 #[derive(Debug, Clone)]
-pub(crate) struct Feed(Arc<Shared>);
+pub(crate) struct Feed(Arc<Broadcast>);
 
 #[derive(Debug)]
-struct Shared {
+struct Broadcast {
     store: Store,
     counts: Counts,
     reached: Reached,
@@ -83,7 +84,7 @@ impl Feed {
         let turns = [Semaphore::new(RELAYS_TURNS), Semaphore::new(OTHERS_TURNS)];
         let (store, stop, turn_time) = (store.clone(), stop.clone(), bounds.turn_time);
 
-        Self(Arc::new(Shared {
+        Self(Arc::new(Broadcast {
             store,
             counts,
             reached,
@@ -147,7 +148,7 @@ impl Feed {
     }
 }
 
-impl Shared {
+impl Broadcast {
     /// Waits until one more follower may read what it has missed.
     async fn turn(&self, role: Role) -> Result<SemaphorePermit<'_>, Error> {
         let turns = &self.turns[usize::from(role != Role::Relay)];
@@ -163,7 +164,7 @@ impl Shared {
 
 /// One stream.
 struct Follower {
-    feed: Arc<Shared>,
+    feed: Arc<Broadcast>,
     role: Role,
     told: broadcast::Receiver<Told>,
     database_id: String,

@@ -25,8 +25,8 @@ use crate::key::Rotation;
 use crate::limit::tests::refreshes;
 use crate::store::Room;
 use crate::store::feed::PAGE;
-use crate::store::tests::postgres::{PASSWORD, Postgres};
-use crate::store::tests::{Place, count, on_both_databases, terms};
+use crate::store::tests::{Location, count, on_both_databases, terms};
+use vvs_test_servers::postgres::{PASSWORD, Postgres};
 
 mod audit;
 mod browser;
@@ -39,11 +39,11 @@ struct Bench {
     stop: CancellationToken,
 }
 
-async fn bench(place: &Place) -> Bench {
+async fn bench(place: &Location) -> Bench {
     bench_with(place, 1024).await
 }
 
-async fn bench_with(place: &Place, backlog: u32) -> Bench {
+async fn bench_with(place: &Location, backlog: u32) -> Bench {
     let store = place.open().await;
     // Replicas have the same key file.
     let keyring = Keyring::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
@@ -52,7 +52,7 @@ async fn bench_with(place: &Place, backlog: u32) -> Bench {
         lead: 1000,
     };
     let keys = Arc::new(
-        Keys::load(&store, &keyring, rotation, clock())
+        SigningKeys::load(&store, &keyring, rotation, clock())
             .await
             .unwrap(),
     );
@@ -189,7 +189,7 @@ impl Bench {
     }
 }
 
-async fn a_token_verifies_against_the_published_keys(place: &Place) {
+async fn a_token_verifies_against_the_published_keys(place: &Location) {
     let bench = bench(place).await;
     let (session, token) = bench.create(request(1, "ada")).await.unwrap();
     let claims = bench.verify(&token.token).await;
@@ -204,7 +204,7 @@ async fn a_token_verifies_against_the_published_keys(place: &Place) {
     assert_eq!(session.activated_at, None);
 }
 
-async fn a_repeat_signs_a_new_token_for_the_same_session(place: &Place) {
+async fn a_repeat_signs_a_new_token_for_the_same_session(place: &Location) {
     let bench = bench(place).await;
     let (session, token) = bench.create(request(1, "ada")).await.unwrap();
     let (session_again, token_again) = bench.create(request(1, "ada")).await.unwrap();
@@ -228,7 +228,7 @@ async fn a_repeat_signs_a_new_token_for_the_same_session(place: &Place) {
     );
 }
 
-async fn a_second_activation_changes_nothing_and_is_not_counted(place: &Place) {
+async fn a_second_activation_changes_nothing_and_is_not_counted(place: &Location) {
     let bench = bench(place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
     let first = bench.activate(&id).await.unwrap();
@@ -242,7 +242,7 @@ async fn a_second_activation_changes_nothing_and_is_not_counted(place: &Place) {
     );
 }
 
-async fn of_many_that_are_activated_at_once_each_has_its_own_outcome(place: &Place) {
+async fn of_many_that_are_activated_at_once_each_has_its_own_outcome(place: &Location) {
     let bench = bench(place).await;
     let ids = [
         bench.create(request(1, "ada")).await.unwrap().0.id,
@@ -335,7 +335,7 @@ async fn of_many_that_are_activated_at_once_each_has_its_own_outcome(place: &Pla
     );
 }
 
-async fn a_refusal_has_its_documented_code_and_reason(place: &Place) {
+async fn a_refusal_has_its_documented_code_and_reason(place: &Location) {
     let bench = bench(place).await;
     bench.create(request(1, "ada")).await.unwrap();
     let claimed = bench.create(request(1, "bob")).await.unwrap_err();
@@ -360,7 +360,7 @@ async fn a_refusal_has_its_documented_code_and_reason(place: &Place) {
     );
 }
 
-async fn a_malformed_field_is_named_and_nothing_is_made(place: &Place) {
+async fn a_malformed_field_is_named_and_nothing_is_made(place: &Location) {
     type Spoil = fn(&mut wire::CreateSessionRequest);
     let cases: [(&str, Spoil); 14] = [
         ("request_id", |request| request.request_id = "1".into()),
@@ -426,7 +426,7 @@ async fn a_malformed_field_is_named_and_nothing_is_made(place: &Place) {
 
 #[tokio::test]
 async fn a_locked_database_loses_nothing() {
-    let place = Place::new();
+    let place = Location::new();
     let bench = bench(&place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
     bench.execute("PRAGMA busy_timeout = 0").await;
@@ -452,7 +452,7 @@ async fn a_locked_database_loses_nothing() {
 
 #[tokio::test]
 async fn a_database_that_cannot_be_written_loses_nothing() {
-    let place = Place::new();
+    let place = Location::new();
     let bench = bench(&place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
     bench.execute("PRAGMA query_only = ON").await;
@@ -471,7 +471,7 @@ async fn a_database_that_cannot_be_written_loses_nothing() {
 
 #[tokio::test]
 async fn a_full_disk_loses_nothing() {
-    let place = Place::new();
+    let place = Location::new();
     let bench = bench(&place).await;
 
     // No page more than there is: users still fit in theirs when sessions, which are long, do not.
@@ -502,7 +502,7 @@ async fn a_full_disk_loses_nothing() {
 
 #[tokio::test]
 async fn a_database_file_that_is_gone_is_missed_and_not_replaced() {
-    let place = Place::new();
+    let place = Location::new();
     let bench = bench(&place).await;
     let (session, _) = bench.create(request(1, "ada")).await.unwrap();
     let away = place.file().with_extension("away");
@@ -520,7 +520,7 @@ async fn a_database_file_that_is_gone_is_missed_and_not_replaced() {
 
 #[tokio::test]
 async fn a_database_that_is_always_busy_is_not_waited_for_without_end() {
-    let place = Place::new();
+    let place = Location::new();
     let bench = bench(&place).await;
     let held = bench.service.store.pool().acquire().await.unwrap();
     tokio::time::pause();
@@ -672,7 +672,7 @@ fn revoked(event: Event) -> (u64, String, String) {
     (entry.sequence, entry.session_id, entry.reason)
 }
 
-async fn a_token_of_a_device_key_names_it_and_lives_an_hour(place: &Place) {
+async fn a_token_of_a_device_key_names_it_and_lives_an_hour(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let (session, token) = bench.create(editor.approved(1)).await.unwrap();
     let claims = bench.verify(&token.token).await;
@@ -686,7 +686,7 @@ async fn a_token_of_a_device_key_names_it_and_lives_an_hour(place: &Place) {
     assert_eq!(session.device.unwrap().jwk, key.to_json());
 }
 
-async fn an_editor_that_proves_its_key_gets_a_fresh_token(place: &Place) {
+async fn an_editor_that_proves_its_key_gets_a_fresh_token(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let (session, token) = bench.create(editor.approved(1)).await.unwrap();
     let fresh = bench.refresh(editor.refresh(&session.id)).await.unwrap();
@@ -726,7 +726,7 @@ async fn an_editor_that_proves_its_key_gets_a_fresh_token(place: &Place) {
 }
 
 async fn a_proof_that_does_not_hold_is_refused_and_written_down_if_it_is_the_sessions_own(
-    place: &Place,
+    place: &Location,
 ) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let id = bench.create(editor.approved(1)).await.unwrap().0.id;
@@ -762,7 +762,7 @@ async fn a_proof_that_does_not_hold_is_refused_and_written_down_if_it_is_the_ses
     );
 }
 
-async fn a_stranger_learns_of_no_session_and_writes_nothing_about_it(place: &Place) {
+async fn a_stranger_learns_of_no_session_and_writes_nothing_about_it(place: &Location) {
     let (bench, editor, stranger) = (bench(place).await, Editor::new(), Editor::new());
     let (live, token) = bench.create(editor.approved(1)).await.unwrap();
     let key_id = decode_header(&token.token).unwrap().kid.unwrap();
@@ -840,7 +840,7 @@ async fn a_stranger_learns_of_no_session_and_writes_nothing_about_it(place: &Pla
     bench.refresh(editor.refresh(&live.id)).await.unwrap();
 }
 
-async fn a_relay_ends_a_used_session_only_with_the_editors_proof(place: &Place) {
+async fn a_relay_ends_a_used_session_only_with_the_editors_proof(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let id = bench.create(editor.approved(1)).await.unwrap().0.id;
     bench.activate(&id).await.unwrap();
@@ -895,7 +895,7 @@ async fn a_relay_ends_a_used_session_only_with_the_editors_proof(place: &Place) 
     );
 }
 
-async fn a_user_ends_his_own_sessions_only(place: &Place) {
+async fn a_user_ends_his_own_sessions_only(place: &Location) {
     let bench = bench(place).await;
     let mine = bench.create(request(1, "ada")).await.unwrap().0;
     let other = bench.create(request(2, "bob")).await.unwrap().0;
@@ -988,7 +988,7 @@ async fn a_user_ends_his_own_sessions_only(place: &Place) {
     );
 }
 
-async fn a_watcher_hears_what_was_and_then_what_comes(place: &Place) {
+async fn a_watcher_hears_what_was_and_then_what_comes(place: &Location) {
     let bench = bench(place).await;
     let mut ids = Vec::new();
     for number in 0..4 {
@@ -1048,7 +1048,7 @@ async fn a_watcher_hears_what_was_and_then_what_comes(place: &Place) {
     }
 }
 
-async fn a_watcher_hears_at_once_of_more_than_one_reading_returns(place: &Place) {
+async fn a_watcher_hears_at_once_of_more_than_one_reading_returns(place: &Location) {
     let bench = bench(place).await;
     let all = u64::from(PAGE) * 2 + 1;
     let mut user_id = String::new();
@@ -1094,7 +1094,7 @@ async fn a_watcher_hears_at_once_of_more_than_one_reading_returns(place: &Place)
     assert_eq!(next_change(&mut stream).await, Event::CaughtUp(all));
 }
 
-async fn a_watcher_hears_since_when_no_session_is_pending(place: &Place) {
+async fn a_watcher_hears_since_when_no_session_is_pending(place: &Location) {
     let bench = bench(place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
     bench
@@ -1128,7 +1128,7 @@ async fn a_watcher_hears_since_when_no_session_is_pending(place: &Place) {
     assert!(since.seconds > before - 100 && since.seconds < clock() - 4);
 }
 
-async fn a_watcher_that_has_missed_too_much_starts_again(place: &Place) {
+async fn a_watcher_that_has_missed_too_much_starts_again(place: &Location) {
     let bench = bench(place).await;
     for number in 0..3 {
         let id = bench.create(request(number, "ada")).await.unwrap().0.id;
@@ -1170,7 +1170,7 @@ async fn a_watcher_that_has_missed_too_much_starts_again(place: &Place) {
 }
 
 /// A thousand who follow: each comes once to what was, and one reads for all of them what comes.
-async fn however_many_follow_one_reads(place: &Place) {
+async fn however_many_follow_one_reads(place: &Location) {
     let bench = bench(place).await;
     let reads = || bench.service.counts.feed_reads.get();
     let mut streams = Vec::new();
@@ -1203,7 +1203,7 @@ async fn however_many_follow_one_reads(place: &Place) {
     );
 }
 
-async fn whoever_joins_while_sessions_end_misses_none_and_hears_none_twice(place: &Place) {
+async fn whoever_joins_while_sessions_end_misses_none_and_hears_none_twice(place: &Location) {
     let bench = bench(place).await;
     let mut ids = Vec::new();
     for number in 0..60 {
@@ -1247,7 +1247,7 @@ async fn whoever_joins_while_sessions_end_misses_none_and_hears_none_twice(place
     }
 }
 
-async fn whoever_follows_too_slowly_is_ended_and_holds_up_nobody(place: &Place) {
+async fn whoever_follows_too_slowly_is_ended_and_holds_up_nobody(place: &Location) {
     let bench = bench_with(place, 4).await;
     let mut slow = bench.watch(0).await.unwrap();
     let mut quick = bench.watch(0).await.unwrap();
@@ -1282,7 +1282,7 @@ async fn whoever_follows_too_slowly_is_ended_and_holds_up_nobody(place: &Place) 
 }
 
 async fn of_too_many_who_begin_to_follow_those_without_a_turn_come_back_and_no_relay_waits(
-    place: &Place,
+    place: &Location,
 ) {
     let bench = bench(place).await;
     let turn = bench.service.feed.hold_turns_of_others().await;
@@ -1310,8 +1310,8 @@ async fn of_too_many_who_begin_to_follow_those_without_a_turn_come_back_and_no_r
     assert!(begin().await.is_ok());
 }
 
-async fn a_watcher_of_another_database_starts_again(place: &Place) {
-    let elsewhere = Place::new();
+async fn a_watcher_of_another_database_starts_again(place: &Location) {
+    let elsewhere = Location::new();
     let (here, there) = (bench(place).await, bench(&elsewhere).await);
     let database = async |bench: &Bench| {
         let mut ids = Vec::new();
@@ -1358,7 +1358,7 @@ async fn a_watcher_of_another_database_starts_again(place: &Place) {
 
 #[tokio::test]
 async fn a_watcher_hears_of_a_revocation_in_another_process() {
-    let place = Place::server().await;
+    let place = Location::server().await;
     let (here, there) = (bench(&place).await, bench(&place).await);
     let following = here.service.store.clone().follow();
     let id = there.create(request(1, "ada")).await.unwrap().0.id;
@@ -1394,7 +1394,7 @@ async fn a_watcher_hears_of_a_revocation_in_another_process() {
 #[tokio::test]
 async fn a_server_that_is_away_is_an_outage_and_loses_nothing() {
     let cluster = Postgres::start().await;
-    let place = Place::Server(cluster.database().await);
+    let place = Location::Server(cluster.database().await);
     let bench = bench(&place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
     let mut stream = bench.watch(0).await.unwrap();

@@ -6,7 +6,7 @@ use vvs_runtime::limit::Reached;
 
 use super::{BATCH, Store, find};
 use crate::Error;
-use crate::audit::Entry;
+use crate::audit::AuditRow;
 use crate::id::SessionId;
 use crate::session::{DAY, Seconds};
 
@@ -37,12 +37,13 @@ impl Store {
     pub(super) async fn audit(
         &self,
         connection: &mut AnyConnection,
-        entries: &[Entry],
+        entries: &[AuditRow],
         now: Seconds,
     ) -> Result<(), Error> {
         for entry in entries {
             let written = sqlx::query(
-                "INSERT INTO audit (id, at, event, user_id, session_id, connection_id, address, device, reason)
+                "INSERT INTO audit (id, at, event, user_id, session_id, connection_id, address,
+                 device, reason)
                  SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
                  WHERE (SELECT count(*) FROM audit WHERE user_id = $10 AND at > $11) < $12",
             )
@@ -70,7 +71,7 @@ impl Store {
 
     /// Writes down what happened elsewhere, or did not come to a change, with what is known of its
     /// session.
-    pub(crate) async fn record(&self, mut entry: Entry, now: Seconds) -> Result<(), Error> {
+    pub(crate) async fn record(&self, mut entry: AuditRow, now: Seconds) -> Result<(), Error> {
         // One row, and in a transaction all the same: where a call was given up while it began one,
         // the connection is in the midst of that, and what is written there without a commit may be
         // lost with it.

@@ -6,7 +6,7 @@ use vvs_runtime::limit::Reached;
 
 use super::{BATCH, Cause, Change, Store, commit, user};
 use crate::Error;
-use crate::audit::{Entry, Event};
+use crate::audit::{AuditRow, Event};
 use crate::browser::{End, Millis, SignIn};
 use crate::session::Seconds;
 
@@ -60,10 +60,12 @@ impl Store {
             "SELECT number FROM browser_ends WHERE sign_in_id = $1 AND provider = $2
              UNION ALL
              SELECT number FROM browser_ends
-             WHERE provider_session = $3 AND provider_session <> '' AND provider = $4 AND number > $5
+             WHERE provider_session = $3 AND provider_session <> '' AND provider = $4
+             AND number > $5
              UNION ALL
              SELECT number FROM browser_ends
-             WHERE provider = $6 AND subject IN ($7, '') AND sign_in_id = '' AND provider_session = '' AND number > $8
+             WHERE provider = $6 AND subject IN ($7, '') AND sign_in_id = ''
+             AND provider_session = '' AND number > $8
              LIMIT 1",
         )
         .bind(id)
@@ -155,7 +157,8 @@ async fn next_number(change: &mut Change, now: Millis) -> Result<i64, Error> {
 async fn take_out(change: &mut Change, end: &End) -> Result<Option<Seconds>, Error> {
     let forget_at = sqlx::query_scalar(
         "DELETE FROM browser_ends
-         WHERE provider = $1 AND subject = $2 AND sign_in_id = $3 AND provider_session = $4 RETURNING forget_at",
+         WHERE provider = $1 AND subject = $2 AND sign_in_id = $3 AND provider_session = $4
+         RETURNING forget_at",
     )
     .bind(&end.whose.provider)
     .bind(&end.whose.subject)
@@ -192,7 +195,8 @@ async fn insert(
     forget_at: Seconds,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO browser_ends (number, provider, subject, sign_in_id, provider_session, forget_at)
+        "INSERT INTO browser_ends (number, provider, subject, sign_in_id, provider_session,
+         forget_at)
          VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(number)
@@ -207,7 +211,7 @@ async fn insert(
 }
 
 /// What the audit log says of it.
-async fn entry(change: &mut Change, end: &End, cause: &Cause) -> Result<Entry, Error> {
+async fn entry(change: &mut Change, end: &End, cause: &Cause) -> Result<AuditRow, Error> {
     let event = if end.is_of_all() {
         Event::BrowsersSignedOut
     } else {
@@ -216,10 +220,10 @@ async fn entry(change: &mut Change, end: &End, cause: &Cause) -> Result<Entry, E
 
     let (provider, subject) = (&end.whose.provider, &end.whose.subject);
     let reason = cause.reason.as_str();
-    let entry = Entry::new(event).from(&cause.address);
+    let entry = AuditRow::new(event).from(&cause.address);
 
     Ok(match user::find(change, provider, subject).await? {
-        Some(user) => Entry {
+        Some(user) => AuditRow {
             user_id: user.as_str().to_owned(),
             ..entry
         }

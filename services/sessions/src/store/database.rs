@@ -87,13 +87,13 @@ const PARAMETERS: &[&str] = &[
 
 /// Where a database is.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     File(PathBuf),
     Server(Url),
 }
 
 /// A URL may hold a password.
-impl fmt::Debug for Place {
+impl fmt::Debug for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
@@ -102,7 +102,7 @@ impl fmt::Debug for Place {
     }
 }
 
-impl Place {
+impl Location {
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             return Ok(Self::File(file(path)?));
@@ -221,8 +221,8 @@ impl Store {
     pub(crate) async fn open(url: &str, connections: u32) -> Result<Self, Error> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
-        let place = Place::parse(url)?;
-        if let Place::File(path) = &place {
+        let place = Location::parse(url)?;
+        if let Location::File(path) = &place {
             OpenOptions::new()
                 .read(true)
                 .append(true)
@@ -253,12 +253,12 @@ impl Store {
 
     /// Whether other processes may use the same database.
     pub(super) fn is_shared(&self) -> bool {
-        matches!(self.place, Place::Server(_))
+        matches!(self.place, Location::Server(_))
     }
 
     /// Wakes those who watch the feed when other processes revoke. Never ends.
     pub(crate) async fn follow(self) {
-        let Place::Server(url) = &self.place else {
+        let Location::Server(url) = &self.place else {
             return std::future::pending().await;
         };
 
@@ -296,8 +296,8 @@ fn connection(
 }
 
 /// The first connection. What will not get better by waiting is told at once.
-async fn connect(place: &Place, options: &AnyConnectOptions) -> Result<AnyConnection, Error> {
-    let Place::Server(_) = place else {
+async fn connect(place: &Location, options: &AnyConnectOptions) -> Result<AnyConnection, Error> {
+    let Location::Server(_) = place else {
         let mut connection = connection(options.clone()).await?;
         connection.execute(SQLITE).await?;
         return Ok(connection);
@@ -320,8 +320,11 @@ async fn connect(place: &Place, options: &AnyConnectOptions) -> Result<AnyConnec
         let is_busy = code.is_some_and(|code| code.starts_with("57P") || code.starts_with("53"));
 
         // TLS that comes to nothing is no data from the network, and will come to nothing again.
-        let may_come = is_busy
-            || matches!(&source, sqlx::Error::Io(cause) if cause.kind() != std::io::ErrorKind::InvalidData);
+        let is_cut_off = matches!(
+            &source,
+            sqlx::Error::Io(cause) if cause.kind() != std::io::ErrorKind::InvalidData
+        );
+        let may_come = is_busy || is_cut_off;
         if !may_come || Instant::now() >= end {
             return Err(Error::Server(source));
         }
@@ -361,13 +364,13 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), Error> {
 }
 
 /// The connections to a database, made when they are first needed and again whenever they are gone.
-fn pool(place: &Place, options: AnyConnectOptions, connections: u32) -> AnyPool {
+fn pool(place: &Location, options: AnyConnectOptions, connections: u32) -> AnyPool {
     let (setup, noted) = (place.setup(), Arc::new(AtomicU64::new(0)));
     let inode = {
         let place = place.clone();
         move || match &place {
-            Place::File(path) => std::fs::metadata(path).map_or(0, |found| found.ino()),
-            Place::Server(_) => 0,
+            Location::File(path) => std::fs::metadata(path).map_or(0, |found| found.ino()),
+            Location::Server(_) => 0,
         }
     };
     let (opened, inode_again) = (noted.clone(), inode.clone());
@@ -386,11 +389,11 @@ fn pool(place: &Place, options: AnyConnectOptions, connections: u32) -> AnyPool 
     let pool = match place {
         // SQLite has one writer at a time, and waiting here is fair and wakes at once, waiting
         // there is polling.
-        Place::File(_) => pool
+        Location::File(_) => pool
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None),
-        Place::Server(_) => pool.max_connections(connections),
+        Location::Server(_) => pool.max_connections(connections),
     };
 
     pool.connect_lazy_with(options)
@@ -407,7 +410,7 @@ mod tests {
             ("sqlite:///var/a b.db", "/var/a b.db"),
             ("sqlite://a.db", "a.db"),
         ] {
-            assert_eq!(Place::parse(url).unwrap(), Place::File(path.into()));
+            assert_eq!(Location::parse(url).unwrap(), Location::File(path.into()));
         }
 
         for bad in [
@@ -420,7 +423,7 @@ mod tests {
             "mysql://h/d",
         ] {
             assert!(
-                matches!(Place::parse(bad), Err(Error::DatabaseUrl)),
+                matches!(Location::parse(bad), Err(Error::DatabaseUrl)),
                 "{bad} was taken"
             );
         }
@@ -428,9 +431,9 @@ mod tests {
 
     #[test]
     fn a_server_off_this_machine_is_reached_over_tls_unless_somebody_says_otherwise() {
-        let used = |url: &str| match Place::parse(url) {
-            Ok(Place::Server(url)) => Ok(url.to_string()),
-            Ok(Place::File(path)) => panic!("{} is no file", path.display()),
+        let used = |url: &str| match Location::parse(url) {
+            Ok(Location::Server(url)) => Ok(url.to_string()),
+            Ok(Location::File(path)) => panic!("{} is no file", path.display()),
             Err(refused) => Err(refused.to_string()),
         };
         for kept in [
@@ -458,14 +461,14 @@ mod tests {
 
     #[test]
     fn a_parameter_that_is_not_known_is_named_and_its_value_is_not() {
-        let refused = Place::parse("postgres://vvs@localhost/vvs?passwort=hunter2")
+        let refused = Location::parse("postgres://vvs@localhost/vvs?passwort=hunter2")
             .unwrap_err()
             .to_string();
         assert!(
             refused.contains("passwort") && !refused.contains("hunter2"),
             "{refused}"
         );
-        let place = Place::parse("postgres://vvs:hunter2@localhost/vvs").unwrap();
+        let place = Location::parse("postgres://vvs:hunter2@localhost/vvs").unwrap();
         assert!(!format!("{place:?}").contains("hunter2"));
     }
 }

@@ -9,7 +9,7 @@ use vvs_auth::token::random_id;
 
 use super::{BATCH, Change, Store, commit, find};
 use crate::Error;
-use crate::audit::{Entry, Event};
+use crate::audit::{AuditRow, Event};
 use crate::id::{Reason, SessionId, UserId};
 use crate::session::{Seconds, Session, SignIn, Terms};
 
@@ -32,7 +32,7 @@ pub(crate) struct Revocation {
 
 /// A part of the feed.
 #[derive(Debug)]
-pub(crate) struct Page {
+pub(crate) struct Stretch {
     pub(crate) entries: Vec<Revocation>,
     /// What has been read to.
     pub(crate) read_to: i64,
@@ -113,9 +113,14 @@ impl Store {
             )
             .bind(now)
             .bind(user.as_str()),
-            Whose::SignIn(SignIn { provider, subject, provider_session }) => sqlx::query_scalar(
+            Whose::SignIn(SignIn {
+                provider,
+                subject,
+                provider_session,
+            }) => sqlx::query_scalar(
                 "SELECT sessions.id FROM sessions JOIN users ON users.id = sessions.user_id
-                 WHERE revoked_at IS NULL AND expires_at > $1 AND provider_session = $2 AND provider = $3
+                 WHERE revoked_at IS NULL AND expires_at > $1 AND provider_session = $2
+                 AND provider = $3
                  AND ($4 = '' OR subject = $5)",
             )
             .bind(now)
@@ -173,7 +178,7 @@ impl Store {
         mut ids: Vec<String>,
         end: &End<'_>,
         now: Seconds,
-    ) -> Result<Vec<Entry>, Error> {
+    ) -> Result<Vec<AuditRow>, Error> {
         // In the order in which they are activated, or either could wait for the other.
         ids.sort_unstable();
         let (mut ended, mut entries) = (0_u32, Vec::new());
@@ -240,13 +245,13 @@ impl Store {
     }
 
     /// What comes behind a number and still matters.
-    pub(crate) async fn revocations(&self, after: i64, now: Seconds) -> Result<Page, Error> {
+    pub(crate) async fn revocations(&self, after: i64, now: Seconds) -> Result<Stretch, Error> {
         let mut connection = self.pool.acquire().await?;
         let newest: i64 = sqlx::query_scalar("SELECT newest FROM feed")
             .fetch_one(&mut *connection)
             .await?;
         if newest == after {
-            return Ok(Page {
+            return Ok(Stretch {
                 entries: Vec::new(),
                 read_to: newest,
                 complete: true,
@@ -255,7 +260,8 @@ impl Store {
 
         let rows = sqlx::query(
             "SELECT sequence, session_id, reason, tokens_expire_at FROM revocations
-             WHERE sequence > $1 AND sequence <= $2 AND tokens_expire_at > $3 ORDER BY sequence LIMIT $4",
+             WHERE sequence > $1 AND sequence <= $2 AND tokens_expire_at > $3 ORDER BY sequence
+             LIMIT $4",
         )
         .bind(after)
         .bind(newest)
@@ -277,7 +283,7 @@ impl Store {
             .filter(|_| entries.len() == PAGE as usize)
             .map(|last| last.sequence);
 
-        Ok(Page {
+        Ok(Stretch {
             read_to: more.unwrap_or(newest),
             complete: more.is_none(),
             entries,
@@ -290,7 +296,8 @@ impl Store {
         lock(&mut change).await?;
         let gone: Vec<i64> = sqlx::query_scalar(
             "DELETE FROM revocations WHERE sequence IN
-             (SELECT sequence FROM revocations WHERE tokens_expire_at <= $1 LIMIT $2) RETURNING sequence",
+             (SELECT sequence FROM revocations WHERE tokens_expire_at <= $1 LIMIT $2)
+             RETURNING sequence",
         )
         .bind(now.saturating_sub(LATE_CLOCKS))
         .bind(i64::from(BATCH))
@@ -333,7 +340,7 @@ impl End<'_> {
         }
     }
 
-    fn entry(&self, session: &Session) -> Entry {
+    fn entry(&self, session: &Session) -> AuditRow {
         let event = if self.reason() == "burned" {
             Event::Burned
         } else {
@@ -345,7 +352,7 @@ impl End<'_> {
             Self::Sweep | Self::Replace { .. } => "",
         };
 
-        Entry::of(event, session)
+        AuditRow::of(event, session)
             .from(address)
             .because(self.reason())
     }

@@ -4,8 +4,21 @@ use sqlx::Row as _;
 
 use super::Store;
 use crate::Error;
-use crate::key::SealedKey;
 use crate::session::Seconds;
+
+/// A private key as the store holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct SealedKey {
+    /// Its place in the order in which keys sign.
+    pub(crate) number: i64,
+    pub(crate) kid: String,
+    /// base64url of the sealed PKCS #8.
+    pub(crate) sealed: String,
+    /// When it was made, and published.
+    pub(crate) created_at: Seconds,
+    /// From when on it signs, until its successor does.
+    pub(crate) signs_at: Seconds,
+}
 
 impl Store {
     /// All signing keys, the oldest first.
@@ -31,7 +44,8 @@ impl Store {
     pub(crate) async fn add_signing_key(&self, key: &SealedKey) -> Result<bool, Error> {
         let mut change = self.pool.begin().await?;
         let added = sqlx::query(
-            "INSERT INTO signing_keys (number, kid, sealed, created_at, signs_at) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO signing_keys (number, kid, sealed, created_at, signs_at)
+             VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (number) DO NOTHING",
         )
         .bind(key.number)

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use sqlx::Row as _;
 
-use super::tests::{Place, approval, device_key, terms};
+use super::tests::{Location, approval, device_key, terms};
 use super::*;
 use crate::session::DAY;
 
@@ -322,7 +322,7 @@ struct Life {
 }
 
 impl Life {
-    async fn new(place: &Place) -> Self {
+    async fn new(place: &Location) -> Self {
         // Shortly before midnight.
         let model = Model {
             now: 12 * DAY - 30,
@@ -344,7 +344,7 @@ impl Life {
             ..terms()
         };
         let store = place.open().await;
-        if let Place::File(_) = place {
+        if let Location::File(_) = place {
             // Nobody reads these after a crash.
             sqlx::query("PRAGMA synchronous = OFF")
                 .execute(store.pool())
@@ -692,7 +692,7 @@ fn cause() -> Cause {
     }
 }
 
-async fn live(place: &Place, steps: &[Step]) {
+async fn live(place: &Location, steps: &[Step]) {
     let mut life = Life::new(place).await;
     for step in steps {
         let newest = life.model.newest;
@@ -713,7 +713,7 @@ proptest! {
 
     #[test]
     fn the_store_does_what_a_list_in_memory_does(steps in steps()) {
-        runtime().block_on(async { live(&Place::new(), &steps).await });
+        runtime().block_on(async { live(&Location::new(), &steps).await });
     }
 }
 
@@ -723,6 +723,6 @@ proptest! {
 
     #[test]
     fn the_store_does_the_same_on_postgresql(steps in steps()) {
-        runtime().block_on(async { live(&Place::server().await, &steps).await });
+        runtime().block_on(async { live(&Location::server().await, &steps).await });
     }
 }

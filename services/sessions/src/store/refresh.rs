@@ -5,7 +5,7 @@ use vvs_auth::device::{DeviceKey, Thumbprint};
 
 use super::{Change, Store, commit, find};
 use crate::Error;
-use crate::audit::{Entry, Event};
+use crate::audit::{AuditRow, Event};
 use crate::id::SessionId;
 use crate::session::{DAY, Seconds, Session, Terms};
 
@@ -82,7 +82,8 @@ impl Store {
         }
 
         sqlx::query(
-            "UPDATE sessions SET activated_at = $1, refreshed_at = $2, expires_at = $3, tokens_expire_at = $4, address = $5
+            "UPDATE sessions SET activated_at = $1, refreshed_at = $2, expires_at = $3,
+             tokens_expire_at = $4, address = $5
              WHERE id = $6",
         )
         .bind(session.activated_at)
@@ -96,11 +97,11 @@ impl Store {
 
         let mut entries = Vec::new();
         if activated {
-            entries.push(Entry::of(Event::Activated, &session));
+            entries.push(AuditRow::of(Event::Activated, &session));
         }
 
         if is_first_of_day(&mut change, &session.id, now).await? {
-            entries.push(Entry::of(Event::Refreshed, &session));
+            entries.push(AuditRow::of(Event::Refreshed, &session));
         }
 
         self.audit(&mut change, &entries, now).await?;

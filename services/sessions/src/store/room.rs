@@ -6,14 +6,14 @@ use sqlx::Row as _;
 use super::feed::{End, lock};
 use super::{Change, Store};
 use crate::Error;
-use crate::audit::Entry;
+use crate::audit::AuditRow;
 use crate::session::{Seconds, Session, Terms};
 
 /// How many are tried, of which each may be refreshed at this very moment.
 const TRIES: i64 = 10;
 
 /// How many sessions there are that are not over.
-struct Held {
+struct LiveSessions {
     pending: i64,
     active: i64,
 }
@@ -28,7 +28,7 @@ impl Store {
         made: &Session,
         terms: &Terms,
         now: Seconds,
-    ) -> Result<Vec<Entry>, Error> {
+    ) -> Result<Vec<AuditRow>, Error> {
         let held = held(change, made, terms, now).await?;
         if held.pending > i64::from(terms.max_pending) {
             self.ration
@@ -59,11 +59,12 @@ impl Store {
         made: &Session,
         terms: &Terms,
         now: Seconds,
-    ) -> Result<Vec<Entry>, Error> {
+    ) -> Result<Vec<AuditRow>, Error> {
         let newest = lock(change).await?;
         let since = now.saturating_sub(terms.silence);
         let silent: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM sessions WHERE user_id = $1 AND activated_at IS NOT NULL AND revoked_at IS NULL
+            "SELECT id FROM sessions WHERE user_id = $1 AND activated_at IS NOT NULL
+             AND revoked_at IS NULL
              AND expires_at > $2 AND refreshed_at <= $3 ORDER BY refreshed_at, id LIMIT $4",
         )
         .bind(made.user.as_str())
@@ -90,7 +91,7 @@ async fn held(
     made: &Session,
     terms: &Terms,
     now: Seconds,
-) -> Result<Held, Error> {
+) -> Result<LiveSessions, Error> {
     let row = sqlx::query(
         "SELECT count(*) AS live, count(activated_at) AS active FROM sessions
          WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2
@@ -103,7 +104,7 @@ async fn held(
     .await?;
     let (live, active): (i64, i64) = (row.try_get("live")?, row.try_get("active")?);
 
-    Ok(Held {
+    Ok(LiveSessions {
         pending: live - active,
         active,
     })

@@ -7,32 +7,22 @@ use tempfile::TempDir;
 use vvs_auth::token::{Jwk, SigningKey};
 use vvs_proto::RequestId;
 use vvs_runtime::limit::Reached;
+use vvs_test_servers::postgres::Postgres;
 
-use self::postgres::Postgres;
 use super::*;
-use crate::key::SealedKey;
 use crate::session::{DAY, Identity};
+use crate::store::SealedKey;
 
 pub(crate) mod end;
 mod room;
 
-// The harness of the project's own tests; it has no way to name this crate's insides, so its file
-// is part of both.
-#[path = "../../../../tests/harness/postgres.rs"]
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "the project's own tests use the rest of it"
-)]
-pub(crate) mod postgres;
-
 /// A database of one test.
-pub(crate) enum Place {
+pub(crate) enum Location {
     File(TempDir),
     Server(String),
 }
 
-impl Place {
+impl Location {
     /// A directory with a file of SQLite.
     pub(crate) fn new() -> Self {
         Self::File(tempfile::tempdir().unwrap())
@@ -80,14 +70,14 @@ macro_rules! on_both_databases {
         mod on_sqlite {
             $(#[tokio::test]
             async fn $test() {
-                super::$test(&crate::store::tests::Place::new()).await;
+                super::$test(&crate::store::tests::Location::new()).await;
             })*
         }
 
         mod on_postgresql {
             $(#[tokio::test]
             async fn $test() {
-                super::$test(&crate::store::tests::Place::server().await).await;
+                super::$test(&crate::store::tests::Location::server().await).await;
             })*
         }
     };
@@ -145,7 +135,7 @@ async fn multiply(store: &Store) {
     sqlx::query(many).execute(&store.pool).await.unwrap();
 }
 
-async fn a_repeat_gives_the_same_session(place: &Place) {
+async fn a_repeat_gives_the_same_session(place: &Location) {
     let store = place.open().await;
     let first = store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -171,7 +161,7 @@ async fn a_repeat_gives_the_same_session(place: &Place) {
     assert_eq!(other.session.user, first.session.user);
 }
 
-async fn two_calls_at_once_make_one_session(place: &Place) {
+async fn two_calls_at_once_make_one_session(place: &Location) {
     let (one, two) = (place.open().await, place.open().await);
     for number in 0..20 {
         let (approval, terms) = (approval(number, "ada"), terms());
@@ -187,7 +177,7 @@ async fn two_calls_at_once_make_one_session(place: &Place) {
     assert_eq!(count(&one, "SELECT count(*) FROM sessions").await, 20);
 }
 
-async fn a_request_id_is_not_good_for_somebody_else(place: &Place) {
+async fn a_request_id_is_not_good_for_somebody_else(place: &Location) {
     let store = place.open().await;
     let made = store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -205,7 +195,7 @@ async fn a_request_id_is_not_good_for_somebody_else(place: &Place) {
     );
 }
 
-async fn a_user_keeps_the_id_and_takes_the_new_profile(place: &Place) {
+async fn a_user_keeps_the_id_and_takes_the_new_profile(place: &Location) {
     let store = place.open().await;
     let first = store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -239,7 +229,7 @@ async fn a_user_keeps_the_id_and_takes_the_new_profile(place: &Place) {
     );
 }
 
-async fn only_what_nobody_activated_in_time_is_swept(place: &Place) {
+async fn only_what_nobody_activated_in_time_is_swept(place: &Location) {
     let store = place.open().await;
     let [old, young, active] = [(1, 1000), (2, 1001), (3, 1000)];
     let mut ids = Vec::new();
@@ -266,7 +256,7 @@ async fn only_what_nobody_activated_in_time_is_swept(place: &Place) {
     assert!(store.activate(&ids[2], "", &terms(), 1003).await.is_ok());
 }
 
-async fn one_sweep_is_bounded_and_the_next_goes_on(place: &Place) {
+async fn one_sweep_is_bounded_and_the_next_goes_on(place: &Location) {
     let store = place.open().await;
     for number in 0..BATCH + 3 {
         store
@@ -278,7 +268,7 @@ async fn one_sweep_is_bounded_and_the_next_goes_on(place: &Place) {
     assert_eq!(store.sweep(&terms(), 1_000_000).await.unwrap(), 3);
 }
 
-async fn a_sweep_finds_what_is_stale_among_much_that_is_not(place: &Place) {
+async fn a_sweep_finds_what_is_stale_among_much_that_is_not(place: &Location) {
     let store = place.open().await;
     let active = store
         .create(&approval(1, "ada"), &terms(), 900)
@@ -313,7 +303,7 @@ impl Store {
     }
 }
 
-async fn several_are_activated_at_once_and_those_that_are_over_keep_none_from_it(place: &Place) {
+async fn several_are_activated_at_once_and_those_that_are_over_keep_none_from_it(place: &Location) {
     let store = place.open().await;
     let mut ids = Vec::new();
     for (number, at) in [(1, 1000), (2, 7000), (3, 7000), (4, 7000)] {
@@ -384,7 +374,7 @@ async fn several_are_activated_at_once_and_those_that_are_over_keep_none_from_it
     );
 }
 
-async fn the_first_activation_counts(place: &Place) {
+async fn the_first_activation_counts(place: &Location) {
     let store = place.open().await;
     let id = store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -415,7 +405,7 @@ async fn the_first_activation_counts(place: &Place) {
     assert_eq!((again.id, again.activated_at), (id, Some(1010)));
 }
 
-async fn a_pending_session_is_over_before_the_sweep_finds_it(place: &Place) {
+async fn a_pending_session_is_over_before_the_sweep_finds_it(place: &Location) {
     let store = place.open().await;
     let stale = store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -444,7 +434,7 @@ async fn a_pending_session_is_over_before_the_sweep_finds_it(place: &Place) {
     );
 }
 
-async fn an_expired_session_is_not_activated(place: &Place) {
+async fn an_expired_session_is_not_activated(place: &Location) {
     let store = place.open().await;
     let terms = Terms {
         bearer_ttl: 60,
@@ -474,7 +464,7 @@ async fn an_expired_session_is_not_activated(place: &Place) {
     ));
 }
 
-async fn what_was_answered_is_there_after_a_restart(place: &Place) {
+async fn what_was_answered_is_there_after_a_restart(place: &Location) {
     let made = place
         .open()
         .await
@@ -490,7 +480,7 @@ async fn what_was_answered_is_there_after_a_restart(place: &Place) {
     assert_eq!(again.session, made.session);
 }
 
-async fn a_newer_schema_is_refused(place: &Place) {
+async fn a_newer_schema_is_refused(place: &Location) {
     let store = place.open().await;
     sqlx::query(
         "INSERT INTO _sqlx_migrations SELECT 99, description, installed_on, success, checksum, 0 \
@@ -504,7 +494,7 @@ async fn a_newer_schema_is_refused(place: &Place) {
     assert!(refused.to_string().contains("run a newer program"));
 }
 
-async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(place: &Place) {
+async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(place: &Location) {
     let store = place.open().await;
     store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -552,7 +542,7 @@ async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(
     );
 }
 
-async fn a_key_that_an_older_program_has_added_is_known_and_stays_known(place: &Place) {
+async fn a_key_that_an_older_program_has_added_is_known_and_stays_known(place: &Location) {
     let store = place.open().await;
     // As it does beside us, until it has been replaced.
     let added = "INSERT INTO signing_keys (number, kid, sealed, created_at, signs_at) VALUES (7, \
@@ -565,7 +555,7 @@ async fn a_key_that_an_older_program_has_added_is_known_and_stays_known(place: &
     assert!(store.has_known_key("k7").await.unwrap(), "it is forgotten");
 }
 
-async fn a_changed_migration_is_refused(place: &Place) {
+async fn a_changed_migration_is_refused(place: &Location) {
     let store = place.open().await;
     sqlx::query(
         "UPDATE _sqlx_migrations SET checksum = (SELECT checksum FROM _sqlx_migrations \
@@ -582,7 +572,7 @@ async fn a_changed_migration_is_refused(place: &Place) {
 
 #[tokio::test]
 async fn the_database_is_for_its_owner_only() {
-    let place = Place::new();
+    let place = Location::new();
     let store = place.open().await;
     store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -602,7 +592,7 @@ async fn the_database_is_for_its_owner_only() {
 
 #[tokio::test]
 async fn a_commit_is_on_the_disk_before_it_is_answered() {
-    let place = Place::new();
+    let place = Location::new();
     let store = place.open().await;
     let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
         .fetch_one(&store.pool)
@@ -621,7 +611,7 @@ async fn a_commit_is_on_the_disk_before_it_is_answered() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_written_is_named() {
-    let place = Place::new();
+    let place = Location::new();
     let missing = format!("sqlite:{}/none/sessions.db", place.folder().display());
     let directory = format!("sqlite:{}", place.folder().display());
 
@@ -671,7 +661,7 @@ async fn events(store: &Store) -> Vec<String> {
         .unwrap()
 }
 
-async fn a_request_id_is_not_good_for_another_key(place: &Place) {
+async fn a_request_id_is_not_good_for_another_key(place: &Location) {
     let store = place.open().await;
     let key = device_key();
     let made = store
@@ -698,7 +688,7 @@ async fn a_request_id_is_not_good_for_another_key(place: &Place) {
     );
 }
 
-async fn a_refresh_prolongs_activates_and_notes_the_address(place: &Place) {
+async fn a_refresh_prolongs_activates_and_notes_the_address(place: &Location) {
     let store = place.open().await;
     let (key, terms) = (device_key(), terms());
     let made = store
@@ -753,7 +743,7 @@ async fn written(store: &Store, id: &SessionId) -> (Session, usize) {
 }
 
 async fn behind_a_refresh_each_one_has_a_token_that_ends_like_its_and_nothing_is_written(
-    place: &Place,
+    place: &Location,
 ) {
     let (one, two) = (place.open().await, place.open().await);
     let (key, terms) = (
@@ -812,7 +802,7 @@ async fn behind_a_refresh_each_one_has_a_token_that_ends_like_its_and_nothing_is
     assert!(matches!(refused, Error::SessionRevoked(_)), "{refused}");
 }
 
-async fn of_windows_that_refresh_at_once_one_prolongs_and_all_have_a_token(place: &Place) {
+async fn of_windows_that_refresh_at_once_one_prolongs_and_all_have_a_token(place: &Location) {
     let stores = [
         place.open().await,
         place.open().await,
@@ -859,7 +849,7 @@ async fn of_windows_that_refresh_at_once_one_prolongs_and_all_have_a_token(place
     );
 }
 
-async fn refreshes_are_one_row_a_session_and_day(place: &Place) {
+async fn refreshes_are_one_row_a_session_and_day(place: &Location) {
     let store = place.open().await;
     let (key, terms) = (device_key(), terms());
     let make = async |number| {
@@ -897,7 +887,7 @@ async fn refreshes_are_one_row_a_session_and_day(place: &Place) {
     assert_eq!(rows, [DAY + 1, DAY + 1, 2 * DAY, 2 * DAY, 5 * DAY, 5 * DAY]);
 }
 
-async fn a_person_adds_so_many_rows_a_day_and_takes_none_from_others(place: &Place) {
+async fn a_person_adds_so_many_rows_a_day_and_takes_none_from_others(place: &Location) {
     let reached = Reached::default();
     let store = place.open().await.with_ration(Ration {
         rows: 5,
@@ -920,7 +910,7 @@ async fn a_person_adds_so_many_rows_a_day_and_takes_none_from_others(place: &Pla
     }
 
     store.revoke(&ada.id, &cause("user"), 1001).await.unwrap();
-    let refused = Entry::proof_refused(&ada.id, "192.0.2.7");
+    let refused = AuditRow::proof_refused(&ada.id, "192.0.2.7");
     store.record(refused, 1001).await.unwrap();
     let told: i64 = rows(&ada.user).await;
     assert_eq!((told, reached.times("VVS_SESSIONS_AUDITS_PER_DAY")), (5, 5));
@@ -933,7 +923,10 @@ async fn a_person_adds_so_many_rows_a_day_and_takes_none_from_others(place: &Pla
     assert_eq!(rows(&bob.user).await, 2);
 
     for _ in 0..7 {
-        store.record(Entry::new(Event::Denied), 1001).await.unwrap();
+        store
+            .record(AuditRow::new(Event::Denied), 1001)
+            .await
+            .unwrap();
     }
 
     assert_eq!(rows(&UserId::known(String::new())).await, 5);
@@ -942,7 +935,7 @@ async fn a_person_adds_so_many_rows_a_day_and_takes_none_from_others(place: &Pla
     assert_eq!(rows(&ada.user).await, 7);
 }
 
-async fn two_refreshes_at_once_both_have_a_token(place: &Place) {
+async fn two_refreshes_at_once_both_have_a_token(place: &Location) {
     let (one, two) = (place.open().await, place.open().await);
     let (key, terms) = (device_key(), terms());
     let id = one
@@ -974,7 +967,7 @@ async fn two_refreshes_at_once_both_have_a_token(place: &Place) {
     );
 }
 
-async fn a_refresh_is_for_the_key_of_the_session(place: &Place) {
+async fn a_refresh_is_for_the_key_of_the_session(place: &Location) {
     let store = place.open().await;
     let (key, terms) = (device_key(), terms());
     let session = store
@@ -1012,7 +1005,7 @@ async fn a_refresh_is_for_the_key_of_the_session(place: &Place) {
     ));
 }
 
-async fn a_session_that_is_over_is_not_refreshed(place: &Place) {
+async fn a_session_that_is_over_is_not_refreshed(place: &Location) {
     let store = place.open().await;
     let (key, terms) = (
         device_key(),
@@ -1064,7 +1057,7 @@ async fn a_session_that_is_over_is_not_refreshed(place: &Place) {
     ));
 }
 
-async fn a_live_session_is_listed_the_last_used_first(place: &Place) {
+async fn a_live_session_is_listed_the_last_used_first(place: &Location) {
     let store = place.open().await;
     let (key, terms) = (device_key(), terms());
     let mut ids = Vec::new();
@@ -1129,7 +1122,7 @@ async fn a_live_session_is_listed_the_last_used_first(place: &Place) {
     assert_eq!(listed(1000 + 5399).await, and(&[&ids[4]]));
 }
 
-async fn the_oldest_session_that_waits_for_its_editor_is_known(place: &Place) {
+async fn the_oldest_session_that_waits_for_its_editor_is_known(place: &Location) {
     let store = place.open().await;
     assert_eq!(store.oldest_pending().await.unwrap(), None);
 
@@ -1150,7 +1143,7 @@ async fn the_oldest_session_that_waits_for_its_editor_is_known(place: &Place) {
     assert_eq!(store.oldest_pending().await.unwrap(), Some(1000));
 }
 
-async fn however_many_wait_for_their_editor_a_used_session_is_listed(place: &Place) {
+async fn however_many_wait_for_their_editor_a_used_session_is_listed(place: &Location) {
     let store = place.open().await;
     let used = store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -1170,7 +1163,7 @@ async fn however_many_wait_for_their_editor_a_used_session_is_listed(place: &Pla
     assert_eq!(listed.len(), 1000);
 }
 
-async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(place: &Place) {
+async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(place: &Location) {
     let store = place.open().await;
     let (key, terms) = (device_key(), terms());
     let make = async |number| {
@@ -1265,7 +1258,7 @@ async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(p
     );
 }
 
-async fn a_repeated_approval_does_not_bring_back_what_has_expired(place: &Place) {
+async fn a_repeated_approval_does_not_bring_back_what_has_expired(place: &Location) {
     let store = place.open().await;
     let terms = Terms {
         bearer_ttl: 60,
@@ -1294,7 +1287,7 @@ async fn a_repeated_approval_does_not_bring_back_what_has_expired(place: &Place)
     assert!(matches!(refused, Error::SessionExpired(_)), "{refused}");
 }
 
-async fn the_longest_token_counts_when_the_setting_has_become_shorter(place: &Place) {
+async fn the_longest_token_counts_when_the_setting_has_become_shorter(place: &Location) {
     let store = place.open().await;
     let (key, shorter) = (
         device_key(),
@@ -1327,7 +1320,7 @@ async fn the_longest_token_counts_when_the_setting_has_become_shorter(place: &Pl
     );
 }
 
-async fn a_repeated_approval_does_not_bring_back_what_was_revoked(place: &Place) {
+async fn a_repeated_approval_does_not_bring_back_what_was_revoked(place: &Location) {
     let store = place.open().await;
     let made = store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -1348,7 +1341,7 @@ async fn a_repeated_approval_does_not_bring_back_what_was_revoked(place: &Place)
     ));
 }
 
-async fn revocations_are_read_in_the_order_of_their_commits(place: &Place) {
+async fn revocations_are_read_in_the_order_of_their_commits(place: &Location) {
     let stores = [place.open().await, place.open().await, place.open().await];
     let mut ids = Vec::new();
     for number in 0..30 {
@@ -1392,7 +1385,7 @@ async fn revocations_are_read_in_the_order_of_their_commits(place: &Place) {
     );
 }
 
-async fn what_is_over_is_forgotten_and_what_is_not_stays(place: &Place) {
+async fn what_is_over_is_forgotten_and_what_is_not_stays(place: &Location) {
     let store = place.open().await;
     let (key, terms) = (device_key(), terms());
     let make = async |number| {
@@ -1440,7 +1433,7 @@ async fn what_is_over_is_forgotten_and_what_is_not_stays(place: &Place) {
     assert_eq!(events(&store).await, ["revoked"]);
 }
 
-async fn an_audit_row_says_who_from_where_and_on_what(place: &Place) {
+async fn an_audit_row_says_who_from_where_and_on_what(place: &Location) {
     let store = place.open().await;
     let made = store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -1467,7 +1460,7 @@ async fn an_audit_row_says_who_from_where_and_on_what(place: &Place) {
     assert_eq!(text("reason"), "user");
 }
 
-async fn two_first_starts_at_once_make_one_schema(place: &Place) {
+async fn two_first_starts_at_once_make_one_schema(place: &Location) {
     let (one, two) = tokio::join!(place.open(), place.open());
     one.create(&approval(1, "ada"), &terms(), 1000)
         .await
@@ -1520,5 +1513,5 @@ on_both_databases! {
 
 #[tokio::test]
 async fn two_first_starts_of_replicas_at_once_make_one_schema() {
-    two_first_starts_at_once_make_one_schema(&Place::server().await).await;
+    two_first_starts_at_once_make_one_schema(&Location::server().await).await;
 }

@@ -34,7 +34,8 @@ impl Store {
         let since = now.saturating_sub(GOOD_FOR);
         let mut stale: Vec<String> = sqlx::query_scalar(
             "SELECT users.id FROM users WHERE provider = $1 AND checked_at <= $2 AND EXISTS
-             (SELECT 1 FROM sessions WHERE user_id = users.id AND activated_at IS NOT NULL AND revoked_at IS NULL
+             (SELECT 1 FROM sessions WHERE user_id = users.id AND activated_at IS NOT NULL
+             AND revoked_at IS NULL
               AND expires_at > $3 AND (refreshed_at > users.checked_at OR device_key IS NULL))
              ORDER BY checked_at LIMIT $4",
         )
@@ -94,7 +95,8 @@ pub(super) async fn note(
         "INSERT INTO users (id, provider, subject, email, name, avatar_url, created_at, checked_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (provider, subject)
-         DO UPDATE SET email = excluded.email, name = excluded.name, avatar_url = excluded.avatar_url,
+         DO UPDATE SET email = excluded.email, name = excluded.name,
+         avatar_url = excluded.avatar_url,
                        checked_at = excluded.checked_at
          RETURNING id",
     )
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
     use crate::store::tests::end::{USERS, meanwhile, somebody_waits};
     use crate::store::tests::{
-        Place, approval, bound, cause, device_key, on_both_databases, terms,
+        Location, approval, bound, cause, device_key, on_both_databases, terms,
     };
 
     const DAY: Seconds = 86_400;
@@ -127,7 +129,7 @@ mod tests {
         taken
     }
 
-    async fn who_used_an_editor_is_asked_about_once_a_day(place: &Place) {
+    async fn who_used_an_editor_is_asked_about_once_a_day(place: &Location) {
         let (store, key, terms) = (place.open().await, device_key(), terms());
         let id = store
             .create(&bound(1, "ada", &key), &terms, 1000)
@@ -178,7 +180,7 @@ mod tests {
         assert_eq!(taken(&store, 9, 1002 + 3 * DAY).await, ["ada"]);
     }
 
-    async fn nobody_is_asked_about_for_an_editor_that_is_not_signed_in(place: &Place) {
+    async fn nobody_is_asked_about_for_an_editor_that_is_not_signed_in(place: &Location) {
         let (store, key, terms) = (place.open().await, device_key(), terms());
         let make = async |number, subject| {
             let made = store
@@ -213,7 +215,7 @@ mod tests {
         );
     }
 
-    async fn who_has_a_bearer_session_is_asked_about_once_a_day(place: &Place) {
+    async fn who_has_a_bearer_session_is_asked_about_once_a_day(place: &Location) {
         let (store, terms) = (place.open().await, terms());
         let id = store
             .create(&approval(1, "ada"), &terms, 1000)
@@ -246,7 +248,7 @@ mod tests {
         );
     }
 
-    async fn no_more_are_handed_out_than_were_asked_for(place: &Place) {
+    async fn no_more_are_handed_out_than_were_asked_for(place: &Location) {
         let (store, key, terms) = (place.open().await, device_key(), terms());
         for (number, subject) in [(1, "ada"), (2, "bob"), (3, "eve")] {
             let now = 1000 + i64::from(number);
@@ -273,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_holds_users_in_the_order_of_their_ids_is_never_waited_for_in_a_circle() {
-        let place = &Place::server().await;
+        let place = &Location::server().await;
         let (store, terms) = (place.open().await, terms());
         for number in 0..8 {
             let id = store
@@ -314,7 +316,7 @@ mod tests {
         );
     }
 
-    async fn two_who_take_at_once_do_not_get_the_same_user(place: &Place) {
+    async fn two_who_take_at_once_do_not_get_the_same_user(place: &Location) {
         let (store, key, terms) = (place.open().await, device_key(), terms());
         let id = store
             .create(&bound(1, "ada", &key), &terms, 1000)

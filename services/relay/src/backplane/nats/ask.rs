@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_nats::{StatusCode, Subscriber};
 use futures_util::StreamExt as _;
-use time::OffsetDateTime;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument as _, Span};
 use vvs_proto::relay::backplane_answer::Answer as Wire;
@@ -14,13 +13,12 @@ use vvs_proto::{ConnectionId, timestamp};
 use vvs_runtime::metrics::count;
 
 use super::roll::Whereabouts;
-use super::{Link, PATIENCE, headers};
+use super::{ACCEPT_TIME, NatsLink, PATIENCE, headers};
 use crate::backplane::message::{self, Direction};
 use crate::backplane::{Answer, Request, Taken};
+use crate::clock;
 use crate::refusal::Refusal;
 
-/// How long a holder may take to accept a question; later it drops it.
-pub(super) const ACCEPT_TIME: Duration = Duration::from_secs(1);
 /// How long the outcome of what a login does at once may take.
 const OUTCOME_TIME: Duration = Duration::from_secs(2);
 /// When it is asked again whether really nobody listens.
@@ -57,7 +55,7 @@ impl Miss {
     }
 }
 
-impl Link {
+impl NatsLink {
     pub(super) async fn ask(&self, id: ConnectionId, request: Request) -> Answer {
         let patience = if matches!(request, Request::Deny) {
             OUTCOME_TIME
@@ -182,8 +180,9 @@ impl Link {
         let subject = message::subject(id);
         let message_id = message::message_id().ok_or(Miss::Down)?;
 
+        let exchange = self.exchange(&subject, &message_id, request, patience, trusts_broker);
         tokio::select! {
-            outcome = self.exchange(&subject, &message_id, request, patience, trusts_broker) => outcome,
+            outcome = exchange => outcome,
             // The answer may be lost with the connection.
             _ = line.wait_for(|line| !line.is_up) => Err(Miss::Down),
         }
@@ -197,7 +196,7 @@ impl Link {
         patience: Duration,
         trusts_broker: bool,
     ) -> Result<(u64, Wire), Miss> {
-        let drop_after = Some(timestamp::exact(OffsetDateTime::now_utc() + ACCEPT_TIME));
+        let drop_after = Some(timestamp::exact(clock::now() + ACCEPT_TIME));
         let ask = BackplaneAsk {
             drop_after,
             request: Some(request),

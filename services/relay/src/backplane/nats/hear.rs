@@ -19,9 +19,10 @@ use vvs_proto::{ConnectionId, timestamp};
 use vvs_runtime::metrics::count;
 use vvs_runtime::trace;
 
-use super::{Link, MESSAGE_ID, PATIENCE, headers};
+use super::{MESSAGE_ID, NatsLink, PATIENCE, headers};
 use crate::backplane::Envelope;
 use crate::backplane::message::{self, Direction};
+use crate::clock;
 use crate::refusal::Refusal;
 
 /// How long after that what was accepted may still be acted on: a socket that is being closed takes
@@ -29,7 +30,7 @@ use crate::refusal::Refusal;
 /// none acts on a login that is another's.
 const ACT_TIME: Duration = Duration::from_secs(1);
 
-impl Link {
+impl NatsLink {
     /// Hears what is asked of one login, as long as it is held here.
     pub(super) async fn listen(self: Arc<Self>, id: ConnectionId, generation: Arc<AtomicU64>) {
         let subject = message::subject(id);
@@ -116,7 +117,7 @@ impl Link {
         };
 
         let drop_after = timestamp::read(drop_after).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        if drop_after < OffsetDateTime::now_utc() {
+        if drop_after < clock::now() {
             tracing::debug!(connection_id = %id, "a message of another relay came too late");
             return count(&self.dropped, "reason", "late");
         }
@@ -198,7 +199,7 @@ impl Link {
         };
 
         let (reply, answer) = oneshot::channel();
-        let place = trace::Place::current();
+        let place = trace::Parent::current();
 
         match self.local.send(
             id,

@@ -10,16 +10,15 @@ use std::time::Duration;
 use async_nats::Message;
 use futures_util::StreamExt as _;
 use prometheus_client::metrics::gauge::Gauge;
-use time::OffsetDateTime;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use vvs_proto::relay::{BackplaneHere, BackplanePresence, BackplaneWho};
 use vvs_proto::{ConnectionId, timestamp};
 use vvs_runtime::metrics::count;
 
-use super::ask::ACCEPT_TIME;
-use super::{Link, MESSAGE_ID, SETTLE_TIME, headers};
+use super::{ACCEPT_TIME, MESSAGE_ID, NatsLink, SETTLE_TIME, headers};
 use crate::backplane::message::{self, Direction, ROLL};
+use crate::clock;
 
 /// How often a relay says that it is there.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -94,7 +93,7 @@ impl Roll {
     }
 }
 
-impl Link {
+impl NatsLink {
     /// Says that this relay is there and hears who else is, until stopped.
     pub(super) async fn attend(self: Arc<Self>, stop: CancellationToken) {
         let Ok(mut messages) = self.client.subscribe(ROLL).await else {
@@ -128,7 +127,7 @@ impl Link {
     }
 
     async fn appear(&self, asks_back: bool, is_leaving: bool) {
-        let drop_after = Some(timestamp::exact(OffsetDateTime::now_utc() + ACCEPT_TIME));
+        let drop_after = Some(timestamp::exact(clock::now() + ACCEPT_TIME));
         let presence = BackplanePresence {
             drop_after,
             holder: self.holder.clone(),
@@ -167,9 +166,7 @@ impl Link {
         let message_id = message_id
             .map(|id| id.as_str().to_owned())
             .unwrap_or_default();
-        let is_late = |drop_after| {
-            timestamp::read(drop_after).is_none_or(|at| at < OffsetDateTime::now_utc())
-        };
+        let is_late = |drop_after| timestamp::read(drop_after).is_none_or(|at| at < clock::now());
 
         let Some(inbox) = message.reply else {
             let presence: Option<BackplanePresence> = message::open(
@@ -237,7 +234,7 @@ impl Link {
         }
 
         let due = Instant::now() + ACCEPT_TIME;
-        let drop_after = Some(timestamp::exact(OffsetDateTime::now_utc() + ACCEPT_TIME));
+        let drop_after = Some(timestamp::exact(clock::now() + ACCEPT_TIME));
         let who = BackplaneWho {
             drop_after,
             connection_id: id.to_string(),

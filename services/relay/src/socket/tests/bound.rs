@@ -32,15 +32,12 @@ impl Stage {
             .spawn(run(ours, start, self.shared.clone()));
         let editor = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         let (shared, sessions) = (self.shared.clone(), self.sessions.clone());
-        let (activations, ended) = (self.activations.clone(), self.ended.clone());
         let mut stage = Stage {
             shared,
             sessions,
             id: self.id,
             editor,
             task,
-            activations,
-            ended,
         };
         let connection = stage.frame().await;
         assert_eq!(
@@ -149,8 +146,8 @@ async fn five_wrong_codes_burn_the_login_and_its_session() {
     assert_eq!(stage.close_code().await, close::LOGIN_OVER);
     assert_eq!(stage.phase().await, Phase::Burned);
     assert_eq!(
-        *stage.ended.lock().unwrap(),
-        [("ses_1".to_owned(), "burned")]
+        stage.ended().await,
+        [("ses_1".to_owned(), "burned".to_owned())]
     );
     assert!(matches!(
         stage.deliver(1).await.unwrap(),
@@ -353,12 +350,12 @@ async fn a_token_that_its_editor_never_acknowledged_is_worth_nothing_when_the_lo
         .unwrap()
         .unwrap();
     assert_eq!(away.phase, Phase::Away);
-    assert_eq!(*stage.ended.lock().unwrap(), [], "it may come back for it");
+    assert_eq!(stage.ended().await, [], "it may come back for it");
 
     (&mut stage.task).await.unwrap();
     assert_eq!(
-        *stage.ended.lock().unwrap(),
-        [("ses_1".to_owned(), "expired")]
+        stage.ended().await,
+        [("ses_1".to_owned(), "expired".to_owned())]
     );
 }
 
@@ -532,8 +529,8 @@ async fn a_login_whose_time_runs_out_while_it_changes_sockets_expires_with_its_s
         [Action::TellExpired, Action::Close(close::LOGIN_OVER)]
     );
     assert_eq!(
-        *stage.ended.lock().unwrap(),
-        [("ses_1".to_owned(), "expired")]
+        stage.ended().await,
+        [("ses_1".to_owned(), "expired".to_owned())]
     );
 }
 
@@ -572,7 +569,7 @@ async fn no_more_logins_are_kept_without_a_socket_than_sockets() {
     (&mut stage.task).await.unwrap();
     assert_eq!(stage.shared.metrics.logins_given_up.get(), 1);
     assert_eq!(
-        *stage.ended.lock().unwrap(),
+        stage.ended().await,
         [],
         "its editor and the page bring it again"
     );

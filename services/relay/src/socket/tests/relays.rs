@@ -1,56 +1,44 @@
 //! Several relays of one installation: on every backplane, what is true of a login wherever it is
 //! held.
 
-use vvs_runtime::metrics::Metrics as Registry;
+use vvs_test_servers::nats::NatsServer;
 
 use super::*;
 use crate::authority::fake::Key;
-use crate::backplane::{Dial, Nats};
-
-// The harness of the project's own tests; it has no way to name this crate's insides, so its file
-// is part of both.
-#[path = "../../../../../tests/harness/nats.rs"]
-#[expect(
-    unreachable_pub,
-    dead_code,
-    reason = "the project's own tests use it too"
-)]
-mod server;
-
-use server::NatsServer;
+use crate::backplane::{Broker, Nats};
 
 mod broken;
 
 /// What the relays of one installation share.
 struct Site {
-    keys: Keys,
+    keys: RelayKeys,
     via: Via,
 }
 
 /// The backplane.
 enum Via {
-    Memory(Memory),
+    LocalBackplane(LocalBackplane),
     Nats(Vec<NatsServer>),
 }
 
 /// One of the relays, with an editor of its own.
 struct Relay {
     stage: Stage,
-    metrics: Registry,
+    metrics: Metrics,
 }
 
-fn keys() -> Keys {
-    Keys::new(&Keyring::parse(&Keyring::generate().unwrap()).unwrap()).unwrap()
+fn keys() -> RelayKeys {
+    RelayKeys::new(&Keyring::parse(&Keyring::generate().unwrap()).unwrap()).unwrap()
 }
 
 /// How to reach these servers.
-fn dial(servers: &[NatsServer]) -> Dial {
-    Dial {
+fn dial(servers: &[NatsServer]) -> Broker {
+    Broker {
         servers: servers
             .iter()
             .map(|server| format!("nats://{}", server.address()))
             .collect(),
-        ..Dial::default()
+        ..Broker::default()
     }
 }
 
@@ -67,7 +55,7 @@ impl Site {
     fn memory() -> Self {
         Self {
             keys: keys(),
-            via: Via::Memory(Memory::default()),
+            via: Via::LocalBackplane(LocalBackplane::default()),
         }
     }
 
@@ -93,15 +81,15 @@ impl Site {
         let dial = if let Via::Nats(servers) = &self.via {
             dial(servers)
         } else {
-            Dial::default()
+            Broker::default()
         };
         self.relay_over(flags, dial).await
     }
 
-    async fn relay_over(&self, flags: &[&str], dial: Dial) -> Relay {
-        let metrics = Registry::default();
+    async fn relay_over(&self, flags: &[&str], dial: Broker) -> Relay {
+        let metrics = Metrics::default();
         let backplane: Box<dyn Backplane> = match &self.via {
-            Via::Memory(memory) => Box::new(memory.clone()),
+            Via::LocalBackplane(memory) => Box::new(memory.clone()),
             Via::Nats(_) => {
                 let tasks = tokio_util::task::TaskTracker::new();
                 let nats = Nats::connect(dial, self.keys.backplane.clone(), tasks, &metrics)
@@ -269,11 +257,8 @@ async fn a_resume_takes_the_login_from_another_relay_with_the_tries_that_are_lef
     );
     assert_eq!((a.stage.asked_sessions(), back.asked_sessions()), (0, 1));
     assert_eq!(
-        (
-            &*a.stage.ended.lock().unwrap(),
-            &*back.ended.lock().unwrap()
-        ),
-        (&vec![], &vec![])
+        (a.stage.ended().await, back.ended().await),
+        (vec![], vec![])
     );
 }
 

@@ -10,9 +10,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use vvs_proto::timestamp;
 
 use super::{CALL_LIMIT, RETRY};
+use crate::clock::clock;
+use crate::error::Error;
 use crate::metric::Counts;
 use crate::store::{Revocation, Store};
-use crate::{Error, clock};
 
 /// How often those who follow hear that all is well. None is sent while the database cannot be
 /// read: then nobody knows whether it is.

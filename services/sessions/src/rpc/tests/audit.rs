@@ -52,7 +52,7 @@ fn sorted<const N: usize>(rows: [(&str, &str, &str); N]) -> Vec<String> {
     rows
 }
 
-async fn every_row_says_whose_session_it_was_from_where_and_on_what(place: &Place) {
+async fn every_row_says_whose_session_it_was_from_where_and_on_what(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let session = bench.create(editor.approved(1)).await.unwrap().0;
     bench.activate(&session.id).await.unwrap();
@@ -108,7 +108,7 @@ async fn every_row_says_whose_session_it_was_from_where_and_on_what(place: &Plac
     assert_eq!(rows(&bench, &session).await, expected);
 }
 
-async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Place) {
+async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let begun = [
         ("approved", "", APPROVED_FROM),

@@ -62,7 +62,7 @@ impl Bench {
     }
 }
 
-async fn every_process_knows_what_has_ended_and_who_signs_in_again_is_signed_in(place: &Place) {
+async fn every_process_knows_what_has_ended_and_who_signs_in_again_is_signed_in(place: &Location) {
     let (one, other) = (bench(place).await, bench(place).await);
     for ending in [
         end("id", "ada", ""),
@@ -97,7 +97,7 @@ async fn every_process_knows_what_has_ended_and_who_signs_in_again_is_signed_in(
     }
 }
 
-async fn beyond_the_setting_the_limit_is_told(place: &Place) {
+async fn beyond_the_setting_the_limit_is_told(place: &Location) {
     let bench = bench(place).await;
     for id in ["a", "b", "c", "d"] {
         bench.end(end(id, "ada", "")).await.unwrap();
@@ -113,7 +113,7 @@ async fn beyond_the_setting_the_limit_is_told(place: &Place) {
     assert!(bench.has_ended("e", identity("ada", ""), 0).await.unwrap());
 }
 
-async fn what_names_nobody_is_malformed_and_changes_nothing(place: &Place) {
+async fn what_names_nobody_is_malformed_and_changes_nothing(place: &Location) {
     let bench = bench(place).await;
     let short = wire::EndBrowserSignInsRequest {
         remember_for: None,
@@ -169,7 +169,7 @@ on_both_databases! {
 
 #[tokio::test]
 async fn without_a_database_nothing_is_said_to_hold_or_to_have_ended() {
-    let bench = bench(&Place::new()).await;
+    let bench = bench(&Location::new()).await;
     bench.service.store.pool().close().await;
     bench.down(&bench.begin(None).await.unwrap_err(), "io");
     bench.down(

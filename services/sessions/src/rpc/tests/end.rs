@@ -14,7 +14,7 @@ fn burned(id: &str) -> wire::RevokeSessionRequest {
     }
 }
 
-async fn a_relay_ends_a_pending_session_without_the_editors_proof_only_as_such(place: &Place) {
+async fn a_relay_ends_a_pending_session_without_the_editors_proof_only_as_such(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let pending = bench.create(editor.approved(1)).await.unwrap().0.id;
     assert_eq!(
@@ -112,7 +112,7 @@ impl Bench {
     }
 }
 
-async fn a_user_is_signed_out_by_our_id_or_as_the_provider_names_him(place: &Place) {
+async fn a_user_is_signed_out_by_our_id_or_as_the_provider_names_him(place: &Location) {
     let bench = bench(place).await;
     let (one, two) = (
         bench.active(1, "ada", "s1").await,
@@ -181,7 +181,7 @@ async fn a_user_is_signed_out_by_our_id_or_as_the_provider_names_him(place: &Pla
     assert_eq!(count(&bench.service.store, query).await, 5);
 }
 
-async fn whose_sessions_end_is_said_in_one_way(place: &Place) {
+async fn whose_sessions_end_is_said_in_one_way(place: &Location) {
     let bench = bench(place).await;
     let user = bench.active(1, "ada", "s1").await.user.unwrap().id;
     let nowhere = |provider_session: &str| wire::Identity {
@@ -210,7 +210,7 @@ async fn whose_sessions_end_is_said_in_one_way(place: &Place) {
     assert_eq!(bench.revoke_all(&user, None).await.unwrap(), 1);
 }
 
-async fn stale_users_are_handed_out_for_one_provider(place: &Place) {
+async fn stale_users_are_handed_out_for_one_provider(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let take = async |provider: &str, limit| {
         let request = wire::TakeStaleUsersRequest {
@@ -240,10 +240,10 @@ async fn stale_users_are_handed_out_for_one_provider(place: &Place) {
     assert!(take("dev", 1).await.unwrap().is_empty());
 }
 
-async fn an_unknown_session_is_over_only_if_its_token_was_signed_here(place: &Place) {
+async fn an_unknown_session_is_over_only_if_its_token_was_signed_here(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     // Of another database, with everything else the same.
-    let elsewhere = Place::new();
+    let elsewhere = Location::new();
     let other = super::bench(&elsewhere).await;
     let (session, token) = other.create(editor.approved(1)).await.unwrap();
     let (_, own) = bench.create(editor.approved(1)).await.unwrap();
@@ -290,9 +290,11 @@ async fn an_unknown_session_is_over_only_if_its_token_was_signed_here(place: &Pl
     assert_eq!(ask("", &known).await, over);
 }
 
-async fn a_logout_of_an_unknown_session_is_done_only_if_its_token_was_signed_here(place: &Place) {
+async fn a_logout_of_an_unknown_session_is_done_only_if_its_token_was_signed_here(
+    place: &Location,
+) {
     let (bench, editor) = (bench(place).await, Editor::new());
-    let elsewhere = Place::new();
+    let elsewhere = Location::new();
     let (_, strange) = super::bench(&elsewhere)
         .await
         .create(editor.approved(1))
@@ -335,7 +337,7 @@ async fn a_logout_of_an_unknown_session_is_done_only_if_its_token_was_signed_her
     assert_eq!(bench.over(&session).await, "SESSION_REVOKED");
 }
 
-async fn a_refused_proof_is_written_down_with_the_login_of_its_session(place: &Place) {
+async fn a_refused_proof_is_written_down_with_the_login_of_its_session(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let session = bench.create(editor.approved(1)).await.unwrap().0;
     let proof = editor.prove("hello", &serde_json::json!({}));
@@ -406,7 +408,7 @@ async fn a_refused_proof_is_written_down_with_the_login_of_its_session(place: &P
     assert_eq!(rows, expected);
 }
 
-async fn what_web_tells_the_audit_log_is_written_down_as_it_is_told(place: &Place) {
+async fn what_web_tells_the_audit_log_is_written_down_as_it_is_told(place: &Location) {
     let bench = bench(place).await;
     let user = bench
         .create(request(1, "ada"))

@@ -9,7 +9,7 @@ use super::*;
 use crate::limit::Refreshes;
 
 /// With so many refreshes of a session a minute, and an interval that outlasts every test.
-async fn held(place: &Place, per_minute: u32) -> Bench {
+async fn held(place: &Location, per_minute: u32) -> Bench {
     let mut bench = bench(place).await;
     bench.service.terms.refresh_interval = 600;
     let per_minute = NonZeroU32::new(per_minute).unwrap();
@@ -61,7 +61,9 @@ async fn trace(bench: &Bench) -> Vec<i64> {
     trace
 }
 
-async fn when_the_answer_to_a_first_refresh_is_lost_the_second_at_once_has_a_token(place: &Place) {
+async fn when_the_answer_to_a_first_refresh_is_lost_the_second_at_once_has_a_token(
+    place: &Location,
+) {
     let (bench, editor) = (held(place, 20).await, Editor::new());
     let (session, token) = bench.create(editor.approved(1)).await.unwrap();
     let lost = bench
@@ -92,7 +94,7 @@ async fn when_the_answer_to_a_first_refresh_is_lost_the_second_at_once_has_a_tok
 }
 
 async fn a_session_that_refreshes_without_end_writes_no_more_than_one_that_does_it_once(
-    place: &Place,
+    place: &Location,
 ) {
     let (bench, editor) = (held(place, 20).await, Editor::new());
     let id = bench.create(editor.approved(1)).await.unwrap().0.id;
@@ -131,7 +133,7 @@ async fn a_session_that_refreshes_without_end_writes_no_more_than_one_that_does_
     );
 }
 
-async fn nobody_elses_calls_count_against_an_editor(place: &Place) {
+async fn nobody_elses_calls_count_against_an_editor(place: &Location) {
     let (bench, editor, stranger) = (held(place, 1).await, Editor::new(), Editor::new());
     let id = bench.create(editor.approved(1)).await.unwrap().0.id;
     assert_eq!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::browser::Whose;
-use crate::store::tests::{Place, approval, cause, count, on_both_databases, terms};
+use crate::store::tests::{Location, approval, cause, count, on_both_databases, terms};
 
 const NOW: Millis = 1_800_000_000_000;
 const DAY: Duration = Duration::from_hours(24);
@@ -48,7 +48,7 @@ impl Store {
     }
 }
 
-async fn a_sign_in_ends_by_its_id_and_nobody_elses_does(place: &Place) {
+async fn a_sign_in_ends_by_its_id_and_nobody_elses_does(place: &Location) {
     let store = place.open().await;
     let watermark = store.watermark(None, NOW).await.unwrap();
     let hers = sign_in("a", "ada", "s-1", watermark);
@@ -90,7 +90,7 @@ async fn a_sign_in_ends_by_its_id_and_nobody_elses_does(place: &Place) {
 }
 
 async fn what_a_provider_ends_ends_what_was_made_with_it_before_and_nothing_that_is_made_later(
-    place: &Place,
+    place: &Location,
 ) {
     let store = place.open().await;
     let before = store.watermark(None, NOW).await.unwrap();
@@ -113,7 +113,7 @@ async fn what_a_provider_ends_ends_what_was_made_with_it_before_and_nothing_that
     assert!(store.holds(&sign_in("a", "ada", "", before)).await);
 }
 
-async fn a_cut_off_ends_all_that_a_user_made_before_whatever_the_clocks_say(place: &Place) {
+async fn a_cut_off_ends_all_that_a_user_made_before_whatever_the_clocks_say(place: &Location) {
     let store = place.open().await;
     let before = store.watermark(None, NOW).await.unwrap();
     store.end_at(&end("", "ada", ""), NOW).await;
@@ -137,7 +137,7 @@ async fn a_cut_off_ends_all_that_a_user_made_before_whatever_the_clocks_say(plac
     assert_eq!(count(&store, "SELECT count(*) FROM browser_ends").await, 1);
 }
 
-async fn a_sign_in_is_as_old_as_its_proof(place: &Place) {
+async fn a_sign_in_is_as_old_as_its_proof(place: &Location) {
     let store = place.open().await;
     store.end_at(&end("", "ada", "s-1"), NOW).await;
     let made_after = async |proof_age, now| {
@@ -152,7 +152,7 @@ async fn a_sign_in_is_as_old_as_its_proof(place: &Place) {
     assert_eq!(store.watermark(Some(Millis::MAX), NOW).await.unwrap(), 0);
 }
 
-async fn a_user_with_too_many_ends_has_one_that_ends_all(place: &Place) {
+async fn a_user_with_too_many_ends_has_one_that_ends_all(place: &Location) {
     let store = place.open().await;
     let watermark = store.watermark(None, NOW).await.unwrap();
     let (other, bob) = (
@@ -198,7 +198,7 @@ async fn a_user_with_too_many_ends_has_one_that_ends_all(place: &Place) {
     );
 }
 
-async fn an_end_is_forgotten_when_it_concerns_nobody(place: &Place) {
+async fn an_end_is_forgotten_when_it_concerns_nobody(place: &Location) {
     let store = place.open().await;
     let hers = sign_in("a", "ada", "s", 0);
     store.end_at(&end("a", "ada", ""), NOW).await;
@@ -215,7 +215,7 @@ async fn an_end_is_forgotten_when_it_concerns_nobody(place: &Place) {
     assert_eq!(store.forget_ends(gone - 1).await.unwrap(), 0);
 }
 
-async fn the_audit_log_has_each_end_once_and_every_cut_off(place: &Place) {
+async fn the_audit_log_has_each_end_once_and_every_cut_off(place: &Location) {
     let store = place.open().await;
     let ada = store
         .create(&approval(1, "ada"), &terms(), 1000)

@@ -5,8 +5,8 @@ use crate::session::SignIn;
 
 /// Waits until a statement on this database waits for a lock. SQLite has one writer at a time, and
 /// then it is all the same who comes first.
-pub(crate) async fn somebody_waits(place: &Place, store: &Store) {
-    let Place::Server(_) = place else { return };
+pub(crate) async fn somebody_waits(place: &Location, store: &Store) {
+    let Location::Server(_) = place else { return };
     let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND \
         wait_event_type = 'Lock'";
     let waiting = async { while count(store, query).await == 0 {} };
@@ -20,7 +20,7 @@ pub(crate) const USERS: &str = "SELECT id FROM users FOR UPDATE";
 
 /// Does something that finds these rows held, and changed when it gets them.
 pub(crate) async fn meanwhile<T>(
-    place: &Place,
+    place: &Location,
     rows: &'static str,
     change: &'static str,
     work: impl Future<Output = T>,
@@ -30,7 +30,7 @@ pub(crate) async fn meanwhile<T>(
 
     // Held before they are changed: that alone holds up nobody who only reads them. SQLite has no
     // such thing.
-    let begun = if let Place::Server(_) = place {
+    let begun = if let Location::Server(_) = place {
         rows
     } else {
         change
@@ -53,7 +53,7 @@ pub(crate) async fn meanwhile<T>(
     tokio::join!(work, changing).0
 }
 
-async fn a_revocation_in_between_leaves_no_token_to_a_repeat(place: &Place) {
+async fn a_revocation_in_between_leaves_no_token_to_a_repeat(place: &Location) {
     let store = place.open().await;
     let (key, terms) = (device_key(), terms());
     let made = store
@@ -82,7 +82,7 @@ async fn a_revocation_in_between_leaves_no_token_to_a_repeat(place: &Place) {
     );
 }
 
-async fn an_activation_in_between_keeps_a_session_that_only_ends_while_pending(place: &Place) {
+async fn an_activation_in_between_keeps_a_session_that_only_ends_while_pending(place: &Location) {
     let store = place.open().await;
     let made = store
         .create(&approval(1, "ada"), &terms(), 1000)
@@ -106,7 +106,7 @@ async fn an_activation_in_between_keeps_a_session_that_only_ends_while_pending(p
     assert_eq!(store.feed_ends().await.unwrap(), (0, 0));
 }
 
-async fn a_revocation_in_between_is_not_prolonged(place: &Place) {
+async fn a_revocation_in_between_is_not_prolonged(place: &Location) {
     let store = place.open().await;
     let (key, terms) = (device_key(), terms());
     let made = store
@@ -132,7 +132,7 @@ async fn a_revocation_in_between_is_not_prolonged(place: &Place) {
     );
 }
 
-async fn only_what_is_pending_ends_when_only_that_is_to(place: &Place) {
+async fn only_what_is_pending_ends_when_only_that_is_to(place: &Location) {
     let store = place.open().await;
     let make = async |number| {
         store
@@ -179,7 +179,9 @@ async fn only_what_is_pending_ends_when_only_that_is_to(place: &Place) {
     );
 }
 
-async fn a_sign_in_at_the_provider_ends_what_was_approved_with_it_and_nothing_else(place: &Place) {
+async fn a_sign_in_at_the_provider_ends_what_was_approved_with_it_and_nothing_else(
+    place: &Location,
+) {
     let store = place.open().await;
     let make = async |number, provider: &str, subject: &str, sign_in: &str| {
         let mut approval = approval(number, subject);
@@ -229,7 +231,7 @@ async fn a_sign_in_at_the_provider_ends_what_was_approved_with_it_and_nothing_el
     }
 }
 
-async fn all_sessions_of_a_user_end_and_nobody_elses(place: &Place) {
+async fn all_sessions_of_a_user_end_and_nobody_elses(place: &Location) {
     let store = place.open().await;
     let make = async |number, subject: &str| {
         store
@@ -300,7 +302,7 @@ async fn in_disorder(
 
 /// Does something that finds the first of these held.
 async fn holds_none_meanwhile<T>(
-    place: &Place,
+    place: &Location,
     ids: &[SessionId],
     work: impl Future<Output = T>,
 ) -> T {
@@ -324,7 +326,7 @@ async fn holds_none_meanwhile<T>(
 #[tokio::test]
 async fn whoever_changes_several_sessions_holds_none_while_waiting_for_the_first() {
     let cluster = Postgres::start().await;
-    let place = Place::Server(cluster.database().await);
+    let place = Location::Server(cluster.database().await);
     let store = place.open().await;
     let (user, ids) = in_disorder(&store, "ada", 0..100).await;
     let (whose, cause) = (Whose::User(user), cause("user"));

@@ -32,7 +32,7 @@ async fn ended(store: &Store) -> Vec<(SessionId, String)> {
         .collect()
 }
 
-async fn a_user_has_so_many_live_sessions_and_the_next_one_is_refused(place: &Place) {
+async fn a_user_has_so_many_live_sessions_and_the_next_one_is_refused(place: &Location) {
     let (store, terms) = (place.open().await, small());
     let first = make(&store, 1, "ada", &terms, 1000).await;
     make(&store, 2, "ada", &terms, 1000).await;
@@ -73,7 +73,9 @@ async fn a_user_has_so_many_live_sessions_and_the_next_one_is_refused(place: &Pl
     );
 }
 
-async fn the_session_that_was_silent_the_longest_gives_way_and_its_editor_hears_why(place: &Place) {
+async fn the_session_that_was_silent_the_longest_gives_way_and_its_editor_hears_why(
+    place: &Location,
+) {
     let (store, key, terms) = (
         place.open().await,
         device_key(),
@@ -131,7 +133,7 @@ async fn the_session_that_was_silent_the_longest_gives_way_and_its_editor_hears_
     assert_eq!(reason, "replaced");
 }
 
-async fn what_is_over_or_waits_no_more_takes_no_room(place: &Place) {
+async fn what_is_over_or_waits_no_more_takes_no_room(place: &Location) {
     let (store, terms) = (
         place.open().await,
         Terms {
@@ -168,7 +170,7 @@ async fn what_is_over_or_waits_no_more_takes_no_room(place: &Place) {
     );
 }
 
-async fn a_user_has_so_many_sessions_that_wait_and_the_newest_is_refused(place: &Place) {
+async fn a_user_has_so_many_sessions_that_wait_and_the_newest_is_refused(place: &Location) {
     let (store, terms) = (
         place.open().await,
         Terms {
@@ -213,7 +215,7 @@ async fn a_user_has_so_many_sessions_that_wait_and_the_newest_is_refused(place: 
     );
 }
 
-async fn without_a_bound_there_are_as_many_as_there_are(place: &Place) {
+async fn without_a_bound_there_are_as_many_as_there_are(place: &Location) {
     let (store, terms) = (
         place.open().await,
         Terms {
@@ -227,7 +229,7 @@ async fn without_a_bound_there_are_as_many_as_there_are(place: &Place) {
     assert_eq!(count(&store, "SELECT count(*) FROM sessions").await, 5);
 }
 
-async fn of_two_approvals_at_once_one_gets_the_last_place(place: &Place) {
+async fn of_two_approvals_at_once_one_gets_the_last_place(place: &Location) {
     let stores = [place.open().await, place.open().await];
     let terms = Terms {
         max_live: 1,
@@ -250,7 +252,7 @@ async fn of_two_approvals_at_once_one_gets_the_last_place(place: &Place) {
     assert_eq!(count(&stores[0], "SELECT count(*) FROM sessions").await, 10);
 }
 
-async fn a_session_that_is_refreshed_in_between_does_not_give_way(place: &Place) {
+async fn a_session_that_is_refreshed_in_between_does_not_give_way(place: &Location) {
     let (store, terms) = (
         place.open().await,
         Terms {

@@ -244,7 +244,7 @@ async fn a_delivery_that_was_given_up_is_not_pushed_later() {
 #[tokio::test]
 async fn a_relay_asks_others_only_so_much_at_once_and_answers_for_its_own_logins_all_the_same() {
     let mut site = Site::nats().await;
-    let few = Dial {
+    let few = Broker {
         max_asks: 1,
         ..dial(site.servers())
     };
@@ -281,7 +281,7 @@ async fn a_relay_asks_others_only_so_much_at_once_and_answers_for_its_own_logins
 #[tokio::test]
 async fn a_relay_that_answers_as_much_as_it_may_drops_what_it_is_asked() {
     let mut site = Site::nats().await;
-    let none = Dial {
+    let none = Broker {
         max_answers: 0,
         ..dial(site.servers())
     };
@@ -310,9 +310,9 @@ async fn a_relay_that_answers_as_much_as_it_may_drops_what_it_is_asked() {
 async fn apart(site: &mut Site) -> (Relay, Relay) {
     site.servers().push(NatsServer::start().await);
     let [first, second] = [0, 1].map(|at| dial(&site.servers()[at..=at]));
-    let both = Dial {
+    let both = Broker {
         servers: [first.servers.clone(), second.servers].concat(),
-        ..Dial::default()
+        ..Broker::default()
     };
     site.servers()[0].stop();
     let b = site.relay_over(&[], both).await;
@@ -697,12 +697,12 @@ async fn a_broker_that_asks_for_certificate_and_nkey_is_signed_in_to_with_both()
         format!("tls {{ {tls} }}\nauthorization {{ users: [ {{ {user} }} ] }}\n")
     });
     let server = server.await;
-    let dial = Dial {
+    let dial = Broker {
         servers: vec![format!("tls://{}", server.address())],
         ca_file: Some(file("ca.crt")),
         nkey_file: Some(file("relay.nk")),
         certificate: Some((certificate, key)),
-        ..Dial::default()
+        ..Broker::default()
     };
     let site = Site {
         keys: keys(),
@@ -720,21 +720,21 @@ async fn a_broker_that_asks_for_certificate_and_nkey_is_signed_in_to_with_both()
 
     for (dial, complaint) in [
         (
-            Dial {
+            Broker {
                 nkey_file: None,
                 ..dial.clone()
             },
             "authentication error",
         ),
         (
-            Dial {
+            Broker {
                 certificate: None,
                 ..dial.clone()
             },
             "TLS handshake error",
         ),
     ] {
-        let metrics = Registry::default();
+        let metrics = Metrics::default();
         let tasks = tokio_util::task::TaskTracker::new();
         let nats = Nats::connect(dial, site.keys.backplane.clone(), tasks, &metrics)
             .await

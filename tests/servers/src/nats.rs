@@ -1,5 +1,5 @@
 //! A private NATS server on a free port. It ends, and its files go, when the test process ends,
-//! however that ends. No more than this: the unit tests of the relay include this file alone.
+//! however that ends.
 
 use std::io::Write as _;
 use std::net::TcpListener;

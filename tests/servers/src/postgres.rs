@@ -74,8 +74,7 @@ impl Postgres {
         Self::start_with("", "", SCRAM).await
     }
 
-    /// A new one that has this certificate, in PEM with its key. No `Authority` here: the unit
-    /// tests of sessions include this file alone.
+    /// A new one that has this certificate, in PEM with its key.
     pub async fn start_certified(certificate: &str, key: &str) -> Self {
         Self::start_with(certificate, key, SCRAM).await
     }

@@ -1,0 +1,10 @@
+//! Servers of others that tests start: NATS and PostgreSQL. Each is private to the test process,
+//! and ends with it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a harness fails by panicking"
+)]
+
+pub mod nats;
+pub mod postgres;
