@@ -15,6 +15,8 @@ use vvs_tests::command::{Running, binary, program};
 use vvs_tests::terminal::{approve, link_of, type_code};
 use vvs_tests::{Browser, Editor, Secrets};
 
+mod relays;
+
 /// The programs of one version.
 struct Version {
     mesh: PathBuf,
