@@ -93,12 +93,12 @@ fn files(place: &Path, extension: &str) -> Vec<PathBuf> {
 fn words(text: &str) -> Vec<(usize, &str)> {
     let lines = text.lines().enumerate();
     let words = lines.flat_map(|(index, line)| {
-        let words = line.split_whitespace();
+        let words = line.split(|letter: char| letter.is_whitespace() || letter == '"');
         words.map(move |word| (index + 1, word))
     });
 
     words
-        .filter(|(_, word)| !matches!(*word, "//" | "///" | "//!" | "#" | ">"))
+        .filter(|(_, word)| !matches!(*word, "" | "//" | "///" | "//!" | "#" | ">"))
         .collect()
 }
 
@@ -218,7 +218,10 @@ fn a_clause_is_found_above_attributes_and_only_above_a_function() {
 
 #[test]
 fn a_phrase_is_found_across_lines_and_in_any_case_and_words_that_contain_it_are_not() {
-    let text =
-        "/// Whoever calls, be\n/// it (anew), is `whoever_calls`.\nLet it be. It is of its owner.";
-    assert_eq!(found(text), [(1, "be it"), (1, "whoever"), (2, "anew")]);
+    let text = "/// Whoever calls, be\n/// it (anew), is `whoever_calls`.\nLet it be. It is of its owner.\n\
+        error(\"whoever\")";
+    assert_eq!(
+        found(text),
+        [(1, "be it"), (1, "whoever"), (2, "anew"), (4, "whoever")]
+    );
 }
