@@ -1,28 +1,28 @@
-//! What is counted apart by the limits.
+//! The classes of requests that the limits count separately.
 
 use http::Method;
 
-/// Where a page waits for news of its login.
+/// The path on which a page waits for news of its login.
 const POLL: &str = "/login/status";
-/// Where identity providers say that somebody has signed out.
+/// The paths on which identity providers report sign-outs.
 const HOOKS: [&str; 2] = ["/webhooks/clerk", "/api/auth/oidc/logout"];
 
-/// What is counted apart: none of them can take what another one needs.
+/// A separate pool of places: no kind of request can take the places of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Connections,
-    /// Requests of which the body has not come whole.
+    /// Requests whose body has not completely arrived.
     Bodies,
-    /// Requests that are whole, and have no answer yet.
+    /// Complete requests without an answer.
     Requests,
-    /// Of them, those that wait for news of a login.
+    /// Complete requests that wait for news of a login.
     Polls,
-    /// Of them, what identity providers send.
+    /// Complete requests of identity providers.
     Hooks,
 }
 
 impl Class {
-    /// The class that a request counts in once it is whole.
+    /// Returns the class of a complete request.
     pub(crate) fn of(method: &Method, path: &str) -> Self {
         match path {
             POLL if *method != Method::POST => Self::Polls,

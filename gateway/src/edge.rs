@@ -1,4 +1,5 @@
-//! What every request meets at the edge, wherever it goes: who may come in, and how much of it.
+//! The checks on every request at the edge, wherever it goes: which clients are admitted, and how
+//! much they may send.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::error::Refusal;
 use crate::limit::Limits;
 use crate::settings::Settings;
 
-/// Everything that the edge knows but where it passes on to.
+/// The state of the edge, except the roles that it passes requests on to.
 #[derive(Debug)]
 pub(crate) struct Edge {
     pub(crate) limits: Limits,
@@ -26,7 +27,7 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// Lets a connection in. A trusted proxy's are counted together with everyone's only.
+    /// Admits a connection. Connections of trusted proxies count only towards the total.
     pub(crate) fn admission(self: Arc<Self>) -> Admission {
         Arc::new(move |remote: SocketAddr| {
             let is_proxy = self.is_proxy(remote.ip());
@@ -47,8 +48,8 @@ impl Edge {
         address::is_trusted(address, &self.settings.trusted_proxies)
     }
 
-    /// Decides whether a request goes on; the place is what a trusted proxy's client holds while it
-    /// is under way.
+    /// Decides whether a request passes. The place is held while the request of a trusted proxy's
+    /// client is under way.
     pub(crate) fn check(
         &self,
         request: &Request,

@@ -1,5 +1,5 @@
-//! Why the edge does not start, and why it does not pass a request on. What it did pass on is
-//! answered by others.
+//! Why the edge does not start, and why it does not pass a request on. It does not decide how
+//! others answer the requests that it passes on.
 
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// As log lines and the metric spell it, the status, and what a person is told: what is wrong,
-    /// and what to do.
+    /// Returns the reason for log lines and the metric, the status, and the text for a person: what
+    /// is wrong, and what to do.
     fn outside(&self) -> (&'static str, StatusCode, &'static str) {
         match self {
             Self::Rate { .. } => (
@@ -154,7 +154,7 @@ impl Refusal {
         self.outside().0
     }
 
-    /// The setting that this is the limit of.
+    /// Returns the setting whose limit this is.
     pub(crate) fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Rate { setting, .. } => Some(setting),
@@ -178,7 +178,7 @@ impl Refusal {
         }
     }
 
-    /// Whether it is our own trouble and not the client's doing.
+    /// Returns whether the fault is ours and not the client's.
     pub(crate) fn is_ours(&self) -> bool {
         self.outside().1.is_server_error()
     }
@@ -212,7 +212,7 @@ impl Refusal {
         ];
         let mut response = (status, headers, format!("{text}\n")).into_response();
         if let Some(wait) = self.retry_after() {
-            // Rounded up: whoever obeys must not come too early.
+            // Rounded up: a client that obeys must not come too early.
             response.headers_mut().insert(
                 RETRY_AFTER,
                 HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
@@ -231,8 +231,8 @@ impl Refusal {
 }
 
 impl Class {
-    /// Why a request is refused when all its places are taken, and when one address has its share
-    /// of them.
+    /// Returns the reasons for refusing a request when all places are taken, and when one address
+    /// has its share of them.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Connections => ("connections", "connections_per_address"),
@@ -243,7 +243,7 @@ impl Class {
         }
     }
 
-    /// The settings that say so.
+    /// Returns the settings of these limits.
     fn settings(self) -> (&'static str, &'static str) {
         match self {
             Self::Connections => (

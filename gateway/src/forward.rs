@@ -1,5 +1,5 @@
-//! The hop to web and to the relay: HTTP/1.1 over mutual TLS, connections kept for pages, one used
-//! up by each WebSocket, whose bytes are passed on unread.
+//! The hop to web and to the relay: HTTP/1.1 over mutual TLS. Connections for pages are kept; each
+//! WebSocket uses one up, and its bytes are passed on unread.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -40,16 +40,16 @@ use crate::edge::Edge;
 use crate::error::{Error, Refusal};
 use crate::header::{self, Caller};
 
-/// For a connection to web or the relay, handshake included.
+/// Time for a connection to web or the relay, handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Less than the 10 seconds after which the other end closes a quiet connection, so that we seldom
 /// write to a closed one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one direction of a WebSocket may go on after the other has ended: a client that never
-/// closes would keep its place for ever.
+/// How long one direction of a WebSocket may continue after the other has ended. Without it a
+/// client that never closes would keep its place forever.
 const LINGER: Duration = Duration::from_secs(10);
-/// Bytes of a WebSocket that are passed on at once. Most frames are far smaller; a larger one takes
-/// more turns.
+/// Bytes of a WebSocket that are passed on in one turn. Most frames are far smaller; a larger one
+/// takes more turns.
 const CHUNK: usize = 4096;
 
 type Connections = Client<MapResponse<Connector, fn(Connecting) -> Dialling>, Full<Bytes>>;
@@ -63,13 +63,14 @@ pub(crate) struct Hop {
     client: Connections,
 }
 
-/// Where identity providers send browsers back to, with what is good once.
+/// The paths to which identity providers send browsers back, with values that are valid once.
 const ANSWERS: &str = "/api/auth/";
 
-/// Why one process gave no answer to pass on.
+/// Why one process gave no answer that can be passed on.
 struct NoReply {
     refusal: Refusal,
-    /// Whether another one may be asked: the request was not received, or it does no harm twice.
+    /// Whether another process may be asked: the request was not received, or repeating it does no
+    /// harm.
     may_repeat: bool,
 }
 
@@ -104,8 +105,8 @@ impl Hop {
         Ok(Self { role, pool, client })
     }
 
-    /// Sends a request to one process after the other until one answers it, and nothing twice that
-    /// could do harm twice.
+    /// Sends a request to one process after the other until one answers it. Does not repeat a
+    /// request if that could do harm.
     async fn ask(
         &self,
         edge: &Edge,
@@ -145,8 +146,7 @@ impl Hop {
         }))
     }
 
-    /// Sends a request to one process, under a span of its own, and waits for the head of the
-    /// answer.
+    /// Sends a request to one process, in a separate span, and waits for the head of the answer.
     async fn ask_one(
         &self,
         edge: &Edge,
@@ -217,9 +217,9 @@ impl Hop {
     }
 }
 
-/// The request as it goes on: read whole, with our headers; and its place among those that are
-/// under way. A client that sends slowly keeps only us, and no place from anybody whose request is
-/// whole.
+/// Prepares the request to be passed on: its whole body, with our headers; and its place among
+/// those under way. A client that sends slowly occupies only the edge, and takes no place from a
+/// client whose request is complete.
 async fn prepare(
     edge: &Edge,
     request: Request,
@@ -237,7 +237,7 @@ async fn prepare(
     Ok((http::Request::from_parts(parts, Full::new(body)), place))
 }
 
-/// Says which process a request is for; what it calls its host is in a header.
+/// Sets the process that a request is for. The host that the client asked for is in a header.
 fn set_authority(
     request: &mut http::Request<Full<Bytes>>,
     address: SocketAddr,
@@ -296,8 +296,8 @@ pub(crate) async fn page(
     Ok(answer.map(|body| Body::new(body.map_frame(busy))))
 }
 
-/// Passes a handshake on to the relay and, when it agrees, the bytes of both sides from then on.
-/// `held` is kept until the socket is gone.
+/// Passes a handshake on to the relay and, when the relay accepts it, all further bytes of both
+/// sides. `held` is kept until the socket is gone.
 pub(crate) async fn websocket(
     edge: &Edge,
     relay: &Hop,
@@ -348,7 +348,7 @@ pub(crate) async fn websocket(
     Ok(answer.map(Body::new))
 }
 
-/// Reads a body whole. Those that take their time have places of their own.
+/// Reads the whole body. Slow bodies have separate places.
 async fn read(edge: &Edge, body: Body, client: IpAddr) -> Result<Bytes, Refusal> {
     let max = edge.settings.max_body_bytes;
     if body.is_end_stream() {
@@ -374,7 +374,7 @@ async fn read(edge: &Edge, body: Body, client: IpAddr) -> Result<Bytes, Refusal>
     }
 }
 
-/// Copies both ways until both are over, or one is and the other does not follow.
+/// Copies both ways until both have ended, or until one has ended and the other does not follow.
 async fn stream(
     editor: OnUpgrade,
     relay: OnUpgrade,
@@ -403,8 +403,8 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
     }
 }
 
-/// Reads by way of the stack: most WebSockets are quiet, and there is no room held for what they do
-/// not say.
+/// Reads through a buffer on the stack: most WebSockets are quiet, and an idle one holds no memory
+/// for reading.
 fn read_some(from: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
     let mut chunk = [0; CHUNK];
     let mut chunk = ReadBuf::new(&mut chunk);
@@ -412,7 +412,7 @@ fn read_some(from: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<io::R
     Poll::Ready(Ok(chunk.filled().to_vec()))
 }
 
-/// An error with its causes; hyper's own says only at which step it came.
+/// Returns an error with its causes; hyper's own text names only the failed step.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes
@@ -421,7 +421,7 @@ fn chain(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
-/// A dialled connection as hyper's pool wants it.
+/// A dialled connection with the interface of hyper's pool.
 struct Dialling(Connecting);
 
 impl Connection for Dialling {

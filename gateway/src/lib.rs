@@ -35,11 +35,10 @@ pub use settings::Settings;
 
 use route::Routes;
 
-/// How often addresses that have been quiet are forgotten.
+/// How often the counts of quiet addresses are deleted.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Serves until the process is stopped. WebSockets live on as its tasks: the relay is who closes
-/// them.
+/// Serves until the process is stopped. WebSockets live on as its tasks; the relay closes them.
 pub async fn serve(
     settings: Settings,
     listener: Listener,

@@ -1,5 +1,5 @@
-//! How much one address, its network, and everyone together may ask of the edge. What they ask for
-//! matters only as far as it takes long or comes from machines.
+//! How much one address, its network, and all clients together may ask of the edge. It
+//! distinguishes requests only if they take long or come from machines.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -11,7 +11,7 @@ use crate::class::Class;
 use crate::error::Refusal;
 use crate::rate::Rate;
 
-/// How much there may be.
+/// The size of each limit.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
     /// Of one address.
@@ -28,7 +28,7 @@ pub(crate) struct Bounds {
     pub(crate) networks: Networks,
 }
 
-/// Who holds how much.
+/// The counts of all limits.
 #[derive(Debug)]
 pub(crate) struct Limits {
     networks: Arc<Networks>,
@@ -36,7 +36,7 @@ pub(crate) struct Limits {
     hook_rate: Rate,
     connection_rate: Rate,
     connections: Places,
-    /// What clients of trusted proxies have under way stands for their connections.
+    /// Requests under way of clients behind trusted proxies, in place of their connections.
     behind_proxies: Places,
     bodies: Places,
     requests: Places,
@@ -63,8 +63,8 @@ impl Limits {
         }
     }
 
-    /// Counts one connection from this address, which costs more than a request when it begins with
-    /// a TLS handshake, and takes a place for it.
+    /// Counts one connection from this address, and takes a place for it. A connection costs more
+    /// than a request when it begins with a TLS handshake.
     pub(crate) fn connection(&self, address: IpAddr) -> Result<Place, Refusal> {
         self.connection_rate
             .check(address, &self.networks)
@@ -74,14 +74,14 @@ impl Limits {
             .map_err(|full| Refusal::Full(Class::Connections, full))
     }
 
-    /// Takes a place for a connection of a trusted proxy, which is nobody's own.
+    /// Takes a place for a connection of a trusted proxy, which belongs to no single client.
     pub(crate) fn proxy(&self) -> Result<Place, Refusal> {
         self.connections
             .take_for_nobody()
             .map_err(|full| Refusal::Full(Class::Connections, full))
     }
 
-    /// Takes a place for what a client of a trusted proxy has under way.
+    /// Takes a place for a request or socket of a client behind a trusted proxy.
     pub(crate) fn behind_proxy(&self, address: IpAddr) -> Result<Place, Refusal> {
         self.behind_proxies
             .take(address)
@@ -114,7 +114,7 @@ impl Limits {
             .map_err(|full| Refusal::Full(class, full))
     }
 
-    /// Forgets the counts of addresses that have been quiet.
+    /// Deletes the counts of quiet addresses.
     pub(crate) fn forget_quiet(&self) {
         for rate in [&self.request_rate, &self.hook_rate, &self.connection_rate] {
             rate.forget_quiet();
@@ -130,7 +130,7 @@ mod tests {
 
     const ADA: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const BOB: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
-    /// Of a shared network.
+    /// An address in a shared network.
     const OFFICE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
     const REQUESTS: [Class; 4] = [Class::Bodies, Class::Requests, Class::Polls, Class::Hooks];
 

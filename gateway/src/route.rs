@@ -1,4 +1,5 @@
-//! What happens to every request: who asks, may it, where to, and what is written down about it.
+//! Handles every request: identifies the client, checks limits, chooses the role, and logs the
+//! result.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,10 +26,10 @@ use crate::limit::Limits;
 use crate::settings::Settings;
 use crate::{address, forward, member, through};
 
-/// The one path that leads to the relay.
+/// The only path that leads to the relay.
 const WS: &str = "/ws";
 
-/// The edge, and where it passes on to.
+/// The edge, and the roles that it passes requests on to.
 #[derive(Debug)]
 pub(crate) struct Routes {
     pub(crate) edge: Arc<Edge>,
@@ -101,7 +102,7 @@ impl Routes {
     }
 }
 
-/// Everything goes one way; a path of its own would only add an answer that we did not check.
+/// Routes every path through one handler; a separate route could add an answer that is not checked.
 pub(crate) fn router(routes: Arc<Routes>) -> Router {
     Router::new().fallback(serve).with_state(routes)
 }

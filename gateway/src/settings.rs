@@ -1,4 +1,4 @@
-//! What can be set about the public edge, with names, defaults and help in one place.
+//! The settings of the public edge, with names, defaults and help in one place.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -41,8 +41,8 @@ pub struct Settings {
         value_name = "FILE"
     )]
     pub tls_key: Option<PathBuf>,
-    /// Where the relays take WebSockets: names or addresses with commas between them. A name that
-    /// stands for several addresses is several relays, and is looked up again every 5 seconds
+    /// Where the relays accept WebSockets: names or addresses, separated by commas. A name that
+    /// resolves to several addresses is several relays, and is resolved again every 5 seconds
     #[arg(
         id = "gateway-relay-addr",
         long,
@@ -50,7 +50,7 @@ pub struct Settings {
         value_name = "HOST:PORT,…"
     )]
     pub relay_addr: Option<String>,
-    /// Where the webs serve their pages, written like the relays
+    /// Where the webs serve their pages, in the same form as the relays
     #[arg(
         id = "gateway-web-addr",
         long,
@@ -58,7 +58,7 @@ pub struct Settings {
         value_name = "HOST:PORT,…"
     )]
     pub web_addr: Option<String>,
-    /// Networks of the proxies in front of us; what any other address says in `x-forwarded-for` is
+    /// Networks of the proxies in front of the gateway; `x-forwarded-for` from any other address is
     /// not believed
     #[arg(
         id = "gateway-trusted-proxies",
@@ -68,7 +68,7 @@ pub struct Settings {
         value_delimiter = ','
     )]
     pub trusted_proxies: Vec<IpNet>,
-    /// Connections held at once; further ones are closed at once
+    /// Connections held at the same time; further ones are closed immediately
     #[arg(
         id = "gateway-max-connections",
         long,
@@ -78,8 +78,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_connections: usize,
-    /// Connections held at once by one IPv4 address or IPv6 /64; behind a trusted proxy, sockets
-    /// and requests under way
+    /// Connections held at the same time by one IPv4 address or IPv6 /64; behind a trusted proxy,
+    /// sockets and requests under way
     #[arg(
         id = "gateway-max-connections-per-address",
         long,
@@ -89,9 +89,9 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_connections_per_address: usize,
-    /// Connections a minute from one IPv4 address or IPv6 /64, of which each may begin with a TLS
-    /// handshake; as many may come at once, and further ones are closed at once. Those of trusted
-    /// proxies do not count
+    /// Connections a minute from one IPv4 address or IPv6 /64, each of which may begin with a TLS
+    /// handshake; as many are allowed in one burst, and further ones are closed immediately. Those
+    /// of trusted proxies do not count
     #[arg(
         id = "gateway-connections-per-minute",
         long,
@@ -101,8 +101,8 @@ pub struct Settings {
         value_parser = rate
     )]
     pub connections_per_minute: NonZeroU32,
-    /// Requests under way at once that have come whole, sockets, waiting pages and identity
-    /// providers not among them; further ones get 503
+    /// Complete requests under way at the same time, except sockets, waiting pages and identity
+    /// providers; further ones get 503
     #[arg(
         id = "gateway-max-requests",
         long,
@@ -112,7 +112,7 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_requests: usize,
-    /// Requests under way at once from one IPv4 address or IPv6 /64; further ones get 429
+    /// Requests under way at the same time from one IPv4 address or IPv6 /64; further ones get 429
     #[arg(
         id = "gateway-max-requests-per-address",
         long,
@@ -122,8 +122,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_requests_per_address: usize,
-    /// Pages at once that wait for news of a login; further ones get 503, and ask again by
-    /// themselves
+    /// Pages that wait for news of a login at the same time; further ones get 503, and retry
+    /// automatically
     #[arg(
         id = "gateway-max-polls",
         long,
@@ -133,8 +133,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_polls: usize,
-    /// Pages at once from one IPv4 address or IPv6 /64 that wait for news of a login; further ones
-    /// get 429
+    /// Pages that wait for news of a login at the same time from one IPv4 address or IPv6 /64;
+    /// further ones get 429
     #[arg(
         id = "gateway-max-polls-per-address",
         long,
@@ -144,7 +144,7 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_polls_per_address: usize,
-    /// Requests of identity providers under way at once, which are Clerk's webhooks and
+    /// Requests of identity providers under way at the same time, which are Clerk's webhooks and
     /// back-channel logouts; further ones get 503
     #[arg(
         id = "gateway-max-hooks",
@@ -155,8 +155,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_hooks: usize,
-    /// Requests of identity providers under way at once from one IPv4 address or IPv6 /64; further
-    /// ones get 429
+    /// Requests of identity providers under way at the same time from one IPv4 address or IPv6 /64;
+    /// further ones get 429
     #[arg(
         id = "gateway-max-hooks-per-address",
         long,
@@ -166,7 +166,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_hooks_per_address: usize,
-    /// Requests under way at once of which the body has not come whole; further ones get 503
+    /// Requests under way at the same time whose body has not completely arrived; further ones get
+    /// 503
     #[arg(
         id = "gateway-max-bodies",
         long,
@@ -176,8 +177,8 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_bodies: usize,
-    /// Requests under way at once from one IPv4 address or IPv6 /64 of which the body has not come
-    /// whole; further ones get 429
+    /// Requests under way at the same time from one IPv4 address or IPv6 /64 whose body has not
+    /// completely arrived; further ones get 429
     #[arg(
         id = "gateway-max-bodies-per-address",
         long,
@@ -187,7 +188,7 @@ pub struct Settings {
         value_parser = count()
     )]
     pub max_bodies_per_address: usize,
-    /// Requests under way at once over one connection (HTTP/2)
+    /// Requests under way at the same time over one connection (HTTP/2)
     #[arg(
         id = "gateway-max-streams",
         long,
@@ -196,7 +197,7 @@ pub struct Settings {
         default_value = "100"
     )]
     pub max_streams: u32,
-    /// Requests a minute from one IPv4 address or IPv6 /64; as many may come at once
+    /// Requests a minute from one IPv4 address or IPv6 /64; as many are allowed in one burst
     #[arg(
         id = "gateway-requests-per-minute",
         long,
@@ -206,8 +207,8 @@ pub struct Settings {
         value_parser = rate
     )]
     pub requests_per_minute: NonZeroU32,
-    /// Requests of identity providers a minute from one IPv4 address or IPv6 /64, apart from its
-    /// others; as many may come at once
+    /// Requests of identity providers a minute from one IPv4 address or IPv6 /64, counted
+    /// separately from its others; as many are allowed in one burst
     #[arg(
         id = "gateway-hooks-per-minute",
         long,
@@ -217,9 +218,9 @@ pub struct Settings {
         value_parser = rate
     )]
     pub hooks_per_minute: NonZeroU32,
-    /// How many times an address's places an IPv4 /24 holds in each pool (connections, requests,
-    /// waiting pages, identity providers, bodies) while more than half of the pool is taken: 0 for
-    /// any number, or from 8 to 10000
+    /// How many times the places of an address an IPv4 /24 holds in each pool (connections,
+    /// requests, waiting pages, identity providers, bodies) while more than half of the pool is
+    /// taken: 0 for no limit, or from 8 to 10000
     #[arg(
         id = "gateway-places-per-24",
         long,
@@ -229,7 +230,7 @@ pub struct Settings {
         value_parser = times::<8>
     )]
     pub places_per_24: u32,
-    /// How many times an address's places an IPv6 /56 holds: 0, or from 8 to 10000
+    /// How many times the places of an address an IPv6 /56 holds: 0, or from 8 to 10000
     #[arg(
         id = "gateway-places-per-56",
         long,
@@ -239,7 +240,7 @@ pub struct Settings {
         value_parser = times::<8>
     )]
     pub places_per_56: u32,
-    /// How many times an address's places an IPv6 /48 holds: 0, or from 16 to 10000
+    /// How many times the places of an address an IPv6 /48 holds: 0, or from 16 to 10000
     #[arg(
         id = "gateway-places-per-48",
         long,
@@ -249,9 +250,9 @@ pub struct Settings {
         value_parser = times::<16>
     )]
     pub places_per_48: u32,
-    /// Networks whose addresses each stand for many people, such as offices and mobile carriers,
-    /// and how many times the bounds and rates of an ordinary address each has:
-    /// `203.0.113.0/24=20`. The narrowest that an address is in counts
+    /// Networks whose addresses are each shared by many people, such as offices and mobile
+    /// carriers, and a factor for the bounds and rates of each address in them:
+    /// `203.0.113.0/24=20`. The narrowest network of an address counts
     #[arg(
         id = "gateway-shared-networks",
         long,
@@ -280,8 +281,8 @@ pub struct Settings {
         value_parser = humantime::parse_duration
     )]
     pub header_timeout: Duration,
-    /// How long a connection stays open over which no page is asked for (HTTP/2), and twice that at
-    /// most; and how long a client may then take for what it has asked for
+    /// How long a connection over which no page is requested stays open (HTTP/2), and twice that at
+    /// most; and how long a client may then take to read an answer
     #[arg(
         id = "gateway-idle-timeout",
         long,
@@ -301,8 +302,8 @@ pub struct Settings {
         value_parser = humantime::parse_duration
     )]
     pub body_timeout: Duration,
-    /// How long a client may take nothing of what waits for it before its connection is cut (Linux
-    /// only)
+    /// How long a client may read nothing of the data that waits for it before its connection is
+    /// cut (Linux only)
     #[arg(
         id = "gateway-write-timeout",
         long,
@@ -347,7 +348,7 @@ impl Settings {
     }
 }
 
-/// Without a single place nothing would ever be served.
+/// At least one place: without any, nothing would ever be served.
 fn count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=1_000_000)
 }

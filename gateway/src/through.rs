@@ -1,11 +1,12 @@
-//! Whether a request came straight from its sender, or through somebody else's hands: a proxy, a
-//! tunnel, a content network. What is said here is for those behind us; it decides nothing.
+//! Detects whether a request came straight from its sender or through an intermediary: a proxy, a
+//! tunnel, a content network. It only reports this to the processes behind the edge, and decides
+//! nothing.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, Version};
 
-/// What a proxy adds and no client sends by itself.
+/// Headers that a proxy adds and no client sends by itself.
 const SIGNS: [&str; 12] = [
     "via",
     "cdn-loop",
@@ -20,7 +21,8 @@ const SIGNS: [&str; 12] = [
     "wl-proxy-client-ip",
     "x-amzn-trace-id",
 ];
-/// The same for whole families: the standard ones, and one for each large content network.
+/// The same for whole families of headers: the standard ones, and one for each large content
+/// network.
 const FAMILIES: [&str; 18] = [
     "forwarded",
     "x-forwarded",
@@ -41,7 +43,7 @@ const FAMILIES: [&str; 18] = [
     "x-vercel-",
     "x-nf-",
 ];
-/// Of those, the ones that say how a request was made and not by whom.
+/// Those of them that say how a request was made and not by which client.
 const SILENT: [&str; 14] = [
     "cdn-loop",
     "x-forwarded-host",
@@ -59,9 +61,9 @@ const SILENT: [&str; 14] = [
     "x-original-url",
 ];
 
-/// What shows that a request came through other hands, as web writes it into its log; nothing when
-/// its sender made it. A proxy that is trusted may pass on what this very machine has asked for,
-/// and has to say so: at least one address, and none that is not loopback.
+/// Returns the sign that a request passed through an intermediary, as web writes it into its log;
+/// `None` for a direct request. A trusted proxy may pass on requests from this same machine. It has
+/// to name at least one address, and only loopback ones.
 pub(crate) fn through(version: Version, headers: &HeaderMap, is_trusted: bool) -> Option<&str> {
     // Nginx before 1.29.7, as it comes, speaks HTTP/1.0 to those behind it and adds no header.
     let old = (version < Version::HTTP_11).then_some("http/1.0");
@@ -98,15 +100,15 @@ fn is_sign(name: &str) -> bool {
     SIGNS.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
-/// Whom one element of a header names.
+/// The party that one element of a header names.
 enum Named {
     Loopback,
     Nobody,
-    /// Another address, or what is not known to be none.
+    /// Another address, or an element that may name one.
     Other,
 }
 
-/// The elements of one line, each read as its header means it.
+/// Returns the elements of one line, each parsed according to its header.
 fn addresses<'a>(name: &'a str, line: &'a str) -> impl Iterator<Item = Named> + 'a {
     // In quotes there may be commas: the pieces are then no addresses, which is as good as a
     // foreign one.
@@ -117,7 +119,7 @@ fn addresses<'a>(name: &'a str, line: &'a str) -> impl Iterator<Item = Named> + 
     })
 }
 
-/// A pair of `Forwarded` (RFC 7239, section 4): `for` and `by` name somebody.
+/// Parses a pair of `Forwarded` (RFC 7239, section 4): `for` and `by` name a party.
 fn node(pair: &str) -> Named {
     match pair.trim().split_once('=') {
         Some((name, value))
@@ -143,7 +145,7 @@ fn node(pair: &str) -> Named {
     }
 }
 
-/// An element of `Via` (RFC 9110, section 7.6.3): most call themselves by a name, which says
+/// Parses an element of `Via` (RFC 9110, section 7.6.3). Most proxies use a pseudonym, which says
 /// nothing.
 fn received_by(element: &str) -> Named {
     let by = element.split_whitespace().nth(1).unwrap_or_default();
@@ -161,7 +163,7 @@ fn address(text: &str) -> Named {
     }
 }
 
-/// An address as proxies spell it: with a port or without, in brackets or not.
+/// Parses an address as proxies write it: with or without a port, with or without brackets.
 fn parse(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')

@@ -1,5 +1,5 @@
-//! One WebSocket to the server: opens it, and turns messages into frames and back. Does not know
-//! what they are for.
+//! One WebSocket to the server: opens it, and converts messages to frames and back. Does not know
+//! what the frames are for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +26,9 @@ use crate::error::Error;
 use crate::server::{Purpose, Server};
 use crate::text::plain;
 
-/// How long to wait for the other side to say goodbye as well.
+/// How long to wait for the other side's close frame.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// No frame of the protocol comes near it.
+/// Far more than any frame of the protocol.
 const MAX_MESSAGE: usize = 64 * 1024;
 
 pub(crate) type Socket = Either<TcpStream, TlsStream<TcpStream>>;
@@ -41,9 +41,9 @@ pub(crate) struct Connection<S> {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Incoming {
     Frame(Box<RelayFrame>),
-    /// A ping or pong, or something that this version does not know.
+    /// A ping or pong, or a frame that this version does not know.
     Other,
-    /// Over; with code and reason when the server gave them.
+    /// The connection is over; with code and reason when the server gave them.
     Closed(Option<(u16, String)>),
 }
 
@@ -122,7 +122,7 @@ fn config() -> WebSocketConfig {
         .max_frame_size(Some(MAX_MESSAGE))
 }
 
-/// What an answer other than 101 means.
+/// Returns the error for an answer other than 101.
 fn refusal(server: &Server, response: &Response) -> Error {
     let (server, status) = (server.clone(), response.status().as_u16());
     if !matches!(status, 429 | 502..=504) {
@@ -149,8 +149,8 @@ fn refusal(server: &Server, response: &Response) -> Error {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// The next message. Dropping the future loses nothing. Pings are answered by the *following*
-    /// call.
+    /// Returns the next message. Dropping the future loses nothing. Pings are answered by the
+    /// *following* call.
     pub(crate) async fn next(&mut self) -> Incoming {
         match self.socket.next().await {
             Some(Ok(Message::Text(text))) => serde_json::from_str(&text)
@@ -165,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Whether the frame could be handed to the network.
+    /// Returns whether the frame could be handed to the network.
     pub(crate) async fn send(&mut self, frame: &EditorFrame) -> bool {
         self.socket
             .send(Message::text(frame.to_json()))
@@ -173,10 +173,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .is_ok()
     }
 
-    /// Says goodbye and waits a little for the answer. Without the wait, what the server sent last
-    /// and nobody read would make the kernel reset the connection, and the server might lose what
-    /// was sent to it last. No ping is answered any more. Whether the answer came: then the server
-    /// has read all that was sent before.
+    /// Sends a close frame and waits a little for the answer. Without the wait, unread data from
+    /// the server would make the kernel reset the connection, and the server might lose the last
+    /// data that was sent to it. Answers no further pings. Returns whether the answer came: then
+    /// the server has read everything that was sent before.
     pub(crate) async fn close(mut self) -> bool {
         let normal = CloseFrame {
             code: CloseCode::Normal,

@@ -1,12 +1,11 @@
-//! Why it did not work, what the person can do about it, and the exit code that says so to scripts.
+//! Errors, what the person can do about them, and the exit codes that tell scripts.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::server::{BadServer, Server};
 
-/// Every message ends with what to do next. Texts that came from the server are without control
-/// characters.
+/// Every message ends with what to do next. Texts from the server have no control characters.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -79,7 +78,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// 5: there is no server to talk to. 1: anything else.
+    /// Returns 5 when there is no server to talk to, and 1 for any other error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Unreachable { .. }
@@ -101,7 +100,7 @@ impl Error {
         }
     }
 
-    /// Whether an editor that was connected before may hope that the next try works.
+    /// Returns whether the next try of an editor that was connected before may succeed.
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(
             self,

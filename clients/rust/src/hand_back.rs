@@ -1,5 +1,5 @@
-//! The loopback page that a browser brings the completion code to, after its person has approved.
-//! Decides nothing about the code: whoever asked for it does.
+//! The loopback page to which a browser brings the completion code after its person has approved.
+//! Decides nothing about the code; its caller does.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,7 +27,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const MAX_BODY: usize = 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a browser brought. `answer` tells its person whether it was ours.
+/// The fields that a browser brought. `answer` tells its person whether they were ours.
 #[derive(Debug)]
 pub(crate) struct Brought {
     pub(crate) connection_id: String,
@@ -62,7 +62,7 @@ impl HandBack {
         format!("http://{}/", self.address)
     }
 
-    /// Dropping the future loses nothing.
+    /// Returns the next delivery. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Brought {
         match self.brought.recv().await {
             Some(brought) => brought,
@@ -140,7 +140,7 @@ impl Landing {
         }
     }
 
-    /// Whether it was our own page that sends, and not another one that is open in the same
+    /// Returns whether our own page sent this, and not another one that is open in the same
     /// browser.
     fn is_own(&self, headers: &HeaderMap) -> bool {
         let is = |name: header::HeaderName, value: &str| {

@@ -1,4 +1,4 @@
-//! A connection that comes, goes and comes back. Knows nothing of logins and sessions.
+//! A connection that reconnects. Knows nothing of logins and sessions.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::server::{Purpose, Server};
 
 /// Connecting, with everything up to the first frame; and how long to wait for an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// A server that asks for more waiting is not obeyed.
+/// The longest pause that the client accepts from a server.
 const MAX_DELAY: Duration = Duration::from_mins(1);
-/// Numbers of a broken server do not lead past the end of the clock.
+/// Limits the numbers of a broken server, so that they do not overflow the clock.
 pub(crate) const MAX_TIME: Duration = Duration::from_hours(24);
 
 /// Opens a connection.
@@ -34,28 +34,28 @@ pub(crate) struct Line<'a, S> {
 enum LineState<'a, S> {
     Dialling(BoxFuture<'a, Result<Greeted<S>, Error>>),
     Opened(Box<Opened<S>>),
-    /// Nobody has asked for a new connection.
+    /// No new connection was requested.
     Down,
 }
 
 struct Opened<S> {
     connection: Connection<S>,
     heard: Instant,
-    /// A connection that is silent for so long is dead.
+    /// A connection that is silent for this long is dead.
     silence: Duration,
 }
 
 type Greeted<S> = (Opened<S>, RelayFrame);
 
-/// What a line has to say.
+/// An event of a line.
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// A new connection's first frame is a frame like any other, and always `connection`.
     Frame(Box<RelayFrame>),
-    /// Over; with code and reason when the server gave them. `None` when it was lost, or silent for
-    /// too long.
+    /// The connection is over; with code and reason when the server gave them. `None` when it was
+    /// lost, or silent for too long.
     Closed(Option<(u16, String)>),
-    /// There was no connection to be had.
+    /// The connection could not be made.
     Failed(Error),
 }
 
@@ -91,8 +91,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
         }));
     }
 
-    /// Lets go of the connection, and makes a new one after a pause that grows from try to try, and
-    /// is not shorter than what the server asked for. Returns the pause.
+    /// Drops the connection, and makes a new one after a pause that grows from try to try, and is
+    /// not shorter than the server asked for. Returns the pause.
     pub(crate) fn again(
         &mut self,
         purpose: Purpose,
@@ -118,18 +118,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
         delay
     }
 
-    /// All is well: the next pause is a short one again.
+    /// Resets the pause: the connection works.
     pub(crate) fn settled(&mut self) {
         self.tries = 0;
     }
 
-    /// What proofs are to be made over.
+    /// Returns the nonce for proofs.
     pub(crate) fn nonce(&self) -> &str {
         &self.nonce
     }
 
-    /// The next thing that happens. Dropping the future loses nothing. After [`Heard::Closed`] and
-    /// [`Heard::Failed`] comes nothing more until [`Line::again`].
+    /// Returns the next event. Dropping the future loses nothing. After [`Heard::Closed`] and
+    /// [`Heard::Failed`] no further event comes until [`Line::again`].
     pub(crate) async fn next(&mut self) -> Heard {
         let heard = match &mut self.state {
             LineState::Dialling(dialling) => match dialling.await {
@@ -163,8 +163,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
         heard
     }
 
-    /// Whether the frame could be handed to the network. When not, the next [`Line::next`] says
-    /// what is the matter.
+    /// Returns whether the frame could be handed to the network. If not, the next [`Line::next`]
+    /// returns the reason.
     pub(crate) async fn send(&mut self, frame: &EditorFrame) -> bool {
         match &mut self.state {
             LineState::Opened(up) => up.connection.send(frame).await,
@@ -172,7 +172,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
         }
     }
 
-    /// Whether the server has read everything that was sent, and said goodbye.
+    /// Returns whether the server has read everything that was sent, and sent its close frame.
     pub(crate) async fn close(&mut self) -> bool {
         match std::mem::replace(&mut self.state, LineState::Down) {
             LineState::Opened(up) => up.connection.close().await,
@@ -181,7 +181,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Line<'a, S> {
     }
 }
 
-/// Takes the frame that comes first on every connection.
+/// Reads the frame that comes first on every connection.
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     server: &Server,
     connecting: BoxFuture<'_, Result<Connection<S>, Error>>,
@@ -222,7 +222,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     ))
 }
 
-/// What the end of a connection means, when nothing on it has said more.
+/// Returns what the end of a connection means, when no frame on it has said more.
 pub(crate) fn farewell(how: Option<(u16, String)>, server: &Server) -> Error {
     match how {
         // No close frame, or one without a code, or one of those that a proxy or a dying server

@@ -1,4 +1,4 @@
-//! One sign-in, from connecting to a stored credential, through as many connections as it takes.
+//! One sign-in, from connecting to a stored credential, over as many connections as it takes.
 //! Prints nothing and opens nothing: it tells a user interface what to show.
 
 mod attempt;
@@ -18,20 +18,20 @@ use crate::server::{Link, Server};
 use crate::text::plain;
 use crate::tls;
 
-/// What a login needs to know. [`Options::new`] fills in what the `vvs` command uses.
+/// The options of a login. [`Options::new`] fills in the values that the `vvs` command uses.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub server: Server,
     /// PEM file with the certificates to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,
-    /// Where the credential goes.
+    /// Where to store the credential.
     pub profile: Profile,
     /// Offer no link back from the browser: the person types the code, because the browser is on
     /// another machine.
     pub typed: bool,
-    /// What the approval page shows as the program that asks.
+    /// The program that the approval page shows.
     pub app: App,
-    /// What the approval page shows as the machine that asks.
+    /// The machine that the approval page shows.
     pub device: Device,
 }
 
@@ -55,7 +55,7 @@ impl Options {
     }
 }
 
-/// What the person does meanwhile. When the sender is dropped, the login goes on without.
+/// The person's input. When the sender is dropped, the login continues without input.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// The code that the browser showed. Case, spaces and dashes do not matter.
@@ -64,12 +64,11 @@ pub enum Input {
     Cancel,
 }
 
-/// What a user interface should show. All texts are safe to print.
+/// An event for a user interface to show. All texts are safe to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Always show `login_url`; open `link` if there is one. There is none when the server's URL
-    /// leads elsewhere: the person should know. With `changed` it replaces an earlier one, which is
-    /// dead.
+    /// Always show `login_url`; open `link` if it is set. It is not set when the server's URL leads
+    /// elsewhere: tell the person. With `changed` it replaces an earlier one, which is dead.
     Link {
         login_url: String,
         link: Option<Link>,
@@ -79,23 +78,23 @@ pub enum Event {
     },
     /// Every second: the whole seconds left.
     Left(Duration),
-    /// The person approved. The code comes by itself when `link` is true and the browser runs on
-    /// this machine; a typed one is good in any case, so ask for it.
+    /// The person approved. The code arrives by itself when `link` is true and the browser runs on
+    /// this machine. A typed code always works, so ask for it.
     Pending { link: bool, attempts_left: u8 },
-    /// That code was wrong.
+    /// The code was wrong.
     WrongCode { attempts_left: u8 },
     /// A browser brought a code for a login that is not this one. Somebody may be tricking the
     /// person: warn.
     Stranger,
-    /// The connection is gone, and there will be a new one after this time.
+    /// The connection is lost, and will be retried after this time.
     Lost { retry_after: Duration },
-    /// The same login goes on, on a new connection: the link and the code are still good.
+    /// The same login continues on a new connection: the link and the code are still valid.
     Resumed,
-    /// Words about this login.
+    /// A notice about this login.
     Notice(String),
 }
 
-/// How a login ended. `Display` says it in a sentence or two.
+/// How a login ended. `Display` describes it in a sentence or two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     SignedIn {
@@ -108,7 +107,7 @@ pub enum Outcome {
     Expired,
     /// Too many wrong codes.
     Burned,
-    /// The server ended it and did not say why.
+    /// The server ended it without a reason.
     Ended,
 }
 

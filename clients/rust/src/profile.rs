@@ -1,5 +1,5 @@
-//! Where the sign-in of one account on one server is kept: the operating system's keyring, or a
-//! file for its owner's eyes. Several programs may use a profile at once.
+//! Where the sign-in of one account on one server is stored: the operating system's keyring, or a
+//! file that only its owner can read. Several programs may use a profile at the same time.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
@@ -12,7 +12,7 @@ use crate::credential::Credential;
 use crate::error::Error;
 use crate::vault::Vault;
 
-/// Where a new sign-in is to be kept. An existing one is found wherever it is.
+/// Where to store a new sign-in. An existing one is found wherever it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     /// In the keyring, or in a file when there is no keyring or it refuses.
@@ -21,11 +21,11 @@ pub enum Keep {
     File,
 }
 
-/// Where a sign-in is kept. `Display` says it to a person.
+/// Where a sign-in is stored. `Display` describes it to a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredIn {
     Keyring,
-    /// With the reason why it is not in the keyring, when it should have been.
+    /// With the reason why it is not in the keyring, if it should have been.
     File(PathBuf, Option<String>),
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for StoredIn {
     }
 }
 
-/// A name, and a folder with a file for it. Any other name is another account or another server.
+/// A name, and a folder with a file for it. A different name is a different account or server.
 #[derive(Debug, Clone)]
 pub struct Profile {
     dir: PathBuf,
@@ -60,7 +60,7 @@ pub struct Profile {
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     pub server: Option<String>,
-    /// The certificates that the server was signed in to with.
+    /// The certificates that were used to sign in to the server.
     pub ca_file: Option<PathBuf>,
     /// The credential is in the keyring, and not here.
     #[serde(default)]
@@ -68,7 +68,7 @@ pub struct Record {
     credential: Option<Credential>,
 }
 
-/// The name of the profile that is meant when none is named.
+/// The name of the default profile.
 pub const DEFAULT: &str = "default";
 
 impl Profile {
@@ -85,7 +85,7 @@ impl Profile {
         })
     }
 
-    /// The names of the profiles in a folder, in order.
+    /// Returns the names of the profiles in a folder, in order.
     pub fn names(dir: &Path) -> Vec<String> {
         let name = |file: &str| match file.strip_prefix("credential.")?.strip_suffix("json")? {
             "" => Some(DEFAULT.to_owned()),
@@ -107,7 +107,7 @@ impl Profile {
         &self.name
     }
 
-    /// What the file says, without asking the keyring; empty when there is no file.
+    /// Returns the content of the file, without asking the keyring; empty when there is no file.
     pub fn record(&self) -> Result<Record, Error> {
         match fs::read(self.file()) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|cause| self.failed(cause.into())),
@@ -116,7 +116,7 @@ impl Profile {
         }
     }
 
-    /// The stored sign-in. That it cannot be read is an error, and no sign-out.
+    /// Returns the stored sign-in. A sign-in that cannot be read is an error, not a sign-out.
     pub fn load(&self) -> Result<Option<Credential>, Error> {
         self.take_out(self.record()?)
     }
@@ -130,7 +130,7 @@ impl Profile {
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Whether a sign-in could be stored; to be asked before a person goes through one.
+    /// Checks that a sign-in can be stored. Call it before a person goes through one.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.lock()?;
         if self.keep == Keep::Keyring {
@@ -139,7 +139,8 @@ impl Profile {
         Ok(())
     }
 
-    /// Keeps a new sign-in in place of the one before. When this returns, it outlives a power cut.
+    /// Stores a new sign-in in place of the previous one. When this returns, it survives a power
+    /// cut.
     pub(crate) fn store(
         &self,
         credential: &Credential,
@@ -172,8 +173,8 @@ impl Profile {
         Ok(refused.map_or(StoredIn::Keyring, |why| StoredIn::File(self.file(), why)))
     }
 
-    /// Puts a newer token of the same session in place. Another session, or none, stays as it is:
-    /// somebody else has signed in or out meanwhile, and must not be overwritten.
+    /// Stores a newer token of the same session. Changes nothing if the stored session differs or
+    /// is missing: another program has signed in or out meanwhile, and must not be overwritten.
     pub(crate) fn renew(&self, renewed: &Credential) -> Result<(), Error> {
         let _lock = self.lock()?;
         let mut record = self.record()?;
@@ -221,7 +222,7 @@ impl Profile {
         self.vault.set(&self.entry(), &bytes)
     }
 
-    /// A reader sees the old file or the new one, whole.
+    /// Replaces the file atomically: a reader sees the whole old file or the whole new one.
     fn write(&self, record: &Record) -> Result<(), Error> {
         let write = || {
             // Made with mode 0600 before there is anything in it.
@@ -238,7 +239,8 @@ impl Profile {
         write().map_err(|cause| self.failed(cause))
     }
 
-    /// Held while the returned file is open; makes the folder when there is none.
+    /// Locks the profile for as long as the returned file is open; creates the folder if it is
+    /// missing.
     fn lock(&self) -> Result<File, Error> {
         let lock = || {
             let mut builder = DirBuilder::new();
@@ -268,7 +270,8 @@ impl Profile {
         self.dir.join(format!("credential.{name}json"))
     }
 
-    /// The keyring is one for all folders, so that the folder is part of the name.
+    /// Returns the name of the entry. One keyring serves all folders, so the folder is part of the
+    /// name.
     fn entry(&self) -> String {
         let dir = self
             .dir
@@ -285,7 +288,7 @@ impl Profile {
     }
 }
 
-/// Away from the tasks of others: a keyring may wait for its owner to unlock it.
+/// Runs outside the tasks of others, because a keyring may wait for its owner to unlock it.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

@@ -31,11 +31,11 @@ pub(crate) use golden;
 
 pub(crate) const ORIGIN: &str = "https://vvs.example.org";
 
-/// As many connections as a test made, in their order.
+/// The connections that a test made, in order.
 #[derive(Default)]
 pub(crate) struct Servers {
     connections: Mutex<VecDeque<Connection<DuplexStream>>>,
-    /// What each was opened for, and those that were refused.
+    /// The purpose of each connection, including those that were refused.
     pub(crate) purposes: Mutex<Vec<Purpose>>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Servers {
 pub(crate) struct Pipe(pub(crate) WebSocketStream<DuplexStream>);
 
 impl Servers {
-    /// The next connection, on which the server has said `frames`.
+    /// Returns the next connection, on which the server has sent `frames`.
     pub(crate) async fn next(&self, frames: &[&str]) -> Pipe {
         let (ours, theirs) = Connection::pair().await;
         self.connections.lock().unwrap().push_back(ours);
@@ -72,7 +72,7 @@ impl Servers {
         Box::pin(std::future::ready(connection))
     }
 
-    /// What is still waiting for an editor hears that there is none.
+    /// Tells editors that still wait that there is no server.
     pub(crate) fn end(&self) {
         self.connections.lock().unwrap().clear();
     }
@@ -89,7 +89,7 @@ impl Pipe {
         self.0.send(Message::Ping("ack me".into())).await.unwrap();
     }
 
-    /// The next frame of the editor, answering nothing but pings.
+    /// Returns the next frame of the editor, answering only pings.
     pub(crate) async fn hear(&mut self) -> EditorFrame {
         loop {
             match self.0.next().await.unwrap().unwrap() {
@@ -102,7 +102,7 @@ impl Pipe {
         }
     }
 
-    /// What the editor says until it goes away; its goodbye is answered.
+    /// Returns the editor's messages until it goes away, and answers its close frame.
     pub(crate) async fn rest(&mut self) -> Vec<Message> {
         let mut heard = Vec::new();
         while let Some(Ok(message)) = self.0.next().await {
@@ -129,7 +129,7 @@ pub(crate) fn frames(messages: &[Message]) -> Vec<EditorFrame> {
         .collect()
 }
 
-/// The payload of a proof.
+/// Returns the payload of a proof.
 pub(crate) fn payload(proof: &vvs_proto::frame::Secret) -> Value {
     use base64::Engine as _;
     let part = proof.expose().split('.').nth(1).unwrap().to_owned();

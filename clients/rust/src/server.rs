@@ -1,4 +1,4 @@
-//! The server that an editor was told to use, and which links are its own. Opens nothing.
+//! The server that an editor is configured with, and which links are its own. Opens nothing.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use http::Uri;
 
-/// The text names no server that an editor would use. The messages end with what to do next.
+/// The text is not a server that an editor would use. The messages end with what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum BadServer {
     #[error(
@@ -21,7 +21,7 @@ pub enum BadServer {
     Cleartext(String),
 }
 
-/// What a new connection is for.
+/// The purpose of a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A new login.
@@ -30,8 +30,8 @@ pub(crate) enum Purpose {
     Session,
 }
 
-/// Scheme, host and port of a VVS server. Over plain http it is this machine: anything else does
-/// not parse.
+/// Scheme, host and port of a VVS server. Over plain http it must be this machine: anything else
+/// does not parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     https: bool,
@@ -80,21 +80,21 @@ impl Server {
         })
     }
 
-    /// The link, if it leads to this server. `None` for other origins and schemes, and for
-    /// characters that some shell, launcher or browser reads in its own way: the server chose the
-    /// text, and it may not be an honest one.
+    /// Returns the link, if it leads to this server. `None` for other origins and schemes, and for
+    /// characters that some shell, launcher or browser interprets: the server chose the text, and
+    /// it may be dishonest.
     pub fn link(&self, url: &str) -> Option<Link> {
         let harmless = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@=&%+,".contains(c);
         let own = url.chars().all(harmless) && Self::of(&url.parse().ok()?).as_ref() == Some(self);
         own.then(|| Link(url.to_owned()))
     }
 
-    /// Whether the connection is to be encrypted.
+    /// Returns whether the connection is encrypted.
     pub(crate) fn is_https(&self) -> bool {
         self.https
     }
 
-    /// Host, without the brackets of an IPv6 address, and port.
+    /// Returns host, without the brackets of an IPv6 address, and port.
     pub(crate) fn address(&self) -> (&str, u16) {
         (
             self.host.trim_start_matches('[').trim_end_matches(']'),
@@ -102,7 +102,7 @@ impl Server {
         )
     }
 
-    /// Where editors connect.
+    /// Returns the URL where editors connect.
     pub(crate) fn websocket(&self, purpose: Purpose) -> String {
         let path = match purpose {
             Purpose::Login => "/ws",

@@ -1,4 +1,4 @@
-//! A stored sign-in at work: signs on with it, keeps it fresh, and lets go of it when the server
+//! A stored sign-in in use: authenticates with it, keeps it fresh, and forgets it when the server
 //! says that it is over. Prints nothing.
 
 mod answer;
@@ -26,12 +26,12 @@ use crate::profile::{Profile, blocking};
 use crate::server::{Purpose, Server};
 use crate::tls;
 
-/// For how long a server that cannot answer now is asked again: less than it lets a socket be that
-/// is not signed on.
+/// How long the client retries when a server cannot answer now. It is less than the time that the
+/// server allows a socket without a session.
 const ASKED_FOR: Duration = Duration::from_secs(8);
 
-/// What happens to a connection that is held; `Serialize` makes the lines of `vvs connect --json`.
-/// All texts are safe to print.
+/// A change of a held connection; `Serialize` makes the lines of `vvs connect --json`. All texts
+/// are safe to print.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(
     tag = "event",
@@ -45,30 +45,31 @@ pub enum Change {
         /// Seconds until the session ends, unless it is used meanwhile.
         expires_in: u64,
     },
-    /// There is a fresh token, good for so many seconds.
+    /// There is a fresh token, valid for this many seconds.
     Refreshed { expires_in: u64 },
     /// The session ends soon, and only a new sign-in can follow it.
     Expiring { expires_in: u64 },
-    /// The connection is gone, or could not be made; there will be a new one after this time.
+    /// The connection is lost, or could not be made; it will be retried after this time.
     Lost { retry_after_ms: u64, why: String },
-    /// The server did not take what it was shown, and may take it later.
+    /// The server refused the credential, and may accept it later.
     Refused { code: FailureCode, message: String },
-    /// A fresh token could not be kept. The one before is as good for signing on.
+    /// A fresh token could not be stored. The previous one still works for authenticating.
     NotStored { why: String },
 }
 
-/// How it ended for good.
+/// How it ended permanently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// The `stop` future resolved. The credential is as it was.
+    /// The `stop` future resolved. The credential is unchanged.
     Stopped,
-    /// There is no credential, or no more: somebody else signed out.
+    /// There is no credential, or no longer: another program signed out.
     NotSignedIn,
-    /// The server has ended the session. The credential is gone, and only a new sign-in can follow.
+    /// The server has ended the session. The credential is deleted, and only a new sign-in can
+    /// follow.
     Over { why: String },
 }
 
-/// Where a session stands, by the server's own word.
+/// The state of a session, according to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
     SignedIn {
@@ -76,13 +77,13 @@ pub enum Status {
         expires_in: u64,
     },
     NotSignedIn,
-    /// The credential is gone.
+    /// The credential is deleted.
     Over {
         why: String,
     },
 }
 
-/// What became of a sign-out. On this machine it is always done.
+/// The result of a sign-out. On this machine it always succeeds.
 #[derive(Debug)]
 pub enum SignedOut {
     WasNot,
@@ -129,7 +130,7 @@ pub async fn status(profile: &Profile, ca_file: Option<PathBuf>) -> Result<Statu
     ask(profile, door.credential.clone(), &door.server, &dial).await
 }
 
-/// Forgets the stored credential, then tells the server so, as well as that goes.
+/// Forgets the stored credential, then tries to tell the server.
 pub async fn logout(profile: &Profile, ca_file: Option<PathBuf>) -> Result<SignedOut, Error> {
     let Some(door) = Door::of(profile, ca_file).await? else {
         return Ok(SignedOut::WasNot);
@@ -138,7 +139,7 @@ pub async fn logout(profile: &Profile, ca_file: Option<PathBuf>) -> Result<Signe
     leave(profile, &door.credential, &door.server, &dial).await
 }
 
-/// What is needed to knock at the server of a profile.
+/// The values needed to call the server of a profile.
 struct Door {
     credential: Credential,
     server: Server,
@@ -180,8 +181,8 @@ async fn forget(profile: &Profile, session_id: &str) -> Result<(), Error> {
     blocking(move || profile.forget(&session_id)).await
 }
 
-/// Signs on for somebody who waits at a prompt. A server that cannot say now is asked again when it
-/// says, until `due`.
+/// Authenticates for a person who waits at a prompt. Retries, until `due`, when a server cannot
+/// answer now.
 async fn first_sign_on<S>(
     line: &mut Line<'_, S>,
     server: &Server,
@@ -292,7 +293,7 @@ where
     }
 }
 
-/// Ends the session on a line that is signed on.
+/// Ends the session on an authenticated line.
 async fn sign_off<S>(
     line: &mut Line<'_, S>,
     server: &Server,

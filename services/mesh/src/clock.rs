@@ -1,4 +1,4 @@
-//! The one place where the binary reads the clock.
+//! The only place where the binary reads the clock.
 
 use time::OffsetDateTime;
 

@@ -1,4 +1,4 @@
-//! Files that nobody else may change, and what is said of those that somebody may.
+//! Files that nobody else may change, and the reports on those that others may change.
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,8 @@ use crate::pki;
 #[derive(Args, Debug, Clone, Copy, Default)]
 #[command(next_help_heading = "Every role")]
 pub struct Strictness {
-    /// What becomes of a key, certificate or database file that every user of the machine may
-    /// change: `refuse` it with exit code 78, or `warn` and use it, for volumes where modes cannot
-    /// be set
+    /// How to treat a key, certificate or database file that every user of the machine may change:
+    /// `refuse` it with exit code 78, or `warn` and use it, for volumes where modes cannot be set
     #[arg(long, env = "VVS_FILE_MODES", value_enum, default_value = "refuse")]
     pub file_modes: Policy,
 }
@@ -23,14 +22,14 @@ pub struct Strictness {
 /// A file that a role trusts.
 #[derive(Debug, Clone)]
 pub struct Trusted {
-    /// What names it: its setting, or what it is.
+    /// Its name in messages: its setting, or a description.
     pub(crate) what: &'static str,
     pub(crate) path: PathBuf,
-    /// Whether it is also nobody else's to read.
+    /// Whether others may not read it either.
     pub(crate) is_secret: bool,
 }
 
-/// Says which files it trusts.
+/// Lists the files that a role trusts.
 pub trait Trusts {
     fn trusted(&self) -> Vec<Trusted>;
 }
@@ -38,7 +37,7 @@ pub trait Trusts {
 pub(crate) const SECRET: bool = true;
 pub(crate) const PUBLIC: bool = false;
 
-/// What `up` and `pki` make below the data directory, as far as it is there.
+/// Lists the files that `up` and `pki` create below the data directory, as far as they exist.
 pub(crate) fn made(data_dir: &Path) -> Vec<Trusted> {
     let at = |what, path: PathBuf, is_secret| Trusted {
         what,
@@ -58,8 +57,7 @@ pub(crate) fn made(data_dir: &Path) -> Vec<Trusted> {
     files
 }
 
-/// What is wrong with the modes of files, apart by what comes of it. Files that are not there are
-/// somebody else's to miss.
+/// The problems with the modes of files, by severity. Missing files are reported elsewhere.
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
     pub(crate) refused: Vec<String>,

@@ -2,7 +2,7 @@
 //! ends when told. It knows every role's way in, and nothing of what they do.
 //!
 //! [`Cli`] is the command line: each flag is an environment variable as well, and `check` says what
-//! is wrong with them. [`up`] puts the four roles into one process and makes what nobody chose; a
+//! is wrong with them. [`up`] puts the four roles into one process and makes the choices that are not set; a
 //! role alone wants every choice made. [`launch`] holds what the roles of a process share and stops
 //! it when one of them fails. [`exit`] has the exit codes.
 
@@ -34,7 +34,7 @@ pub mod up;
 pub use error::Error;
 pub use settings::{Cli, Command, Single, Up};
 
-/// Does what the command line says.
+/// Runs the command line.
 pub fn run(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Check(check) => {
@@ -160,7 +160,7 @@ async fn serve_all(up: Up, signals: Signals) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line each, so that a script that asked for port 0 knows where things are.
+/// Returns one line for each address, so that a script that asked for port 0 learns the ports.
 fn listing(addresses: &up::Addresses) -> Vec<String> {
     let line = |name: &str, address: SocketAddr| format!("{name} {address}");
     vec![

@@ -18,12 +18,12 @@ use crate::Error;
 
 const CA_LIFE: Duration = Duration::days(3650);
 const LEAF_LIFE: Duration = Duration::days(90);
-/// Leaves that end sooner are made anew at the next start.
+/// Leaves that expire sooner are renewed at the next start.
 const RENEW_BEFORE: Duration = Duration::days(30);
-/// For clocks that are a little behind.
+/// For clocks that are a little slow.
 const BACKDATE: Duration = Duration::hours(1);
 
-/// Where a role's certificates are below a data directory.
+/// Returns the paths of a role's certificates below a data directory.
 pub fn files(data_dir: &Path, role: Role) -> Files {
     let pki = data_dir.join("pki");
     Files {
@@ -33,22 +33,23 @@ pub fn files(data_dir: &Path, role: Role) -> Files {
     }
 }
 
-/// Where the CA's key is below a data directory.
+/// Returns the path of the CA's key below a data directory.
 pub fn ca_key(data_dir: &Path) -> PathBuf {
     data_dir.join("pki/ca.key")
 }
 
-/// The database that nobody chose.
+/// Returns the default database.
 pub fn own_database(data_dir: &Path) -> String {
     format!("sqlite:{}", data_dir.join("sessions.db").display())
 }
 
-/// The key file that nobody chose.
+/// Returns the default key file.
 pub fn own_key_file(data_dir: &Path, name: &str) -> PathBuf {
     data_dir.join("keys").join(format!("{name}.key"))
 }
 
-/// Makes what is missing and renews what ends soon; returns the files that were written.
+/// Creates missing files and renews certificates that expire soon; returns the files that were
+/// written.
 pub fn ensure(
     data_dir: &Path,
     trust_domain: &str,
@@ -137,7 +138,7 @@ fn named(name: &str) -> DistinguishedName {
     distinguished
 }
 
-/// A directory for its owner alone.
+/// Creates a directory for its owner alone.
 pub fn make_dir(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new()
@@ -150,12 +151,12 @@ pub fn make_dir(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// Writes a file that only its owner reads.
+/// Writes a file that only its owner can read.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write(path, bytes, 0o600)
 }
 
-/// Writes beside and renames, so that no reader sees half a file.
+/// Writes a temporary file and renames it, so that no reader sees half a file.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let failed = |source| Error::File {

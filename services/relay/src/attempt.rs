@@ -1,6 +1,6 @@
-//! One login while it is held: its state, who waits for it, and its activation. It outlives the
-//! socket, because what became of a login is answered until its time is over, and an editor that
-//! closes right behind its acknowledgement is signed in all the same.
+//! One login while it is held: its state, its waiters, and its activation. It outlives the socket,
+//! because the relay reports the end of a login until its time is over, and because an editor that
+//! closes right after its acknowledgement is still signed in.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ mod asked;
 
 /// How long after a failed activation the next one is tried.
 const ACTIVATION_RETRY: Duration = Duration::from_secs(2);
-/// How long activation is tried at all: a pending session is swept after that.
+/// How long activation is tried at all: after that a pending session is deleted.
 const ACTIVATION_WINDOW: Duration = Duration::from_mins(90);
 
 struct Waiter {
@@ -40,26 +40,27 @@ struct Waiter {
     reply: oneshot::Sender<Answer>,
 }
 
-/// A login and everything that waits for it.
+/// A login and its waiters.
 pub(crate) struct Attempt {
     pub(crate) facts: Facts,
     hello: Option<Box<Hello>>,
     /// How often the login has changed sockets.
     generation: u64,
-    /// Web has asked for this login: what the person was shown must not change any more.
+    /// Web has asked for this login: from now on the data that the person was shown must not
+    /// change.
     is_shown: bool,
     login: Login,
     listening: Option<(Registration, Mailbox)>,
-    /// Another relay may have the login by now. Until it claims it, or this moment has passed,
-    /// nothing may change it.
+    /// Another relay may have the login by now. Until that relay claims it, or this moment has
+    /// passed, nothing may change it.
     offered: Option<Instant>,
-    /// Held while the login is unfinished, whether its socket is there or not.
+    /// Held while the login is unfinished, whether its socket exists or not.
     login_place: Option<LoginPlace>,
     waiting: Vec<Waiter>,
     expiry: Instant,
     activation: Option<Activation>,
     retry: Option<Instant>,
-    /// Where the delivery hangs in its trace, and the push and the activation with it.
+    /// The position of the delivery in its trace, under which the push and the activation belong.
     place: Parent,
     shared: Arc<Shared>,
 }
@@ -73,7 +74,7 @@ impl fmt::Debug for Attempt {
 }
 
 impl Attempt {
-    /// Starts a login and makes it known to the backplane.
+    /// Starts a login and registers it at the backplane.
     pub(crate) fn open(facts: Facts, login_place: LoginPlace, shared: Arc<Shared>) -> Box<Self> {
         count(&shared.metrics.logins, "state", Phase::Waiting.as_str());
         let expiry = Instant::now() + facts.ttl;
@@ -115,8 +116,8 @@ impl Attempt {
         })
     }
 
-    /// Takes up a login where its editor left it. Its last holder has let go of it, or is gone and
-    /// with it the grant: then web delivers again.
+    /// Resumes a login in the state in which its editor left it. Its last holder has released it,
+    /// or is gone and the grant with it: then web delivers again.
     pub(crate) fn resume(
         ticket: Ticket,
         handover: Option<Handover>,
@@ -171,7 +172,7 @@ impl Attempt {
         attempt.generation = generation;
         attempt.hello = Some(Box::new(ticket.hello));
 
-        // Whoever knows of the login may have shown it to a person.
+        // A relay that knows of the login may have shown it to a person.
         attempt.is_shown = true;
 
         Ok(attempt)
@@ -185,22 +186,23 @@ impl Attempt {
         self.login.binding()
     }
 
-    /// Whether nobody has said anything about it yet.
+    /// Returns whether the editor has said nothing and nobody has looked at it.
     pub(crate) fn is_untouched(&self) -> bool {
         *self.state() == State::Waiting && !self.is_shown && self.hello.is_none()
     }
 
-    /// Whether it came to nothing.
+    /// Returns whether it failed.
     pub(crate) fn is_over(&self) -> bool {
         !self.state().is_unfinished() && self.state().receipt().is_none()
     }
 
-    /// Whether it is over and nobody can be waiting to hear that: it was never asked for.
+    /// Returns whether it is over and nobody can be waiting for that, because it was never asked
+    /// for.
     pub(crate) fn is_over_unseen(&self) -> bool {
         !self.is_shown && !self.state().is_unfinished()
     }
 
-    /// What is due to an editor that has taken up its login again.
+    /// Returns the frames that are due to an editor that has resumed its login.
     pub(crate) fn due(&self) -> Option<Action> {
         self.state().due()
     }
@@ -209,7 +211,7 @@ impl Attempt {
         self.hello.as_deref()
     }
 
-    /// The editor introduces itself: once, and only before anybody was shown the login.
+    /// Accepts the editor's introduction: once, and only before anybody was shown the login.
     pub(crate) fn hello(&mut self, hello: Hello) -> Result<(), AuthErrorCode> {
         if !self.is_untouched() || !self.keeps_place() {
             return Err(AuthErrorCode::TooLate);
@@ -219,20 +221,21 @@ impl Attempt {
         Ok(())
     }
 
-    /// Somebody takes an interest in the login. Returns whether it still has its place, and keeps
-    /// it then; otherwise a newcomer has it, and the login is about to be over.
+    /// Records that somebody is interested in the login. Returns whether the login still has its
+    /// place, which it then keeps; otherwise a newer login has it, and this one is about to be
+    /// over.
     fn keeps_place(&mut self) -> bool {
         self.login_place.as_mut().is_none_or(LoginPlace::keep)
     }
 
-    /// With which the editor can take the login to another socket.
+    /// Returns the ticket with which the editor can move the login to another socket.
     pub(crate) fn ticket(&self) -> Option<Secret> {
         let hello = self.editor()?.clone();
         let ticket = Ticket::new(&self.facts, hello, self.binding(), self.generation);
         ticket.seal(&self.shared.keys.ticket).ok()
     }
 
-    /// The editor shows a completion code.
+    /// Checks a completion code from the editor.
     pub(crate) fn complete(&mut self, code: &Secret) -> Vec<Action> {
         let State::Held { grant, .. } = self.state() else {
             return self.apply(Event::Completed);
@@ -254,19 +257,19 @@ impl Attempt {
         self.facts.created_at + self.facts.ttl
     }
 
-    /// Where to hang the push.
+    /// Returns the position for the span of the push.
     pub(crate) fn place(&self) -> &Parent {
         &self.place
     }
 
-    /// When [`Attempt::on_timer`] is due; `None` when nothing is left to do.
+    /// Returns when [`Attempt::on_timer`] is due; `None` when nothing is left to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let expiry = self
             .listening
             .is_some()
             .then_some(self.offered.unwrap_or(self.expiry));
         // An activation is waited for when all else is over. Its call ends before that by a
-        // deadline of its own.
+        // separate deadline.
         let activation = self
             .activation
             .as_ref()
@@ -274,19 +277,19 @@ impl Attempt {
         expiry.into_iter().chain(self.retry).chain(activation).min()
     }
 
-    /// Whether another relay may have it by now.
+    /// Returns whether another relay may have it by now.
     pub(crate) fn is_offered(&self) -> bool {
         self.offered.is_some()
     }
 
-    /// Whether the session still has to be activated.
+    /// Returns whether the session still has to be activated.
     pub(crate) fn is_activating(&self) -> bool {
         matches!(self.state(), State::Activating(_))
             && (self.activation.is_some() || self.retry.is_some())
     }
 
-    /// Whether its editor would lose it with its socket: it has no ticket, its token is on its way,
-    /// or there is no other relay.
+    /// Returns whether its editor would lose it with its socket: it has no ticket, its token is on
+    /// its way, or there is no other relay.
     pub(crate) fn is_tied(&self, is_alone: bool) -> bool {
         let is_stuck = is_alone || self.hello.is_none() || self.state().unacked().is_some();
         self.is_activating() || self.state().is_unfinished() && is_stuck
@@ -363,8 +366,8 @@ impl Attempt {
         actions
     }
 
-    /// Runs the machine and answers whoever waited for the outcome. What is returned is the
-    /// socket's to do.
+    /// Runs the state machine and answers the waiters for the outcome. Returns the actions for the
+    /// socket.
     pub(crate) fn apply(&mut self, event: Event) -> Vec<Action> {
         let before = self.login.phase();
         let mut actions = self.login.on(event);

@@ -1,5 +1,5 @@
-//! What this relay knows from the sessions role, so that it can judge a token by itself, and what
-//! it asks sessions when it cannot. It knows no socket and no frame.
+//! The state that this relay gets from the sessions role, so that it can judge a token by itself,
+//! and the calls to sessions when it cannot. It knows no socket and no frame.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -30,48 +30,48 @@ use activation::Activations;
 pub(crate) use client::{CALL_TIME, Client, ToSessions};
 pub(crate) use known::{Known, Lag, Watch};
 
-/// How long a session may wait for its editor before it is swept; activating it later is no use.
+/// How long a session may wait for its editor before it is deleted; after that, activating it is
+/// useless.
 const PENDING_WINDOW: Duration = Duration::from_mins(90);
 /// The first pause between two tries, and the longest one.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// How the relay follows the sessions role, and how much it asks of it.
+/// How the relay follows the sessions role, and how many calls it makes to it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
-    /// How often the keys are fetched, and how often at most.
+    /// How often the keys are fetched, and the minimum pause between two fetches.
     pub(crate) keys_interval: Duration,
     pub(crate) keys_pause: Duration,
-    /// How long the feed may be silent before bearer tokens are not taken any more.
+    /// How long the feed may be silent before bearer tokens are no longer accepted.
     pub(crate) feed_silence: Duration,
-    /// Calls for editors in flight at once.
+    /// Calls for editors in flight at the same time.
     pub(crate) calls_at_once: usize,
     /// How long an editor's call waits for its turn.
     pub(crate) turn_time: Duration,
-    /// Sessions whose end is being asked for at once.
+    /// Sessions whose end is being requested at the same time.
     pub(crate) ends_at_once: usize,
     pub(crate) audits_per_minute: NonZeroU32,
-    /// Proofs that one socket takes.
+    /// The maximum number of proofs that one socket accepts.
     pub(crate) proofs_per_socket: usize,
-    /// Sockets that are signed in with one session.
+    /// The maximum number of sockets that are signed in with one session.
     pub(crate) sockets_per_session: usize,
 }
 
-/// Why a token is not taken.
+/// Why a token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Untrusted {
-    /// This relay has no keys yet, or not everything that was revoked.
+    /// This relay has no keys yet, or does not know all revocations.
     NotReady,
-    /// Sessions has said so, and why.
+    /// Sessions has said so, with this reason.
     Revoked(Arc<str>),
-    /// Its login came to nothing, and sessions has not heard of that yet.
+    /// Its login failed, and sessions does not know that yet.
     Ending,
-    /// For too long the relay has not heard what was revoked, and nothing but the token speaks for
-    /// a bearer.
+    /// The relay has received no revocations for too long, and a bearer token has no proof.
     StaleFeed,
     Bad(Distrust),
 }
 
-/// A token that came with an upgrade, and is good.
+/// A valid token that came with an upgrade.
 #[derive(Debug)]
 pub(crate) struct Bearer {
     pub(crate) claims: Claims,
@@ -82,24 +82,24 @@ pub(crate) struct Bearer {
 /// Why an upgrade with an `Authorization` is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BearerRefused {
-    /// Not a bearer token that is good here: 401.
+    /// Not a bearer token that is valid here: 401.
     Bad,
-    /// This relay cannot judge it now; nothing is wrong with the token as far as it knows: 503.
+    /// This relay cannot judge it now; as far as the relay knows, the token is valid: 503.
     NotNow,
 }
 
-/// What went wrong when sessions was asked.
+/// Why a call to sessions failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The sessions role's own verdict: there is no way back.
+    /// The sessions role itself has decided: it is permanent.
     Revoked,
     Expired,
-    /// Or it belongs to another key than the one that was proven.
+    /// The session may also belong to a key other than the proven one.
     UnknownSession,
     BadProof,
-    /// Sessions cannot read what the token says of its session.
+    /// Sessions cannot read the session in the token.
     BadToken,
-    /// The editor asks too often; not again before this time is over.
+    /// The editor asks too often; it must wait for this time.
     TooOften(Duration),
     Unavailable,
 }
@@ -107,29 +107,29 @@ pub(crate) enum Failure {
 /// The sessions role did not activate the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotActivated {
-    /// It does not answer; it may later.
+    /// Sessions does not answer now.
     NotYet,
-    /// The session is unknown to it, or over.
+    /// The session is unknown to sessions, or over.
     Never,
 }
 
-/// Comes to an end when sessions has answered.
+/// Resolves when sessions has answered.
 pub(crate) type Activation = BoxFuture<'static, Result<(), NotActivated>>;
 
-/// An editor's wish for a fresh token.
+/// An editor's request for a fresh token.
 #[derive(Debug)]
 pub(crate) struct Refresh {
     pub(crate) session_id: String,
     pub(crate) proof: Secret,
     pub(crate) nonce: String,
-    /// What was shown with a proof for `authenticate`.
+    /// The token that was presented with a proof for `authenticate`.
     pub(crate) token: Option<Secret>,
-    /// The `kid` of the token that authorized the socket, when none is shown.
+    /// The `kid` of the token that authorized the socket, when no token is presented.
     pub(crate) key_id: String,
     pub(crate) address: IpAddr,
 }
 
-/// An editor's wish to sign out.
+/// An editor's request to sign out.
 #[derive(Debug)]
 pub(crate) struct SignOut {
     pub(crate) session_id: String,
@@ -151,14 +151,15 @@ pub(crate) struct Fresh {
     pub(crate) token_expires_at: OffsetDateTime,
 }
 
-/// A proof that a relay refused. What is not known stays empty.
+/// A proof that a relay refused. Unknown members stay empty.
 #[derive(Debug, Clone)]
 pub(crate) struct RefusedProof {
     pub(crate) connection_id: String,
     pub(crate) session_id: String,
     pub(crate) address: IpAddr,
     pub(crate) why: &'static str,
-    /// Whether the session's own key has signed it. Anybody can make any other, about any session.
+    /// Whether the session's own key signed it. Anybody can make any other proof, about any
+    /// session.
     pub(crate) is_own: bool,
 }
 
@@ -173,8 +174,8 @@ pub(crate) struct Authority {
     /// Places for activations in the background, which no editor waits for: half as many as for
     /// editors.
     background: Arc<Semaphore>,
-    /// Ends what follows sessions when the last socket is gone, and not before: a session that is
-    /// revoked while this relay drains is told at once.
+    /// Ends the tasks that follow sessions when the last socket is gone, and not before: a session
+    /// that is revoked while this relay drains is reported immediately.
     _following: DropGuard,
 }
 
@@ -221,23 +222,23 @@ impl Authority {
         &self.terms
     }
 
-    /// The public origin: who signs tokens, and whom proofs are for.
+    /// Returns the public origin: the issuer of tokens and the audience of proofs.
     pub(crate) fn origin(&self) -> &str {
         self.known.issuer()
     }
 
-    /// Returns once there are keys, and all that was revoked is known.
+    /// Returns once the relay has keys and knows all revocations.
     pub(crate) async fn ready(&self) {
         self.known.ready().await;
     }
 
-    /// Judges a token at a time in seconds since 1970, without asking anybody.
+    /// Judges a token at a time in seconds since 1970, without a call.
     pub(crate) fn check_token(&self, token: &str, now: i64) -> Result<Claims, Untrusted> {
         self.known.check_token(token, now)
     }
 
     /// Judges the `Authorization` of an upgrade: `Bearer` (RFC 6750, section 2.1) and a token
-    /// without a device key, for no proof can come with it.
+    /// without a device key, because no proof can come with it.
     pub(crate) fn check_bearer(
         &self,
         authorization: &str,
@@ -265,34 +266,35 @@ impl Authority {
         }
     }
 
-    /// Watches for the end of a session. One that is over already says so at once. `None` when as
-    /// many sockets do that here as a session may have.
+    /// Watches for the end of a session. One that is already over resolves immediately. `None` when
+    /// the session has its maximum number of sockets here.
     pub(crate) fn watch(&self, session_id: &str) -> Option<Watch> {
         Known::watch(&self.known, session_id, self.terms.sockets_per_session)
     }
 
-    /// Whether one more socket of this session may watch for its end.
+    /// Returns whether one more socket of this session may watch for its end.
     pub(crate) fn has_room(&self, session_id: &str) -> bool {
         self.known
             .has_room(session_id, self.terms.sockets_per_session)
     }
 
-    /// Asks for a fresh token. The call ends with whoever waits for it.
+    /// Requests a fresh token. Dropping the future ends the call.
     pub(crate) fn refresh(&self, wish: Refresh) -> BoxFuture<'static, Result<Fresh, Failure>> {
         let client = self.client.clone();
         Box::pin(async move { client.refresh(wish).await })
     }
 
-    /// Ends a session at its editor's own wish. The call goes on when nobody waits for it any more.
+    /// Ends a session at its editor's request. The call continues even if nobody waits for it any
+    /// longer.
     pub(crate) fn logout(&self, wish: SignOut) -> BoxFuture<'static, Result<(), Failure>> {
         let client = self.client.clone();
         let call = self.tasks.spawn(async move { client.logout(wish).await });
         Box::pin(async move { call.await.unwrap_or(Err(Failure::Unavailable)) })
     }
 
-    /// Ends a session whose login came to nothing, in the background, for as long as it may be
-    /// pending. Meanwhile this relay does not take its token, or showing that would make up for the
-    /// acknowledgement that never came.
+    /// Ends a session whose login failed, in the background, for as long as it may be pending.
+    /// Meanwhile this relay refuses its token, because presenting it would replace the missing
+    /// acknowledgement.
     pub(crate) fn end_pending(&self, session_id: String, address: IpAddr, reason: &'static str) {
         let has_room = self.known.start_end(&session_id, self.terms.ends_at_once);
         let (client, known, stop) = (self.client.clone(), self.known.clone(), self.stop.clone());
@@ -322,8 +324,8 @@ impl Authority {
         });
     }
 
-    /// Notes that a proof was refused: here, and if the session's own key has made it in the audit
-    /// log too, as far as the rate allows.
+    /// Records that a proof was refused: in the log and, if the session's own key signed it, also
+    /// in the audit log, as far as the rate allows.
     pub(crate) fn record_proof_refused(&self, refused: RefusedProof) {
         let RefusedProof {
             connection_id,
@@ -360,9 +362,9 @@ impl Authority {
         Box::pin(async move { activations.activate(session_id, address).await })
     }
 
-    /// An editor at this address has shown a good token. When its acknowledgement may have been
-    /// lost, it is made good in the background; a token that says, or a session of which is known,
-    /// that it is past that costs nothing.
+    /// Handles a valid token from an editor at this address. If its acknowledgement may have been
+    /// lost, it is repeated in the background. This costs nothing if the token, or the known state
+    /// of its session, shows that it is no longer pending.
     pub(crate) fn shown(&self, claims: &Claims, address: IpAddr, now: i64) {
         let window = i64::try_from(PENDING_WINDOW.as_secs()).unwrap_or(i64::MAX);
         let left = claims.iat.saturating_add(window).saturating_sub(now);

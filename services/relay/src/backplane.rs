@@ -1,4 +1,4 @@
-//! How a call finds the login it is about: whoever holds a login listens under its id, and answers.
+//! Finds the login that a call is about: the holder of a login listens under its id, and answers.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -23,17 +23,17 @@ mod nats;
 pub use nats::NatsError;
 pub(crate) use nats::{Broker, LinkState, Nats};
 
-/// Requests that wait for one login's task at once.
+/// The maximum number of requests that wait for one login's task.
 const MAILBOX: usize = 16;
 
-/// What may be asked of a login.
+/// A question to a login.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Answer as soon as the phase is another than the known one.
+    /// Answers as soon as the phase differs from the known one.
     Look {
         known: Option<Phase>,
     },
-    /// Answer when the editor has the token and the session is active, or when that has failed.
+    /// Answers when the editor has the token and the session is active, or when that has failed.
     Deliver(Box<Grant>),
     Deny,
 }
@@ -41,28 +41,28 @@ pub(crate) enum Request {
 /// One answer to one request.
 pub(crate) type Answer = Result<View, Refusal>;
 
-/// What the holder of a login gives to the socket that takes it over.
+/// The data that the holder of a login gives to the socket that takes it over.
 #[derive(Debug)]
 pub(crate) struct Handover {
     /// How often the login had changed sockets.
     pub(crate) generation: u64,
     /// Unfinished.
     pub(crate) state: State,
-    /// Its place on the backplane with all that waits there, so that nothing is lost between the
-    /// two, and so that tries for a code are never forgotten because two sockets resume at once.
-    /// `None` when it comes from another relay, which keeps the login until this one has registered
-    /// for it.
+    /// Its registration at the backplane with all messages that wait there, so that none is lost
+    /// between the two sockets, and so that tries for a code are never forgotten when two sockets
+    /// resume at the same time. `None` when it comes from another relay, which keeps the login
+    /// until this one has registered for it.
     pub(crate) listening: Option<(Registration, Mailbox)>,
     /// Its place among the logins of its address, on the same relay.
     pub(crate) login_place: Option<LoginPlace>,
 }
 
-/// What the holder of a login says to whoever wants it.
+/// The holder's answer to a socket that wants the login.
 pub(crate) type Taken = Result<Handover, Refusal>;
 
-/// What comes in for a login's task.
+/// A message to a login's task.
 pub(crate) enum Envelope {
-    /// A request, where its answer goes, where it hangs in its trace, and until when it may be
+    /// A request, the channel for its answer, its position in a trace, and until when it may be
     /// acted on.
     Ask {
         request: Request,
@@ -72,7 +72,7 @@ pub(crate) enum Envelope {
     },
     /// The editor is on another socket of this relay now.
     TakeOver(oneshot::Sender<Taken>),
-    /// The editor is on another relay now, which says so again when it has the login.
+    /// The editor is on another relay now, which claims the login when it has it.
     Offer {
         reply: oneshot::Sender<Taken>,
         drop_after: OffsetDateTime,
@@ -97,20 +97,20 @@ pub(crate) type Mailbox = mpsc::Receiver<Envelope>;
 
 /// Finds logins, on this relay and on others.
 pub(crate) trait Backplane: fmt::Debug + Send + Sync {
-    /// Listens for one login until the registration is dropped. Whoever else holds it, with a lower
-    /// generation, lets go.
+    /// Listens for one login until the registration is dropped. Any other holder with a lower
+    /// generation drops the login.
     fn register(&self, id: ConnectionId, generation: u64) -> (Registration, Mailbox);
 
-    /// Asks whoever holds the login; [`Refusal::Unknown`] when nobody does,
-    /// [`Refusal::BackplaneDown`] when that cannot be known.
+    /// Asks the holder of the login; [`Refusal::Unknown`] when nobody holds it,
+    /// [`Refusal::BackplaneDown`] when that cannot be determined.
     fn ask(&self, id: ConnectionId, request: Request) -> BoxFuture<'_, Answer>;
 
-    /// Has the holder of the login let go of it; [`Refusal::Unknown`] when nobody holds it,
-    /// [`Refusal::Over`] when it is no longer to be had.
+    /// Makes the holder release the login; [`Refusal::Unknown`] when nobody holds it,
+    /// [`Refusal::Over`] when it can no longer be taken over.
     fn take_over(&self, id: ConnectionId) -> BoxFuture<'static, Taken>;
 }
 
-/// A login's place under its id; dropping it takes the login off the backplane.
+/// A login's registration under its id; dropping it takes the login off the backplane.
 pub(crate) struct Registration {
     /// How often the login has changed sockets.
     generation: Arc<AtomicU64>,
@@ -118,7 +118,7 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// The login has changed sockets.
+    /// Sets the new generation after the login has changed sockets.
     pub(crate) fn raise(&self, generation: u64) {
         self.generation.store(generation, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The one place where this role reads the clock.
+//! The only place where this role reads the clock.
 
 use time::OffsetDateTime;
 

@@ -1,4 +1,4 @@
-//! What the contracts say of a login, in the words of this relay, checked.
+//! Messages of the contracts about a login, checked and converted to this relay's types.
 
 use prost_types::Timestamp;
 use time::OffsetDateTime;
@@ -10,11 +10,11 @@ use crate::login::{Grant, User};
 use crate::refusal::Refusal;
 use crate::view::View;
 
-/// The longest token, id or text that is taken, in bytes.
+/// The longest token, id or text that is accepted, in bytes.
 const MAX_TOKEN: usize = 4096;
 const MAX_TEXT: usize = 1024;
 
-/// What is said of a login to whoever asks.
+/// Converts a view of a login for callers.
 pub(crate) fn login(view: View) -> GetLoginResponse {
     GetLoginResponse {
         state: LoginState::from(view.phase).into(),
@@ -48,7 +48,7 @@ pub(crate) fn binding(binding: frame::Binding) -> Binding {
     }
 }
 
-/// The state that a caller knows, when it knows one.
+/// Returns the state that a caller knows, if it names one.
 pub(crate) fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
     if number == i32::from(LoginState::Unspecified) {
         return Ok(None);
@@ -59,7 +59,7 @@ pub(crate) fn known_state(number: i32) -> Result<Option<Phase>, Refusal> {
     Phase::from_wire(number).map(Some).ok_or(malformed)
 }
 
-/// What a delivery brings, checked.
+/// Returns the checked grant of a delivery.
 pub(crate) fn grant(request: DeliverAuthRequest) -> Result<Grant, Refusal> {
     let malformed = |field| Refusal::Malformed { field };
     let request_id = request

@@ -1,5 +1,5 @@
-//! How a relay that stops spends its grace period: when each socket is sent to another relay, and
-//! until when calls are answered and logins kept for it. It knows no socket and no login.
+//! How a relay that stops uses its grace period: when each socket is sent to another relay, and how
+//! long calls are answered and logins kept for it. It knows no socket and no login.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pause::moment_within;
 
-/// The most of the grace period that is left at its end, for editors to come back elsewhere and to
-/// be given their logins.
+/// The maximum part of the grace period that is reserved at its end, for editors to come back
+/// elsewhere and to be given their logins.
 const ROOM: Duration = Duration::from_secs(6);
-/// The most that an editor is asked to wait before it connects again.
+/// The longest time that an editor is asked to wait before it reconnects.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(2);
 
 /// The grace period.
@@ -28,9 +28,9 @@ pub(crate) struct Drain {
 /// When one socket is closed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moments {
-    /// When nothing speaks against it.
+    /// When nothing prevents it.
     pub(crate) own: Instant,
-    /// Whatever speaks against it.
+    /// Regardless of anything that prevents it.
     pub(crate) last: Instant,
 }
 
@@ -48,7 +48,7 @@ impl Drain {
         self.is_alone
     }
 
-    /// Whoever is the first to hear of it says when it began.
+    /// Returns when draining began; the first caller sets it.
     pub(crate) fn begun(&self) -> Instant {
         *self.begun.get_or_init(Instant::now)
     }
@@ -57,8 +57,8 @@ impl Drain {
         ROOM.min(self.grace / 5)
     }
 
-    /// Spread over the grace period, so that other relays get everybody's editors one after the
-    /// other. Whoever comes late has what is left of it.
+    /// Returns the moments for a socket, spread over the grace period, so that the other relays get
+    /// the editors one after the other. A late caller gets the rest of the period.
     pub(crate) fn moments(&self) -> Moments {
         let (begun, room) = (self.begun(), self.room());
         let now = Instant::now();
@@ -70,17 +70,18 @@ impl Drain {
         }
     }
 
-    /// How long an editor is asked to wait before it connects again.
+    /// Returns how long an editor is asked to wait before it reconnects.
     pub(crate) fn pause(&self) -> Duration {
         moment_within(RECONNECT_WITHIN.min(self.room() / 3))
     }
 
-    /// From then on nobody is waited for: what is under way has the time to end by itself.
+    /// Returns the time from which nobody is waited for: calls under way have the time to end by
+    /// themselves.
     pub(crate) fn end(&self) -> Instant {
         self.begun() + self.grace.saturating_sub(self.room() / 6)
     }
 
-    /// Cancelled at the end, or when nothing is held any more.
+    /// Returns the token that is cancelled at the end, or when nothing is held any longer.
     pub(crate) fn over(&self) -> &CancellationToken {
         &self.over
     }

@@ -1,5 +1,5 @@
-//! What all relays of an installation derive from their shared key: tickets, and the code that
-//! completes a login.
+//! The values that all relays of an installation derive from their shared key: tickets, and the
+//! code that completes a login.
 
 use vvs_auth::key::Keyring;
 use vvs_proto::{ConnectionId, RequestId, Secret};
@@ -11,7 +11,7 @@ use crate::code::letters;
 pub(crate) struct RelayKeys {
     /// Seals tickets.
     pub(crate) ticket: Keyring,
-    /// Seals what relays say to each other.
+    /// Seals the messages between relays.
     pub(crate) backplane: Keyring,
     completion: Keyring,
 }
@@ -25,7 +25,8 @@ impl RelayKeys {
         })
     }
 
-    /// The code that completes this delivery of this login, `XXXX-XXXX`: the same on every relay.
+    /// Returns the code that completes this delivery of this login, `XXXX-XXXX`: the same on every
+    /// relay.
     pub(crate) fn completion_code(&self, id: ConnectionId, delivery: RequestId) -> Secret {
         Secret::new(letters(
             self.completion
@@ -33,8 +34,8 @@ impl RelayKeys {
         ))
     }
 
-    /// Whether a person or a link has brought the right code. Case, spaces and dashes do not
-    /// matter; how long the answer takes says nothing about the code.
+    /// Returns whether a person or a link has brought the right code. Case, spaces and dashes do
+    /// not matter. The time of the answer does not depend on the code.
     pub(crate) fn is_completion_code(
         &self,
         id: ConnectionId,

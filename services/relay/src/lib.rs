@@ -83,8 +83,8 @@ pub enum Error {
     Address(#[from] std::io::Error),
 }
 
-/// Serves until stopped. A WebSocket port without TLS takes the client's address from anybody, so
-/// it must be on loopback.
+/// Serves until stopped. A WebSocket port without TLS believes any caller's statement of the
+/// client's address, so it must be on loopback.
 pub async fn serve(
     settings: Settings,
     ws: Listener,
@@ -172,7 +172,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// How logins are found, and whether those of other relays can be.
+/// Opens the backplane, and returns whether logins of other relays can be found.
 async fn backplane(
     settings: &Settings,
     keys: &RelayKeys,
@@ -194,7 +194,7 @@ async fn backplane(
     Ok((Box::new(nats), line))
 }
 
-/// Of the WebSocket port and of the gRPC port.
+/// Returns the limits of the WebSocket port and of the gRPC port.
 fn port_limits(settings: &Settings) -> (HttpLimits, HttpLimits) {
     let of_rpc = HttpLimits {
         handshake_timeout: settings.header_timeout,
@@ -205,7 +205,7 @@ fn port_limits(settings: &Settings) -> (HttpLimits, HttpLimits) {
         ..HttpLimits::default()
     };
     let of_ws = HttpLimits {
-        // More than the sockets themselves, so that whoever is too many is told so.
+        // More than the sockets themselves, so that one too many gets an answer.
         max_connections: settings.max_connections.saturating_add(1000),
         settings: Names {
             max_connections: "VVS_RELAY_MAX_CONNECTIONS",

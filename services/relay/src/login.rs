@@ -1,4 +1,4 @@
-//! One login as a table: what happens to it, and what is to be done then. No clock, no socket, no
+//! One login as a state table: its events, and the actions that follow. No clock, no socket, no
 //! task; the socket's task supplies the events and carries out the actions.
 
 use time::OffsetDateTime;
@@ -10,7 +10,7 @@ mod answer;
 
 pub(crate) use answer::Objection;
 
-/// Who signed in.
+/// The user who signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) id: String,
@@ -19,7 +19,7 @@ pub(crate) struct User {
     pub(crate) avatar_url: Option<String>,
 }
 
-/// What an approval gives to the editor. Kept until the editor has acknowledged it.
+/// The grant of an approval for the editor. Kept until the editor has acknowledged it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Grant {
     pub(crate) request_id: RequestId,
@@ -30,7 +30,7 @@ pub(crate) struct Grant {
     pub(crate) session_expires_at: OffsetDateTime,
 }
 
-/// What is left of a grant once the editor has it.
+/// The part of a grant that is kept once the editor has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub(crate) request_id: RequestId,
@@ -83,7 +83,7 @@ pub(crate) enum State {
     Acked(Receipt, OffsetDateTime),
     Denied,
     Cancelled,
-    /// The editor said that it does not want what it got.
+    /// The editor said that it does not accept the token.
     Refused,
     Expired,
     /// Too many wrong codes.
@@ -92,7 +92,7 @@ pub(crate) enum State {
     Moved,
 }
 
-/// What can happen to a login.
+/// An event of a login.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     /// The person in the browser approved.
@@ -107,9 +107,9 @@ pub(crate) enum Event {
     Acked,
     /// The editor could not take the token.
     Refused,
-    /// The session is active, since then.
+    /// The session is active, since this time.
     Activated(OffsetDateTime),
-    /// The session is over and cannot become active any more.
+    /// The session is over and can no longer become active.
     NotActivated,
     /// The editor gave up.
     Cancelled,
@@ -117,11 +117,11 @@ pub(crate) enum Event {
     /// The editor takes the login to another socket.
     TakenOver,
     TimedOut,
-    /// A newcomer has its place.
+    /// A newer login has its place.
     GaveWay,
 }
 
-/// What is to be done.
+/// An action to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Tell the editor that a code is on its way.
@@ -148,13 +148,13 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// The rest is for the socket.
+    /// Returns whether the action is for the sessions role; the others are for the socket.
     pub(crate) fn is_for_sessions(&self) -> bool {
         matches!(self, Self::Activate | Self::EndSession { .. })
     }
 }
 
-/// A login: its state, how its browser is tied to its editor, and whether the editor is here.
+/// A login: its state, how its browser is tied to its editor, and whether the editor is connected.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Login {
     binding: Binding,
@@ -171,7 +171,7 @@ impl Login {
         }
     }
 
-    /// A login that its editor has brought along.
+    /// Creates a login that its editor has brought along.
     pub(crate) fn resumed(binding: Binding, state: State) -> Self {
         Self {
             binding,
@@ -188,18 +188,18 @@ impl Login {
         &self.state
     }
 
-    /// Ties the login faster than at its start.
+    /// Ties the login more strongly than at its start.
     pub(crate) fn bind(&mut self, binding: Binding) {
         self.binding = self.binding.max(binding);
     }
 
-    /// An editor that never said hello has nothing with which it could take its login to another
-    /// socket.
+    /// Returns whether the editor may come back. One that never said hello has no ticket with which
+    /// it could take its login to another socket.
     fn may_come_back(&self) -> bool {
         self.binding > Binding::Confirm
     }
 
-    /// The whole machine. What does not fit changes nothing.
+    /// The whole state machine. Events that do not fit change nothing.
     pub(crate) fn on(&mut self, event: Event) -> Vec<Action> {
         if event == Event::SocketGone {
             self.is_attached = false;
@@ -355,12 +355,12 @@ impl State {
         )
     }
 
-    /// Whether the editor may still get its token.
+    /// Returns whether the editor may still get its token.
     pub(crate) fn is_unfinished(&self) -> bool {
         matches!(self, Self::Waiting | Self::Held { .. } | Self::Sent(_))
     }
 
-    /// What is due to an editor that has just taken up its login again.
+    /// Returns the frame that is due to an editor that has just resumed its login.
     pub(crate) fn due(&self) -> Option<Action> {
         if let Self::Held { attempts_left, .. } = self {
             return Some(Action::TellPending {
@@ -370,7 +370,7 @@ impl State {
         matches!(self, Self::Sent(_)).then_some(Action::Push)
     }
 
-    /// What was approved, while the editor has not acknowledged it.
+    /// Returns the grant, while the editor has not acknowledged it.
     pub(crate) fn grant(&self) -> Option<&Grant> {
         if let Self::Held { grant, .. } | Self::Sent(grant) = self {
             Some(grant)
@@ -379,7 +379,7 @@ impl State {
         }
     }
 
-    /// The delivery that the editor has not acknowledged yet.
+    /// Returns the delivery that the editor has not acknowledged yet.
     pub(crate) fn unacked(&self) -> Option<RequestId> {
         if let Self::Sent(grant) = self {
             Some(grant.request_id)
@@ -388,7 +388,7 @@ impl State {
         }
     }
 
-    /// Whether the editor has its token, so that the socket counts as signed in.
+    /// Returns the receipt if the editor has its token, so that the socket counts as signed in.
     pub(crate) fn receipt(&self) -> Option<&Receipt> {
         if let Self::Activating(receipt) | Self::Acked(receipt, _) = self {
             Some(receipt)
@@ -397,7 +397,7 @@ impl State {
         }
     }
 
-    /// Whether this very delivery is the one that the login has taken. The same request for another
+    /// Returns whether the login has accepted exactly this delivery. The same request for another
     /// user or session is another delivery.
     pub(crate) fn took(&self, grant: &Grant) -> bool {
         let same = |request_id: RequestId, user_id: &str, session_id: &str| {

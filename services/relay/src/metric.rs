@@ -1,4 +1,4 @@
-//! What the relay counts.
+//! The metrics of the relay.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;

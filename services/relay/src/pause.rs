@@ -1,23 +1,23 @@
-//! How long to wait before the next try, and for whom it is another time each.
+//! How long to wait before the next try, and how the time differs for each caller.
 
 use std::time::Duration;
 
-/// Within how long an editor is asked to try again.
+/// The time within which an editor is asked to retry.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
-/// How long to wait after `tried` failures: twice as long each time up to the most, and up to half
-/// of it less, so that not everyone comes back at once.
+/// Returns how long to wait after `tried` failures: twice as long each time up to the maximum,
+/// minus up to half at random, so that not all come back at the same moment.
 pub(crate) fn backoff((first, most): (Duration, Duration), tried: u32) -> Duration {
     let longest = first.saturating_mul(1 << tried.min(16)).min(most);
     longest.saturating_sub(moment_within(longest / 2))
 }
 
-/// When an editor should try again what is not available.
+/// Returns when an editor should retry an unavailable call.
 pub(crate) fn retry_after() -> Duration {
     RETRY.0 + moment_within(RETRY.1.saturating_sub(RETRY.0))
 }
 
-/// A random moment within a time, so that not everyone does the same at once.
+/// Returns a random moment within a time, so that not all act at the same moment.
 pub(crate) fn moment_within(time: Duration) -> Duration {
     let fraction = vvs_auth::key::random::<4>().map_or(0, u32::from_be_bytes);
     time.mul_f64(f64::from(fraction) / f64::from(u32::MAX))

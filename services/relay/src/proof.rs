@@ -1,4 +1,4 @@
-//! Whether a proof of possession holds on a socket, and in our own words why it does not.
+//! Whether a proof of possession is valid on a socket, and in our own words why not.
 
 use vvs_auth::Error;
 use vvs_auth::device::Thumbprint;
@@ -6,15 +6,15 @@ use vvs_auth::proof::{self, Expected, Proof};
 use vvs_proto::Secret;
 use vvs_proto::frame::AuthErrorCode;
 
-/// Why a proof is not taken.
+/// Why a proof is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unproven {
     Bad(&'static str),
-    /// The socket has taken all that it can remember.
+    /// The socket has accepted as many as it can remember.
     TooMany,
 }
 
-/// Why what came with a proof is not taken.
+/// Why a frame with a proof is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotTaken {
     Proof(Unproven),
@@ -33,7 +33,8 @@ impl From<AuthErrorCode> for NotTaken {
     }
 }
 
-/// Checks everything but that it is used once. `key`: whose it must be, where that is known.
+/// Checks everything except that it is used once. `key`: the key that it must be by, where that is
+/// known.
 pub(crate) fn check(
     proof: &Secret,
     expected: &Expected<'_>,

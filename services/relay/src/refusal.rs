@@ -1,4 +1,4 @@
-//! What the relay refuses, and the one place that decides what callers see of it.
+//! The refusals of the relay, and the only place that decides what callers see of them.
 
 use tonic::{Code, Status};
 use vvs_runtime::rpc;

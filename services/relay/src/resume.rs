@@ -1,5 +1,5 @@
-//! An editor takes its unfinished login to a new socket: its ticket says which, its proof that it
-//! is the same editor, and whoever holds the login lets go of it.
+//! An editor takes its unfinished login to a new socket: its ticket names the login, its proof
+//! shows that it is the same editor, and the holder releases the login.
 
 use std::fmt;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Resume {
         self.taking.as_mut().poll(cx)
     }
 
-    /// The login, now that its holder has answered.
+    /// Takes the login, now that its holder has answered.
     pub(crate) fn take(
         self,
         taken: Taken,
@@ -86,7 +86,7 @@ impl Resume {
         Attempt::resume(self.ticket, handover, shared)
     }
 
-    /// Waits for the answer after all, when there is no socket any more that would.
+    /// Waits for the answer on its own, when the socket that would have waited is gone.
     pub(crate) async fn finish(mut self: Box<Self>, shared: &Arc<Shared>) -> Option<Box<Attempt>> {
         let taken = std::future::poll_fn(|cx| self.poll(cx)).await;
         self.take(taken, shared.clone()).ok()

@@ -1,4 +1,4 @@
-//! The `Relay` service: parses what web asks, puts it to the login, answers.
+//! The `Relay` service: parses web's requests, puts them to the login, answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const DELIVER_TIME: Duration = Duration::from_secs(10);
 /// How long before the caller's deadline an answer is sent, so that it arrives.
 const HEADROOM: Duration = Duration::from_millis(500);
 
-/// Asks the method table, and counts what each peer has under way.
+/// Checks the method table, and counts the calls of each peer under way.
 pub(crate) fn check(peers: Arc<Peers>, quota: Quota, reached: Reached) -> MethodCheck {
     Arc::new(move |connection, path| {
         match method::admit(&peers, &quota, connection.certificate.as_deref(), path) {
@@ -49,7 +49,7 @@ pub(crate) fn check(peers: Arc<Peers>, quota: Quota, reached: Reached) -> Method
     })
 }
 
-/// Counts the connections of each peer but those that are in this role.
+/// Counts the connections of each peer except those in this role.
 pub(crate) fn admission(peers: Arc<Peers>, quota: Quota, but: Option<Role>) -> PeerAdmission {
     Arc::new(move |certificate| {
         if but.is_some_and(|role| peers.expect(certificate, role).is_ok()) {
@@ -90,8 +90,8 @@ impl relay_server::Relay for Relay {
         let known = known_state(request.known_state)?;
         let look = |known| self.0.backplane.ask(id, backplane::Request::Look { known });
 
-        // Whoever waits while this relay begins to stop is answered, and asks another one the next
-        // time, if there is one.
+        // A caller that waits while this relay begins to stop is answered, and asks another one the
+        // next time, if there is one.
         let news = if self.0.stop.is_cancelled() {
             self.0.drain.over()
         } else {
@@ -140,7 +140,7 @@ impl relay_server::Relay for Relay {
 }
 
 impl Relay {
-    /// A place among the calls that are under way.
+    /// Takes a place among the calls under way.
     fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         self.0.limits.call().ok_or(Refusal::Overloaded)
     }

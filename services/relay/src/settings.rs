@@ -1,4 +1,4 @@
-//! What can be set about the relay, with names, defaults and help in one place.
+//! The settings of the relay, with names, defaults and help in one place.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -21,7 +21,7 @@ use crate::limit::Bounds;
 #[command(next_help_heading = "Relay")]
 #[group(skip)]
 pub struct Settings {
-    /// Where the gateway reaches this relay's WebSockets
+    /// Where the gateway connects to this relay's WebSockets
     #[arg(id = "relay-ws-addr", long, env = "VVS_RELAY_WS_ADDR")]
     pub ws_addr: Option<SocketAddr>,
     /// Where web calls this relay (gRPC)
@@ -32,7 +32,7 @@ pub struct Settings {
         default_value = "127.0.0.1:50051"
     )]
     pub rpc_addr: SocketAddr,
-    /// Where the sessions role is reached (gRPC), as HOST:PORT; several with commas between
+    /// The address of the sessions role (gRPC), as HOST:PORT; several separated by commas
     #[arg(id = "relay-sessions-addr", long, env = "VVS_RELAY_SESSIONS_ADDR")]
     pub sessions_addr: Option<String>,
     /// How relays find each other's logins: `memory` for a single relay, or NATS servers as
@@ -54,7 +54,7 @@ pub struct Settings {
         requires = "relay-nats-key-file"
     )]
     pub nats_cert_file: Option<PathBuf>,
-    /// That certificate's key: a PEM file
+    /// The key of that certificate: a PEM file
     #[arg(
         id = "relay-nats-key-file",
         long,
@@ -71,7 +71,8 @@ pub struct Settings {
         value_parser = humantime::parse_duration,
     )]
     pub login_ttl: Duration,
-    /// How an approving browser must at least be tied to its editor; no client can lower it
+    /// How strongly an approving browser must be tied to its editor at least; no client can lower
+    /// it
     #[arg(
         id = "relay-min-binding",
         long,
@@ -91,8 +92,7 @@ pub struct Settings {
         value_parser = return_uri,
     )]
     pub return_uris: Vec<String>,
-    /// Whether a browser may take a completion code to a listener that the editor names on the
-    /// browser's own machine
+    /// Whether a browser may take a completion code to a listener on the browser's own machine
     #[arg(
         id = "relay-loopback-listeners",
         long,
@@ -105,9 +105,8 @@ pub struct Settings {
     /// 32 random bytes
     #[arg(id = "relay-key-file", long, env = "VVS_RELAY_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// How long a socket may be open that starts no login, authenticates and resumes nothing; then
-    /// it is closed with
-    /// 4000. At most twelve times as long when it is told to try again
+    /// How long a socket may stay open that starts no login, and authenticates and resumes nothing;
+    /// then it is closed with 4000. At most twelve times as long when it is told to retry
     #[arg(
         id = "relay-sign-in-time",
         long,
@@ -143,8 +142,8 @@ pub struct Settings {
         value_parser = humantime::parse_duration,
     )]
     pub heartbeat_timeout: Duration,
-    /// WebSockets held at once; further ones get 503. As many logins are kept whose WebSocket is
-    /// gone, and a tenth as many that came to nothing
+    /// WebSockets held at the same time; further ones get 503. As many logins are kept whose
+    /// WebSocket is gone, and a tenth as many that failed
     #[arg(
         id = "relay-max-connections",
         long,
@@ -153,8 +152,8 @@ pub struct Settings {
         value_parser = count(),
     )]
     pub max_connections: usize,
-    /// WebSockets held at once by one IPv4 address or IPv6 /64; further ones get 429. As many of
-    /// its logins are kept whose WebSocket is gone, and a tenth as many that came to nothing
+    /// WebSockets held at the same time by one IPv4 address or IPv6 /64; further ones get 429. As
+    /// many of its logins are kept whose WebSocket is gone, and a tenth as many that failed
     #[arg(
         id = "relay-max-connections-per-address",
         long,
@@ -163,8 +162,8 @@ pub struct Settings {
         value_parser = count(),
     )]
     pub max_connections_per_address: usize,
-    /// How many times an address's places an IPv4 /24 holds, of WebSockets and of logins, while
-    /// more than half of all are taken: 0 for any number, or from 8 to 10000
+    /// How many times the places of an address an IPv4 /24 holds, of WebSockets and of logins,
+    /// while more than half of all are taken: 0 for no limit, or from 8 to 10000
     #[arg(
         id = "relay-places-per-24",
         long,
@@ -173,7 +172,7 @@ pub struct Settings {
         value_parser = times::<8>,
     )]
     pub places_per_24: u32,
-    /// How many times an address's places an IPv6 /56 holds: 0, or from 8 to 10000
+    /// How many times the places of an address an IPv6 /56 holds: 0, or from 8 to 10000
     #[arg(
         id = "relay-places-per-56",
         long,
@@ -182,7 +181,7 @@ pub struct Settings {
         value_parser = times::<8>,
     )]
     pub places_per_56: u32,
-    /// How many times an address's places an IPv6 /48 holds: 0, or from 16 to 10000
+    /// How many times the places of an address an IPv6 /48 holds: 0, or from 16 to 10000
     #[arg(
         id = "relay-places-per-48",
         long,
@@ -191,9 +190,9 @@ pub struct Settings {
         value_parser = times::<16>,
     )]
     pub places_per_48: u32,
-    /// Networks whose addresses each stand for many people, such as offices and mobile carriers,
-    /// and how many times the bounds and handshakes of an ordinary address each has:
-    /// `203.0.113.0/24=20`, separated by commas. The narrowest that an address is in counts
+    /// Networks whose addresses are each shared by many people, such as offices and mobile
+    /// carriers, and a factor for the bounds and handshakes of each address in them:
+    /// `203.0.113.0/24=20`, separated by commas. The narrowest network of an address counts
     #[arg(
         id = "relay-shared-networks",
         long,
@@ -201,9 +200,9 @@ pub struct Settings {
         value_delimiter = ','
     )]
     pub shared_networks: Vec<SharedNetwork>,
-    /// Memory in bytes that WebSockets and logins may need before new WebSockets get 503. Counted
-    /// are 16 KiB for each WebSocket, 4 KiB for each login without one, what waits to be sent, and
-    /// what has come of messages that are not whole
+    /// Memory in bytes that WebSockets and logins may need before new WebSockets get 503. It counts
+    /// 16 KiB for each WebSocket, 4 KiB for each login without one, data that waits to be sent, and
+    /// incomplete messages
     #[arg(
         id = "relay-max-memory",
         long,
@@ -211,7 +210,7 @@ pub struct Settings {
         default_value_t = 2 * 1024 * 1024 * 1024,
     )]
     pub max_memory: usize,
-    /// Calls of web under way at once, of which many wait for an editor; further ones get
+    /// Calls of web under way at the same time, of which many wait for an editor; further ones get
     /// `OVERLOADED`
     #[arg(
         id = "relay-max-calls",
@@ -220,9 +219,9 @@ pub struct Settings {
         default_value_t = 10_000
     )]
     pub max_calls: usize,
-    /// Connections of one SPIFFE id at once to each of the two ports, which all processes with that
-    /// id share; further ones are closed at once. Gateways' WebSockets do not count: they have a
-    /// separate bound
+    /// Connections of one SPIFFE id at the same time to each of the two ports, which all processes
+    /// with that id share; further ones are closed immediately. Gateways' WebSockets do not count:
+    /// they have a separate bound
     #[arg(
         id = "relay-max-connections-per-peer",
         long,
@@ -231,7 +230,7 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_connections_per_peer: u32,
-    /// Calls of one SPIFFE id under way at once; further ones get `PEER_BUSY`
+    /// Calls of one SPIFFE id under way at the same time; further ones get `PEER_BUSY`
     #[arg(
         id = "relay-max-calls-per-peer",
         long,
@@ -240,8 +239,8 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_calls_per_peer: u32,
-    /// Streams of one SPIFFE id at once, such as those that watch the health; further ones get
-    /// `PEER_BUSY`
+    /// Streams of one SPIFFE id at the same time, such as those that watch the health; further ones
+    /// get `PEER_BUSY`
     #[arg(
         id = "relay-max-streams-per-peer",
         long,
@@ -250,8 +249,8 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_streams_per_peer: u32,
-    /// Questions to other relays under way at once, for logins that are not held here; further ones
-    /// get `OVERLOADED`
+    /// Questions to other relays under way at the same time, for logins that are not held here;
+    /// further ones get `OVERLOADED`
     #[arg(
         id = "relay-max-asks",
         long,
@@ -259,7 +258,7 @@ pub struct Settings {
         default_value_t = 10_000
     )]
     pub max_asks: usize,
-    /// Answers to other relays under way at once; a question beyond them is dropped
+    /// Answers to other relays under way at the same time; a question beyond them is dropped
     #[arg(
         id = "relay-max-answers",
         long,
@@ -287,9 +286,9 @@ pub struct Settings {
         value_parser = count(),
     )]
     pub max_logins_per_address: usize,
-    /// How old a login must be, of which the editor has said nothing and which no browser has
-    /// looked at, to give way to a new one of an address that has as many as it may: from 1s to 1h.
-    /// It is told `auth:expired` and closed with 4503
+    /// How old a login must be to give way to a new one of an address that has its maximum, if its
+    /// editor has said nothing and no browser has opened its link: from 1s to 1h. It is told
+    /// `auth:expired` and closed with 4503
     #[arg(
         id = "relay-silent-login-time",
         long,
@@ -307,8 +306,8 @@ pub struct Settings {
         value_parser = rate,
     )]
     pub handshakes_per_minute: NonZeroU32,
-    /// Handshakes that one IPv4 address or IPv6 /64 may make at once, and its sockets that are not
-    /// signed in; further ones get 429. An editor that signs in gives its own back
+    /// Handshakes that one IPv4 address or IPv6 /64 may make in one burst, and its sockets that are
+    /// not signed in; further ones get 429. An editor that signs in gives its own back
     #[arg(
         id = "relay-handshake-burst",
         long,
@@ -317,8 +316,8 @@ pub struct Settings {
         value_parser = rate,
     )]
     pub handshake_burst: NonZeroU32,
-    /// Messages, pings, and pongs that answer no ping, that one socket may send each minute;
-    /// beyond, it is closed with 4003
+    /// Messages, pings, and unsolicited pongs that one socket may send each minute; beyond that, it
+    /// is closed with 4003
     #[arg(
         id = "relay-messages-per-minute",
         long,
@@ -343,7 +342,7 @@ pub struct Settings {
         default_value_t = 64 * 1024,
     )]
     pub max_message_bytes_signed_in: usize,
-    /// Bytes that wait for a slow editor; beyond, its socket is closed with 4001
+    /// Bytes that wait for a slow editor; beyond that, its socket is closed with 4001
     #[arg(
         id = "relay-send-queue-bytes",
         long,
@@ -351,7 +350,7 @@ pub struct Settings {
         default_value_t = 64 * 1024,
     )]
     pub send_queue_bytes: usize,
-    /// Who tokens must be for: their `aud`
+    /// The audience that tokens must have: their `aud`
     #[arg(
         id = "relay-audience",
         long,
@@ -369,7 +368,7 @@ pub struct Settings {
         value_parser = humantime::parse_duration,
     )]
     pub keys_interval: Duration,
-    /// How long at least between two fetches of keys, however many editors show a token with an
+    /// The minimum time between two fetches of keys, however many editors present a token with an
     /// unknown one
     #[arg(
         id = "relay-keys-pause",
@@ -388,8 +387,8 @@ pub struct Settings {
         value_parser = humantime::parse_duration,
     )]
     pub feed_silence: Duration,
-    /// Calls to sessions for editors, such as refreshes, in flight at once; further ones wait for
-    /// their turn. Half as many beside them make up for lost acknowledgements
+    /// Calls to sessions for editors, such as refreshes, in flight at the same time; further ones
+    /// wait for their turn. Half as many beside them replace lost acknowledgements
     #[arg(
         id = "relay-calls-at-once",
         long,
@@ -407,7 +406,7 @@ pub struct Settings {
         value_parser = humantime::parse_duration,
     )]
     pub turn_time: Duration,
-    /// Proofs that one socket takes before it is closed with 4000; a new one remembers none
+    /// Proofs that one socket accepts before it is closed with 4000; a new socket starts from zero
     #[arg(
         id = "relay-proofs-per-socket",
         long,
@@ -447,7 +446,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What is wrong with the choices that were made. A file that is missing later is waited for.
+    /// Returns the problems with the choices that were made. A file that disappears later is waited
+    /// for.
     pub fn problems(&self, public_url: Option<&Origin>) -> Vec<String> {
         let files = [
             (
@@ -489,7 +489,7 @@ impl Settings {
         files.into_iter().filter_map(unread).chain(own).collect()
     }
 
-    /// How other relays are reached, when there are any.
+    /// Returns how other relays are reached, if there are any.
     pub(crate) fn dial(&self) -> Option<Broker> {
         let Some(BackplaneKind::Nats(servers)) = self.backplane.clone() else {
             return None;
@@ -552,7 +552,7 @@ impl Settings {
     }
 }
 
-/// What the hand-back page would refuse must not be promised to an editor.
+/// Refuses an address that the hand-back page would refuse.
 fn return_uri(text: &str) -> Result<String, String> {
     match text.parse::<ReturnUri>() {
         Ok(_) => Ok(text.to_owned()),
@@ -562,14 +562,14 @@ fn return_uri(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether a code would be taken back to this server.
+/// Returns whether a code would be taken back to this server.
 fn is_own(uri: &str, public_url: Option<&Origin>) -> bool {
     let port = public_url.and_then(Origin::loopback_port);
     uri.parse::<ReturnUri>()
         .is_ok_and(|uri| uri.is_listener_on(port))
 }
 
-/// Without a single place nobody would ever be served.
+/// At least one place: without any, nobody would ever be served.
 fn count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=1_000_000)
 }
@@ -588,7 +588,7 @@ fn silent_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Without a place no call would ever go out, and nobody signed in.
+/// At least one place: without any, no call would ever be made, and nobody would sign in.
 fn calls(text: &str) -> Result<usize, String> {
     let count = text
         .parse()
@@ -597,7 +597,7 @@ fn calls(text: &str) -> Result<usize, String> {
     count.ok_or_else(|| "must be from 1 to 100000".to_owned())
 }
 
-/// Beyond a million the limiter's arithmetic ends.
+/// Beyond a million the limiter's arithmetic overflows.
 fn rate(text: &str) -> Result<NonZeroU32, String> {
     let count = text
         .parse()
@@ -608,7 +608,7 @@ fn rate(text: &str) -> Result<NonZeroU32, String> {
         .ok_or_else(|| "must be from 1 to 1000000".to_owned())
 }
 
-/// Which backplane.
+/// The kind of backplane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackplaneKind {
     /// In this process; for a single relay.
@@ -617,7 +617,7 @@ pub enum BackplaneKind {
     Nats(Vec<String>),
 }
 
-/// Nothing secret may stand in an address: it is shown and logged.
+/// Refuses secrets in an address, because it is shown and logged.
 fn backplane(text: &str) -> Result<BackplaneKind, String> {
     if text == "memory" {
         return Ok(BackplaneKind::Memory);

@@ -1,4 +1,4 @@
-//! What all sockets and calls of one relay share.
+//! The state that all sockets and calls of one relay share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,17 +26,17 @@ pub(crate) struct Shared {
     pub(crate) authority: Arc<Authority>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Counts,
-    /// Who may say where a client is; `None` on a plain port.
+    /// The peers that may say where a client is; `None` on a plain port.
     pub(crate) gateways: Option<Arc<Peers>>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    /// Of the tasks, those that hold a socket or a login.
+    /// The tasks that hold a socket or a login.
     pub(crate) held: TaskTracker,
     pub(crate) drain: Drain,
 }
 
 impl Shared {
-    /// Where an editor may ask a browser to take its code.
+    /// Returns where an editor may ask a browser to take its code.
     pub(crate) fn return_places(&self) -> ReturnPlaces<'_> {
         let Settings {
             return_uris,

@@ -1,5 +1,6 @@
-//! The signed-in half of one socket: shows who the editor is, keeps that fresh, hears of its end.
-//! It is fed frames and time, and answers with frames; the socket is somebody else's.
+//! The signed-in half of one socket: authenticates the editor, keeps its token fresh, and receives
+//! the session's end. It gets frames and time, and answers with frames; another module owns the
+//! socket.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -28,7 +29,7 @@ mod frame;
 
 pub(crate) use frame::new_socket;
 
-/// How long a socket is let be after its token has expired.
+/// How long a socket may stay open after its token has expired.
 const TOKEN_LEEWAY: Duration = Duration::from_mins(1);
 /// How long before the end of its session an editor is told.
 const NOTICES: [Duration; 3] = [
@@ -36,10 +37,10 @@ const NOTICES: [Duration; 3] = [
     Duration::from_hours(24),
     Duration::from_hours(1),
 ];
-/// Beyond it no session lives, and a clock may be wrong.
+/// No session lives longer; a clock that says so is wrong.
 const FAR: Duration = Duration::from_hours(366 * 24);
 
-/// What the socket has to do.
+/// An effect for the socket to carry out.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
@@ -48,13 +49,13 @@ const FAR: Duration = Duration::from_hours(366 * 24);
 pub(crate) enum Effect {
     Send(RelayFrame),
     Close(u16),
-    /// It came up against this setting.
+    /// It reached the limit of this setting.
     Reached(&'static str),
     /// From here on it counts as signed in, and gives its place back.
     Authorized,
 }
 
-/// What sessions is being asked for this socket; one thing at a time.
+/// The call to sessions for this socket; one at a time.
 enum Call {
     /// To sign in, with the key that was proven.
     Authenticate(BoxFuture<'static, Result<Fresh, Failure>>, Thumbprint),
@@ -81,13 +82,13 @@ impl Call {
     }
 }
 
-/// Whose socket it is, and for how long.
+/// The owner of the socket, and its end.
 struct Authorization {
     watch: Watch,
-    /// Whose proofs are taken; `None` for a bearer.
+    /// The key whose proofs are accepted; `None` for a bearer.
     key: Option<Thumbprint>,
-    /// The `kid` of the last token that the editor got or showed here. With it sessions can tell a
-    /// session that is unknown from a database that is not the right one.
+    /// The `kid` of the last token that the editor got or presented here. With it sessions can
+    /// distinguish an unknown session from a wrong database.
     key_id: Box<str>,
     until: Instant,
     session_ends: Instant,
@@ -97,11 +98,10 @@ struct Authorization {
 /// The signed-in half of one socket.
 pub(crate) struct SignedIn {
     authority: Arc<Authority>,
-    /// Every proof on this socket is made over it, so that one from another socket is worth nothing
-    /// here.
+    /// Every proof on this socket is made over it, so that one from another socket is useless here.
     nonce: String,
     address: IpAddr,
-    /// The `jti` of each proof that was taken: each is good once.
+    /// The `jti` of each accepted proof: each is valid once.
     used: Vec<String>,
     call: Option<Call>,
     authorization: Option<Authorization>,
@@ -131,13 +131,14 @@ impl SignedIn {
         self.authorization.is_some()
     }
 
-    /// Whether sessions is being asked; frames that would ask it again are `not_now`.
+    /// Returns whether a call to sessions is under way; frames that would start another get
+    /// `not_now`.
     pub(crate) fn is_busy(&self) -> bool {
         self.call.is_some()
     }
 
-    /// An editor shows its token. A proof with a bearer token is not looked at: whoever has the
-    /// token could leave it out.
+    /// Handles a token from an editor. A proof with a bearer token is ignored: anyone who has the
+    /// token could omit it.
     pub(crate) fn authenticate(&mut self, token: &Secret, proof: Option<&Secret>) -> Vec<Effect> {
         if self.is_authorized() || self.is_busy() {
             return frame::not_now();
@@ -157,7 +158,7 @@ impl SignedIn {
         }
     }
 
-    /// Signs in on the `Authorization` of the upgrade, which was judged there.
+    /// Signs in with the `Authorization` of the upgrade, which was judged there.
     pub(crate) fn bearer(&mut self, bearer: Bearer) -> Vec<Effect> {
         self.welcome(&bearer.claims, None, bearer.key_id, clock::now())
     }
@@ -211,8 +212,8 @@ impl SignedIn {
         ]
     }
 
-    /// The token cannot be trusted here. With a proof, sessions decides what becomes of it: the
-    /// relay's keys, its issuer or the clock may be what is wrong.
+    /// Asks sessions about a token that cannot be trusted here. With a proof, sessions decides: the
+    /// relay's keys, its issuer or the clock may be wrong.
     fn ask_about(
         &mut self,
         distrust: Distrust,
@@ -264,7 +265,7 @@ impl SignedIn {
         }
     }
 
-    /// The editor has acknowledged its token on this socket.
+    /// Signs in an editor that has acknowledged its token on this socket.
     pub(crate) fn adopt(&mut self, receipt: &Receipt, key: Option<Thumbprint>) -> Vec<Effect> {
         let now = clock::now();
         let ends = (receipt.token_expires_at, receipt.session_expires_at);
@@ -272,7 +273,7 @@ impl SignedIn {
         over.unwrap_or_else(|| vec![Effect::Authorized])
     }
 
-    /// The editor wants a fresh token: `token:refresh`.
+    /// Handles a request for a fresh token: `token:refresh`.
     pub(crate) fn refresh(&mut self, proof: &Secret) -> Vec<Effect> {
         let Some((session_id, key)) = self.whose() else {
             return frame::not_now();
@@ -297,7 +298,7 @@ impl SignedIn {
         }
     }
 
-    /// The editor signs out: `session:logout`.
+    /// Handles a sign-out: `session:logout`.
     pub(crate) fn logout(&mut self, proof: Option<&Secret>) -> Vec<Effect> {
         let Some((session_id, key)) = self.whose() else {
             return frame::not_now();
@@ -329,7 +330,7 @@ impl SignedIn {
         Vec::new()
     }
 
-    /// Whose socket it is, when it may ask for something.
+    /// Returns the session and key of the socket, when it may make a call.
     fn whose(&self) -> Option<(String, Option<Thumbprint>)> {
         let authorization = self
             .authorization
@@ -341,7 +342,7 @@ impl SignedIn {
         ))
     }
 
-    /// Of the token that authorized the socket, when one did.
+    /// Returns the `kid` of the token that authorized the socket, if any.
     fn key_id(&self) -> String {
         self.authorization
             .as_ref()
@@ -367,7 +368,8 @@ impl SignedIn {
         })
     }
 
-    /// Takes a proof, once on this socket. `key`: whose it must be, where that is known.
+    /// Accepts a proof, once on this socket. `key`: the key that it must be by, where that is
+    /// known.
     pub(crate) fn take_proof(
         &mut self,
         proof: &Secret,
@@ -398,7 +400,7 @@ impl SignedIn {
         Ok(proof)
     }
 
-    /// The same for what concerns a session, whose own key may be known.
+    /// Does the same for a proof about a session, whose own key may be known.
     fn check_proof(
         &mut self,
         proof: Option<&Secret>,
@@ -428,8 +430,8 @@ impl SignedIn {
         Err(frame::failure(Failure::BadProof))
     }
 
-    /// The session is this socket's from now on; what is to be done instead when it is over
-    /// already, or has as many sockets here as it may.
+    /// Authorizes this socket for the session. Returns other effects when the session is already
+    /// over, or has its maximum number of sockets here.
     fn authorize(
         &mut self,
         session_id: &str,
@@ -542,7 +544,7 @@ impl SignedIn {
         }
     }
 
-    /// When [`SignedIn::on_timer`] is due.
+    /// Returns when [`SignedIn::on_timer`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let authorization = self.authorization.as_ref()?;
         Some(authorization.notice.map_or(authorization.until, |notice| {
@@ -571,12 +573,12 @@ impl SignedIn {
     }
 }
 
-/// The `kid` of a token; empty for what is none.
+/// Returns the `kid` of a token; empty for other texts.
 fn key_id(token: &Secret) -> Box<str> {
     token::key_id(token.expose()).unwrap_or_default().into()
 }
 
-/// The next moment at which the editor is told that its session ends then.
+/// Returns the next moment at which the editor is told when its session ends.
 fn next_notice(session_ends: Instant, now: Instant) -> Option<Instant> {
     let moments = NOTICES
         .iter()

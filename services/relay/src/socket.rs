@@ -1,6 +1,5 @@
 //! One editor's WebSocket: one task with one timer, which keeps the heartbeat and enforces the
-//! socket's limits. What the frames are is read in `dialogue`; what they mean is decided in `login`
-//! and `signed_in`.
+//! socket's limits. `dialogue` reads the frames; `login` and `signed_in` decide what they mean.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -43,8 +42,8 @@ mod stream;
 
 /// How long a close may take before the connection is dropped.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// What is read and thrown away of a message that was too long, so that the close frame is not lost
-/// to a reset.
+/// Bytes of a message that was too long that are read and discarded, so that the close frame is not
+/// lost to a reset.
 const LINGER_BYTES: usize = 256 * 1024;
 
 /// Why a socket's loop ended.
@@ -56,7 +55,7 @@ enum End {
     Gone(&'static str),
 }
 
-/// What woke the loop.
+/// The event that woke the loop.
 enum Wake {
     Message(Result<Message, WsError>),
     Login(Vec<Action>),
@@ -66,22 +65,22 @@ enum Wake {
     Drain,
 }
 
-/// What a socket begins with.
+/// The initial state of a socket.
 #[derive(Debug)]
 pub(crate) struct Start {
     /// Names the socket, and its login when it has one.
     pub(crate) id: ConnectionId,
-    /// What proofs on this socket are made over: 16 random bytes, base64url.
+    /// The nonce for proofs on this socket: 16 random bytes, base64url.
     pub(crate) nonce: String,
     pub(crate) address: IpAddr,
     /// `None` when the editor is going to authenticate or to resume.
     pub(crate) attempt: Option<Box<Attempt>>,
-    /// The token that came with the upgrade, judged.
+    /// The judged token that came with the upgrade.
     pub(crate) bearer: Option<Box<Bearer>>,
     pub(crate) connection_place: ConnectionPlace,
-    /// Resets the connection, for whoever does not take what is sent.
+    /// Resets the connection of an editor that does not read.
     pub(crate) cut: Cut,
-    /// `None` when it counts for nothing, for the upgrade came with a token.
+    /// `None` when it does not count, because the upgrade came with a token.
     pub(crate) handshake: Option<HandshakePlace>,
 }
 
@@ -92,24 +91,24 @@ struct Socket<S> {
     nonce: String,
     address: IpAddr,
     attempt: Option<Box<Attempt>>,
-    /// A login that is being fetched from whoever holds it.
+    /// A login that is being fetched from its holder.
     resuming: Option<Box<Resume>>,
     signed_in: Option<Box<SignedIn>>,
     /// Given back when the editor is signed in.
     handshake: Option<HandshakePlace>,
     connection_place: ConnectionPlace,
     cut: Cut,
-    /// What has not been handed to the connection.
+    /// Messages that have not been handed to the connection.
     outbox: Vec<(Message, Option<Span>)>,
     /// Bytes of messages that have not left.
     queued: usize,
-    /// Whether all that was to be sent has left.
+    /// Whether all data to send has left.
     is_flushed: bool,
     messages: DefaultDirectRateLimiter,
     pings: Pings,
-    /// Until when a socket without a login may be without a session, too.
+    /// Until when a socket without a login may also be without a session.
     idle: Option<Idle>,
-    /// When it is closed, because the relay stops.
+    /// When it is closed because the relay stops.
     drain: Option<Box<Moments>>,
 }
 
@@ -150,8 +149,8 @@ where
 }
 
 /// Answers for a login whose socket is gone, and finishes its activation, as far as there is room.
-/// All that can be lost otherwise is made good by the editor, which resumes or shows its token, and
-/// by the page, which delivers again.
+/// Otherwise the editor makes up for any loss, by resuming or by presenting its token, and so does
+/// the page, by delivering again.
 async fn follow_up(mut attempt: Box<Attempt>, shared: &Shared) {
     if attempt.is_over_unseen() || attempt.deadline().is_none() {
         return;
@@ -200,7 +199,7 @@ impl<S> Socket<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// A function of its own, so that what the start was in is given back.
+    /// Creates the loop. It is a separate function, so that the memory of the start is freed.
     fn new(io: S, start: Start, shared: &Arc<Shared>) -> (Self, Option<Box<Bearer>>) {
         let Start {
             id,
@@ -288,7 +287,7 @@ where
         }
     }
 
-    /// Writes what can be written, then sees what there is to do.
+    /// Writes as much as possible, then looks for work.
     fn poll(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Wake> {
         self.is_flushed = match self.poll_write(cx) {
             Poll::Ready(Err(cause)) => return Poll::Ready(Wake::Message(Err(cause))),
@@ -367,8 +366,8 @@ where
             .fold(self.pings.deadline(), Instant::min)
     }
 
-    /// When it is closed, because the relay stops: late while something is under way on it that
-    /// cannot go on elsewhere.
+    /// Returns when it is closed because the relay stops: late, while something is under way on it
+    /// that cannot continue elsewhere.
     fn drain_at(&self) -> Option<Instant> {
         let moments = self.drain.as_ref()?;
         let is_alone = self.shared.drain.is_alone();
@@ -380,7 +379,7 @@ where
         Some(if is_kept { moments.last } else { moments.own })
     }
 
-    /// Whether the editor waits for an answer.
+    /// Returns whether the editor waits for an answer.
     fn is_busy(&self) -> bool {
         self.resuming.is_some()
             || self
@@ -475,8 +474,9 @@ where
         }
     }
 
-    /// Whether a close says the same as the pong behind the token. Of a bare editor only, and of
-    /// one that was sent all of it: once a library has begun to close, it answers no ping.
+    /// Returns whether a close has the same meaning as the pong behind the token. This is so only
+    /// for a bare editor, and only if all of the token was sent: once a library has begun to close,
+    /// it answers no ping.
     fn has_token_in_order(&self) -> bool {
         let attempt = self
             .attempt
@@ -496,13 +496,13 @@ where
         self.push(Message::text(frame.to_json()), span);
     }
 
-    /// The span ends when the message has been handed to the connection.
+    /// Queues a message. The span ends when the message has been handed to the connection.
     fn push(&mut self, message: Message, span: Option<Span>) {
         self.queued += message.len();
         self.outbox.push((message, span));
     }
 
-    /// Says goodbye as far as the editor still listens.
+    /// Sends a close frame if the editor still listens.
     async fn finish(&mut self, end: End) {
         let code = match end {
             End::Close(code) => code.to_string(),
@@ -515,7 +515,7 @@ where
             self.shared.limits.reached.tell(setting);
         }
 
-        // The close has a bounded time; whoever does not take it is cut off.
+        // The close has a bounded time; an editor that does not read it is cut off.
         self.is_flushed = false;
         let is_over = timeout(CLOSE_TIME, self.say_goodbye(end)).await.is_ok();
 
@@ -525,7 +525,7 @@ where
         }
     }
 
-    /// The setting because of which we close.
+    /// Returns the setting whose limit made us close.
     fn limit(&self, end: End) -> Option<&'static str> {
         let End::Close(code) = end else { return None };
         match code {
@@ -557,7 +557,7 @@ where
         self.is_flushed = true;
 
         if matches!(end, End::Close(close::TOO_BIG | close::PROTOCOL_ERROR)) {
-            // What follows is no WebSocket any more, but what is unread when a socket is closed
+            // The rest is no longer a WebSocket, but data that is unread when a socket is closed
             // resets it.
             let (mut scratch, mut read) = ([0; 1024], 0);
             while let Ok(1..) = self

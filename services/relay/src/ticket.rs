@@ -1,6 +1,6 @@
-//! What an editor keeps so that it can take its unfinished login to a new socket, on any relay that
-//! has the same key: the login's fixed facts, sealed. It is worth nothing without the device key
-//! that it names.
+//! The ticket with which an editor can take its unfinished login to a new socket, on any relay that
+//! has the same key: the login's constant facts, sealed. It is useless without the device key that
+//! it names.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use vvs_proto::{ConnectionId, Secret};
 
 use crate::hello::Hello;
 
-/// What a ticket is sealed for.
+/// The purpose of the seal.
 const CONTEXT: &str = "ticket";
 
-/// What is fixed about a login from its start.
+/// The constant facts of a login.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) id: ConnectionId,
@@ -61,13 +61,13 @@ impl Ticket {
         Ok(Secret::new(base64url(&keys.seal(CONTEXT, &plain)?)))
     }
 
-    /// Opens what one of our relays has sealed.
+    /// Opens a ticket that one of our relays has sealed.
     pub(crate) fn open(keys: &Keyring, text: &Secret) -> Option<Self> {
         let plain = keys.open(CONTEXT, &from_base64url(text.expose())?).ok()?;
         serde_json::from_slice(&plain).ok()
     }
 
-    /// The login as it began.
+    /// Returns the login's initial facts.
     pub(crate) fn facts(&self) -> Option<Facts> {
         Some(Facts {
             id: self.id.parse().ok()?,

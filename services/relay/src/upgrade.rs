@@ -46,7 +46,7 @@ pub(crate) struct Purpose {
 /// Why there is no WebSocket.
 struct NoSocket {
     status: StatusCode,
-    /// As the metric spells it.
+    /// The value of the metric's label.
     reason: &'static str,
     message: &'static str,
     retry_after: Option<Duration>,
@@ -155,7 +155,7 @@ fn accept(
     // First, so that nobody is charged for a relay that is full.
     let connection_place = limits.connection(address)?;
 
-    // Whoever shows a token has come for a session, and is signed in already.
+    // An editor that shows a token has come for a session, and is signed in already.
     let handshake = if bearer.is_none() {
         Some(limits.handshake(address, now)?)
     } else {
@@ -211,7 +211,7 @@ fn accept(
 
     let (tasks, shared) = (shared.tasks.clone(), shared.clone());
 
-    // Without the peer's certificate, which nobody asks for any more.
+    // Without the peer's certificate, which is no longer needed.
     let guard = connection.guard;
     let upgraded = hyper::upgrade::on(&mut request);
     tasks.spawn(shared.clone().held.track_future(async move {
@@ -243,7 +243,7 @@ fn open(
     Ok(Attempt::open(facts, place, shared.clone()))
 }
 
-/// The token of an editor without a device key, when one came with the upgrade.
+/// Returns the token of an editor without a device key, if one came with the upgrade.
 fn bearer(headers: &HeaderMap, shared: &Shared) -> Result<Option<Bearer>, NoSocket> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Ok(None);
@@ -272,7 +272,7 @@ fn bearer(headers: &HeaderMap, shared: &Shared) -> Result<Option<Bearer>, NoSock
     }
 }
 
-/// The answer to the client's key, when the request is a whole WebSocket handshake.
+/// Returns the answer to the client's key, if the request is a complete WebSocket handshake.
 fn handshake_key(headers: &HeaderMap) -> Result<HeaderValue, NoSocket> {
     let has = |name, wanted: &str| {
         let values = headers
@@ -309,8 +309,8 @@ fn handshake_key(headers: &HeaderMap) -> Result<HeaderValue, NoSocket> {
     })
 }
 
-/// A page in a browser may not open a login from wherever it comes; an editor has no origin, or its
-/// own.
+/// Checks the origin. A page in a browser may not open a login, from any site; an editor has no
+/// origin, or its own.
 fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), NoSocket> {
     let mut origins = headers.get_all(ORIGIN).into_iter();
     let known = origins.all(|origin| {

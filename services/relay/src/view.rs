@@ -1,4 +1,4 @@
-//! What others see of a login.
+//! The public view of a login.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use vvs_proto::{Phase, RequestId};
 
 use crate::hello::Hello;
 
-/// What a login says of itself.
+/// A view of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) phase: Phase,
@@ -18,7 +18,7 @@ pub(crate) struct View {
     pub(crate) expires_at: OffsetDateTime,
     pub(crate) acked_at: Option<OffsetDateTime>,
     pub(crate) binding: Binding,
-    /// What the editor said of itself, when it did.
+    /// The editor's introduction, if it sent one.
     pub(crate) hello: Option<Hello>,
     /// The delivery that waits for its code.
     pub(crate) held: Option<RequestId>,

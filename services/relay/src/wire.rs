@@ -1,5 +1,5 @@
-//! The frames that a relay sends, made of what it knows. Deadlines are given as times and as
-//! seconds left, because an editor's clock may be wrong by days.
+//! The frames that a relay sends, made from its state. Deadlines are given as times and as seconds
+//! left, because an editor's clock may be wrong by days.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::clock;
 use crate::login::Grant;
 use crate::shared::Shared;
 
-/// A time as RFC 3339, to the second.
+/// Formats a time as RFC 3339, to the second.
 pub(crate) fn timestamp(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0)
         .unwrap_or(at)
@@ -21,7 +21,7 @@ pub(crate) fn timestamp(at: OffsetDateTime) -> String {
         .unwrap_or_default()
 }
 
-/// Whole seconds from `now` until `at`, never negative.
+/// Returns the whole seconds from `now` until `at`, never negative.
 pub(crate) fn seconds_left(at: OffsetDateTime, now: OffsetDateTime) -> u64 {
     u64::try_from((at - now).whole_seconds()).unwrap_or(0)
 }
@@ -30,8 +30,7 @@ pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The frame that says which socket this is, and which login. A login that was resumed has its old
-/// id.
+/// Returns the frame that names the socket and its login. A login that was resumed has its old id.
 pub(crate) fn connection(
     id: ConnectionId,
     nonce: String,
@@ -67,7 +66,7 @@ pub(crate) fn connection(
     }
 }
 
-/// The frame with the token.
+/// Returns the frame with the token.
 pub(crate) fn success(grant: &Grant, now: OffsetDateTime) -> RelayFrame {
     RelayFrame::AuthSuccess {
         token: grant.token.clone(),
@@ -89,7 +88,7 @@ pub(crate) fn success(grant: &Grant, now: OffsetDateTime) -> RelayFrame {
     }
 }
 
-/// Something about the login went wrong.
+/// Returns the frame for a problem with the login.
 pub(crate) fn auth_error(
     code: AuthErrorCode,
     attempts_left: Option<u8>,
@@ -135,7 +134,7 @@ pub(crate) fn auth_error(
     }
 }
 
-/// The editor may go on with a fresh token on a new socket.
+/// Returns the frame that tells the editor to continue with a fresh token on a new socket.
 pub(crate) fn token_expired() -> RelayFrame {
     RelayFrame::AuthFailure {
         code: FailureCode::TokenExpired,

@@ -1,5 +1,5 @@
-//! gRPC calls to whichever member of a pool is ready and less busy, over one HTTP/2 connection to
-//! each. A stream stays with its member, and ends when that goes.
+//! gRPC calls to the ready and less busy member of a pool, over one HTTP/2 connection to each
+//! member. A stream stays with its member, and ends when the member goes away.
 
 use std::fmt;
 use std::io;
@@ -32,18 +32,18 @@ struct Lane(Mutex<LastDial>);
 #[derive(Default)]
 struct LastDial {
     connection: Option<SendRequest<Body>>,
-    /// When connecting failed the last time, and why.
+    /// When the last attempt to connect failed, and why.
     failure: Option<(Instant, Arc<io::Error>)>,
 }
 
-/// As a generated client wants it.
+/// A channel with the interface of a generated client.
 #[derive(Clone)]
 pub(crate) struct Channel(Arc<Exchange>);
 
 struct Exchange {
     pool: Pool<Lane>,
     connector: Connector,
-    /// Nobody waits for these: a connection ends with its last call.
+    /// Tasks that nobody waits for: a connection ends with its last call.
     tasks: TaskTracker,
 }
 
@@ -92,7 +92,7 @@ impl tower::Service<Request<Body>> for Channel {
 }
 
 impl Exchange {
-    /// Offers the call to one member after the other, as long as nothing of it was sent.
+    /// Offers the call to one member after the other, until a part of it was sent.
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         self.pool.known().await;
         let mut tried = Vec::new();
@@ -142,8 +142,8 @@ impl Exchange {
         Err(failure.unwrap_or_else(|| Status::unavailable("")))
     }
 
-    /// The member's connection, or a new one. Whoever waited for an attempt that failed does not
-    /// repeat it.
+    /// Returns the member's connection, or opens a new one. A caller that waited for an attempt
+    /// that failed does not repeat it.
     async fn connection(&self, member: &Member<Lane>) -> Result<SendRequest<Body>, Arc<io::Error>> {
         let asked = Instant::now();
         let mut dial = member.kept.0.lock().await;
@@ -201,7 +201,7 @@ impl Exchange {
     }
 }
 
-/// Names whom the request is for, as HTTP/2 must (RFC 9113, section 8.3.1).
+/// Sets the host of the request, as HTTP/2 requires (RFC 9113, section 8.3.1).
 fn address(request: &mut Request<Body>, member: &Member<Lane>) -> Result<(), Status> {
     let mut target = std::mem::take(request.uri_mut()).into_parts();
     (target.scheme, target.authority) = (Some(Scheme::HTTP), Some(member.host.clone()));
@@ -210,7 +210,7 @@ fn address(request: &mut Request<Body>, member: &Member<Lane>) -> Result<(), Sta
     Ok(())
 }
 
-/// The answer; its member is busy with it until the last of it is here.
+/// Returns the answer; its member counts as busy until the whole answer has arrived.
 fn held(answer: Response<hyper::body::Incoming>, member: Busy<Lane>) -> Response<Body> {
     answer.map(|body| {
         Body::new(body.map_frame(move |frame| {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// The time that the caller gives this call (gRPC over HTTP/2, "Timeout"); `None` when it set none,
-/// or an unreadable one.
+/// Returns the time that the caller allows for this call (gRPC over HTTP/2, "Timeout"); `None` when
+/// it set no time, or an unreadable one.
 pub fn deadline(metadata: &MetadataMap) -> Option<Duration> {
     time(metadata.get("grpc-timeout")?.to_str().ok()?)
 }

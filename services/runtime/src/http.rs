@@ -1,6 +1,6 @@
-//! The one HTTP server of the mesh: pages, WebSockets and gRPC, plain or over TLS, HTTP/1.1 and
-//! HTTP/2. It accepts, shakes hands off the accept loop, limits, and drains; what is served is for
-//! others to say.
+//! The only HTTP server of the mesh: pages, WebSockets and gRPC, plain or over TLS, HTTP/1.1 and
+//! HTTP/2. It accepts connections, performs handshakes off the accept loop, limits, and drains. Its
+//! callers decide what it serves.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -34,43 +34,43 @@ use crate::tls::{Identity, PeerCheck};
 
 mod asked;
 
-/// Stands in an answer that refuses an upgrade because the process is about to end: another one may
+/// Marks an answer that refuses an upgrade because the process is about to end: another process may
 /// take the request.
 pub const DRAINING: HeaderName = HeaderName::from_static("vvs-draining");
 
-/// Bytes of a request that are held before anybody reads them, over HTTP/2.
+/// Bytes of a request that are buffered before the handler reads them, over HTTP/2.
 const WINDOW: u32 = 64 * 1024;
 /// Bytes of an answer that wait to be sent, over HTTP/2.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How long a peer may take nothing of what waits for it.
+/// How long a peer may read nothing of the data that waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// EMFILE and ENFILE: the process, or the machine, has as many files open as it may.
+/// EMFILE and ENFILE: the process, or the machine, has the maximum number of files open.
 const OUT_OF_FILES: [i32; 2] = [24, 23];
-/// How long a connection that has asked for nothing yet stays open when the server stops.
+/// How long a connection that has not sent a request stays open when the server stops.
 const FIRST_REQUEST_TIME: Duration = Duration::from_millis(500);
 
-/// For how long a server goes on as before when it stops, while its peers find out: they ask twice
-/// a second, and what they send over a connection that closes at the same moment may be lost.
+/// For how long a stopping server continues as before, while its peers find out. They ask twice a
+/// second, and a request over a connection that closes at the same moment may be lost.
 pub const NOTICE: Duration = Duration::from_millis(1500);
 
-/// Whatever a connection holds until it ends, such as its place in a limit.
+/// A value that a connection holds until it ends, such as its place in a limit.
 pub type Guard = Arc<dyn Any + Send + Sync>;
-/// Lets a connection in, or says why not.
+/// Admits a connection, or says why not.
 pub type Admission = Arc<dyn Fn(SocketAddr) -> Result<Guard, Unadmitted> + Send + Sync>;
 
-/// Lets in a connection whose other end has shown this leaf certificate (DER), or says why not.
+/// Admits a connection whose other end has presented this leaf certificate (DER), or says why not.
 pub type PeerAdmission = Arc<dyn Fn(&[u8]) -> Result<Guard, Unadmitted> + Send + Sync>;
 
-/// Why a connection is not let in.
+/// Why a connection is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unadmitted {
-    /// As the metric spells it.
+    /// The value of the metric's label.
     pub reason: &'static str,
-    /// The setting that says so.
+    /// The setting that limits it.
     pub setting: &'static str,
 }
 
-/// What a server serves: an [`axum::Router`], or whatever else answers requests.
+/// The service behind a server: an [`axum::Router`], or another type that answers requests.
 pub trait Answers:
     tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
@@ -89,15 +89,15 @@ impl<A> Answers for A where
 {
 }
 
-/// Who is at the other end, in every request's extensions.
+/// The other end of the connection, in every request's extensions.
 #[derive(Clone)]
 pub struct Connection {
     pub remote: SocketAddr,
-    /// The peer's leaf certificate (DER), when it showed one; its chain was checked.
+    /// The peer's leaf certificate (DER), if it presented one; its chain was checked.
     pub certificate: Option<Arc<[u8]>>,
     /// Held by an upgraded connection for as long as it lives.
     pub guard: Guard,
-    /// With which an upgraded connection is reset.
+    /// Resets an upgraded connection.
     pub cut: Cut,
 }
 
@@ -109,34 +109,33 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What a server allows.
+/// The limits of a server.
 #[derive(Clone)]
 pub struct Limits {
     /// For the TLS handshake, for the first request after it, and for the headers of each request.
     pub handshake_timeout: Duration,
-    /// Connections held at once; further ones wait in the kernel's queue.
+    /// Connections held at the same time; further ones wait in the kernel's queue.
     pub max_connections: usize,
     /// Bytes of a request's headers.
     pub max_header_bytes: usize,
-    /// Requests at once over one connection (HTTP/2).
+    /// Simultaneous requests over one connection (HTTP/2).
     pub max_streams: u32,
-    /// How long a connection stays open over which nothing is asked any more (HTTP/2; with HTTP/1.1
-    /// it is the time for the next request's headers). `None`: as long as the other end answers
-    /// pings.
+    /// How long a connection without further requests stays open (HTTP/2; with HTTP/1.1 it is the
+    /// time for the next request's headers). `None`: as long as the other end answers pings.
     pub idle_timeout: Option<Duration>,
-    /// How long the other end may take nothing of what waits for it.
+    /// How long the other end may read nothing of the data that waits for it.
     pub write_timeout: Duration,
-    /// The settings that some of these come from, as the log names them.
+    /// The settings that some of these limits come from, as the log names them.
     pub settings: Names,
     pub admission: Option<Admission>,
-    /// Asked once more, when it is known who it is.
+    /// Asked once more when the peer is known.
     pub peer_admission: Option<PeerAdmission>,
-    /// What peers hear that ask whether this process can serve. On a public port nobody may ask:
-    /// `None`.
+    /// The answer to peers that ask whether this process can serve. On a public port nobody may
+    /// ask: `None`.
     pub readiness: Option<Readiness>,
 }
 
-/// Names of settings; empty for what cannot be set.
+/// Names of settings; empty for limits without a setting.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Names {
     pub handshake_timeout: &'static str,
@@ -196,7 +195,7 @@ impl Limits {
     }
 }
 
-/// A bound port and what is spoken on it.
+/// A bound port and its protocol.
 #[derive(Debug)]
 pub struct Listener {
     pub tcp: TcpListener,
@@ -204,23 +203,23 @@ pub struct Listener {
     pub tls: Option<Arc<Identity>>,
 }
 
-/// Everything a server needs besides its port and its router.
+/// The parts of a server besides its port and its router.
 #[derive(Debug, Clone)]
 pub struct Server {
     pub limits: Limits,
     pub metrics: Metrics,
-    /// Cancelled: say so to peers and, when they had the time to hear it, accept no more and finish
-    /// the requests in flight.
+    /// When cancelled, the server tells its peers, gives them time to notice, accepts nothing more,
+    /// and finishes the requests in flight.
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
-    /// How long they have.
+    /// How long the peers have to notice.
     pub notice: Duration,
-    /// When that is over.
+    /// Cancelled when that time is over.
     closing: CancellationToken,
 }
 
 impl Server {
-    /// One that closes as soon as it is stopped.
+    /// Creates a server that closes as soon as it is stopped.
     pub fn new(
         limits: Limits,
         metrics: Metrics,
@@ -305,7 +304,7 @@ impl Server {
         }
     }
 
-    /// Waits until one more connection may be held; those behind it wait in the kernel's queue.
+    /// Waits until one more connection may be held. Further connections wait in the kernel's queue.
     async fn place(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = places.clone().try_acquire_owned() {
             return Some(place);
@@ -445,7 +444,7 @@ impl Server {
         );
 
         // hyper's own timeout begins when it knows the version: a client that sends nothing would
-        // stay for ever.
+        // stay forever.
         let silence = tokio::time::sleep(self.limits.handshake_timeout);
         tokio::pin!(serving, silence);
         let (mut stopping, mut waits_for) = (false, Some(WaitsFor::First));
@@ -494,9 +493,9 @@ impl Server {
     }
 }
 
-/// What the server itself says to peers: whether the process can serve (`OPTIONS *`, RFC 9110,
-/// section 9.3.7), and that it takes no new long-lived connection any more. Plain requests that
-/// still come over an old connection are served.
+/// Answers peers on the server's own behalf. It says whether the process can serve (`OPTIONS *`,
+/// RFC 9110, section 9.3.7), and refuses new long-lived connections while the process drains. It
+/// still serves plain requests that arrive over an old connection.
 fn own_answer<B>(
     request: &Request<B>,
     readiness: &Readiness,
@@ -528,7 +527,7 @@ fn own_answer<B>(
     Some(answer)
 }
 
-/// Dials one peer over mutual TLS and makes sure that it is the one that was meant.
+/// Dials one peer over mutual TLS and checks that it is the intended one.
 #[derive(Clone)]
 pub struct Connector {
     pub identity: Arc<Identity>,
@@ -566,7 +565,7 @@ impl Connector {
     }
 }
 
-/// As hyper's and tonic's clients want it.
+/// The interface of hyper's and tonic's clients.
 impl tower::Service<Uri> for Connector {
     type Response = TokioIo<Dialled<TcpStream>>;
     type Error = io::Error;

@@ -37,21 +37,21 @@ pub mod telemetry;
 pub mod tls;
 pub mod trace;
 
-/// What every part of a process is given when it starts to serve.
+/// The context that every part of a process gets when it starts to serve.
 #[derive(Debug, Clone)]
 pub struct Process {
     /// Its certificate among the peers.
     pub identity: Arc<tls::Identity>,
     pub metrics: metrics::Metrics,
     pub readiness: admin::Readiness,
-    /// Cancelled: take nothing new, finish what is under way within `grace`, end.
+    /// When cancelled: accept nothing new, finish the work under way within `grace`, end.
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     pub grace: Duration,
 }
 
 impl Process {
-    /// An HTTP server on one of the ports that this process's peers call.
+    /// Creates an HTTP server on one of the ports that this process's peers call.
     pub fn server(&self, limits: http::Limits) -> http::Server {
         let Self {
             metrics,

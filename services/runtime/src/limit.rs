@@ -1,6 +1,5 @@
-//! What is said when a limit is reached: each time in a metric, and in the log at most once a
-//! second for each limit, so that a flood is no flood of lines. It does not know what the limits
-//! are for.
+//! Reports that a limit is reached: each time in a metric, and in the log at most once a second for
+//! each limit, so that a flood does not flood the log. It does not know what the limits are for.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::counter::{Counters, count};
 
-/// Between two lines about the same limit.
+/// Minimum time between two lines about the same limit.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often each limit of the process was reached, by the name of its setting.
@@ -21,21 +20,21 @@ pub struct Reached {
     said: Arc<Mutex<HashMap<&'static str, Said>>>,
 }
 
-/// What the log says of one limit.
+/// The log state of one limit.
 #[derive(Debug)]
 struct Said {
     at: Instant,
-    /// How often it was reached since.
+    /// How often it was reached since the last line.
     untold: u64,
 }
 
 impl Reached {
-    /// Somebody was turned away or closed because of this setting.
+    /// Records that a client was refused or closed because of this setting.
     pub fn tell(&self, setting: &'static str) {
         self.tell_of(setting, None);
     }
 
-    /// The same, when it is known who that was.
+    /// The same, with the client's name.
     pub fn tell_of(&self, setting: &'static str, who: Option<&str>) {
         count(&self.counters, "setting", setting);
         if let Some(times) = self.due(setting, Instant::now()) {
@@ -43,14 +42,14 @@ impl Reached {
         }
     }
 
-    /// How often that has been.
+    /// Returns how often the limit was reached.
     pub fn times(&self, setting: &'static str) -> u64 {
         self.counters
             .get_or_create(&[("setting", setting.to_owned())])
             .get()
     }
 
-    /// How often it was reached since the last line, when it is time for another one.
+    /// Returns how often the limit was reached since the last line, if another line is due.
     fn due(&self, setting: &'static str, now: Instant) -> Option<u64> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let said = match said.entry(setting) {
@@ -84,7 +83,7 @@ mod tests {
         assert_eq!(
             reached.due("B", start),
             Some(1),
-            "another limit has lines of its own"
+            "another limit has separate lines"
         );
 
         let later = start + Duration::from_mins(1);

@@ -1,5 +1,5 @@
-//! The process's metrics, in one registry that is passed to whoever counts. Names are the roles'
-//! own business but for what every process has.
+//! The process's metrics, in one registry that is passed to the code that counts. Each role defines
+//! its own names, except those that every process has.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ pub struct Metrics {
     certificates: Gauges,
     /// WebSocket and TLS handshakes that were refused, by reason.
     pub handshakes_refused: Counters,
-    /// Limits that somebody came up against.
+    /// Limits that were reached.
     pub reached: Reached,
 }
 
@@ -61,7 +61,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Adds a metric; counters are exported with `_total` behind their name.
+    /// Adds a metric; counters are exported with `_total` after their name.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
         self.registry
             .lock()
@@ -69,13 +69,13 @@ impl Metrics {
             .register(name, help, metric);
     }
 
-    /// The gauge of one certificate's end.
+    /// Returns the gauge of one certificate's end.
     pub fn certificate_expiry(&self, name: &'static str) -> Gauge {
         self.certificates
             .get_or_create_owned(&[("certificate", name.to_owned())])
     }
 
-    /// All metrics in the text format that Prometheus scrapes.
+    /// Returns all metrics in the text format that Prometheus scrapes.
     pub fn scrape(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);

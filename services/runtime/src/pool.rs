@@ -1,5 +1,5 @@
-//! Several processes that serve the same: which there are, which of them can serve, and which of
-//! two has less to do. It does not know what is said to them.
+//! Several processes with the same service: which ones exist, which of them can serve, and which of
+//! two is less busy. It does not know what callers send to them.
 
 use std::fmt;
 use std::io;
@@ -23,15 +23,15 @@ mod check;
 #[cfg(test)]
 mod tests;
 
-/// How many members one request is offered to at most.
+/// The maximum number of members that one request is offered to.
 pub const TRIES: usize = 3;
 /// How often a name is looked up.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(5);
-/// How soon again, when connecting to a member has failed.
+/// The pause before the next lookup, after connecting to a member has failed.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(500);
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
-/// For how long a member is left out after connecting to it has failed once, and at most; each time
-/// is twice as long.
+/// For how long a member is excluded after connecting to it has failed once, and at most; the time
+/// doubles with each failure.
 const OUT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
 
 /// Where the members are: names or addresses with a port, separated by commas.
@@ -67,12 +67,13 @@ impl fmt::Display for Hosts {
     }
 }
 
-/// There is nobody to ask.
+/// No member is ready.
 #[derive(Debug, thiserror::Error)]
 #[error("none of {0} is ready")]
 pub struct NoneReady(Hosts);
 
-/// The members, as one caller knows them. `T` is what he keeps of each, such as a connection.
+/// The members, as one caller knows them. `T` is the caller's state for each member, such as a
+/// connection.
 pub struct Pool<T> {
     shared: Arc<Roster<T>>,
     /// Ends the lookups with the last handle.
@@ -94,7 +95,7 @@ impl<T> fmt::Debug for Pool<T> {
     }
 }
 
-/// Asks a member again and again whether it can serve.
+/// Asks a member repeatedly whether it can serve.
 type Watching<T> =
     Box<dyn Fn(Arc<Member<T>>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -103,55 +104,54 @@ struct Roster<T> {
     set: RwLock<Set<T>>,
     /// How many names have not been looked up yet.
     unknown: watch::Sender<usize>,
-    /// One for each host: look it up now.
+    /// Triggers an immediate lookup, one for each host.
     lookups: Vec<Notify>,
     check: Watching<T>,
-    /// Nobody waits for these: they end with the pool, and there is nothing that they would have to
-    /// finish.
+    /// Tasks that nobody waits for: they end with the pool, and have nothing to finish.
     tasks: TaskTracker,
 }
 
 struct Set<T> {
-    /// What each host stands for.
+    /// The addresses that each host resolves to.
     found: Vec<Vec<SocketAddr>>,
     entries: Vec<Slot<T>>,
 }
 
 struct Slot<T> {
     member: Arc<Member<T>>,
-    /// Ends its checks; `None` while there is no choice, because whatever it answers, it would be
-    /// asked.
+    /// Ends its checks. `None` while there is only one member, because that one is asked whatever
+    /// it answers.
     check: Option<DropGuard>,
 }
 
 /// One process.
 pub struct Member<T> {
     pub address: SocketAddr,
-    /// What stands for it in the list of hosts.
+    /// The host that it was found under.
     pub host: Authority,
-    /// What its caller keeps of it.
+    /// The caller's state for it.
     pub kept: T,
     in_flight: AtomicUsize,
     health: Mutex<Health>,
 }
 
-/// What a member said last about itself.
+/// A member's last answer about itself.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Word {
     /// It has not been asked.
     #[default]
     Unasked,
     Ready,
-    /// It takes nothing new.
+    /// It accepts nothing new.
     Refuses,
-    /// It says nothing in time: it is gone, or there is too much to do, for it or for us.
+    /// It does not answer in time: it is gone, or one of the two processes is overloaded.
     Silent,
 }
 
 #[derive(Default)]
 struct Health {
     word: Word,
-    /// How often connecting to it has failed in a row.
+    /// How many attempts to connect have failed in a row.
     failures: u32,
     out_until: Option<Instant>,
 }
@@ -177,7 +177,7 @@ impl<T> Member<T> {
         self.health().word = word;
     }
 
-    /// Connecting to it has worked, or it has answered.
+    /// Records that connecting to it has succeeded, or that it has answered.
     pub fn reached(&self) {
         let mut health = self.health();
         (health.failures, health.out_until) = (0, None);
@@ -196,7 +196,7 @@ impl<T> Member<T> {
     }
 }
 
-/// What a metric says of one member.
+/// The metrics of one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sight {
     pub address: SocketAddr,
@@ -205,7 +205,7 @@ pub struct Sight {
     pub in_flight: usize,
 }
 
-/// A member that was chosen; it counts as that much busier until this is dropped.
+/// A chosen member; it counts as that much busier until this is dropped.
 pub struct Busy<T>(Arc<Member<T>>);
 
 impl<T> fmt::Debug for Busy<T> {
@@ -229,8 +229,8 @@ impl<T> Drop for Busy<T> {
 }
 
 impl<T: Default + Send + Sync + 'static> Pool<T> {
-    /// Looks the hosts up, now and every few seconds, and asks those that there is a choice of
-    /// whether they can serve. `connector` is for asking.
+    /// Looks up the hosts, now and every few seconds, and asks the members whether they can serve
+    /// if there is more than one. `connector` is for these questions.
     pub fn new(hosts: Hosts, connector: &Connector) -> Self {
         let connector = check::connector(connector);
         let check = move |member: Arc<Member<T>>| {
@@ -277,8 +277,8 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// Waits for the first lookup of every name, as long as no member is known: right after the
-    /// start there may only seem to be none.
+    /// Waits for the first lookup of every name, as long as no member is known. Right after the
+    /// start, members may only seem to be missing.
     pub async fn known(&self) {
         if self.shared.set().entries.is_empty() {
             // Fails only without a sender, and we hold one.
@@ -291,9 +291,9 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// The less busy of two random members that are ready, of those that are not in `tried`.
-    /// Members that have not answered are next best, so that nobody is turned away because
-    /// questions are lost. The only one that there is, is chosen whatever is known of it.
+    /// Returns the less busy of two random members that are ready and not in `tried`. Members that
+    /// have not answered are the second choice, so that lost questions refuse no request. A single
+    /// member is chosen whatever is known about it.
     pub fn pick(&self, tried: &[SocketAddr]) -> Result<Busy<T>, NoneReady> {
         let set = self.shared.set();
         let now = Instant::now();
@@ -322,7 +322,8 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
         Ok(Busy(member.clone()))
     }
 
-    /// Connecting to it has failed: it is left out for a while, and the names are looked up again.
+    /// Records that connecting to it has failed: it is excluded for a while, and the names are
+    /// looked up again.
     pub fn failed(&self, member: &Member<T>) {
         member.missed();
         for lookup in &self.shared.lookups {
@@ -330,12 +331,12 @@ impl<T: Default + Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// It has said that it takes nothing new; it is asked again soon.
+    /// Records that it accepts nothing new; it is asked again soon.
     pub fn refused(&self, member: &Member<T>) {
         member.judge(Word::Refuses);
     }
 
-    /// All members, for metrics.
+    /// Returns all members, for metrics.
     pub fn sights(&self) -> Vec<Sight> {
         let sight = |Slot { member, .. }: &Slot<T>| {
             let (is_up, in_flight) = (member.health().is_up(), member.load());
@@ -354,7 +355,7 @@ impl<T: Default + Send + Sync + 'static> Roster<T> {
         self.set.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks one host up again and again. What was found stays in use while a lookup fails.
+    /// Looks one host up repeatedly. The addresses stay in use while a lookup fails.
     async fn follow<F>(self: Arc<Self>, index: usize, lookup: impl Fn(String) -> F)
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>>,
@@ -391,8 +392,8 @@ impl<T: Default + Send + Sync + 'static> Roster<T> {
         }
     }
 
-    /// Takes what a host stands for now. Who was there before keeps its connections and what is
-    /// known of it.
+    /// Sets the current addresses of a host. Existing members keep their connections and their
+    /// state.
     fn update(&self, index: usize, mut addresses: Vec<SocketAddr>) {
         let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
         addresses.sort_unstable();
@@ -449,8 +450,8 @@ impl<T: Default + Send + Sync + 'static> Roster<T> {
     }
 }
 
-/// Of two random ones; comparing all would send everybody who looks at the same moment to the same
-/// one.
+/// Returns the less busy of two random members. Comparing all would send all simultaneous callers
+/// to the same one.
 fn less_busy<'a, T>(members: &[&'a Arc<Member<T>>]) -> Option<&'a Arc<Member<T>>> {
     let mut random = [[0; 4]; 2];
     // Without randomness it is always the same two, which still serve.

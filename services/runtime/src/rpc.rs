@@ -34,11 +34,11 @@ use crate::trace::{TracedChannel, rpc_answered, rpc_span};
 /// The `domain` of every ErrorInfo.
 pub const ERROR_DOMAIN: &str = "vvs";
 
-/// How soon a caller may try again what was UNAVAILABLE or too much, unless an error says
+/// How soon a caller may retry a call that was UNAVAILABLE or beyond a limit, unless an error says
 /// otherwise.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What a caller is told: a code, a fixed reason, and nothing of what happened inside.
+/// Returns the error that a caller gets: a code and a fixed reason, without internal details.
 pub fn status(code: Code, reason: &'static str, field: Option<&'static str>) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []);
     if let Some(field) = field {
@@ -50,19 +50,19 @@ pub fn status(code: Code, reason: &'static str, field: Option<&'static str>) -> 
     Status::with_error_details(code, reason, details)
 }
 
-/// `RESOURCE_EXHAUSTED`: the caller has had all that it may have, until this time is over.
+/// Returns `RESOURCE_EXHAUSTED`: the caller has used its allowance until this time is over.
 pub fn exhausted(reason: &'static str, retry_after: Duration) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []);
     details.set_retry_info(Some(retry_after));
     Status::with_error_details(Code::ResourceExhausted, reason, details)
 }
 
-/// When an error says that the caller may try again.
+/// Returns when the caller may retry, if the error says so.
 pub fn retry_after(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
 }
 
-/// The reason in an error's ErrorInfo; empty when it has none of ours.
+/// Returns the reason in an error's ErrorInfo; empty for an error of another domain.
 pub fn reason(status: &Status) -> String {
     status
         .get_details_error_info()
@@ -71,14 +71,14 @@ pub fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
-/// Whatever a call holds until its answer is sent whole, such as its place in a limit.
+/// A value that a call holds until its whole answer is sent, such as its place in a limit.
 pub type Held = Box<dyn Any + Send + Sync>;
 
-/// Decides whether whoever is at the other end may call the method at this path.
+/// Decides whether the peer may call the method at this path.
 pub type MethodCheck = Arc<dyn Fn(&Connection, &str) -> Result<Held, Status> + Send + Sync>;
 
 /// Services behind the guard, with a span around each call. One layer for both, because each of
-/// axum's costs every call some boxes and copies.
+/// axum's layers costs every call some boxes and copies.
 #[derive(Clone)]
 pub struct Calls {
     services: axum::Router,
@@ -92,8 +92,8 @@ impl fmt::Debug for Calls {
 }
 
 impl Calls {
-    /// A service with its health beside it and, given a description, reflection. The health is
-    /// SERVING until the process stops; then the streams of those who watch it end.
+    /// Returns a service with its health and, given a description, reflection. The health is
+    /// SERVING until the process stops; then the streams of its watchers end.
     pub async fn serving<S>(
         service: S,
         description: Option<&'static [u8]>,
@@ -130,7 +130,7 @@ impl Calls {
     }
 }
 
-/// Tells everybody who asks that this process takes no more calls.
+/// Tells all callers that this process takes no more calls.
 async fn stopped(mut health: HealthReporter, service: &'static str, stop: CancellationToken) {
     stop.cancelled().await;
     for name in ["", service] {
@@ -176,7 +176,7 @@ impl tower::Service<Request> for Calls {
     }
 }
 
-/// A body that holds something until it is sent or dropped.
+/// Wraps a body so that it holds a value until it is sent or dropped.
 fn hold(body: Body, held: Held) -> Body {
     Body::new(body.map_frame(move |frame| {
         let _held = &held;
@@ -184,8 +184,8 @@ fn hold(body: Body, held: Held) -> Body {
     }))
 }
 
-/// A channel to the members of `hosts`: HOST:PORT, or several with commas between them. It dials
-/// when it is first used and again whenever the connection is gone.
+/// Creates a channel to the members of `hosts`: HOST:PORT, or several separated by commas. It dials
+/// on first use and again whenever the connection is gone.
 pub fn channel(
     hosts: &str,
     connector: Connector,

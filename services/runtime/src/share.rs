@@ -1,5 +1,5 @@
-//! Places of which there are only so many, and how many of them one address and one network may
-//! hold. What a place is for, and what somebody is told who gets none, is for others to say.
+//! A limited number of places, and how many of them one address and one network may hold. Callers
+//! decide what a place is for, and what a client without one is told.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,12 +13,12 @@ use crate::forwarded::subscriber;
 #[cfg(test)]
 mod tests;
 
-/// The most that an address of a shared network may have of what another has once.
+/// The maximum factor for an address of a shared network.
 const MOST_TIMES: u32 = 10_000;
-/// The longest prefixes that addresses are counted by.
+/// The longest prefixes by which addresses are counted.
 const SUBSCRIBER: [u8; 2] = [32, 64];
 
-/// How many places there are.
+/// The number of places.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     pub total: usize,
@@ -26,28 +26,26 @@ pub struct Bounds {
     pub per_address: usize,
 }
 
-/// How many times an address's places its wider networks hold, and which addresses stand for many
-/// people.
+/// The factors of the wider networks, and the networks whose addresses are shared by many people.
 #[derive(Debug, Clone, Default)]
 pub struct Networks {
-    /// 0: it is not counted; the others too.
+    /// 0: the network is not counted. The same applies to the others.
     pub ipv4_24: u32,
     pub ipv6_56: u32,
     pub ipv6_48: u32,
     pub shared: Vec<SharedNetwork>,
 }
 
-/// A network whose addresses each stand for many people, such as an office or a mobile carrier:
+/// A network whose addresses are each shared by many people, such as an office or a mobile carrier:
 /// `CIDR=TIMES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedNetwork {
     pub network: IpNet,
-    /// How many times the bounds of another address each of its addresses has, and each of its
-    /// wider networks.
+    /// The factor for the bounds of each of its addresses, and for those of its wider networks.
     pub times: u32,
 }
 
-/// What is not a shared network.
+/// The text is not a shared network.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} is not CIDR=TIMES, such as 203.0.113.0/24=20 or 2001:db8::/32=20, with a network of \
@@ -79,8 +77,8 @@ impl FromStr for SharedNetwork {
 }
 
 impl Networks {
-    /// How many times the bounds of an ordinary address this one has: what the narrowest network
-    /// says that it is in.
+    /// Returns the factor for the bounds of an address, from the narrowest network that contains
+    /// it.
     pub fn times(&self, address: IpAddr) -> u32 {
         let address = address.to_canonical();
         let around = self
@@ -92,8 +90,8 @@ impl Networks {
             .map_or(1, |shared| shared.times)
     }
 
-    /// The networks around an address, the narrowest first: how many bits name each, what it holds,
-    /// and who is full then.
+    /// Returns the networks around an address, the narrowest first: the length of each prefix, its
+    /// number of places, and the error when they are taken.
     fn widths(&self, address: IpAddr) -> [(u8, u32, Full); 2] {
         match address {
             IpAddr::V4(_) => [
@@ -108,7 +106,7 @@ impl Networks {
     }
 }
 
-/// Reads how many times an address's places a network holds: 0, or no fewer than these.
+/// Reads how many times the places of an address a network holds: 0, or at least this many.
 pub fn times(text: &str, least: u32) -> Result<u32, String> {
     let times = text
         .parse()
@@ -117,10 +115,10 @@ pub fn times(text: &str, least: u32) -> Result<u32, String> {
     times.ok_or_else(|| format!("must be 0, or from {least} to {MOST_TIMES}"))
 }
 
-/// Who holds as much as there may be.
+/// The group that holds all the places it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// All together.
+    /// All clients together.
     Everyone,
     Address,
     Ipv4Net24,
@@ -128,7 +126,7 @@ pub enum Full {
     Ipv6Net48,
 }
 
-/// Places, and who holds them.
+/// Places and their holders.
 #[derive(Debug, Clone)]
 pub struct Places(Arc<Inner>);
 
@@ -145,7 +143,8 @@ struct Held {
     by: HashMap<Bucket, usize>,
 }
 
-/// What an address counts in. Those that stand for many people do so apart from their neighbours.
+/// A group in which an address counts. Addresses that are shared by many people count separately
+/// from their neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Bucket {
     network: IpNet,
@@ -155,7 +154,7 @@ struct Bucket {
 /// One place, until this is dropped.
 #[derive(Debug)]
 pub struct Place {
-    /// `None` when it counts among everyone's only.
+    /// `None` when it counts only towards the total.
     address: Option<IpAddr>,
     places: Places,
 }
@@ -189,8 +188,8 @@ impl Places {
         }))
     }
 
-    /// Takes a place for this address, or says who has too many. Networks count only while more
-    /// than half of all places are taken: before that, nobody lacks what they have.
+    /// Takes a place for this address, or says which group has too many. Networks count only while
+    /// more than half of all places are taken: before that, nobody lacks the places that they hold.
     pub fn take(&self, address: IpAddr) -> Result<Place, Full> {
         let mut held = self.held();
         let is_crowded = held.total > self.0.bounds.total / 2;
@@ -213,7 +212,7 @@ impl Places {
         })
     }
 
-    /// Takes a place that no address is counted for.
+    /// Takes a place that counts for no address.
     pub fn take_for_nobody(&self) -> Result<Place, Full> {
         self.count(&mut self.held())?;
         Ok(Place {
@@ -230,7 +229,8 @@ impl Places {
         Ok(())
     }
 
-    /// What an address counts in, how much each holds, and who is full then.
+    /// Returns the groups in which an address counts, the maximum of each, and the error when it is
+    /// reached.
     fn buckets(&self, address: IpAddr) -> impl Iterator<Item = (Bucket, usize, Full)> {
         let Inner {
             bounds, networks, ..

@@ -1,6 +1,6 @@
 //! Spans across processes: W3C trace context (Trace Context, section 3) in HTTP headers and gRPC
 //! metadata, and server and client spans with the stable names of OpenTelemetry's semantic
-//! conventions. Queries never stand in a span.
+//! conventions. Spans never contain queries.
 
 use std::fmt;
 use std::future::Future;
@@ -49,7 +49,7 @@ pub fn inject(span: &Span, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(&span.context(), &mut Carrier(headers));
 }
 
-/// Makes `span` a child of what the incoming headers say. Only for headers from a peer: a
+/// Makes `span` a child of the context in the incoming headers. Only for headers from a peer: a
 /// stranger's are stripped before.
 pub fn adopt(span: &Span, headers: &HeaderMap) {
     let parent = TraceContextPropagator::new().extract(&Carrier(headers));
@@ -57,8 +57,8 @@ pub fn adopt(span: &Span, headers: &HeaderMap) {
     span.set_parent(parent).ok();
 }
 
-/// The server's span of one HTTP request: a root, until it adopts a context. `route` is the pattern
-/// that was matched.
+/// Creates the server's span of one HTTP request: a root, until it adopts a context. `route` is the
+/// pattern that was matched.
 pub fn http_span(method: &Method, route: &str, path: &str) -> Span {
     tracing::info_span!(
         parent: None,
@@ -73,7 +73,7 @@ pub fn http_span(method: &Method, route: &str, path: &str) -> Span {
     )
 }
 
-/// Notes in the span of an HTTP request, on either side, how it was answered.
+/// Records the answer's status in the span of an HTTP request, on either side.
 pub fn answered(span: &Span, status: StatusCode) {
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
@@ -81,25 +81,25 @@ pub fn answered(span: &Span, status: StatusCode) {
     }
 }
 
-/// Where a span hangs in its trace, for work that outlives it: holding a [`Span`] keeps it from
-/// ending.
+/// A position in a trace, for work that outlives its span: holding a [`Span`] keeps it from ending.
 #[derive(Debug, Clone, Default)]
 pub struct Parent(opentelemetry::Context);
 
 impl Parent {
-    /// Under the span that is current here.
+    /// Returns the position under the current span.
     pub fn current() -> Self {
         Self(Span::current().context())
     }
 
-    /// Hangs a new span there.
+    /// Makes a new span a child of this position.
     pub fn hang(&self, span: &Span) {
         // Fails only when no tracer is installed, and then there is nothing to join.
         span.set_parent(self.0.clone()).ok();
     }
 }
 
-/// Notes in these spans that what they wait for is done in `other`, which may be in another trace.
+/// Records in these spans that the work they wait for is done in `other`, which may be in another
+/// trace.
 pub fn link<'a>(spans: impl Iterator<Item = &'a Span>, other: &Span) {
     let context = other.context().span().span_context().clone();
     if context.is_valid() {
@@ -107,7 +107,7 @@ pub fn link<'a>(spans: impl Iterator<Item = &'a Span>, other: &Span) {
     }
 }
 
-/// A middleware: the server's span of one HTTP request.
+/// A middleware that creates the server's span of one HTTP request.
 pub async fn http_server(request: Request, next: Next) -> Response {
     let route = request
         .extensions()
@@ -120,7 +120,7 @@ pub async fn http_server(request: Request, next: Next) -> Response {
     response
 }
 
-/// The server's span of one gRPC call, in its caller's trace.
+/// Creates the server's span of one gRPC call, in its caller's trace.
 pub(crate) fn rpc_span(request: &Request) -> Span {
     let method = request.uri().path().trim_start_matches('/');
     let span = tracing::info_span!(
@@ -135,7 +135,7 @@ pub(crate) fn rpc_span(request: &Request) -> Span {
     span
 }
 
-/// Notes in the span of a gRPC call how it was answered.
+/// Records the result of a gRPC call in its span.
 pub(crate) fn rpc_answered(span: &Span, headers: &HeaderMap) {
     // Errors come as headers alone (gRPC over HTTP/2, "Trailers-Only"); what has none went well so
     // far.
@@ -149,7 +149,7 @@ fn status_code(headers: &HeaderMap) -> &'static str {
     }
 }
 
-/// A code as the specification spells it (gRPC, "Status codes and their use").
+/// Returns a code in the spelling of the specification (gRPC, "Status codes and their use").
 pub fn code_name(code: tonic::Code) -> &'static str {
     match code {
         tonic::Code::Ok => "OK",
@@ -172,12 +172,12 @@ pub fn code_name(code: tonic::Code) -> &'static str {
     }
 }
 
-/// A channel whose every call is a client span, with its context in the metadata.
+/// A channel that makes every call a client span, with its context in the metadata.
 #[derive(Clone)]
 pub struct TracedChannel(BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>);
 
 impl TracedChannel {
-    /// Around whatever makes the calls.
+    /// Wraps the service that makes the calls.
     pub fn new<S>(calls: S) -> Self
     where
         S: tower::Service<http::Request<Body>, Response = http::Response<Body>>

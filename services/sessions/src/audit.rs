@@ -1,10 +1,10 @@
-//! What is written down of who did what, from where, on which device. No secret is among it. The
-//! row is written in the transaction of what it tells; the log line follows when that is done.
+//! The audit log: who did what, from where, on which device. It contains no secret. A row is
+//! written in the transaction of its event; the log line follows after the commit.
 
 use crate::id::SessionId;
 use crate::session::{Device, Session};
 
-/// What happened.
+/// An audited event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     Approved,
@@ -16,12 +16,12 @@ pub(crate) enum Event {
     Revoked,
     ProofRefused,
     BrowserSignedOut,
-    /// All of a user's.
+    /// All browsers of a user.
     BrowsersSignedOut,
 }
 
 impl Event {
-    /// The name in rows and log lines, which others search for.
+    /// Returns the name in rows and log lines, which others search for.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Approved => "approved",
@@ -38,7 +38,7 @@ impl Event {
     }
 }
 
-/// One row. What is not known stays empty.
+/// One row. Unknown members stay empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AuditRow {
     pub(crate) event: Event,
@@ -63,7 +63,8 @@ impl AuditRow {
         }
     }
 
-    /// What happened to a session; as long as nobody says from where, where its editor was last.
+    /// Creates an entry about a session, with the address where its editor was last, unless another
+    /// is given.
     pub(crate) fn of(event: Event, session: &Session) -> Self {
         let session_id = session.id.as_str().to_owned();
         Self {
@@ -74,7 +75,8 @@ impl AuditRow {
         .about(session)
     }
 
-    /// A proof that somebody showed at this address. That need not have been the session's editor.
+    /// Creates an entry about a proof that was presented from this address, which need not be the
+    /// editor's.
     pub(crate) fn proof_refused(id: &SessionId, address: &str) -> Self {
         Self {
             session_id: id.as_str().to_owned(),
@@ -82,7 +84,7 @@ impl AuditRow {
         }
     }
 
-    /// With what the session says of all that was not known, but for the address.
+    /// Fills unknown members from the session, except the address.
     pub(crate) fn about(self, session: &Session) -> Self {
         let known = |text: String, other: &str| {
             if text.is_empty() {
@@ -99,7 +101,7 @@ impl AuditRow {
         }
     }
 
-    /// An empty address says nothing.
+    /// Sets the address, unless it is empty.
     pub(crate) fn from(self, address: &str) -> Self {
         if address.is_empty() {
             self
@@ -125,7 +127,8 @@ impl AuditRow {
         }
     }
 
-    /// The same as a structured event, under a target of its own, so that it can be sent elsewhere.
+    /// Logs the same as a structured event, under a separate target, so that it can be sent
+    /// elsewhere.
     pub(crate) fn log(&self) {
         let Self {
             event,

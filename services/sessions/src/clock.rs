@@ -1,11 +1,11 @@
-//! The one place where this role reads the clock.
+//! The only place where this role reads the clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::browser::Millis;
 use crate::session::Seconds;
 
-/// Now.
+/// Returns the current time.
 pub(crate) fn clock() -> Seconds {
     clock_millis() / 1000
 }

@@ -1,5 +1,5 @@
-//! Everything that can go wrong in this role, and the one place that decides what callers are told
-//! of it: a code and a fixed reason, never a cause.
+//! The errors of this role, and the only place that decides what callers are told about them: a
+//! code and a fixed reason, never a cause.
 
 use std::io;
 use std::path::PathBuf;
@@ -65,7 +65,7 @@ pub enum Error {
     NotAllowed(#[source] vvs_auth::Error),
     #[error("there is no session {0}")]
     SessionUnknown(SessionId),
-    /// Of a session that is unknown here: nobody here can say that it is over.
+    /// For a session that is unknown here: nobody here can say that it is over.
     #[error(
         "there is no session {0}, and no key ever signed here that signed its token: is this the \
          right database?"
@@ -75,8 +75,8 @@ pub enum Error {
     SessionExpired(SessionId),
     #[error("session {0} has been revoked")]
     SessionRevoked(SessionId),
-    /// The proof holds, and is another key's, or the session has no key. Outside it is as if there
-    /// were no such session.
+    /// The proof is valid, but made with another key, or the session has no key. Callers get the
+    /// same answer as for a session that does not exist.
     #[error("session {0} is not bound to this key")]
     KeyMismatch(SessionId),
     #[error("session {id} is refreshed too often; again in {retry_after:?}")]
@@ -88,9 +88,9 @@ pub enum Error {
     BadProof(#[source] vvs_auth::Error),
     #[error("number {0} of the feed is gone, or was never there")]
     SequenceGone(u64),
-    #[error("whoever follows the feed is too far behind")]
+    #[error("a follower of the feed is too far behind")]
     FollowerSlow,
-    /// More followers came at once than can be told what they have missed.
+    /// More followers began at the same time than can be told what they have missed.
     #[error("too many followers want to know at once what they have missed")]
     FollowersBusy,
     #[error("user {0} has as many sessions as there may be, and all are in use")]
@@ -99,13 +99,13 @@ pub enum Error {
     PendingFull(UserId),
     #[error("this request id made session {0}, for somebody else")]
     RequestClaimed(SessionId),
-    /// The database cannot be used now; nothing was changed. `kind` is what the metric calls it.
+    /// The database cannot be used now; nothing was changed. `kind` is the label of the metric.
     #[error("the database is down ({kind}): {source}")]
     Database {
         kind: &'static str,
         source: sqlx::Error,
     },
-    /// The database answers, with something that our own queries do not allow for.
+    /// The database returned a result that our own queries rule out.
     #[error("the database holds what it should not: {0}")]
     Corrupt(#[source] sqlx::Error),
     #[error("{0}")]
@@ -119,7 +119,7 @@ impl From<id::Malformed> for Error {
 }
 
 impl Error {
-    /// What a caller is told.
+    /// Returns the code and the reason for the caller.
     fn outside(&self) -> (Code, &'static str) {
         match self {
             Self::Malformed { .. } => (Code::InvalidArgument, "MALFORMED"),
@@ -186,7 +186,7 @@ impl From<Error> for Status {
 }
 
 impl Error {
-    /// Whether a limit says so, which has been told of.
+    /// Returns whether a limit caused it, which is already reported.
     fn is_told(&self) -> bool {
         matches!(
             self,
@@ -197,7 +197,7 @@ impl Error {
         )
     }
 
-    /// Whether the database does the same a moment later, with nobody doing anything about it.
+    /// Returns whether the database may answer differently a moment later without anybody's action.
     pub(crate) fn may_pass(&self) -> bool {
         let kind = if let Self::Database { kind, .. } = self {
             Some(*kind)
@@ -209,7 +209,7 @@ impl Error {
         kind.is_some_and(|kind| ["busy", "conflict", "io", "locked", "slow"].contains(&kind))
     }
 
-    /// The database did not answer in the time that a call has.
+    /// Returns the error for a database that did not answer within the time of a call.
     pub(crate) fn slow() -> Self {
         Self::Database {
             kind: "slow",
@@ -260,7 +260,7 @@ fn sqlite(code: &str) -> &'static str {
     }
 }
 
-/// In one word, why the database cannot be used; `None` when it can and the fault is ours.
+/// Returns in one word why the database cannot be used; `None` when it can and the fault is ours.
 fn kind(error: &sqlx::Error) -> Option<&'static str> {
     if let sqlx::Error::Database(answer) = error {
         if answer.kind() != sqlx::error::ErrorKind::Other {

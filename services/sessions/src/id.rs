@@ -1,4 +1,5 @@
-//! What names things here: each minted or checked in one place. Knows no database and no wire.
+//! Names of this role's objects, each minted or checked in one place. Knows no database and no
+//! wire.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,20 +12,20 @@ const MAX_ID: usize = 255;
 /// Characters of a reason.
 const MAX_REASON: usize = 32;
 
-/// The text in this field is not what it must be.
+/// The text in this field is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed {
     pub(crate) field: &'static str,
 }
 
-/// Reads the name of an approval; whoever repeats it means the same session.
+/// Reads the name of an approval; a repeated one names the same session.
 pub(crate) fn request_id(text: &str) -> Result<RequestId, Malformed> {
     RequestId::from_any_spelling(text).map_err(|_not_an_id| Malformed {
         field: "request_id",
     })
 }
 
-/// Our id of a user.
+/// The VVS id of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserId(String);
 
@@ -109,7 +110,7 @@ fn is_minted(text: &str, prefix: &str) -> bool {
     })
 }
 
-/// Why a session ended, in one word; the editor hears it.
+/// Why a session ended, in one word; the editor receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reason(String);
 

@@ -1,6 +1,6 @@
-//! The keys that sign tokens: kept in the store under the key file's seal, and changed in turn.
-//! Which key signs is decided by the times in the store, so that all processes agree. Knows neither
-//! the key file itself nor what a token says.
+//! The keys that sign tokens: stored under the key file's seal, and rotated. The times in the store
+//! decide which key signs, so that all processes agree. Knows neither the key file itself nor the
+//! content of a token.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::Error;
 use crate::session::Seconds;
 use crate::store::{SealedKey, Store};
 
-/// What the seal is for, so that nothing sealed for another purpose opens as a signing key.
+/// The purpose of the seal, so that nothing sealed for another purpose opens as a signing key.
 const PURPOSE: &str = "vvs.sessions.signing-key";
-/// How long after its successor began to sign a key stays at least: for clocks that differ, and for
+/// How long a key stays at least after its successor began to sign: for clocks that differ, and for
 /// tokens that were signed twice for one approval.
 const SLACK: Seconds = 86_400;
 
-/// When keys change.
+/// The schedule of the rotation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rotation {
     /// How long a key signs.
@@ -46,7 +46,7 @@ pub(crate) struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Reads the store's keys, and makes the first one when there is none.
+    /// Reads the store's keys, and makes the first one if it has no key.
     pub(crate) async fn load(
         store: &Store,
         keyring: &Keyring,
@@ -71,8 +71,8 @@ impl SigningKeys {
         })
     }
 
-    /// Makes the next key when its time has come, drops those whose last token is over, and reads
-    /// what others made.
+    /// Makes the next key when its time has come, deletes those whose last token is over, and reads
+    /// those that others made.
     pub(crate) async fn turn(&self, now: Seconds) -> Result<(), Error> {
         let keys = self.store.signing_keys().await?;
         if let Some(newest) = keys.last() {
@@ -105,7 +105,8 @@ impl SigningKeys {
         Ok(())
     }
 
-    /// Makes the next key now, unless one is waiting already; what signs next, and from when on.
+    /// Makes the next key now, unless one is already waiting. Returns the key that signs next, and
+    /// its time.
     pub(crate) async fn rotate(&self, now: Seconds) -> Result<SealedKey, Error> {
         let newest = self.store.signing_keys().await?.pop();
         let number = newest.as_ref().map_or(1, |newest| newest.number + 1);
@@ -317,7 +318,7 @@ mod tests {
         }
     }
 
-    /// Which key signs at a time, by its place in the published set.
+    /// Returns which key signs at a time, by its position in the published set.
     fn signer(keys: &SigningKeys, now: Seconds) -> usize {
         let token = keys.sign(&claims(now)).unwrap();
         let header = jsonwebtoken::decode_header(token.expose_secret()).unwrap();

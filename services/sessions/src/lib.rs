@@ -50,19 +50,19 @@ mod upkeep;
 pub use error::Error;
 pub use settings::Settings;
 
-/// No request of the contract comes near it.
+/// Far more than any request of the contract.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// The next signing key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextKey {
     pub kid: String,
-    /// From when on it signs.
+    /// When it begins to sign.
     pub signs_at: SystemTime,
 }
 
-/// Makes the next signing key, beside processes that serve: they publish it, and sign with it when
-/// its time has come. One that is waiting already is not replaced.
+/// Makes the next signing key, beside running processes: they publish it, and sign with it when its
+/// time has come. Does not replace a key that is already waiting.
 pub async fn rotate_keys(settings: &Settings, keyring: &Keyring) -> Result<NextKey, Error> {
     let now = clock();
     let store = settings.open().await?;
@@ -77,8 +77,8 @@ pub async fn rotate_keys(settings: &Settings, keyring: &Keyring) -> Result<NextK
     })
 }
 
-/// The store and its keys. A server that goes away in the midst of that is waited for like one
-/// that is not there yet.
+/// Opens the store and its keys. Waits for a server that goes away meanwhile as for one that is not
+/// there yet.
 async fn begin(settings: &Settings, keyring: &Keyring) -> Result<(Store, SigningKeys), Error> {
     let end = Instant::now() + START_PATIENCE;
     loop {
@@ -108,7 +108,7 @@ pub async fn serve(
     keyring: Keyring,
     process: Process,
 ) -> Result<(), Error> {
-    // A server that does not come up is not waited for when nobody needs it any more.
+    // Nobody waits for a server that does not come up once it is no longer needed.
     let Some(begun) = process
         .stop
         .run_until_cancelled(begin(&settings, &keyring))

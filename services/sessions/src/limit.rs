@@ -1,4 +1,4 @@
-//! How often each session is refreshed.
+//! Counts how often each session is refreshed.
 
 use std::num::NonZeroU32;
 
@@ -13,14 +13,14 @@ use crate::Error;
 use crate::id::SessionId;
 use crate::session::{DAY, Seconds};
 
-/// For how long a session was not refreshed that gives way to a new one.
+/// How long a session must be without a refresh before it gives way to a new one.
 pub(crate) const SILENCE: Seconds = 7 * DAY;
-/// Editors whose refreshes are counted at once; a few bytes each.
+/// Editors whose refreshes are counted at the same time; a few bytes each.
 const MAX_COUNTED: usize = 100_000;
 
 type Editor = (SessionId, Thumbprint);
 
-/// How often each session is refreshed with a key, as far as this process sees it.
+/// How often each session is refreshed with a key, as counted by this process.
 #[derive(Debug)]
 pub(crate) struct Refreshes<C: Clock = DefaultClock> {
     limiter: RateLimiter<Editor, DashMapStateStore<Editor>, C, NoOpMiddleware<C::Instant>>,
@@ -38,7 +38,7 @@ impl<C: Clock> Refreshes<C> {
     }
 
     /// Counts one, with the key that was proven: nobody else's calls count against an editor.
-    /// Whoever makes up so many keys that there is no room costs more by that than by refreshing.
+    /// Making up enough keys to fill the table costs more than refreshing.
     pub(crate) fn count(&self, id: &SessionId, key: &Thumbprint) -> Result<(), Error> {
         if self.limiter.len() >= MAX_COUNTED {
             return Ok(());
@@ -55,7 +55,7 @@ impl<C: Clock> Refreshes<C> {
             })
     }
 
-    /// Forgets those that have been quiet; call now and then.
+    /// Deletes the counts of quiet sessions; call it now and then.
     pub(crate) fn forget_quiet(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
@@ -72,7 +72,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::store::tests::device_key;
 
-    /// More than any test makes.
+    /// A rate above that of every test.
     pub(crate) fn refreshes() -> Arc<Refreshes> {
         Arc::new(Refreshes::new(
             NonZeroU32::new(1_000_000).unwrap(),

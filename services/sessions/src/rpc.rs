@@ -1,5 +1,5 @@
 //! `vvs.session.v1.Sessions` over gRPC: who may call, what a request means, what the answer looks
-//! like. What happens in between is the store's, the keys' and the session's business.
+//! like. The store, the keys and the session do the work in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,14 +38,14 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-/// What a call takes at most, so that a database that does not answer is not waited for.
+/// The maximum time of a call, so that no caller waits for a database that does not answer.
 const CALL_LIMIT: Duration = Duration::from_secs(4);
-/// Stale users that one call hands out at most.
+/// The maximum number of stale users that one call returns.
 const MAX_TAKEN: u32 = 100;
-/// Sessions that one call activates at most.
+/// The maximum number of sessions that one call activates.
 const MAX_ACTIVATED: usize = 100;
 
-/// Asks the method table, and counts what each peer has under way.
+/// Checks the method table, and counts the calls of each peer under way.
 pub(crate) fn check(peers: Arc<Peers>, quota: Quota, reached: Reached) -> MethodCheck {
     Arc::new(move |connection, path| {
         match admit(&peers, &quota, connection.certificate.as_deref(), path) {
@@ -86,7 +86,7 @@ impl Service {
             })
     }
 
-    /// In which role the caller calls; the method table has let it in.
+    /// Returns the caller's role; the method table has already admitted it.
     fn role(&self, extensions: &Extensions) -> Result<Role, Error> {
         let connection = extensions.get::<Connection>();
         let certificate = connection.and_then(|connection| connection.certificate.as_deref());
@@ -101,8 +101,8 @@ impl Service {
         Ok(message::token(&self.keys.sign(&claims)?, claims.exp))
     }
 
-    /// Whose key a proof proves. One that does not hold is written down if it is of the session's
-    /// own key: about any other session and with any other key anybody can make one.
+    /// Returns the key that a proof proves. An invalid proof is recorded only if the session's own
+    /// key signed it, because anybody can make one about any other session and with any other key.
     async fn prove(
         &self,
         compact: &str,
@@ -128,7 +128,7 @@ impl Service {
         Err(Error::BadProof(cause))
     }
 
-    /// Writes down what did not come to a change. The refusal stands without it.
+    /// Records an event that led to no change. The refusal does not depend on it.
     async fn record(&self, entry: AuditRow) {
         let event = entry.event.as_str();
         if let Err(error) = self.store.record(entry, clock()).await {
@@ -202,8 +202,8 @@ impl Service {
         Ok(outcomes)
     }
 
-    /// One session of several that was not activated; it counts and is logged as if it had been
-    /// asked for alone.
+    /// Reports one of several sessions that was not activated. It is counted and logged like a
+    /// separate call.
     fn not_activated(&self, session_id: String, error: Error) -> wire::NotActivated {
         self.counts.failed(&error);
         wire::NotActivated {
@@ -212,10 +212,10 @@ impl Service {
         }
     }
 
-    /// What an unknown session means: with a token that was signed here, that it is over. With any
-    /// other, this may be the wrong database, and nobody is signed out because of a wrong setting.
-    /// A session of another key is as unknown, step by step: nobody learns which sessions there
-    /// are.
+    /// Returns the error for an unknown session. With a token that was signed here, the session is
+    /// over. With any other token, this may be the wrong database, and a wrong setting must sign
+    /// nobody out. A session of another key gets exactly the same treatment, so that nobody learns
+    /// which sessions exist.
     async fn unknown(&self, error: Error, id: SessionId, kid: Option<String>) -> Error {
         if matches!(error, Error::KeyMismatch(_)) {
             count(&self.counts.proofs_refused, "reason", "KEY_MISMATCH");
@@ -315,8 +315,8 @@ impl Service {
         Ok(revoked)
     }
 
-    /// Our id of a user whom the caller names by it or as the provider does; `None` when there is
-    /// none.
+    /// Returns the VVS id of a user that the caller names by it or by the provider's; `None` for an
+    /// unknown user.
     async fn user(
         &self,
         user_id: &str,
@@ -331,8 +331,8 @@ impl Service {
         }
     }
 
-    /// Does to its end what must not stop halfway between the commit and those who wait for it,
-    /// whether the caller stays or not.
+    /// Completes work that must not stop between the commit and the notice to those who wait for
+    /// it, whether the caller stays or not.
     async fn finish<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,

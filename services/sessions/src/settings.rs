@@ -1,4 +1,4 @@
-//! What can be set about sessions, with names, defaults and help in one place.
+//! The settings of sessions, with names, defaults and help in one place.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -16,7 +16,7 @@ use crate::session::{Seconds, Terms};
 use crate::store::Store;
 use crate::store::database::Location;
 
-/// The longest time between two refreshes that are written down.
+/// The longest time between two refreshes that are recorded.
 const MAX_INTERVAL: Duration = Duration::from_mins(10);
 const DAY: Duration = Duration::from_hours(24);
 /// Promised in the contract.
@@ -35,9 +35,9 @@ pub struct Settings {
         default_value = "127.0.0.1:50052"
     )]
     pub rpc_addr: SocketAddr,
-    /// Where users, sessions and signing keys are kept: `sqlite:PATH` or
-    /// `postgres://USER:PASSWORD@HOST/DATABASE`; off this machine with TLS that checks the server's
-    /// certificate, unless `sslmode` says otherwise
+    /// Where users, sessions and signing keys are stored: `sqlite:PATH` or
+    /// `postgres://USER:PASSWORD@HOST/DATABASE`; to another machine with TLS that checks the
+    /// server's certificate, unless `sslmode` says otherwise
     #[arg(
         id = "sessions-database-url",
         long,
@@ -46,10 +46,10 @@ pub struct Settings {
     )]
     pub database_url: Option<SecretString>,
     /// File whose first line encrypts the signing keys in the database: base64 of 32 random bytes;
-    /// a second line still decrypts
+    /// a second line only decrypts
     #[arg(id = "sessions-key-file", long, env = "VVS_SESSIONS_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// How many connections to PostgreSQL are held at most; SQLite has one
+    /// The maximum number of connections to PostgreSQL; SQLite has one
     #[arg(
         id = "sessions-database-connections",
         long,
@@ -58,7 +58,7 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1000)
     )]
     pub database_connections: u32,
-    /// How long a token lives that is bound to a device key
+    /// How long a token that is bound to a device key lives
     #[arg(
         id = "sessions-token-ttl",
         long,
@@ -112,8 +112,8 @@ pub struct Settings {
         value_parser = decade,
     )]
     pub audit_ttl: Duration,
-    /// How many ends of sign-ins to browsers are remembered one by one for a user; each further one
-    /// ends all sign-ins of that user to browsers
+    /// How many ends of browser sign-ins are stored one by one for a user; each further one ends
+    /// all browser sign-ins of that user
     #[arg(
         id = "sessions-max-ended-sign-ins",
         long,
@@ -122,7 +122,7 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=10_000)
     )]
     pub max_ended_sign_ins: u32,
-    /// How long a session without a device key lives, and its token
+    /// How long a session without a device key and its token live
     #[arg(
         id = "sessions-bearer-ttl",
         long,
@@ -131,7 +131,7 @@ pub struct Settings {
         value_parser = year
     )]
     pub bearer_ttl: Duration,
-    /// How long a session waits for its editor before it is swept; at most 90m
+    /// How long a session waits for its editor before it is deleted; at most 90m
     #[arg(
         id = "sessions-pending-ttl",
         long,
@@ -140,7 +140,7 @@ pub struct Settings {
         value_parser = pending_ttl
     )]
     pub pending_ttl: Duration,
-    /// Who the tokens are for: their `aud`
+    /// The audience of the tokens: their `aud`
     #[arg(
         id = "sessions-audience",
         long,
@@ -148,8 +148,8 @@ pub struct Settings {
         default_value = "vvs"
     )]
     pub audience: String,
-    /// Connections of one SPIFFE id at once, which all processes with that id share; further ones
-    /// are closed at once
+    /// Connections of one SPIFFE id at the same time, which all processes with that id share;
+    /// further ones are closed immediately
     #[arg(
         id = "sessions-max-connections-per-peer",
         long,
@@ -158,7 +158,7 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_connections_per_peer: u32,
-    /// Calls of one SPIFFE id under way at once; further ones get `PEER_BUSY`
+    /// Calls of one SPIFFE id under way at the same time; further ones get `PEER_BUSY`
     #[arg(
         id = "sessions-max-calls-per-peer",
         long,
@@ -167,8 +167,8 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub max_calls_per_peer: u32,
-    /// Streams of one SPIFFE id at once, such as those that follow the revocations; further ones
-    /// get `PEER_BUSY`
+    /// Streams of one SPIFFE id at the same time, such as those that follow the revocations;
+    /// further ones get `PEER_BUSY`
     #[arg(
         id = "sessions-max-streams-per-peer",
         long,
@@ -187,8 +187,8 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=65_536)
     )]
     pub feed_backlog: u32,
-    /// How long a new follower of the revocations waits until it may read what it has missed;
-    /// further ones get `FOLLOWERS_BUSY`
+    /// How long a new follower of the revocations waits until it may read the ones that it has
+    /// missed; further ones get `FOLLOWERS_BUSY`
     #[arg(
         id = "sessions-feed-turn-time",
         long,
@@ -206,8 +206,9 @@ pub struct Settings {
         action = clap::ArgAction::Set
     )]
     pub reflection: bool,
-    /// How long after a refresh a session's next ones change nothing and write nothing down: their
-    /// tokens end when the first one's does; half the life of a token at most; 0s switches it off
+    /// How long after a refresh the next refreshes of the session change and record nothing: their
+    /// tokens have the same end as the first one's; half the life of a token at most; 0s switches
+    /// it off
     #[arg(
         id = "sessions-refresh-interval",
         long,
@@ -227,7 +228,7 @@ pub struct Settings {
     )]
     pub refreshes_per_minute: NonZeroU32,
     /// Rows that one person adds to the audit log within a day; further ones are only in this
-    /// role's own log. What belongs to nobody counts as one person's
+    /// role's own log. Events without a person count together as one person's
     #[arg(
         id = "sessions-audits-per-day",
         long,
@@ -236,8 +237,8 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub audits_per_day: u32,
-    /// Sessions of one user that are live or wait for their editor. Beyond it one that was not
-    /// refreshed for 7 days gives way to a new one; if all were, the new one gets
+    /// Sessions of one user that are live or wait for their editor. Beyond it a session that was
+    /// not refreshed for 7 days gives way to a new one; if all were, the new one gets
     /// `SESSIONS_FULL`. 0 switches it off
     #[arg(
         id = "sessions-max-per-user",
@@ -267,7 +268,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Beyond a million the limiter's arithmetic ends.
+/// Beyond a million the limiter's arithmetic overflows.
 fn rate(text: &str) -> Result<NonZeroU32, String> {
     let count = text
         .parse()
@@ -278,7 +279,7 @@ fn rate(text: &str) -> Result<NonZeroU32, String> {
         .ok_or_else(|| "must be from 1 to 1000000".to_owned())
 }
 
-/// Less than a call may take, so that waiting does not seem to be the database's fault.
+/// Less than a call may take, so that waiting does not look like a fault of the database.
 fn turn_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|cause| cause.to_string())?;
     let range = Duration::from_millis(1)..=Duration::from_secs(3);
@@ -313,7 +314,7 @@ fn ttl(text: &str, max: Duration) -> Result<Duration, String> {
 }
 
 impl Settings {
-    /// What is wrong with them, as far as that can be seen without opening anything; a line each.
+    /// Returns all problems that can be seen without opening anything, one on each line.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some(Err(cause)) = self
@@ -335,8 +336,8 @@ impl Settings {
         problems
     }
 
-    /// The files that the database is made of, or that lead to its server, and whether each is
-    /// nobody else's to read.
+    /// Returns the files that the database consists of, or that lead to its server, and whether
+    /// others may not read them.
     pub fn database_files(&self) -> Vec<(PathBuf, bool)> {
         let place = self
             .database_url

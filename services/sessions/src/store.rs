@@ -1,7 +1,7 @@
-//! The database: users, sessions, revocations, ended sign-ins of browsers, sealed signing keys, the
+//! The database: users, sessions, revocations, ended browser sign-ins, sealed signing keys, the
 //! audit log. Every change is one transaction that begins with a write, so that it waits for its
-//! turn instead of failing halfway. One set of queries is for SQLite and for PostgreSQL. Knows no
-//! key, no token and no wire.
+//! turn instead of failing halfway. One set of queries serves SQLite and PostgreSQL. Knows no key,
+//! no token and no wire.
 
 use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, AnyPool, Row as _, Transaction};
@@ -31,9 +31,9 @@ pub(crate) use browser::Room;
 pub(crate) use feed::{Cause, Revocation, Whose};
 pub(crate) use key::SealedKey;
 
-/// Rows that one change cleans up, so that it does not keep callers waiting.
+/// Rows that one change cleans up, so that it does not delay callers.
 pub(crate) const BATCH: u32 = 100;
-/// More sessions of one user than anybody looks at.
+/// More sessions of one user than anybody reads.
 const MAX_LISTED: u32 = 1000;
 
 type Change = Transaction<'static, Any>;
@@ -42,7 +42,7 @@ type Change = Transaction<'static, Any>;
 #[derive(Debug)]
 pub(crate) struct Created {
     pub(crate) session: Session,
-    /// `false` when an earlier call with the same request id has made it.
+    /// `false` when an earlier call with the same request id made it.
     pub(crate) new: bool,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Created {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Activated {
     pub(crate) at: Seconds,
-    /// `false` when an earlier call has done it.
+    /// `false` when an earlier call did it.
     pub(crate) new: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Store {
     place: database::Location,
     ration: Ration,
     room: Room,
-    /// Marked when there may be something new in the feed.
+    /// Marked when the feed may have new entries.
     revoked: watch::Sender<()>,
 }
 
@@ -81,7 +81,7 @@ impl Store {
         &self.pool
     }
 
-    /// The session of this approval: the one that its request id has made before, or a new one.
+    /// Returns the session of this approval: the one that its request id made before, or a new one.
     pub(crate) async fn create(
         &self,
         approval: &Approval,
@@ -90,7 +90,7 @@ impl Store {
     ) -> Result<Created, Error> {
         let created = self.find_or_create(approval, terms, now).await?;
         if terms.is_stale(&created.session, now) {
-            // The sweep has yet to find it; it is over all the same.
+            // The sweep has yet to find it, but it is over.
             self.sweep_session(&created.session.id, now).await?;
             return self.find_or_create(approval, terms, now).await;
         }
@@ -130,7 +130,7 @@ impl Store {
                 self.wake();
             }
         } else {
-            // A repeat gets a token of its own.
+            // A repeat gets a new token.
             let token_end = terms
                 .token_end(&session.device, session.expires_at, now)
                 .max(session.tokens_expire_at);
@@ -142,7 +142,7 @@ impl Store {
             .execute(&mut *change)
             .await?;
             if noted.rows_affected() == 0 {
-                // Perhaps since it was read: its entry in the feed would be forgotten before such a
+                // Perhaps since it was read: its entry in the feed would be deleted before that
                 // token is over.
                 return Err(Error::SessionRevoked(session.id));
             }
@@ -153,8 +153,8 @@ impl Store {
         Ok(Created { session, new })
     }
 
-    /// Records that editors have their tokens, each at its address; the first time counts. What
-    /// becomes of each session comes back in some order.
+    /// Records that editors have their tokens, each with its address; the first time counts. The
+    /// results come back in any order.
     pub(crate) async fn activate_all(
         &self,
         mut sessions: Vec<(SessionId, String)>,
@@ -205,13 +205,13 @@ impl Store {
         Ok(outcomes)
     }
 
-    /// A session, be it over or not.
+    /// Returns a session, over or not.
     pub(crate) async fn session(&self, id: &SessionId) -> Result<Session, Error> {
         find(&mut *self.pool.acquire().await?, id).await
     }
 
-    /// The live sessions of a user, the most recently used first, and then those that wait for
-    /// their editor: however many these are, they hide none that is used.
+    /// Returns the live sessions of a user: the most recently used first, and then those that wait
+    /// for their editor. Many waiting sessions cannot hide one that is used.
     pub(crate) async fn sessions_of(
         &self,
         user: &UserId,
@@ -233,14 +233,14 @@ impl Store {
         rows.iter().map(session).collect()
     }
 
-    /// When the oldest session was approved that waits for its editor.
+    /// Returns when the oldest session that waits for its editor was approved.
     pub(crate) async fn oldest_pending(&self) -> Result<Option<Seconds>, Error> {
         let oldest = "SELECT MIN(created_at) FROM sessions WHERE activated_at IS NULL AND \
             revoked_at IS NULL";
         Ok(sqlx::query_scalar(oldest).fetch_one(&self.pool).await?)
     }
 
-    /// Deletes sessions that have been over since then, with all their tokens; how many.
+    /// Deletes sessions that have been over since then, with all their tokens. Returns how many.
     pub(crate) async fn delete_dead_sessions(&self, since: Seconds) -> Result<u64, Error> {
         let deleted = sqlx::query(
             "DELETE FROM sessions WHERE id IN
@@ -264,7 +264,7 @@ async fn commit(change: Change, entries: &[AuditRow]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a pending session, unless its request id has made one; whether it did.
+/// Makes a pending session, unless its request id has made one. Returns whether it did.
 async fn insert_session(
     change: &mut Change,
     approval: &Approval,

@@ -1,6 +1,5 @@
-//! What goes on by itself beside the calls: sessions that nobody activated are swept, keys take
-//! turns, and what is over is forgotten, a batch at a time. Every process does it; whoever comes
-//! second finds nothing to do.
+//! Background work: it deletes sessions that nobody activated, rotates keys, and deletes expired
+//! data, a batch at a time. Every process does it; the second one finds nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::session::{Seconds, Terms};
 use crate::store::{BATCH, Store};
 
 const INTERVAL: Duration = Duration::from_mins(1);
-/// How long a session that is over is remembered, so that its editor hears why.
+/// How long a session that is over is kept, so that its editor learns why.
 const REMEMBERED: Seconds = 86_400;
 
 #[derive(Debug, Clone)]
@@ -31,7 +30,7 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Now and every minute.
+    /// Cleans up now and every minute.
     pub(crate) async fn clean(self) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,8 +44,8 @@ impl Upkeep {
         }
     }
 
-    /// Several times in the time for which a key is published before it signs, so that no process
-    /// learns of it too late.
+    /// Rotates keys, several times within the time for which a key is published before it signs, so
+    /// that no process learns of it too late.
     pub(crate) async fn turn_keys(self, lead: Duration) {
         let mut ticks = interval((lead / 4).min(INTERVAL));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

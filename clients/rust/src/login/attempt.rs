@@ -1,4 +1,4 @@
-//! What a login does with each thing that happens to it.
+//! Handles each event of a login.
 
 mod person;
 
@@ -23,19 +23,19 @@ use crate::profile::blocking;
 use crate::server::Purpose;
 use crate::text::plain;
 
-/// How long past its end a login waits for the server to say so.
+/// How long after its end a login waits for the server to say so.
 const GRACE: Duration = Duration::from_secs(5);
-/// The longest own pause between two tries.
+/// The longest pause between two tries that the client chooses itself.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// How often a login may be begun anew, before it has a ticket.
+/// How often a login may start again before it has a ticket.
 const MAX_BEGINNINGS: u32 = 4;
-/// How long a stored sign-in tries to make the server know that it is stored.
+/// How long the client tries to tell the server that a sign-in is stored.
 const MAX_CONFIRMING: Duration = Duration::from_secs(30);
 
-/// How it goes on.
+/// The next step.
 enum Next {
     Wait,
-    /// On a new connection, after this time if the server gave one.
+    /// Reconnect, after this time if the server gave one.
     Reconnect(Option<Duration>),
     Done(Outcome),
 }
@@ -49,17 +49,17 @@ struct Attempt<'a, S, F> {
     hand_back: Option<HandBack>,
     inputs: Option<mpsc::Receiver<Input>>,
     second: Interval,
-    /// From the first frame on.
+    /// Set from the first frame on.
     login: Option<Login>,
-    /// From `hello:ok` on: takes this login to another connection.
+    /// Set from `hello:ok` on: moves this login to another connection.
     ticket: Option<Secret>,
     beginnings: u32,
-    /// `hello` or `resume` is to be answered until then.
+    /// When the answer to `hello` or `resume` is due.
     answer_due: Option<Instant>,
-    /// How long the code is, while the server waits for it.
+    /// The length of the code, while the server waits for it.
     pending: Option<u8>,
-    /// Brought by the browser; kept, because the connection may be lost before the server has read
-    /// it.
+    /// The code that the browser brought; kept, because the connection may be lost before the
+    /// server has read it.
     code: Option<Secret>,
     stored: Option<(Outcome, Instant)>,
 }
@@ -375,8 +375,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
         )
     }
 
-    /// The server has taken the `hello`, or the `resume`. The link is shown no earlier, because
-    /// `hello` is refused once somebody has opened it.
+    /// The server has accepted the `hello`, or the `resume`. The link is not shown before that,
+    /// because `hello` is refused once somebody has opened it.
     fn settled(&mut self, binding: Binding, ticket: Secret) {
         self.answer_due = None;
         self.line.settled();
@@ -467,7 +467,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
         }
     }
 
-    /// The login has ended on the server; with a stored credential it ended well.
+    /// Handles the end of the login on the server; with a stored credential it has succeeded.
     fn over(&mut self, outcome: Outcome) -> Next {
         Next::Done(self.stored.take().map_or(outcome, |(stored, _)| stored))
     }
@@ -490,9 +490,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Event) + Send>
         }
     }
 
-    /// Stores first and reads on later: the relay sends a ping right behind `auth:success` and
-    /// takes its pong for an ack, and the next read would answer it. The same message may come
-    /// again, and is stored and acked again.
+    /// Stores the credential before it reads on: the relay sends a ping right behind `auth:success`
+    /// and accepts its pong as an acknowledgement, and the next read would answer it. The same
+    /// message may come again, and is stored and acknowledged again.
     async fn accept(&mut self, credential: Credential, message_id: String) -> Result<Next, Error> {
         let (profile, ca_file, stored) = (
             self.options.profile.clone(),

@@ -194,8 +194,8 @@ fn profiles_have_files_of_their_own_and_plain_names() {
     }
 }
 
-/// The `keyring` crate over its own mock, one for all tests; each has a folder of its own, and so
-/// an entry.
+/// The `keyring` crate over its own mock, one for all tests; each test has a separate folder, and
+/// so a separate entry.
 #[cfg(feature = "keyring")]
 mod keyring {
     use std::sync::{Arc, LazyLock};

@@ -1,4 +1,4 @@
-//! A session that is held: from connection to connection, with a token that is always fresh.
+//! A held session: it moves from connection to connection, and keeps its token fresh.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::profile::{Profile, blocking};
 use crate::server::{Purpose, Server};
 use crate::text::plain;
 
-/// The longest own pause between two tries.
+/// The longest pause between two tries that the client chooses itself.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
-/// How long to wait before a refresh that failed, or was never answered, is tried again; and twice
-/// as long at most.
+/// The pause before the retry of a refresh that failed or was never answered; it may become twice
+/// as long.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct Hold<'a, 'l, S, F> {
@@ -44,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
         ended
     }
 
-    /// From connection to connection, until the session is over.
+    /// Reconnects until the session is over.
     async fn follow(&mut self) -> Result<End, Error> {
         let (mut known, mut session_id) = (false, String::new());
         loop {
@@ -87,8 +87,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
                     (retry_after, message)
                 }
                 Cut::Lost(error @ Error::Closed { .. }, _) => return Err(error),
-                // Whoever was connected once has the right server: its proxy may answer oddly while
-                // it restarts.
+                // An editor that was connected once has the right server: its proxy may answer
+                // oddly while it restarts.
                 Cut::Lost(error, asked) if known || error.is_temporary() => {
                     (asked, error.to_string())
                 }
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
         }
     }
 
-    /// Read anew each time: another window may have refreshed it, or signed out.
+    /// Reads the credential each time: another window may have refreshed it, or signed out.
     async fn stored(&mut self) -> Result<Option<Credential>, Error> {
         let stored = load(self.profile).await?;
         Ok(stored.filter(|found| found.server == self.server.to_string()))
@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
         self.stay(credential, token_lasts).await
     }
 
-    /// Signed in, until the connection ends.
+    /// Stays signed in until the connection ends.
     async fn stay(&mut self, mut credential: Credential, token_lasts: Duration) -> Cut {
         let again = || Instant::now() + between(REFRESH_PAUSE, REFRESH_PAUSE * 2);
         let mut due = refresh_at(token_lasts);
@@ -173,7 +173,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
         }
     }
 
-    /// A token that cannot be kept is no reason to stop: the one that is stored leads to another.
+    /// Stores a credential. A token that cannot be stored is no reason to stop: the stored one can
+    /// still be refreshed.
     async fn keep(&mut self, credential: &Credential) {
         let (profile, credential) = (self.profile.clone(), credential.clone());
         if let Err(error) = blocking(move || profile.renew(&credential)).await {
@@ -184,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, F: FnMut(Change) + Send
     }
 }
 
-/// A random moment in the second half of what is left, with a tenth of it to spare.
+/// Returns a random moment in the second half of the remaining time, with a tenth of it to spare.
 fn refresh_at(token_lasts: Duration) -> Instant {
     let lasts = token_lasts.clamp(PATIENCE, MAX_TIME);
     Instant::now() + between(lasts / 2, lasts * 9 / 10)

@@ -1,4 +1,4 @@
-//! What is asked of a login, by web and by whoever wants to take it over, and what it answers.
+//! Questions to a login, from web and from relays that want to take it over, and its answers.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Attempt {
         let (request, reply, place) = match envelope {
             Envelope::Claimed => return self.leave(),
             Envelope::TakeOver(reply) => return self.let_go(reply),
-            // Whoever asked may have given it up, and said so.
+            // The caller may have given up, and said so.
             Envelope::Offer { reply, drop_after } if is_late(drop_after) => {
                 reply.send(Err(Refusal::Draining)).ok();
                 return Vec::new();
@@ -63,7 +63,7 @@ impl Attempt {
         actions
     }
 
-    /// Answers what web asks of a login that it may see.
+    /// Answers web's questions about a login that it may see.
     fn reply(
         &mut self,
         request: Request,
@@ -93,7 +93,7 @@ impl Attempt {
         }
     }
 
-    /// Why nobody can have the login.
+    /// Returns why the login cannot be handed over.
     fn kept(&self) -> Option<Refusal> {
         if self.state().is_unfinished() {
             self.offered.map(|_until| Refusal::Away)
@@ -102,7 +102,7 @@ impl Attempt {
         }
     }
 
-    /// Gives the login to another socket of its editor, as far as that still waits for it.
+    /// Gives the login to another socket of its editor, if the editor still waits for it.
     fn let_go(&mut self, reply: oneshot::Sender<Taken>) -> Vec<Action> {
         if let Some(refusal) = self.kept() {
             reply.send(Err(refusal)).ok();
@@ -132,7 +132,8 @@ impl Attempt {
         self.leave()
     }
 
-    /// Gives the login to another relay as it is, and leaves it so until that claims it.
+    /// Gives the login to another relay unchanged, and does not change it until that relay claims
+    /// it.
     fn offer(&mut self, reply: oneshot::Sender<Taken>) -> Vec<Action> {
         let handover = match self.kept() {
             Some(refusal) => Err(refusal),
@@ -152,7 +153,7 @@ impl Attempt {
         Vec::new()
     }
 
-    /// Another socket has the login now.
+    /// Records that another socket has the login now.
     pub(super) fn leave(&mut self) -> Vec<Action> {
         self.offered = None;
         let actions = self.apply(Event::TakenOver);
@@ -199,13 +200,13 @@ impl Attempt {
         actions
     }
 
-    /// Waiters whose callers have given up make room.
+    /// Adds a waiter. Waiters whose callers have given up make room.
     fn wait(&mut self, waiter: Waiter) {
         self.waiting.retain(|waiter| !waiter.reply.is_canceled());
         self.waiting.push(waiter);
     }
 
-    /// Answers the waiters whose time has come.
+    /// Answers the waiters that are due.
     pub(super) fn settle(&mut self) {
         for waiter in std::mem::take(&mut self.waiting) {
             match self.login.news(waiter.known) {

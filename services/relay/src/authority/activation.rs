@@ -1,5 +1,6 @@
-//! Activations on their way to sessions. What gathers while calls are under way goes with the next
-//! one: with a call for each, the calls would be most of what a delivery costs when there are many.
+//! Activations on their way to sessions. Those that gather while calls are under way go with the
+//! next one: with a separate call for each, the calls would be most of the cost of a delivery when
+//! there are many.
 
 use std::net::IpAddr;
 
@@ -10,28 +11,29 @@ use vvs_runtime::trace;
 
 use super::{Client, NotActivated};
 
-/// Calls at once: while one of them waits for a member that does not answer, the other goes on.
+/// The maximum number of simultaneous calls: while one of them waits for a member that does not
+/// answer, the other continues.
 const CALLS: usize = 2;
-/// Sessions in one call: as many as it takes.
+/// Sessions in one call: the maximum that it accepts.
 const MOST: usize = 100;
 
-/// One session that is to be activated.
+/// One session to activate.
 struct Wish {
     session_id: String,
     address: IpAddr,
-    /// What waits for it.
+    /// The span that waits for it.
     span: Span,
     reply: oneshot::Sender<Result<(), NotActivated>>,
 }
 
-/// Where they are left.
+/// The queue of activations.
 #[derive(Clone)]
 pub(super) struct Activations(mpsc::UnboundedSender<Wish>);
 
 impl Activations {
-    /// With what carries them to sessions, until the last handle is gone. Each login has one that
-    /// waits at most; what nobody waits for any more is carried all the same, for its editor has
-    /// its token.
+    /// Creates the queue, and the task that carries activations to sessions until the last handle
+    /// is gone. Each login has at most one that waits. An activation is sent even if nobody waits
+    /// for it any longer, because its editor has its token.
     pub(super) fn new(client: Client) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, wishes) = mpsc::unbounded();
         let carrying = async move {
@@ -64,7 +66,7 @@ impl Activations {
     }
 }
 
-/// One call.
+/// Makes one call.
 async fn carry(client: &Client, wishes: Vec<Wish>) {
     let Some(Wish { span, .. }) = wishes.first() else {
         return;
@@ -100,7 +102,7 @@ async fn carry(client: &Client, wishes: Vec<Wish>) {
             },
         };
 
-        // Whoever does not wait any more has lost nothing.
+        // A caller that no longer waits has lost nothing.
         reply.send(outcome).ok();
     }
 }

@@ -1,5 +1,5 @@
-//! The calls that a relay makes to sessions, each with a deadline, and what their errors mean for
-//! an editor.
+//! The calls that a relay makes to sessions, each with a deadline, and the meaning of their errors
+//! for an editor.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,19 +31,19 @@ use crate::pause::retry_after;
 
 /// How long a call may take.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(5);
-/// A feed that says nothing for so long is dead: three heartbeats.
+/// A feed that is silent for this long is dead: three heartbeats.
 const SILENCE: Duration = Duration::from_secs(15);
-/// What an editor hears as `reason` on its other sockets when it signs out itself.
+/// The `reason` that an editor receives on its other sockets when it signs out itself.
 const LOGOUT: &str = "logout";
 
-/// Where calls go: a channel to the sessions role, or a service that plays it.
+/// The target of calls: a channel to the sessions role, or a test service.
 pub(crate) type ToSessions = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
 /// The sessions role, as a relay sees it.
 #[derive(Clone)]
 pub(crate) struct Client {
     sessions: SessionsClient<ToSessions>,
-    /// Editors' calls that may be in flight.
+    /// Places for editors' calls in flight.
     places: Arc<Semaphore>,
     turn_time: Duration,
     audits: Arc<DefaultDirectRateLimiter>,
@@ -55,7 +55,7 @@ pub(crate) struct Client {
 pub(super) struct Unanswered {
     pub(super) code: &'static str,
     pub(super) reason: String,
-    /// The feed has forgotten what was asked for.
+    /// The feed has deleted the requested entries.
     pub(super) is_gone: bool,
 }
 
@@ -73,7 +73,8 @@ impl From<Status> for Unanswered {
 pub(super) struct RevocationStream(Streaming<WatchRevocationsResponse>);
 
 impl RevocationStream {
-    /// The next event, unless this version does not know it, and the database that it is of.
+    /// Returns the next event, unless this version does not know it, and the database that it
+    /// belongs to.
     pub(super) async fn next(&mut self) -> Result<(Option<News>, String), Unanswered> {
         match timeout(SILENCE, self.0.message()).await {
             Ok(Ok(Some(told))) => Ok((event(told.event), told.database_id)),
@@ -103,7 +104,8 @@ impl Client {
         }
     }
 
-    /// An editor's call waits for its turn, so that a storm of them reaches sessions as a stream.
+    /// Waits for a turn for an editor's call, so that a storm of calls reaches sessions as a
+    /// stream.
     async fn in_turn<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
@@ -159,7 +161,7 @@ impl Client {
             .map(drop)
     }
 
-    /// Ends a session, as long as it is pending: its editor may have shown its token elsewhere
+    /// Ends a session if it is pending: its editor may have presented its token elsewhere
     /// meanwhile.
     pub(super) async fn end(
         &self,
@@ -179,7 +181,7 @@ impl Client {
         ended.map(drop).map_err(|status| failure(&status))
     }
 
-    /// Activates all of these; those that were not, and why.
+    /// Activates all of these. Returns those that were not activated, and why.
     pub(super) async fn activate(
         &self,
         activations: impl Iterator<Item = (&str, IpAddr)>,
@@ -198,7 +200,7 @@ impl Client {
             .collect())
     }
 
-    /// Whether the rate still allows a row in the audit log.
+    /// Returns whether the rate still allows a row in the audit log.
     pub(super) fn may_record(&self) -> bool {
         self.audits.check().is_ok()
     }
@@ -223,14 +225,14 @@ impl Client {
         }
     }
 
-    /// The keys as JSON.
+    /// Returns the keys as JSON.
     pub(super) async fn signing_keys(&self) -> Result<String, Unanswered> {
         let mut sessions = self.sessions.clone();
         let call = sessions.get_signing_keys(rpc::within(GetSigningKeysRequest {}, CALL_TIME));
         Ok(within_time(call).await?.jwks)
     }
 
-    /// The feed behind this number. Only its beginning has a deadline.
+    /// Returns the feed after this number. Only its beginning has a deadline.
     pub(super) async fn watch(
         &self,
         after_sequence: u64,
@@ -247,8 +249,8 @@ impl Client {
     }
 }
 
-/// The deadline in the request is for the other end; this one also counts the time that it takes to
-/// get there.
+/// Limits the time of a call. The deadline in the request is for the other end; this one also
+/// counts the time until the request gets there.
 async fn within_time<T>(
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, Status> {
@@ -258,7 +260,7 @@ async fn within_time<T>(
     }
 }
 
-/// Only a reason that sessions itself has given is its verdict.
+/// Converts an error. Only a reason that sessions itself has given is final.
 fn failure(status: &Status) -> Failure {
     let reason = rpc::reason(status);
     match reason.as_str() {
@@ -293,7 +295,7 @@ fn fresh(answer: RefreshTokenResponse) -> Option<Fresh> {
     })
 }
 
-/// `None` for what this version does not know.
+/// Converts a message; `None` for one that this version does not know.
 fn event(event: Option<WireEvent>) -> Option<News> {
     Some(match event? {
         WireEvent::Revocation(revocation) => News::Revoked {

@@ -1,5 +1,4 @@
-//! The sessions role, played by a script: what it answers, and what it was asked. And an editor's
-//! device key.
+//! A scripted sessions role, which records its calls; and an editor's device key.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,7 +36,7 @@ type Told = Result<wire::WatchRevocationsResponse, Status>;
 
 #[derive(Default)]
 pub(crate) struct Script {
-    /// The keys that are published, and the last one signs.
+    /// The keys that are published; the last one signs.
     pub(crate) keys: Vec<SigningKey>,
     /// A code and reason for every call, as if sessions were down.
     pub(crate) down: Option<(Code, &'static str)>,
@@ -45,34 +44,34 @@ pub(crate) struct Script {
     pub(crate) refusals: BTreeMap<&'static str, (Code, &'static str)>,
     /// How long a method takes.
     pub(crate) delays: BTreeMap<&'static str, Duration>,
-    /// Everything that was called.
+    /// All calls.
     pub(crate) calls: Vec<&'static str>,
     pub(crate) at_once: usize,
     pub(crate) most_at_once: usize,
     pub(crate) refreshes: Vec<wire::RefreshTokenRequest>,
-    /// The token that a refresh gives, when it matters.
+    /// The token that a refresh returns, when it matters.
     pub(crate) fresh: Option<vvs_proto::Secret>,
     pub(crate) ends: Vec<wire::RevokeSessionRequest>,
     pub(crate) activations: Vec<wire::ActivateSessionRequest>,
-    /// What one activation after the other is answered, the last for ever; all are taken when there
-    /// is none.
+    /// The answers to one activation after the other, the last forever; when empty, all activations
+    /// succeed.
     pub(crate) answers: Vec<Answer>,
     /// Sessions that cannot be activated, and why.
     pub(crate) not_activatable: BTreeMap<String, &'static str>,
     pub(crate) audits: Vec<wire::RecordAuditRequest>,
     pub(crate) feed: Vec<wire::Revocation>,
     pub(crate) database_id: String,
-    /// Numbers up to this one are gone.
+    /// Numbers up to this one are deleted.
     pub(crate) forgotten: u64,
     pub(crate) pending_since: Option<i64>,
     /// Whether a new watcher is told that it has everything.
     pub(crate) never_caught_up: bool,
-    /// From which number each watcher asked.
+    /// The number from which each watcher asked.
     pub(crate) asked_from: Vec<u64>,
     watchers: Vec<mpsc::UnboundedSender<Told>>,
 }
 
-/// What the sessions role says to an activation.
+/// The answer of the sessions role to an activation.
 pub(crate) type Answer = Result<(), NotActivated>;
 
 /// A scripted sessions role.
@@ -137,7 +136,7 @@ impl Fake {
         Authority::follow(known, self.client(terms), terms, stop, tasks)
     }
 
-    /// The same, and it knows all there is.
+    /// Creates a relay's view of this sessions role that is up to date.
     pub(crate) async fn ready(&self, terms: Terms) -> Arc<Authority> {
         let authority = self.authority(terms);
         authority.ready().await;
@@ -151,7 +150,7 @@ impl Fake {
         self.script().keys.push(key);
     }
 
-    /// The `kid` of the key that signs.
+    /// Returns the `kid` of the key that signs.
     pub(crate) fn key_id(&self) -> String {
         self.script().keys.last().unwrap().public().kid.clone()
     }
@@ -204,7 +203,7 @@ impl Fake {
             .count()
     }
 
-    /// The sessions that were activated, in that order.
+    /// Returns the sessions that were activated, in that order.
     pub(crate) fn activated(&self) -> Vec<String> {
         self.script()
             .activations
@@ -508,7 +507,7 @@ impl Sessions for Fake {
     }
 }
 
-/// A token's claims, good for an hour, of a session that ends in 30 days.
+/// Returns a token's claims, valid for an hour, of a session that ends in 30 days.
 pub(crate) fn claims(session_id: &str, key: Option<&Key>) -> Claims {
     Claims {
         iss: ORIGIN.to_owned(),
@@ -547,7 +546,7 @@ impl Key {
             .thumbprint()
     }
 
-    /// A proof over the nonce `nonce`, never the same twice.
+    /// Returns a proof over the nonce `nonce`, never the same twice.
     pub(crate) fn proof(
         &self,
         purpose: &str,

@@ -1,5 +1,5 @@
-//! Keeps up with sessions: fetches its keys now and then, and listens to what it revokes. Both go
-//! on for ever.
+//! Keeps up with sessions: fetches its keys regularly, and listens to its revocations. Both
+//! continue forever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::pause::backoff;
 /// The first pause after a failure, and the longest one.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
-/// Fetches the keys, at its interval and when somebody shows a token whose key is not known.
+/// Fetches the keys, regularly and when a token names an unknown key.
 pub(super) async fn keys(known: Arc<Known>, client: Client, terms: Terms) {
     let mut failures = 0;
     loop {
@@ -51,7 +51,7 @@ async fn fetch(known: &Known, client: &Client) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Listens to the feed, from where it was cut off.
+/// Listens to the feed, from the number where it was cut off.
 pub(super) async fn feed(known: Arc<Known>, client: Client) {
     let mut failures = 0;
     loop {
@@ -63,7 +63,7 @@ pub(super) async fn feed(known: Arc<Known>, client: Client) {
     }
 }
 
-/// Why the stream ended, and whether its snapshot was complete.
+/// Returns why the stream ended, and whether its snapshot was complete.
 async fn listen(known: &Known, client: &Client) -> (Unanswered, bool) {
     let mut complete = false;
     let (sequence, database_id) = known.heard_to();

@@ -1,5 +1,5 @@
-//! What a relay knows from sessions: the keys of tokens, what was revoked, and who wants to hear of
-//! it. No call, no task.
+//! A relay's knowledge from sessions: the keys of tokens, the revocations, and their watchers. No
+//! call, no task.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -29,11 +29,11 @@ pub(crate) enum News {
     },
     CaughtUp(u64),
     Heartbeat,
-    /// No session that was created before this second is pending any more.
+    /// No session that was created before this second is pending any longer.
     PendingSince(i64),
 }
 
-/// What was revoked, and until when anybody could ask.
+/// The revocations, and until when they matter.
 struct Revoked {
     reason: Arc<str>,
     tokens_expire_at: i64,
@@ -42,24 +42,24 @@ struct Revoked {
 #[derive(Default)]
 struct Feed {
     sequence: u64,
-    /// Which database of sessions this number is of.
+    /// The database that this number belongs to.
     database_id: String,
-    /// Whether the stream that is open now has told all that happened before.
+    /// Whether the current stream has reported everything that happened before it.
     is_current: bool,
-    /// When the feed last said that this is all.
+    /// When the feed last said that it is complete.
     heard_at: Option<Instant>,
     pending_since: Option<i64>,
     revoked: HashMap<Arc<str>, Revoked>,
-    /// By session and number, so that a late guard never removes its successor.
+    /// Watchers by session and number, so that a late guard never removes its successor.
     watches: BTreeMap<(Arc<str>, u64), oneshot::Sender<Arc<str>>>,
     watched: u64,
-    /// Sessions that are being activated for an editor that has shown a young token.
+    /// Sessions that are being activated for an editor that has presented a recent token.
     activating: HashSet<String>,
-    /// Sessions that are over for this relay, and sessions is still to hear of it.
+    /// Sessions that are over for this relay, but not yet for the sessions role.
     ending: HashSet<String>,
 }
 
-/// The keys, the feed, and those who watch it.
+/// The keys, the feed, and its watchers.
 pub(crate) struct Known {
     issuer: String,
     audience: String,
@@ -121,7 +121,7 @@ impl Known {
         self.verifier().is_some()
     }
 
-    /// Returns when somebody has shown a token whose key is not known.
+    /// Returns when a token has named an unknown key.
     pub(super) async fn keys_wanted(&self) {
         self.keys_wanted.notified().await;
     }
@@ -179,12 +179,12 @@ impl Known {
         Ok(claims)
     }
 
-    /// Whether fewer than so many watch this session.
+    /// Returns whether fewer than `most` watch this session.
     pub(super) fn has_room(&self, session_id: &str, most: usize) -> bool {
         self.feed().watchers(session_id) < most
     }
 
-    /// `None` when so many watch the session already.
+    /// Watches a session; `None` when `most` watch it already.
     pub(super) fn watch(known: &Arc<Self>, session_id: &str, most: usize) -> Option<Watch> {
         let (sender, revoked) = oneshot::channel();
         let mut feed = known.feed();
@@ -211,8 +211,8 @@ impl Known {
         })
     }
 
-    /// The stream is gone; what comes next is a new one's snapshot. Its beginning, and whether to
-    /// begin from nothing.
+    /// Records that the stream is gone, so that the next event begins a new snapshot. `is_gone`
+    /// makes it begin from 0.
     pub(super) fn disconnected(&self, is_gone: bool) {
         let mut feed = self.feed();
         feed.is_current = false;
@@ -223,13 +223,13 @@ impl Known {
         }
     }
 
-    /// The number that the feed was heard to, and the database that it is of.
+    /// Returns the last number of the feed, and the database that it belongs to.
     pub(super) fn heard_to(&self) -> (u64, String) {
         let feed = self.feed();
         (feed.sequence, feed.database_id.clone())
     }
 
-    /// Numbers from here on are of this database; an empty one says nothing.
+    /// Sets the database of all further numbers; an empty one is ignored.
     pub(super) fn note_database(&self, id: &str) {
         let mut feed = self.feed();
         if !id.is_empty() && feed.database_id != id {
@@ -237,7 +237,7 @@ impl Known {
         }
     }
 
-    /// Takes one event in; `now` in seconds since 1970.
+    /// Processes one event; `now` in seconds since 1970.
     pub(super) fn take(&self, event: News, now: i64) {
         let mut feed = self.feed();
         match event {
@@ -270,8 +270,8 @@ impl Known {
         self.note_ready();
     }
 
-    /// The session is over for this relay until [`Known::finish_end`]; `false` when `most` are
-    /// already.
+    /// Marks the session as over for this relay until [`Known::finish_end`]; `false` when `most`
+    /// are marked already.
     pub(super) fn start_end(&self, session_id: &str, most: usize) -> bool {
         let mut feed = self.feed();
         let has_room = feed.ending.len() < most;
@@ -285,8 +285,8 @@ impl Known {
         self.feed().ending.remove(session_id);
     }
 
-    /// Whether a session whose token was signed then may wait for its activation, and nobody here
-    /// is at it.
+    /// Returns whether a session whose token was signed then may wait for its activation, and no
+    /// task here is activating it.
     pub(super) fn start_activation(&self, session_id: &str, signed_at: i64) -> bool {
         let mut feed = self.feed();
         let may_be_pending = feed.pending_since.is_none_or(|since| signed_at >= since);
@@ -295,7 +295,7 @@ impl Known {
             && feed.activating.insert(session_id.to_owned())
     }
 
-    /// How many sockets watch for the end of their session.
+    /// Returns how many sockets watch for the end of their session.
     #[cfg(test)]
     pub(super) fn watches(&self) -> usize {
         self.feed().watches.len()
@@ -337,7 +337,7 @@ impl Feed {
     }
 }
 
-/// Hears of the end of one session.
+/// Receives the end of one session.
 pub(crate) struct Watch {
     known: Arc<Known>,
     session_id: Arc<str>,
@@ -358,7 +358,7 @@ impl Watch {
         &self.session_id
     }
 
-    /// Why the session was revoked, when it was.
+    /// Returns why the session was revoked, if it was.
     pub(crate) fn revoked(&mut self) -> Option<Arc<str>> {
         self.revoked.try_recv().ok().flatten()
     }
@@ -382,8 +382,7 @@ impl Drop for Watch {
     }
 }
 
-/// For how many seconds this relay has not heard that it knows all revocations:
-/// `vvs_revocation_lag_seconds`.
+/// The number of seconds since this relay last knew all revocations: `vvs_revocation_lag_seconds`.
 #[derive(Debug)]
 pub(crate) struct Lag(pub(crate) Arc<Known>);
 

@@ -1,4 +1,5 @@
-//! What a relay knows and asks, against a scripted sessions role, with a clock that the tests turn.
+//! A relay's knowledge and calls, against a scripted sessions role, with a clock that the tests
+//! advance.
 
 use std::task::Poll;
 
@@ -172,7 +173,7 @@ async fn a_revocation_reaches_every_socket_of_its_session_and_no_other() {
     assert_eq!(
         &*reason(&mut authority.watch("ses_1").unwrap()).await,
         "signed_out_by_user",
-        "and whoever comes later"
+        "and one that comes later"
     );
 }
 
@@ -250,7 +251,7 @@ async fn a_feed_of_another_database_is_heard_from_nothing() {
         script.feed.clear();
     }
 
-    // Its number has been heard of the other one.
+    // Its number was received from the other one.
     fake.cut_off();
     fake.revoke("ses_2");
     sleep(Duration::from_secs(2)).await;
@@ -529,7 +530,7 @@ async fn a_pending_session_is_ended_as_soon_as_sessions_answers_and_not_asked_fo
     assert_eq!(last.address, ADDRESS.to_string());
     assert!(
         last.only_pending,
-        "whoever has shown its token meanwhile keeps it"
+        "an editor that has shown its token meanwhile keeps it"
     );
 
     fake.script().refusals.insert("RevokeSession", down);
@@ -540,7 +541,7 @@ async fn a_pending_session_is_ended_as_soon_as_sessions_answers_and_not_asked_fo
     assert_eq!(fake.called("RevokeSession"), tried, "it is swept by then");
 }
 
-/// Sessions itself may say otherwise, so it is no end for good.
+/// Sessions itself may say otherwise, so this end is not final.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_about_to_be_ended_is_not_taken_here_and_not_activated() {
     let fake = Fake::default();
@@ -605,7 +606,7 @@ async fn no_more_sessions_are_remembered_as_about_to_be_ended_than_may() {
     assert_eq!(
         ends.iter().filter(|end| end.session_id == "ses_2").count(),
         1,
-        "asked for once all the same"
+        "still asked for once"
     );
 }
 

@@ -1,5 +1,5 @@
-//! The backplane's messages: where they go, how they are sealed, and what they say in the words of
-//! this relay.
+//! The backplane's messages: their subjects, their seals, and the conversion from and to this
+//! relay's types.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -21,7 +21,7 @@ use crate::login::{ATTEMPTS, Grant, State};
 use crate::refusal::Refusal;
 use crate::view::View;
 
-/// Which way a message goes.
+/// The direction of a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Direction {
     Ask,
@@ -41,16 +41,18 @@ impl Direction {
     }
 }
 
-/// Where all relays listen. No login's subject is this one, and whoever may use those may use it.
+/// The subject that all relays listen to. It differs from every login's subject, and the
+/// permissions for those cover it.
 pub(super) const ROLL: &str = "vvs.relay.v1.login.relays";
 
-/// Where the holder of a login listens. The broker learns no id from it.
+/// Returns the subject that the holder of a login listens to. The broker cannot derive the id from
+/// it.
 pub(super) fn subject(id: ConnectionId) -> String {
     let hash = digest::digest(&digest::SHA256, id.to_string().as_bytes());
     format!("vvs.relay.v1.login.{}", base32(hash.as_ref()))
 }
 
-/// Base32 without padding (RFC 4648, section 6).
+/// Encodes base32 without padding (RFC 4648, section 6).
 fn base32(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let bit = |at: usize| bytes.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1);
@@ -61,12 +63,13 @@ fn base32(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// A new message id: 16 random bytes.
+/// Makes a new message id: 16 random bytes.
 pub(super) fn message_id() -> Option<String> {
     key::random::<16>().ok().map(|bytes| key::base64url(&bytes))
 }
 
-/// What is authenticated with a message, so that it is good for nothing but what it was made for.
+/// Returns the data that is authenticated with a message, so that it is useless for any other
+/// purpose.
 fn context(direction: Direction, subject: &str, message_id: &str) -> String {
     [direction.as_str(), subject, message_id].join(" ")
 }
@@ -86,10 +89,10 @@ pub(super) fn seal(
     .ok()
 }
 
-/// The longest message that is opened, in bytes: more than any of ours can have.
+/// The longest message that is opened, in bytes: longer than any of ours.
 const LONGEST: usize = 64 * 1024;
 
-/// Opens what one of our relays has sealed.
+/// Opens a message that one of our relays has sealed.
 pub(super) fn open<M: prost::Message + Default>(
     keys: &Keyring,
     direction: Direction,
@@ -108,7 +111,7 @@ pub(super) fn open<M: prost::Message + Default>(
     .ok()
 }
 
-/// A question as it crosses.
+/// Converts a question for sending.
 pub(super) fn request(id: ConnectionId, request: Request) -> WireRequest {
     match request {
         Request::Look { known } => {
@@ -128,7 +131,7 @@ pub(super) fn take_over() -> WireRequest {
     WireRequest::TakeOver(BackplaneTakeOver {})
 }
 
-/// A question that has arrived: for the login, or `None` for the login itself.
+/// Converts a received question: one about the login, or `None` for a takeover of the login itself.
 pub(super) fn requested(request: WireRequest) -> Result<Option<Request>, Refusal> {
     Ok(match request {
         WireRequest::Look(look) => Some(Request::Look {
@@ -170,7 +173,7 @@ fn delivery(id: ConnectionId, grant: Grant) -> DeliverAuthRequest {
     }
 }
 
-/// An answer as it crosses.
+/// Converts an answer for sending.
 pub(super) fn answer(answer: Answer) -> Wire {
     match answer {
         Ok(view) => Wire::View(BackplaneView {
@@ -187,7 +190,7 @@ pub(super) fn answer(answer: Answer) -> Wire {
     }
 }
 
-/// The login itself, or why not, as it crosses.
+/// Converts the login itself, or the reason against it, for sending.
 pub(super) fn handover(id: ConnectionId, taken: Result<Handover, Refusal>) -> Wire {
     let state = match taken {
         Ok(Handover { state, .. }) => state,
@@ -218,7 +221,7 @@ pub(super) fn handover(id: ConnectionId, taken: Result<Handover, Refusal>) -> Wi
     })
 }
 
-/// What the login's holder said to a question.
+/// Converts the holder's answer to a question.
 pub(super) fn answered(wire: Wire) -> Answer {
     match wire {
         Wire::View(view) => view_of(view).ok_or(Refusal::BackplaneDown),
@@ -227,7 +230,7 @@ pub(super) fn answered(wire: Wire) -> Answer {
     }
 }
 
-/// The login that its holder gave.
+/// Converts the login that its holder gave.
 pub(super) fn taken(generation: u64, wire: Wire) -> Result<Handover, Refusal> {
     let state = match wire {
         Wire::Handover(handover) => state_of(handover).ok_or(Refusal::BackplaneDown)?,

@@ -1,6 +1,6 @@
-//! The backplane of many relays: NATS, core publish and subscribe. A login that this relay holds is
-//! asked in process, so that those go on while NATS is down. The broker carries what it can neither
-//! read nor forge.
+//! The backplane of many relays: NATS, core publish and subscribe. Logins that this relay holds are
+//! asked in process, so that they continue while NATS is down. The broker carries messages that it
+//! can neither read nor forge.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -33,20 +33,20 @@ mod roll;
 
 use roll::Roll;
 
-/// Names a message and the answers to it.
+/// The id of a message and of its answers.
 const MESSAGE_ID: &str = "Vvs-Message-Id";
-/// How long a holder may take to accept a question; later it drops it.
+/// How long a holder may take to accept a question; after that it drops the question.
 const ACCEPT_TIME: Duration = Duration::from_secs(1);
-/// How long anybody waits for what takes its time. Callers give up before.
+/// The longest wait for a slow outcome. Callers give up earlier.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the connection is tried: two of these without an answer, and it is taken for dead.
+/// How often the connection is tested: after two tests without an answer it counts as dead.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts to connect.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// For how long after a lost connection others may not have theirs back, so that silence says
+/// How long after a lost connection others may not have reconnected, so that silence proves
 /// nothing.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
-/// Messages that wait for one subscriber; beyond, they are dropped.
+/// Messages that wait for one subscriber; further ones are dropped.
 const WAITING: usize = 64;
 
 /// How this relay connects.
@@ -57,9 +57,9 @@ pub(crate) struct Broker {
     /// The seed's file.
     pub(crate) nkey_file: Option<PathBuf>,
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
-    /// Questions under way at once.
+    /// Questions under way at the same time.
     pub(crate) max_asks: usize,
-    /// Answers under way at once.
+    /// Answers under way at the same time.
     pub(crate) max_answers: usize,
 }
 
@@ -77,16 +77,16 @@ impl Default for Broker {
     }
 }
 
-/// Whether there is a connection.
+/// The state of the connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LinkState {
     pub(crate) is_up: bool,
-    /// When it came back after it had been lost.
+    /// When the connection came back after it had been lost.
     back_since: Option<Instant>,
 }
 
 impl LinkState {
-    /// What a relay without other relays has.
+    /// Returns the state for a relay without other relays.
     pub(crate) fn local() -> watch::Receiver<Self> {
         watch::channel(Self {
             is_up: true,
@@ -107,7 +107,7 @@ impl LinkState {
 #[derive(Debug)]
 pub(crate) struct Nats {
     link: Arc<NatsLink>,
-    /// Ends what this relay says of itself to others.
+    /// Ends the announcements of this relay to others.
     _attending: DropGuard,
 }
 
@@ -117,7 +117,7 @@ struct NatsLink {
     local: LocalBackplane,
     keys: Keyring,
     roll: Roll,
-    /// Names this relay, at random.
+    /// The random name of this relay.
     holder: String,
     tasks: TaskTracker,
     requests: Counters,
@@ -136,7 +136,7 @@ impl fmt::Debug for NatsLink {
 }
 
 impl Nats {
-    /// Starts to connect, and goes on until it is connected, whenever that is lost too.
+    /// Starts to connect, and retries until it is connected, also after the connection is lost.
     pub(crate) async fn connect(
         dial: Broker,
         keys: Keyring,
@@ -230,13 +230,13 @@ impl Nats {
         })
     }
 
-    /// Says when the connection is there, and when it is lost.
+    /// Reports when the connection is established, and when it is lost.
     pub(crate) fn line(&self) -> watch::Receiver<LinkState> {
         self.link.line.clone()
     }
 }
 
-/// Why a relay cannot connect, now or ever.
+/// Why a relay cannot connect, now or at all.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
     #[error("cannot read {0}: {1}")]
@@ -249,7 +249,7 @@ pub enum NatsError {
     Connect(#[from] async_nats::ConnectError),
 }
 
-/// Follows the connection, and tells of it.
+/// Follows the connection, and reports its state.
 fn watched(
     options: ConnectOptions,
     metrics: &Metrics,

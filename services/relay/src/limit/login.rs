@@ -1,6 +1,6 @@
-//! The places of unfinished logins. Of an address that has as many as it may, a login that nobody
-//! has said anything about and nobody has looked at gives way: silent sockets must not shut out the
-//! people behind that address.
+//! The places of unfinished logins. When an address has its maximum, a login whose editor has said
+//! nothing and that nobody has looked at gives way: silent sockets must not shut out the people
+//! behind that address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
@@ -20,7 +20,7 @@ pub(crate) struct LoginPlace(Tenure);
 
 #[derive(Debug)]
 enum Tenure {
-    /// A newcomer may take it.
+    /// A newer login may take it.
     Silent {
         address: IpAddr,
         number: u64,
@@ -30,13 +30,13 @@ enum Tenure {
     Kept {
         _place: Place,
     },
-    /// A newcomer has it.
+    /// A newer login has it.
     Lost,
 }
 
 impl LoginPlace {
-    /// Somebody has said something about the login, or looked at it: from now on its place is its
-    /// own. Returns whether it still has one.
+    /// Makes the place permanent: the editor has said something about the login, or somebody has
+    /// looked at it. Returns whether it still has a place.
     pub(crate) fn keep(&mut self) -> bool {
         if let Tenure::Silent {
             address,
@@ -55,7 +55,7 @@ impl LoginPlace {
         matches!(self.0, Tenure::Kept { .. })
     }
 
-    /// Resolves when a newcomer has taken the place.
+    /// Resolves when a newer login has taken the place.
     pub(crate) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
             Tenure::Silent { taken, .. } => Pin::new(taken).poll(cx).map(|_taken| ()),
@@ -107,7 +107,7 @@ impl Silent {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a place to a login that is new.
+    /// Gives a place to a new login.
     pub(super) fn add(self: &Arc<Self>, address: IpAddr, place: Place, now: Instant) -> LoginPlace {
         let (sender, taken) = oneshot::channel();
         let mut addresses = self.addresses();
@@ -132,7 +132,7 @@ impl Silent {
         })
     }
 
-    /// Takes the place of the oldest silent login of this address, when that is old enough.
+    /// Takes the place of the oldest silent login of this address, if that is old enough.
     pub(super) fn give_way(&self, address: IpAddr, now: Instant) -> Option<Place> {
         let number = {
             let addresses = self.addresses();
@@ -140,7 +140,7 @@ impl Silent {
             (now.saturating_duration_since(oldest.since) > self.age).then_some(*number)?
         };
         let Waiting { place, taken, .. } = self.remove(address, number)?;
-        // It hears of it at once, or is over already.
+        // It learns of it immediately, or is over already.
         taken.send(()).ok();
         Some(place)
     }

@@ -1,10 +1,10 @@
-//! What a login answers to those who ask something of it, as tables over its states.
+//! The answers of a login to requests, as tables over its states.
 
 use vvs_proto::Phase;
 
 use super::{Grant, Login, State};
 
-/// Why a login does not do what is asked of it.
+/// Why a login refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Objection {
     /// Its editor may come back, here or elsewhere.
@@ -12,13 +12,13 @@ pub(crate) enum Objection {
     /// Another delivery has it.
     Claimed,
     Over,
-    /// Its editor did not want what it got.
+    /// Its editor refused the token.
     EditorRefused,
     Expired,
 }
 
 impl Login {
-    /// Whether it takes this delivery, for the first time or again.
+    /// Checks whether it accepts this delivery, for the first time or again.
     pub(crate) fn takes(&self, grant: &Grant) -> Result<(), Objection> {
         let took = self.state.took(grant);
         let if_here = || {
@@ -45,7 +45,7 @@ impl Login {
         }
     }
 
-    /// Whether it is denied, behind a denial.
+    /// Checks whether it is denied, after a denial.
     pub(crate) fn is_denied(&self) -> Result<(), Objection> {
         match &self.state {
             State::Denied => Ok(()),
@@ -60,8 +60,8 @@ impl Login {
         }
     }
 
-    /// What somebody who waits is told; `None` while it is to wait on. A look waits for another
-    /// phase than the one that it knows, a delivery for its outcome.
+    /// Returns the answer for a waiter; `None` while it must continue to wait. A look waits for a
+    /// phase other than the one that it knows, a delivery for its outcome.
     pub(crate) fn news(&self, known: Option<Phase>) -> Option<Result<(), Objection>> {
         let phase = self.phase();
         if let Some(known) = known {
@@ -71,7 +71,7 @@ impl Login {
         (phase != Phase::Sent).then(|| self.outcome())
     }
 
-    /// What became of the delivery that it has taken.
+    /// Returns the outcome of the delivery that it has accepted.
     fn outcome(&self) -> Result<(), Objection> {
         match &self.state {
             State::Held { .. } | State::Activating(_) | State::Acked(..) => Ok(()),

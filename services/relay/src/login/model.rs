@@ -1,5 +1,5 @@
 //! Random lives of a login, against a model that is written from the protocol and not from the
-//! machine: it has no states, only what the people and programs around the login know of it.
+//! machine. It has no states, only the knowledge of the people and programs around the login.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -7,12 +7,12 @@ use time::Duration;
 
 use super::*;
 
-/// What people, programs and the network do to a login. A number names a delivery.
+/// An action of people, programs or the network on a login. A number names a delivery.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Step {
     Approve(u8),
     Deny,
-    /// From here on by the editor, which says nothing while it is away.
+    /// From here on by the editor, which sends nothing while it is away.
     RightCode,
     WrongCode,
     Ack,
@@ -23,15 +23,15 @@ enum Step {
     NotActivated,
     /// The socket breaks.
     Leave,
-    /// The editor shows its ticket on another socket; it may come before the old one is known to be
-    /// broken.
+    /// The editor presents its ticket on another socket; this may happen before the old one is
+    /// known to be broken.
     Resume,
     TimeOut,
-    /// Its address is full, and a newcomer gets its place.
+    /// Its address is full, and a newer login gets its place.
     GiveWay,
 }
 
-/// What is known of a login.
+/// The model's knowledge of a login.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -46,7 +46,7 @@ struct Model {
     released: bool,
     stored: bool,
     active: bool,
-    /// The editor did not want what it got.
+    /// The editor refused the token.
     refused: bool,
     ended: Option<Phase>,
 }
@@ -70,7 +70,7 @@ impl Model {
         }
     }
 
-    /// As `GetLogin` answers.
+    /// Returns the state that `GetLogin` answers.
     fn phase(&self) -> Phase {
         match self {
             Self {
@@ -98,7 +98,7 @@ impl Model {
         self.ended.is_none() && !self.stored
     }
 
-    /// The editor has acknowledged, and its session is not over.
+    /// Returns whether the editor has acknowledged and its session is not over.
     fn is_stored(&self) -> bool {
         self.ended.is_none() && self.stored
     }
@@ -111,7 +111,7 @@ impl Model {
         self.is_open() && self.released
     }
 
-    /// Whether this can happen at all.
+    /// Returns whether this can happen at all.
     fn can(&self, step: Step) -> bool {
         match step {
             Step::RightCode
@@ -128,7 +128,7 @@ impl Model {
         }
     }
 
-    /// The login is over; a session that no editor has acknowledged goes with it.
+    /// Ends the login; a session that no editor has acknowledged ends with it.
     fn end(&mut self, phase: Phase, reason: &'static str, mut told: Vec<Action>) -> Vec<Action> {
         self.ended = Some(phase);
         if let Some(delivery) = self.approved {
@@ -145,7 +145,7 @@ impl Model {
         vec![Action::Push]
     }
 
-    /// What the protocol says is to be done.
+    /// Returns the actions that the protocol requires.
     fn take(&mut self, step: Step) -> Vec<Action> {
         let over = Action::Close(4503);
         let untouched = self.is_open() && self.approved.is_none();
@@ -214,7 +214,7 @@ impl Model {
             Step::TimeOut if self.is_open() => {
                 self.end(Phase::Expired, "expired", vec![Action::TellExpired, over])
             }
-            // Whoever has said hello is not turned out, nor who has been approved.
+            // A login that has said hello is not displaced, nor one that has been approved.
             Step::GiveWay if untouched && self.binding == Binding::Confirm => {
                 self.end(Phase::Expired, "expired", vec![Action::TellExpired, over])
             }
@@ -228,7 +228,7 @@ impl Model {
         }
     }
 
-    /// Why a delivery comes to nothing, once the login has come to nothing.
+    /// Returns why a delivery fails, once the login has failed.
     fn objection(&self) -> Option<Objection> {
         self.ended.map(|end| match end {
             Phase::Expired => Objection::Expired,
@@ -237,7 +237,7 @@ impl Model {
         })
     }
 
-    /// As `DeliverAuth` is answered at once.
+    /// Returns the immediate answer to `DeliverAuth`.
     fn takes(&self, delivery: u8) -> Result<(), Objection> {
         let is_on_its_way = self.approved.is_none() || self.awaits_ack();
         match (self.objection(), self.approved) {
@@ -248,7 +248,7 @@ impl Model {
         }
     }
 
-    /// As `DenyLogin` is answered.
+    /// Returns the answer to `DenyLogin`.
     fn denied(&self) -> Result<(), Objection> {
         match self.ended {
             Some(Phase::Denied) => Ok(()),
@@ -258,7 +258,7 @@ impl Model {
         }
     }
 
-    /// As `DeliverAuth` is answered when it has waited.
+    /// Returns the answer to `DeliverAuth` after it has waited.
     fn outcome(&self) -> Option<Result<(), Objection>> {
         if let Some(objection) = self.objection() {
             return Some(Err(objection));
@@ -310,7 +310,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// As an editor starts one: bare, and bound by its hello.
+    /// Creates a login as an editor does: bare, and bound by its hello.
     fn new(binding: Binding) -> Self {
         let mut login = Login::new(Binding::Confirm);
         login.bind(binding);
@@ -347,7 +347,7 @@ impl Machine {
             }
         };
 
-        // A holder that lost the login may hear of everything that follows, and does nothing about
+        // A holder that lost the login may receive everything that follows, and does nothing about
         // it.
         for old in &mut self.left {
             let actions = old.on(event.clone());
@@ -361,7 +361,7 @@ impl Machine {
     }
 }
 
-/// The order between what the editor is told and what sessions is told means nothing.
+/// Separates the actions for the editor from those for sessions, whose order does not matter.
 fn apart(mut actions: Vec<Action>) -> (Vec<Action>, Vec<Action>) {
     let for_sessions = actions
         .extract_if(.., |action| action.is_for_sessions())
@@ -369,7 +369,7 @@ fn apart(mut actions: Vec<Action>) -> (Vec<Action>, Vec<Action>) {
     (for_sessions, actions)
 }
 
-/// One step: what the machine made of it, and what the model says.
+/// One step: the machine's result, and the model's.
 #[derive(Debug)]
 struct Lived {
     step: Step,
@@ -385,18 +385,18 @@ struct Lived {
     answers: Answers,
 }
 
-/// What others are answered then.
+/// The answers to other callers then.
 #[derive(Debug, PartialEq)]
 struct Answers {
     /// For each of two deliveries.
     takes: [Result<(), Objection>; 2],
-    /// Behind a denial.
+    /// After a denial.
     denied: Option<Result<(), Objection>>,
-    /// Of a delivery, once one was taken.
+    /// Of a delivery, once one was accepted.
     outcome: Option<Option<Result<(), Objection>>>,
 }
 
-/// What happened to a login, as far as it could happen.
+/// The events of a login, as far as they could happen.
 struct Life {
     binding: Binding,
     steps: Vec<Lived>,
@@ -405,7 +405,7 @@ struct Life {
 }
 
 impl Life {
-    /// Time runs out at last.
+    /// Lives the steps, and lets time run out at the end.
     fn live((binding, steps): (Binding, Vec<Step>)) -> Self {
         let mut life = Self {
             binding,
@@ -455,7 +455,7 @@ fn bindings() -> impl Strategy<Value = Binding> {
     select(vec![Binding::Confirm, Binding::Typed, Binding::Link])
 }
 
-/// A login that nobody hurries: most steps are those of a sign-in, so that lives get far.
+/// Lives of a login without haste: most steps are those of a sign-in, so that lives get far.
 fn lives() -> impl Strategy<Value = (Binding, Vec<Step>)> {
     let step = prop_oneof![
         4 => (1_u8..=2).prop_map(Step::Approve),
@@ -478,7 +478,7 @@ proptest! {
         }
     }
 
-    /// To one who asks now, and to one who has waited.
+    /// To a caller that asks now, and to one that has waited.
     #[test]
     fn deliveries_and_denials_are_answered_as_the_protocol_says(life in lives()) {
         let life = Life::live(life);
@@ -501,8 +501,8 @@ proptest! {
         }
     }
 
-    /// The first one stays whatever comes after it, and of what is acknowledged the receipt stays
-    /// for ever.
+    /// The first grant stays whatever comes after it; once it is acknowledged, the receipt stays
+    /// forever.
     #[test]
     fn a_grant_is_kept_until_it_is_acknowledged_or_the_login_is_over(life in lives()) {
         for Lived { step, before, after, kept, stored, .. } in Life::live(life).steps {
@@ -512,8 +512,8 @@ proptest! {
         }
     }
 
-    /// The cause is one of two, and both need the person in the browser. What went out once goes
-    /// out again to a resuming editor only.
+    /// There are two causes, and both need the person in the browser. A token that was sent once is
+    /// sent again only to a resuming editor.
     #[test]
     fn a_token_is_pushed_for_an_approval_without_a_binding_or_for_the_right_code(life in lives()) {
         let life = Life::live(life);
@@ -563,8 +563,8 @@ proptest! {
         prop_assert_eq!(ends, usize::from(life.model.approved.is_some() && !life.model.stored));
     }
 
-    /// It may come back, and web delivers the same session again to whichever relay has the login
-    /// then.
+    /// The editor may come back, and web delivers the same session again to the relay that has the
+    /// login then.
     #[test]
     fn a_session_does_not_end_because_its_editor_with_a_ticket_is_away(life in lives()) {
         for Lived { step, after, actions, .. } in Life::live(life).steps {
@@ -583,8 +583,7 @@ proptest! {
         }
     }
 
-    /// Only a newcomer's need ends a login before its time, and only one that nothing was said
-    /// about.
+    /// Only the need of a newer login ends a login before its time, and only a silent one.
     #[test]
     fn a_login_that_was_bound_or_approved_gives_way_to_nobody(life in lives()) {
         for Lived { step, before, after, .. } in Life::live(life).steps {

@@ -1,4 +1,4 @@
-//! What an editor is told about its session, and what happens to its socket then.
+//! The frames that tell an editor about its session, and their effects on its socket.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::authority::{Failure, Fresh};
 use crate::pause::{moment_within, retry_after};
 use crate::wire::{millis, seconds_left, timestamp, token_expired as token_expired_frame};
 
-/// So that windows which are told the same do not come back as one.
+/// Spreads windows that are told the same, so that they do not come back at the same moment.
 const SPREAD: Duration = Duration::from_secs(1);
 
 pub(super) fn ok(
@@ -61,7 +61,7 @@ pub(super) fn token(fresh: &Fresh, now: OffsetDateTime) -> RelayFrame {
     }
 }
 
-/// Terminal is what sessions itself has said; all else may be a matter of time.
+/// Only what sessions itself has said is terminal; everything else may be a matter of time.
 pub(super) fn failure(failure: Failure) -> Vec<Effect> {
     let terminal =
         |code, message, with| vec![failed(code, message, true, None), Effect::Close(with)];
@@ -123,7 +123,7 @@ pub(super) fn bearer_is_not_refreshed() -> Vec<Effect> {
     )]
 }
 
-/// The newest is the one that does not get in.
+/// Refuses the newest socket.
 pub(super) fn too_many_sockets() -> Vec<Effect> {
     let message = "this session has as many connections as it may; the session is as it was";
     let told = failed(

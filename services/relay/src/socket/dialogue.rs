@@ -1,4 +1,4 @@
-//! What an editor's frames ask for, and what it is told.
+//! The requests in an editor's frames, and the answers.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::resume::Resume;
 use crate::signed_in::{Effect, SignedIn, new_socket};
 use crate::wire;
 
-/// What an editor says of itself.
+/// An editor's introduction.
 struct Introduction {
     app: App,
     device: Device,
@@ -37,7 +37,7 @@ impl<S> Socket<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// The frame that says which socket this is, and which login.
+    /// Sends the frame that names this socket and its login.
     pub(super) fn introduce(&mut self, resumed: bool) {
         let frame = wire::connection(
             self.id,
@@ -64,7 +64,8 @@ where
         }
     }
 
-    /// The socket is on its way out: all that still counts is whether the editor has its token.
+    /// Handles a frame on a socket that is closing: only the acknowledgement of the token still
+    /// counts.
     pub(super) fn on_last_text(&mut self, text: &str) {
         if let Ok(frame @ EditorFrame::AuthAck { .. }) = EditorFrame::parse(text) {
             self.on_frame(frame);
@@ -124,7 +125,7 @@ where
         }
     }
 
-    /// Whether the socket has nothing to do yet: it may sign in, or take up a login.
+    /// Returns whether the socket has nothing to do yet: it may sign in, or resume a login.
     fn is_free(&self) -> bool {
         let is_idle = self
             .attempt
@@ -163,7 +164,7 @@ where
         Ok(())
     }
 
-    /// What the editor needs to come back with.
+    /// Sends the values with which the editor can come back.
     fn greet(&mut self) {
         let Some(attempt) = &self.attempt else { return };
         if let Some(ticket) = attempt.ticket() {
@@ -245,7 +246,7 @@ where
         }
     }
 
-    /// The login's holder has answered.
+    /// Handles the answer of the login's holder.
     pub(super) fn resumed(&mut self, resume: Resume, taken: Taken) -> Option<End> {
         // First, because both may count against the same address.
         self.drop_login();

@@ -1,4 +1,4 @@
-//! A socket over an in-memory pipe, with a clock that the tests turn.
+//! A socket over an in-memory pipe, with a clock that the tests advance.
 
 use axum::extract::{Query, State};
 use clap::Parser as _;
@@ -42,7 +42,7 @@ mod drain;
 mod limits;
 mod relays;
 
-/// One relay with one editor, and the sessions role played by a list of answers.
+/// One relay with one editor, and a sessions role that plays a list of answers.
 struct Stage {
     shared: Arc<Shared>,
     sessions: Fake,
@@ -142,7 +142,7 @@ impl Stage {
         stage
     }
 
-    /// The next text frame; pings are answered by the library on the way.
+    /// Returns the next text frame; the library answers pings on the way.
     async fn frame(&mut self) -> Value {
         loop {
             match self.editor.next().await.unwrap().unwrap() {
@@ -158,7 +158,7 @@ impl Stage {
         }
     }
 
-    /// The code that the relay closes with, past whatever it sends before.
+    /// Returns the code that the relay closes with, ignoring everything before it.
     async fn close_code(&mut self) -> u16 {
         loop {
             match self.editor.next().await {
@@ -180,7 +180,7 @@ impl Stage {
         self.editor.get_mut().write_all(bytes).await.unwrap();
     }
 
-    /// Reads past the library, which would answer by itself.
+    /// Reads below the library, which would answer by itself.
     async fn read_raw_until(&mut self, end: &[u8]) {
         let (mut read, mut chunk) = (Vec::new(), [0; 256]);
         while !read.ends_with(end) {
@@ -190,7 +190,7 @@ impl Stage {
         }
     }
 
-    /// The status of an upgrade.
+    /// Returns the status of an upgrade.
     async fn upgrade(&self, purpose: &'static str, token: Option<&Secret>) -> u16 {
         let request = axum::http::Request::get(purpose)
             .header("upgrade", "websocket")
@@ -242,7 +242,7 @@ impl Stage {
         self.sessions.called("ActivateSessions")
     }
 
-    /// Which sessions the sessions role was told are over, and why.
+    /// Returns the sessions that the sessions role was told are over, and why.
     async fn ended(&self) -> Vec<(String, String)> {
         self.sessions.settle().await;
         let script = self.sessions.script();
@@ -466,7 +466,7 @@ async fn an_editor_that_closes_right_behind_its_acknowledgement_is_signed_in() {
     assert_eq!(view.phase, Phase::Acked);
 }
 
-/// Its library answers no ping any more once it has begun to close.
+/// Its library no longer answers pings once it has begun to close.
 #[tokio::test(start_paused = true)]
 async fn a_bare_editor_that_closes_as_soon_as_it_has_its_token_is_signed_in() {
     let mut stage = Stage::open(&[]).await;

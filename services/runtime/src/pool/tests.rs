@@ -1,18 +1,18 @@
-//! Who is chosen, and who is known of.
+//! Which members are chosen, and which are known.
 
 use tokio::time::advance;
 
 use super::*;
 use crate::bench::{Bench, PATIENCE, Peer, dead_port};
 
-/// What a name stands for now; `None`: the lookup fails.
+/// The current addresses of a name; `None`: the lookup fails.
 type Zone = Arc<Mutex<Option<Vec<SocketAddr>>>>;
 
 fn address(number: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number], 1))
 }
 
-/// A pool whose members are asked nothing.
+/// A pool whose members are not checked.
 fn pool(hosts: &str, zone: &Zone) -> Pool<()> {
     let zone = zone.clone();
     let lookup = move |_name| {
@@ -26,7 +26,7 @@ fn pool(hosts: &str, zone: &Zone) -> Pool<()> {
     )
 }
 
-/// With these members, all of them ready.
+/// A pool with these members, all of them ready.
 fn ready(numbers: &[u8]) -> Pool<()> {
     let hosts: Vec<_> = numbers
         .iter()
@@ -74,7 +74,7 @@ fn members(pool: &Pool<()>) -> Vec<u8> {
     numbers
 }
 
-/// Everybody who is chosen when it is often tried.
+/// Returns every member that is chosen in many tries.
 fn all_picked(pool: &Pool<()>) -> Vec<u8> {
     let mut all: Vec<_> = (0..200).filter_map(|_| picked(pool)).collect();
     all.sort_unstable();

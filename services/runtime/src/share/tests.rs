@@ -20,7 +20,7 @@ fn places(total: usize, per_address: usize, networks: Networks) -> Places {
     Places::new(Bounds { total, per_address }, Arc::new(networks))
 }
 
-/// Takes all that this address gets; and why it gets no more.
+/// Takes all places that this address gets. Returns them, and why it gets no more.
 fn hoard(places: &Places, address: IpAddr) -> (Vec<Place>, Full) {
     let mut held = Vec::new();
     loop {
@@ -73,7 +73,8 @@ fn everyone_together_has_so_many_and_some_may_count_for_no_address() {
     assert!(is_empty(&places));
 }
 
-/// Fills all places from one wider network: how many its addresses have, and who is full then.
+/// Fills all places from one wider network. Returns how many its addresses have, and which group is
+/// full then.
 fn fill(places: &Places, addresses: impl Iterator<Item = IpAddr>) -> (Vec<Place>, Full) {
     let mut all = Vec::new();
     let mut why = Full::Address;
@@ -129,7 +130,7 @@ fn a_wider_network_holds_no_more_than_its_share_once_half_of_the_places_are_take
         "sixteen times, of which it has eight"
     );
 
-    // Those who come from elsewhere are let in all the while.
+    // Clients from elsewhere are still admitted.
     let _other = places.take(ip("198.51.100.1")).unwrap();
     drop(first);
     let (again, _) = fill(&places, of(0));
@@ -200,7 +201,7 @@ fn what_is_no_shared_network_is_refused_with_an_example() {
     }
 }
 
-/// Somebody takes a place, or gives back one of those that are held.
+/// Takes a place, or gives back one of those that are held.
 #[derive(Debug, Clone)]
 enum Step {
     Take(IpAddr),
@@ -227,7 +228,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// The model counts, each time, all that are held.
+    /// The model counts, each time, all places that are held.
     #[test]
     fn places_are_given_and_refused_as_a_plain_count_says(steps in steps()) {
         let (total, per_address, mut wider) = (40, 3, networks(&["192.0.3.0/24=2"]));

@@ -1,4 +1,4 @@
-//! The calls about sign-ins of browsers: what a request means, and what the answer looks like.
+//! The calls about browser sign-ins: what a request means, and what the answer looks like.
 
 use std::time::Duration;
 

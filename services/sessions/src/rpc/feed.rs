@@ -1,7 +1,7 @@
-//! The stream of revocations: what is there, then what comes. One reader for the whole process
-//! reads the table whenever something may have changed and every few seconds anyway, so that a
-//! notice that got lost costs a moment and no revocation. It tells all who follow; each of them
-//! reads for itself only what was there before it came.
+//! The stream of revocations: first the existing ones, then new ones. One reader for the whole
+//! process reads the table when something may have changed, and every few seconds in any event, so
+//! that a lost notice costs a moment and no revocation. It tells all followers; each follower reads
+//! for itself only the revocations from before it began.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,25 +30,25 @@ use crate::store::{Revocation, Store};
 
 mod reader;
 
-/// How soon the table is read again after it could not be.
+/// How soon the table is read again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
-/// Relays that read at the same time what they have missed: fewer than there are connections to the
-/// database.
+/// The number of relays that read missed revocations at the same time: fewer than there are
+/// connections to the database.
 const RELAYS_TURNS: usize = 4;
-/// The same of others. However many come at once, the calls of web and relays wait behind one
-/// reading of theirs.
+/// The same for other callers. However many begin at the same time, the calls of web and relays
+/// wait for only one of their reads.
 const OTHERS_TURNS: usize = 1;
 
-/// What a follower may be behind, and wait for.
+/// How far a follower may be behind, and how long it waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Messages that it has not taken yet.
+    /// Messages that it has not read yet.
     pub(crate) backlog: u32,
-    /// Until it may read what it has missed.
+    /// Time until it may read the revocations that it has missed.
     pub(crate) turn_time: Duration,
 }
 
-/// Tells all who follow what this process has read.
+/// Tells all followers what this process has read.
 #[derive(Debug, Clone)]
 pub(crate) struct Feed(Arc<Broadcast>);
 
@@ -59,9 +59,9 @@ struct Broadcast {
     reached: Reached,
     stop: CancellationToken,
     told: broadcast::Sender<Told>,
-    /// Whether the reader knows where it is: from then on it skips nothing.
+    /// Whether the reader knows its position: from then on it skips nothing.
     has_begun: watch::Receiver<bool>,
-    /// Of relays, and of others, which must not hold them up.
+    /// The turns of relays, and of other callers, which must not delay them.
     turns: [Semaphore; 2],
     turn_time: Duration,
 }
@@ -96,7 +96,7 @@ impl Feed {
         }))
     }
 
-    /// Starts to follow behind a number of this database; 0 is before everything.
+    /// Starts to follow after a number of this database; 0 is before everything.
     pub(crate) async fn follow(
         &self,
         role: Role,
@@ -142,14 +142,14 @@ impl Feed {
 
 #[cfg(test)]
 impl Feed {
-    /// Keeps all turns of those that are no relays.
+    /// Holds all turns of callers other than relays.
     pub(crate) async fn hold_turns_of_others(&self) -> SemaphorePermit<'_> {
         self.0.turns[1].acquire().await.unwrap()
     }
 }
 
 impl Broadcast {
-    /// Waits until one more follower may read what it has missed.
+    /// Waits until one more follower may read the revocations that it has missed.
     async fn turn(&self, role: Role) -> Result<SemaphorePermit<'_>, Error> {
         let turns = &self.turns[usize::from(role != Role::Relay)];
         let turn = timeout(self.turn_time, turns.acquire()).await;
@@ -170,7 +170,7 @@ struct Follower {
     database_id: String,
     /// The number up to which it has been told, or has it in `ready`.
     heard_to: i64,
-    /// Whether it has all that was there before it came.
+    /// Whether it has all revocations from before it began.
     is_caught_up: bool,
     is_over: bool,
     ready: VecDeque<Event>,
@@ -238,7 +238,7 @@ impl Follower {
         }
     }
 
-    /// Reads on when there was more than one reading returns.
+    /// Continues to read when there was more than one read returns.
     async fn go_on(&mut self) {
         let feed = self.feed.clone();
         let read = timeout(CALL_LIMIT, async {

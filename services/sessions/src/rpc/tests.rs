@@ -1,5 +1,5 @@
-//! The service without a socket: what callers get, and what is left when the database cannot be
-//! used.
+//! The service without a socket: what callers get, and the state that remains when the database
+//! cannot be used.
 
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ impl Bench {
         )
     }
 
-    /// As a backend does that knows nothing of us but the key set.
+    /// Verifies as a backend does that knows only our key set.
     async fn verify(&self, token: &str) -> Claims {
         let jwks = self
             .service
@@ -171,7 +171,7 @@ impl Bench {
         decode(token, &key, &validation).unwrap().claims
     }
 
-    /// What a caller is told while the database is down, and that it is counted.
+    /// Checks what a caller is told while the database is down, and that it is counted.
     fn down(&self, told: &Status, kind: &str) {
         assert_eq!(
             (told.code(), reason(told).as_str()),
@@ -655,7 +655,7 @@ async fn next(stream: &mut BoxStream<wire::WatchRevocationsResponse>) -> Event {
     told.unwrap().unwrap().event.unwrap()
 }
 
-/// What comes next, but for how long sessions have been pending.
+/// Returns the next message, except those about how long sessions have been pending.
 async fn next_change(stream: &mut BoxStream<wire::WatchRevocationsResponse>) -> Event {
     loop {
         let event = next(stream).await;
@@ -752,7 +752,7 @@ async fn a_proof_that_does_not_hold_is_refused_and_written_down_if_it_is_the_ses
         );
     }
 
-    // But for the one that nobody has signed.
+    // Except the one that nobody has signed.
     assert_eq!(bench.refused().await, ["BAD_PROOF"; 5]);
     assert!(
         bench
@@ -1169,7 +1169,8 @@ async fn a_watcher_that_has_missed_too_much_starts_again(place: &Location) {
     assert!(bench.watch(2).await.is_ok());
 }
 
-/// A thousand who follow: each comes once to what was, and one reads for all of them what comes.
+/// A thousand followers: each reads the existing revocations once, and one reader reads new ones
+/// for all of them.
 async fn however_many_follow_one_reads(place: &Location) {
     let bench = bench(place).await;
     let reads = || bench.service.counts.feed_reads.get();
@@ -1374,7 +1375,7 @@ async fn a_watcher_hears_of_a_revocation_in_another_process() {
             .await
             .unwrap();
 
-        // And again when it hears of it; the heartbeat would find it anyway.
+        // And again when it gets the notice; the heartbeat would find it anyway.
         tokio::time::timeout(Duration::from_secs(20), changed.changed())
             .await
             .unwrap()

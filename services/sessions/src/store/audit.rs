@@ -10,7 +10,7 @@ use crate::audit::AuditRow;
 use crate::id::SessionId;
 use crate::session::{DAY, Seconds};
 
-/// How many rows one person adds within a day.
+/// The maximum number of rows that one person adds within a day.
 #[derive(Debug, Clone)]
 pub(crate) struct Ration {
     pub(crate) rows: u32,
@@ -27,13 +27,13 @@ impl Default for Ration {
 }
 
 impl Store {
-    /// The same with a bound to what one person adds to the audit log.
+    /// Sets the maximum number of rows that one person adds to the audit log.
     pub(crate) fn with_ration(self, ration: Ration) -> Self {
         Self { ration, ..self }
     }
 
-    /// Writes rows for these, as far as the person they belong to has any left today; the log has
-    /// them all.
+    /// Writes rows for these entries, as far as their person has any left today; the log has them
+    /// all.
     pub(super) async fn audit(
         &self,
         connection: &mut AnyConnection,
@@ -69,10 +69,10 @@ impl Store {
         Ok(())
     }
 
-    /// Writes down what happened elsewhere, or did not come to a change, with what is known of its
+    /// Records an event that happened elsewhere or led to no change, with the known data of its
     /// session.
     pub(crate) async fn record(&self, mut entry: AuditRow, now: Seconds) -> Result<(), Error> {
-        // One row, and in a transaction all the same: where a call was given up while it began one,
+        // One row, but still in a transaction: where a call was given up while it began one,
         // the connection is in the midst of that, and what is written there without a commit may be
         // lost with it.
         let mut change = self.pool.begin().await?;
@@ -92,7 +92,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes rows that are older; how many.
+    /// Deletes older rows. Returns how many.
     pub(crate) async fn delete_old_audit(&self, since: Seconds) -> Result<u64, Error> {
         let deleted = sqlx::query(
             "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at <= $1 LIMIT $2)",

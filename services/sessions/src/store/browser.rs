@@ -1,6 +1,6 @@
-//! The ends of sign-ins of browsers, numbered in commit order. Whoever ends one holds the row of
-//! the newest number until its commit: a sign-in that has read a number is concerned by every end
-//! that commits later.
+//! The ends of browser sign-ins, numbered in commit order. A transaction that ends one holds the
+//! row of the newest number until its commit: every end that commits after a sign-in has read a
+//! number applies to that sign-in.
 
 use vvs_runtime::limit::Reached;
 
@@ -10,10 +10,10 @@ use crate::audit::{AuditRow, Event};
 use crate::browser::{End, Millis, SignIn};
 use crate::session::Seconds;
 
-/// How many ends are remembered one by one for which the provider has named no subject.
+/// How many ends without a subject from the provider are stored one by one.
 const MAX_WITHOUT_SUBJECT: u32 = 100_000;
 
-/// How many ends of a user are remembered one by one.
+/// How many ends of a user are stored one by one.
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
     pub(crate) ends: u32,
@@ -30,12 +30,12 @@ impl Default for Room {
 }
 
 impl Store {
-    /// The same with a bound to what is remembered of one user.
+    /// Sets the maximum number of ends that are stored for one user.
     pub(crate) fn with_room(self, room: Room) -> Self {
         Self { room, ..self }
     }
 
-    /// The watermark of a sign-in whose proof is that old, or was made just now.
+    /// Returns the watermark of a sign-in whose proof is that old, or was made just now.
     pub(crate) async fn watermark(
         &self,
         proof_age: Option<Millis>,
@@ -55,7 +55,7 @@ impl Store {
             watermark,
         } = sign_in;
 
-        // Three look-ups, each in an index of its own.
+        // Three look-ups, each in a separate index.
         let found: Option<i64> = sqlx::query_scalar(
             "SELECT number FROM browser_ends WHERE sign_in_id = $1 AND provider = $2
              UNION ALL
@@ -81,8 +81,8 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Ends sign-ins of browsers. Where a user has too many ends to remember one more by itself,
-    /// all sign-ins of that user end.
+    /// Ends browser sign-ins. When a user has too many ends to store one more separately, all
+    /// sign-ins of that user end.
     pub(crate) async fn end_sign_ins(
         &self,
         end: &End,
@@ -126,7 +126,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets ends that concern no sign-in any more; how many.
+    /// Deletes ends that apply to no sign-in any longer. Returns how many.
     pub(crate) async fn forget_ends(&self, now: Seconds) -> Result<u64, Error> {
         let deleted = sqlx::query(
             "DELETE FROM browser_ends WHERE number IN
@@ -140,7 +140,8 @@ impl Store {
     }
 }
 
-/// Takes the next number: the time, unless that would not be higher than the one before.
+/// Takes the next number: the time, or a higher number if the time would not exceed the previous
+/// one.
 async fn next_number(change: &mut Change, now: Millis) -> Result<i64, Error> {
     let number = sqlx::query_scalar(
         "UPDATE browser_ends_newest SET number = CASE WHEN number >= $1 THEN number + 1 ELSE $2 \
@@ -153,7 +154,7 @@ async fn next_number(change: &mut Change, now: Millis) -> Result<i64, Error> {
     Ok(number)
 }
 
-/// Deletes the row that says the same; until when it was to be remembered.
+/// Deletes the row of the same end. Returns until when it was to be stored.
 async fn take_out(change: &mut Change, end: &End) -> Result<Option<Seconds>, Error> {
     let forget_at = sqlx::query_scalar(
         "DELETE FROM browser_ends
@@ -169,7 +170,7 @@ async fn take_out(change: &mut Change, end: &End) -> Result<Option<Seconds>, Err
     Ok(forget_at)
 }
 
-/// Returns whether one more end of this user can be remembered by itself.
+/// Returns whether one more end of this user can be stored separately.
 async fn has_room(change: &mut Change, end: &End, most: u32) -> Result<bool, Error> {
     let most = if end.whose.subject.is_empty() {
         MAX_WITHOUT_SUBJECT
@@ -210,7 +211,7 @@ async fn insert(
     Ok(())
 }
 
-/// What the audit log says of it.
+/// Returns the entry for the audit log.
 async fn entry(change: &mut Change, end: &End, cause: &Cause) -> Result<AuditRow, Error> {
     let event = if end.is_of_all() {
         Event::BrowsersSignedOut

@@ -1,5 +1,5 @@
-//! Opening the database that a URL names: a file of SQLite or a server of PostgreSQL. Its schema is
-//! brought up to date, what is not safe is refused, and what is not there yet is waited for.
+//! Opens the database that a URL names: a file of SQLite or a server of PostgreSQL. It upgrades the
+//! schema, refuses unsafe settings, and waits for a server that is not there yet.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -26,8 +26,8 @@ use super::feed::{self, CHANNEL};
 use super::{Ration, Room, Store};
 use crate::Error;
 
-/// How long a call waits for others to be done with the database: once for its turn in this
-/// process, once for other processes.
+/// How long a call waits for other users of the database: once for its turn in this process, once
+/// for other processes.
 pub(crate) const WAIT: Duration = Duration::from_secs(2);
 /// How long a start waits for a server that is not there yet.
 pub(crate) const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -66,12 +66,12 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 /// Commits reach the disk before they are answered.
 const SQLITE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = \
     ON; PRAGMA busy_timeout = 2000";
-/// Neither we nor a process of ours that hangs or was cut off may hold up the others.
+/// Neither this process nor another one that hangs or was cut off may delay the others.
 const POSTGRES: &str = "SET lock_timeout = '2s'; SET statement_timeout = '5s'; \
                         SET idle_in_transaction_session_timeout = '5s'";
 
-/// What may stand behind the `?` of a URL of PostgreSQL. The driver would print the value of one
-/// that it does not know.
+/// The parameters that may follow the `?` of a URL of PostgreSQL. The driver would print the value
+/// of an unknown one.
 const PARAMETERS: &[&str] = &[
     "application_name",
     "dbname",
@@ -115,7 +115,8 @@ impl Location {
         }
     }
 
-    /// The files that it is made of, or that lead to it, and whether each is nobody else's to read.
+    /// Returns the files that it consists of, or that lead to it, and whether others may not read
+    /// them.
     pub(crate) fn files(&self) -> Vec<(PathBuf, bool)> {
         match self {
             Self::File(path) => {
@@ -171,8 +172,8 @@ impl Location {
     }
 }
 
-/// The path of a file of SQLite: `PATH`, or `//PATH`, as people write it. A database in memory
-/// would forget who is signed in.
+/// Returns the path of a file of SQLite: `PATH`, or `//PATH`, as people write it. A database in
+/// memory would forget who is signed in.
 fn file(path: &str) -> Result<PathBuf, Error> {
     let path = path.strip_prefix("//").unwrap_or(path);
     // SQLite itself reads what begins so as a URI, or as no file at all.
@@ -184,8 +185,8 @@ fn file(path: &str) -> Result<PathBuf, Error> {
     }
 }
 
-/// A server's URL, with the choice of TLS made: without one, names and keys would cross a network
-/// in the clear as soon as somebody in the middle says that the server has no TLS.
+/// Returns a server's URL with the choice of TLS made. Without one, names and keys would cross a
+/// network in plain text as soon as somebody in the middle claims that the server has no TLS.
 fn server(mut url: Url) -> Result<Url, Error> {
     if let Some((name, _)) = url
         .query_pairs()
@@ -215,9 +216,8 @@ fn server(mut url: Url) -> Result<Url, Error> {
 }
 
 impl Store {
-    /// Opens the database and brings its schema up to date. A missing file is made, for its owner
-    /// only; SQLite gives its own files beside it the same mode. A server is waited for, for a
-    /// while.
+    /// Opens the database and upgrades its schema. Creates a missing file, for its owner only;
+    /// SQLite gives its own files beside it the same mode. Waits a while for a server.
     pub(crate) async fn open(url: &str, connections: u32) -> Result<Self, Error> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
@@ -251,12 +251,12 @@ impl Store {
         })
     }
 
-    /// Whether other processes may use the same database.
+    /// Returns whether other processes may use the same database.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.place, Location::Server(_))
     }
 
-    /// Wakes those who watch the feed when other processes revoke. Never ends.
+    /// Wakes the watchers of the feed when other processes revoke. Never ends.
     pub(crate) async fn follow(self) {
         let Location::Server(url) = &self.place else {
             return std::future::pending().await;
@@ -287,15 +287,15 @@ impl Store {
     }
 }
 
-/// Boxed with what it needs, because the compiler does not see that the driver's own future is
-/// `Send`.
+/// A connection in a box with its inputs, because the compiler does not see that the driver's own
+/// future is `Send`.
 fn connection(
     options: AnyConnectOptions,
 ) -> BoxFuture<'static, Result<AnyConnection, sqlx::Error>> {
     Box::pin(async move { AnyConnection::connect_with(&options).await })
 }
 
-/// The first connection. What will not get better by waiting is told at once.
+/// Opens the first connection. Immediately reports errors that waiting does not fix.
 async fn connect(place: &Location, options: &AnyConnectOptions) -> Result<AnyConnection, Error> {
     let Location::Server(_) = place else {
         let mut connection = connection(options.clone()).await?;
@@ -334,8 +334,8 @@ async fn connect(place: &Location, options: &AnyConnectOptions) -> Result<AnyCon
     }
 }
 
-/// On PostgreSQL under its lock, so that two processes that start at once do it one after the
-/// other.
+/// Upgrades the schema. On PostgreSQL it holds a lock, so that two processes that start at the same
+/// time do it one after the other.
 async fn migrate(connection: &mut AnyConnection) -> Result<(), Error> {
     let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
         Migration::new(
@@ -363,7 +363,8 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), Error> {
     outcome.map_err(Error::Migrate)
 }
 
-/// The connections to a database, made when they are first needed and again whenever they are gone.
+/// Creates the pool of connections to a database, made on first use and again whenever they are
+/// gone.
 fn pool(place: &Location, options: AnyConnectOptions, connections: u32) -> AnyPool {
     let (setup, noted) = (place.setup(), Arc::new(AtomicU64::new(0)));
     let inode = {

@@ -1,6 +1,6 @@
-//! Revocations, numbered in commit order, and how those who watch hear of new ones. Whoever revokes
-//! holds the counter row from before it looks until its commit: a number that can be read has no
-//! number below it that is still to come.
+//! Revocations, numbered in commit order, and how watchers learn of new ones. A transaction that
+//! revokes holds the counter row from before it reads until its commit: when a number is readable,
+//! no lower number is still to come.
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
@@ -13,12 +13,12 @@ use crate::audit::{AuditRow, Event};
 use crate::id::{Reason, SessionId, UserId};
 use crate::session::{Seconds, Session, SignIn, Terms};
 
-/// What processes that share a PostgreSQL tell each other.
+/// The channel over which processes that share a PostgreSQL notify each other.
 pub(super) const CHANNEL: &str = "vvs_revocations";
 /// Entries that one read returns.
 pub(crate) const PAGE: u32 = 100;
-/// How long an entry stays after its session's last token has expired, for relays whose clock is
-/// late.
+/// How long an entry stays after its session's last token has expired, for relays whose clocks are
+/// slow.
 const LATE_CLOCKS: Seconds = 300;
 
 /// One entry.
@@ -34,24 +34,24 @@ pub(crate) struct Revocation {
 #[derive(Debug)]
 pub(crate) struct Stretch {
     pub(crate) entries: Vec<Revocation>,
-    /// What has been read to.
+    /// The number up to which it reads.
     pub(crate) read_to: i64,
     /// Whether that was the newest number.
     pub(crate) complete: bool,
 }
 
-/// Why and from where somebody revokes.
+/// The reason for a revocation, and the address it came from.
 #[derive(Debug, Clone)]
 pub(crate) struct Cause {
     pub(crate) reason: Reason,
     pub(crate) address: String,
 }
 
-/// Whose sessions somebody revokes.
+/// The sessions to revoke.
 #[derive(Debug, Clone)]
 pub(crate) enum Whose {
     User(UserId),
-    /// Of whoever approved with one session at the provider, those that were approved with it.
+    /// Those that were approved with one session at the provider, of the person with that session.
     SignIn(SignIn),
 }
 
@@ -65,7 +65,7 @@ impl Store {
         self.revoked.send_replace(());
     }
 
-    /// Ends a session for good; `false` when it was revoked before.
+    /// Ends a session permanently; `false` when it was revoked before.
     pub(crate) async fn revoke(
         &self,
         id: &SessionId,
@@ -75,7 +75,7 @@ impl Store {
         Ok(self.end_one(id, &End::Revoke(cause), now).await? > 0)
     }
 
-    /// Ends a session for good unless its editor is signed in; whether it did.
+    /// Ends a session permanently unless its editor is signed in. Returns whether it did.
     pub(crate) async fn revoke_pending(
         &self,
         id: &SessionId,
@@ -97,7 +97,7 @@ impl Store {
             .await
     }
 
-    /// Ends all of these sessions for good, pending ones too; how many.
+    /// Ends all of these sessions permanently, including pending ones. Returns how many.
     pub(crate) async fn revoke_all(
         &self,
         whose: &Whose,
@@ -136,8 +136,8 @@ impl Store {
             .await
     }
 
-    /// Ends sessions that nobody activated in time; how many. Fewer than [`BATCH`] means that none
-    /// is left.
+    /// Ends sessions that nobody activated in time. Returns how many; fewer than [`BATCH`] means
+    /// that none are left.
     pub(crate) async fn sweep(&self, terms: &Terms, now: Seconds) -> Result<u32, Error> {
         let mut change = self.pool.begin().await?;
         let newest = lock(&mut change).await?;
@@ -152,7 +152,7 @@ impl Store {
         self.end(change, newest, ids, &End::Sweep, now).await
     }
 
-    /// Ends those of these sessions that are not over yet, and commits; how many.
+    /// Ends those of these sessions that are not over yet, and commits. Returns how many.
     async fn end(
         &self,
         mut change: Change,
@@ -170,7 +170,7 @@ impl Store {
         Ok(u32::try_from(entries.len()).unwrap_or(u32::MAX))
     }
 
-    /// The same as part of a change, which the caller commits, and then wakes those who watch.
+    /// Does the same as part of a change. The caller commits it, and then wakes the watchers.
     pub(super) async fn end_in(
         &self,
         change: &mut Change,
@@ -229,7 +229,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// The newest number, and the highest one that is gone.
+    /// Returns the newest number, and the highest deleted one.
     pub(crate) async fn feed_ends(&self) -> Result<(i64, i64), Error> {
         let row = sqlx::query("SELECT newest, pruned FROM feed")
             .fetch_one(&self.pool)
@@ -237,14 +237,14 @@ impl Store {
         Ok((row.try_get("newest")?, row.try_get("pruned")?))
     }
 
-    /// Which database the numbers are of.
+    /// Returns the database that the numbers belong to.
     pub(crate) async fn database_id(&self) -> Result<String, Error> {
         Ok(sqlx::query_scalar("SELECT database_id FROM feed")
             .fetch_one(&self.pool)
             .await?)
     }
 
-    /// What comes behind a number and still matters.
+    /// Returns the relevant entries after a number.
     pub(crate) async fn revocations(&self, after: i64, now: Seconds) -> Result<Stretch, Error> {
         let mut connection = self.pool.acquire().await?;
         let newest: i64 = sqlx::query_scalar("SELECT newest FROM feed")
@@ -290,7 +290,7 @@ impl Store {
         })
     }
 
-    /// Forgets entries whose tokens are all over; how many.
+    /// Deletes entries whose tokens are all over. Returns how many.
     pub(crate) async fn prune(&self, now: Seconds) -> Result<u64, Error> {
         let mut change = self.pool.begin().await?;
         lock(&mut change).await?;
@@ -325,7 +325,7 @@ pub(super) enum End<'a> {
     RevokePending(&'a Cause),
     /// Nobody activated it in time.
     Sweep,
-    /// It was not refreshed since then, and a new one takes its place.
+    /// It was not refreshed since then, and a new session takes its place.
     Replace {
         since: Seconds,
     },
@@ -358,7 +358,7 @@ impl End<'_> {
     }
 }
 
-/// Gives a database that has no name a random one.
+/// Gives a database without a name a random one.
 pub(super) async fn name(connection: &mut AnyConnection) -> Result<(), Error> {
     let name = "UPDATE feed SET database_id = $1 WHERE database_id = ''";
     sqlx::query(name)
@@ -368,7 +368,7 @@ pub(super) async fn name(connection: &mut AnyConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes the counter; the newest number.
+/// Locks the counter. Returns the newest number.
 pub(super) async fn lock(change: &mut Change) -> Result<i64, Error> {
     Ok(
         sqlx::query_scalar("UPDATE feed SET newest = newest RETURNING newest")
@@ -377,7 +377,7 @@ pub(super) async fn lock(change: &mut Change) -> Result<i64, Error> {
     )
 }
 
-/// Marks a session as over; `false` when it was already, or is not in the state in which it is to
+/// Marks a session as over; `false` when it already was, or is not in the state in which it is to
 /// end.
 async fn mark(
     change: &mut Change,

@@ -9,19 +9,19 @@ use crate::session::Seconds;
 /// A private key as the store holds it.
 #[derive(Debug, Clone)]
 pub(crate) struct SealedKey {
-    /// Its place in the order in which keys sign.
+    /// Its position in the order in which keys sign.
     pub(crate) number: i64,
     pub(crate) kid: String,
     /// base64url of the sealed PKCS #8.
     pub(crate) sealed: String,
     /// When it was made, and published.
     pub(crate) created_at: Seconds,
-    /// From when on it signs, until its successor does.
+    /// When it begins to sign, until its successor does.
     pub(crate) signs_at: Seconds,
 }
 
 impl Store {
-    /// All signing keys, the oldest first.
+    /// Returns all signing keys, the oldest first.
     pub(crate) async fn signing_keys(&self) -> Result<Vec<SealedKey>, Error> {
         let rows = sqlx::query(
             "SELECT number, kid, sealed, created_at, signs_at FROM signing_keys ORDER BY number",
@@ -40,7 +40,7 @@ impl Store {
         rows.iter().map(key).collect()
     }
 
-    /// Adds a key, unless another process was faster; whether it did.
+    /// Adds a key, unless another process was faster. Returns whether it did.
     pub(crate) async fn add_signing_key(&self, key: &SealedKey) -> Result<bool, Error> {
         let mut change = self.pool.begin().await?;
         let added = sqlx::query(
@@ -68,7 +68,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether a key of this name ever signed here, be it gone or not.
+    /// Returns whether a key of this name ever signed here, even if it is deleted.
     pub(crate) async fn has_known_key(&self, kid: &str) -> Result<bool, Error> {
         // A program from before there were known keys, which runs beside us until it is replaced,
         // notes none.
@@ -83,7 +83,7 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Whether a token that was signed at this time or before is still good.
+    /// Returns whether a token that was signed at this time or before is still valid.
     pub(crate) async fn has_tokens_from(
         &self,
         until: Seconds,

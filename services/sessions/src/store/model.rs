@@ -12,37 +12,37 @@ use super::tests::{Location, approval, device_key, terms};
 use super::*;
 use crate::session::DAY;
 
-/// Seconds that what is due takes; so short that whole lives fit into a few steps.
+/// Life of a token in seconds; so short that whole lives fit into a few steps.
 const TOKEN: Seconds = 10;
 const BEARER: Seconds = 100;
 const IDLE: Seconds = 50;
 const MAX: Seconds = 70;
 const PENDING: Seconds = 20;
-/// Between two refreshes that are written down.
+/// Between two refreshes that are recorded.
 const INTERVAL: Seconds = 4;
-/// For how long a session was not refreshed that gives way.
+/// How long a session must be without a refresh before it gives way.
 const SILENCE: Seconds = 15;
 /// Sessions of a user.
 const MOST: usize = 3;
 /// Of these, those that wait for their editors.
 const MOST_PENDING: usize = 2;
-/// How long the feed remembers what is over, for clocks that are late.
+/// How long the feed keeps entries that are over, for slow clocks.
 const LATE: Seconds = 300;
-/// How long sessions are remembered here that are over.
+/// How long sessions that are over are kept here.
 const REMEMBERED: Seconds = 40;
 
 static KEYS: LazyLock<[DeviceKey; 2]> = LazyLock::new(|| [device_key(), device_key()]);
 
-/// What callers and time do.
+/// The actions of callers, and the passage of time.
 #[derive(Debug, Clone)]
 enum Step {
     Wait(Seconds),
-    /// One of a few approvals, or with its request id that of somebody else.
+    /// One of a few approvals, or with its request id that of another person.
     Create {
         request: usize,
         is_foreign: bool,
     },
-    /// From here on to one of all the sessions that there ever were.
+    /// From here on, an index into all sessions that ever existed.
     Activate(Index),
     Refresh {
         session: Index,
@@ -73,7 +73,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..40)
 }
 
-/// Who approves with which editor's key.
+/// A user, and the editor's key of the approval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Who {
     user: usize,
@@ -99,13 +99,13 @@ struct Known {
     expires_at: Seconds,
     revoked_at: Option<Seconds>,
     tokens_expire_at: Seconds,
-    /// Days with a row in the audit log that says so.
+    /// Days with a row in the audit log for a refresh.
     refresh_rows: Vec<i64>,
     is_gone: bool,
 }
 
 impl Known {
-    /// It gets a token: what that makes of its ends.
+    /// Updates the ends of a session that gets a token.
     fn token(&mut self, now: Seconds) {
         let ttl = if self.who.key.is_some() {
             TOKEN
@@ -133,7 +133,7 @@ impl Known {
         self.is_pending() && now - self.created_at >= PENDING
     }
 
-    /// Why it is over, if it is.
+    /// Returns why it is over, if it is.
     fn verdict(&self, now: Seconds) -> Result<(), &'static str> {
         match self {
             Self { is_gone: true, .. } => Err("unknown"),
@@ -148,14 +148,14 @@ impl Known {
     }
 }
 
-/// What a session's end says in the feed.
+/// The end of a session in the feed.
 type End = (String, Seconds);
 
 #[derive(Debug)]
 struct Model {
     now: Seconds,
     sessions: Vec<Known>,
-    /// Of sessions that were ended, and not only ran out.
+    /// Sessions that were ended, and did not merely expire.
     feed: BTreeMap<String, End>,
     newest: i64,
     pruned: i64,
@@ -174,7 +174,7 @@ impl Model {
         self.newest += 1;
     }
 
-    /// Ends those, and counts them.
+    /// Ends these sessions, and counts them.
     fn end_all(&mut self, reason: &str, which: impl Fn(&Known) -> bool) -> usize {
         let ended: Vec<_> = (0..self.sessions.len())
             .filter(|at| which(&self.sessions[*at]))
@@ -185,7 +185,7 @@ impl Model {
         ended.len()
     }
 
-    /// Which session the approval is for: one that there is, or a new one.
+    /// Returns the session of the approval: an existing one, or a new one.
     fn create(&mut self, request: usize, who: Who) -> Result<Option<usize>, &'static str> {
         let found = self.find(request, who)?;
         if found.is_none() {
@@ -227,7 +227,7 @@ impl Model {
         Ok(())
     }
 
-    /// The session that this request id has made.
+    /// Returns the session that this request id has made.
     fn find(&mut self, request: usize, who: Who) -> Result<Option<usize>, &'static str> {
         let now = self.now;
         let Some(at) = self
@@ -266,7 +266,7 @@ impl Model {
         })
     }
 
-    /// Whether that activates it, and the end of the token.
+    /// Returns whether that activates it, and the end of the token.
     fn refresh(&mut self, session: usize, key: usize) -> Result<(bool, Seconds), &'static str> {
         let now = self.now;
         let known = &mut self.sessions[session];
@@ -312,12 +312,12 @@ fn said<T>(result: Result<T, Error>) -> Result<T, &'static str> {
     })
 }
 
-/// The store, and the model beside it.
+/// The store, with the model beside it.
 struct Life {
     store: Store,
     terms: Terms,
     model: Model,
-    /// Our ids of the users that have approved anything.
+    /// The VVS ids of the users that have approved anything.
     users: [Option<UserId>; 2],
 }
 
@@ -555,7 +555,7 @@ impl Life {
             .collect()
     }
 
-    /// The days on which the audit log says that a session was refreshed.
+    /// Returns the days on which the audit log has a refresh of a session.
     async fn refresh_rows(&self, id: &SessionId) -> Vec<i64> {
         let rows = sqlx::query_scalar(
             "SELECT at FROM audit WHERE session_id = $1 AND event = 'refreshed' ORDER BY at",
@@ -568,7 +568,7 @@ impl Life {
         rows.into_iter().map(|at| at.div_euclid(DAY)).collect()
     }
 
-    /// Whether the store shows what the model knows. `newest` was the feed's newest number before
+    /// Checks that the store shows the model's state. `newest` was the feed's newest number before
     /// the last step.
     async fn check(&self, newest: i64) {
         let Self { store, model, .. } = self;

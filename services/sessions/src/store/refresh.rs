@@ -1,5 +1,5 @@
-//! Refreshes: what prolongs a session, and what comes so soon behind that nothing is written for
-//! it.
+//! Refreshes: those that prolong a session, and those that follow so soon that nothing is written
+//! for them.
 
 use vvs_auth::device::{DeviceKey, Thumbprint};
 
@@ -13,7 +13,7 @@ use crate::session::{DAY, Seconds, Session, Terms};
 #[derive(Debug)]
 pub(crate) struct Refreshed {
     pub(crate) session: Session,
-    /// Whether it was pending until now.
+    /// Whether it was pending before.
     pub(crate) activated: bool,
     /// When its token ends.
     pub(crate) token_end: Seconds,
@@ -21,9 +21,9 @@ pub(crate) struct Refreshed {
 
 impl Store {
     /// Prolongs the session of the editor that holds this key, and activates it if it was pending.
-    /// Behind a refresh of a moment ago it changes nothing: the token that is signed then ends when
-    /// that one's does. The end of any such token is in the row already, so a revocation need not
-    /// wait for it.
+    /// Right after another refresh it changes nothing: the new token has the same end as the
+    /// previous one. The row already knows the end of each of these tokens, so a revocation need
+    /// not wait for it.
     pub(crate) async fn refresh(
         &self,
         id: &SessionId,
@@ -115,8 +115,8 @@ impl Store {
     }
 }
 
-/// Refuses whoever may not refresh. The end of the token, when nothing changes because the last
-/// refresh was a moment ago.
+/// Refuses an editor that may not refresh. Returns the end of the token, when nothing changes
+/// because the last refresh was a moment ago.
 fn unchanged(
     session: &Session,
     key: &Thumbprint,
@@ -138,7 +138,7 @@ fn unchanged(
     Ok(terms.same_token_end(session, now))
 }
 
-/// Whether it is the session's first refresh on this day, which it is once.
+/// Returns whether it is the session's first refresh on this day, and records it.
 async fn is_first_of_day(change: &mut Change, id: &SessionId, now: Seconds) -> Result<bool, Error> {
     let today = now.div_euclid(DAY);
     let noted = sqlx::query(

@@ -9,19 +9,19 @@ use crate::Error;
 use crate::audit::AuditRow;
 use crate::session::{Seconds, Session, Terms};
 
-/// How many are tried, of which each may be refreshed at this very moment.
+/// How many candidates are tried, each of which may be refreshed at the same moment.
 const TRIES: i64 = 10;
 
-/// How many sessions there are that are not over.
+/// The number of sessions that are not over.
 struct LiveSessions {
     pending: i64,
     active: i64,
 }
 
 impl Store {
-    /// Makes room for a session that this change has made, behind the row of its user: whoever else
-    /// makes one for the same user has done so, or waits. What has ended for it; those who watch
-    /// the feed are for the caller to wake.
+    /// Makes room for a session that this change has made, while it holds the row of its user:
+    /// other calls for the same user have finished, or wait. Returns the session that ended for it;
+    /// the caller wakes the watchers of the feed.
     pub(super) async fn make_room(
         &self,
         change: &mut Change,
@@ -52,7 +52,7 @@ impl Store {
         }
     }
 
-    /// Ends the session of this user that was silent the longest, if any was for long enough.
+    /// Ends the session of this user that was silent the longest, if it was silent long enough.
     async fn replace(
         &self,
         change: &mut Change,

@@ -1,4 +1,4 @@
-//! The store on a real file, with a clock of its own.
+//! The store on a real file, with a test clock.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ impl Location {
         Store::open(&self.url(), 5).await.unwrap()
     }
 
-    /// What lies on the disk, in whatever file.
+    /// Returns the bytes on the disk, in all files.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let files = std::fs::read_dir(self.folder()).unwrap();
         files
@@ -125,7 +125,7 @@ pub(crate) fn approval(number: u32, subject: &str) -> Approval {
     }
 }
 
-/// Adds a thousand sessions to one, like it but for the device.
+/// Adds a thousand sessions to one, equal except for the device.
 async fn multiply(store: &Store) {
     let many = "INSERT INTO sessions (id, request_id, user_id, provider_session, device_name, device_os, device_app,
                                       address, created_at, activated_at, refreshed_at, expires_at)
@@ -191,7 +191,7 @@ async fn a_request_id_is_not_good_for_somebody_else(place: &Location) {
     assert_eq!(
         count(&store, "SELECT count(*) FROM users").await,
         1,
-        "bob was noted all the same"
+        "bob was noted anyway"
     );
 }
 
@@ -737,7 +737,7 @@ async fn a_refresh_prolongs_activates_and_notes_the_address(place: &Location) {
     );
 }
 
-/// What a change writes of a session.
+/// Returns the rows that a change writes about a session.
 async fn written(store: &Store, id: &SessionId) -> (Session, usize) {
     (store.session(id).await.unwrap(), events(store).await.len())
 }
@@ -984,7 +984,7 @@ async fn a_refresh_is_for_the_key_of_the_session(place: &Location) {
     assert_eq!(
         store.session(&session.id).await.unwrap(),
         session,
-        "it was changed all the same"
+        "it was changed anyway"
     );
 
     let bearer = store

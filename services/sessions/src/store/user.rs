@@ -7,11 +7,11 @@ use crate::Error;
 use crate::id::UserId;
 use crate::session::{Approval, Identity, Seconds};
 
-/// How long a provider's word about a person is good.
+/// How long a provider's answer about a person is valid.
 const GOOD_FOR: Seconds = 86_400;
 
 impl Store {
-    /// Our id of a person, if there is one yet.
+    /// Returns the VVS id of a person, if the person is known.
     pub(crate) async fn user_of(&self, identity: &Identity) -> Result<Option<UserId>, Error> {
         find(
             &mut *self.pool.acquire().await?,
@@ -21,10 +21,9 @@ impl Store {
         .await
     }
 
-    /// The subjects of people whom the provider is to be asked about, because that was last done a
-    /// day ago, and an editor of theirs was used since, or has a bearer session, which never says
-    /// when it is used. None is handed out twice: the condition is looked at again when the row is
-    /// taken.
+    /// Returns the subjects of people that the provider is to be asked about. That was last done a
+    /// day ago, and the person's editor was used since, or has a bearer session, whose use is not
+    /// recorded. Nobody is returned twice: the condition is checked again when the row is taken.
     pub(crate) async fn take_stale_users(
         &self,
         provider: &str,
@@ -70,7 +69,7 @@ impl Store {
     }
 }
 
-/// Our id of a person whom a provider names, if there is one yet.
+/// Returns the VVS id of a person that a provider names, if the person is known.
 pub(super) async fn find(
     connection: &mut AnyConnection,
     provider: &str,
@@ -84,7 +83,7 @@ pub(super) async fn find(
     Ok(id.map(UserId::known))
 }
 
-/// The id of whoever approved, and the provider's last word about him.
+/// Returns the id of the person who approved, and stores the provider's last data about them.
 pub(super) async fn note(
     change: &mut Change,
     approval: &Approval,

@@ -1,4 +1,4 @@
-//! What this relay asks of others.
+//! This relay's questions to others.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ use crate::backplane::{Answer, Request, Taken};
 use crate::clock;
 use crate::refusal::Refusal;
 
-/// How long the outcome of what a login does at once may take.
+/// How long the outcome of an immediate request may take.
 const OUTCOME_TIME: Duration = Duration::from_secs(2);
-/// When it is asked again whether really nobody listens.
+/// The pauses before asking again whether really nobody listens.
 const ASK_AGAIN: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_millis(50),
@@ -36,11 +36,11 @@ const TAKE_TRIES: usize = 2;
 enum Miss {
     /// Nobody listens.
     Nobody,
-    /// Somebody may listen and does not say so, or has fallen silent.
+    /// Some client may listen and not answer, or has fallen silent.
     Silent,
     /// There is no connection.
     Down,
-    /// Too much is asked already.
+    /// Too many questions are under way.
     Full,
 }
 
@@ -88,8 +88,8 @@ impl NatsLink {
             }
         }
 
-        // Its holder hangs, and lets go when it goes on and hears of the new one; unless it is us
-        // who hears nothing.
+        // Its holder hangs, and lets go when it continues and learns of the new one; unless it is
+        // us who hears nothing.
         Err(if self.echo().await {
             Refusal::Unknown
         } else {
@@ -97,7 +97,8 @@ impl NatsLink {
         })
     }
 
-    /// Silence is believed only when everybody has had the time to listen.
+    /// Converts a failed question. Silence is believed only after all relays have had the time to
+    /// listen.
     fn refusal(&self, miss: &Miss) -> Refusal {
         let is_settled = self.line.borrow().is_settled();
         match miss {
@@ -128,7 +129,7 @@ impl NatsLink {
         outcome
     }
 
-    /// Silence is asked again before it is believed, and then all relays are.
+    /// Asks again before silence is believed, and then asks all relays.
     async fn question_again(
         &self,
         id: ConnectionId,
@@ -161,8 +162,8 @@ impl NatsLink {
         }
     }
 
-    /// `trusts_broker`: whether its word counts that nobody listens, which whoever knows the inbox
-    /// can say too.
+    /// Asks once. `trusts_broker`: whether the broker's word that nobody listens counts; any client
+    /// that knows the inbox can send it too.
     async fn question_once(
         &self,
         id: ConnectionId,
@@ -172,7 +173,7 @@ impl NatsLink {
     ) -> Result<(u64, Wire), Miss> {
         let mut line = self.line.clone();
         // What is published without a connection is kept, and sent when nobody waits for it any
-        // more.
+        // longer.
         if !line.borrow().is_up {
             return Err(Miss::Down);
         }
@@ -220,7 +221,8 @@ impl NatsLink {
         let mut generation = 0;
         while let Ok(message) = timeout_at(due, answers.next()).await {
             let message = message.ok_or(Miss::Down)?;
-            // Whoever was stopped meanwhile finds it waiting, and others have gone on without us.
+            // A relay that was stopped meanwhile finds it waiting, and others have gone on without
+            // us.
             if Instant::now() > due {
                 break;
             }
@@ -248,7 +250,7 @@ impl NatsLink {
                 continue;
             };
 
-            // Of an old holder, that has not heard of the new one yet.
+            // From an old holder that does not know of the new one yet.
             if answered < generation {
                 continue;
             }
@@ -266,7 +268,7 @@ impl NatsLink {
         Err(Miss::Silent)
     }
 
-    /// Whether what is published arrives.
+    /// Returns whether published messages arrive.
     async fn echo(&self) -> bool {
         let echo = async {
             let inbox = self.client.new_inbox();

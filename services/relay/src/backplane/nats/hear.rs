@@ -1,4 +1,4 @@
-//! What other relays ask of this one.
+//! Other relays' questions to this one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,13 +25,13 @@ use crate::backplane::message::{self, Direction};
 use crate::clock;
 use crate::refusal::Refusal;
 
-/// How long after that what was accepted may still be acted on: a socket that is being closed takes
-/// a second. Shorter than it takes another relay to take a login from a holder that hangs, so that
-/// none acts on a login that is another's.
+/// How long after its acceptance a question may still be acted on: a socket that is being closed
+/// takes a second. It is shorter than the time in which another relay takes a login from a holder
+/// that hangs, so that no relay acts on a login that is no longer its own.
 const ACT_TIME: Duration = Duration::from_secs(1);
 
 impl NatsLink {
-    /// Hears what is asked of one login, as long as it is held here.
+    /// Receives the questions about one login, as long as it is held here.
     pub(super) async fn listen(self: Arc<Self>, id: ConnectionId, generation: Arc<AtomicU64>) {
         let subject = message::subject(id);
         let Ok(mut messages) = self.client.subscribe(subject.clone()).await else {
@@ -41,7 +41,7 @@ impl NatsLink {
         let mut line = self.line.clone();
         line.mark_unchanged();
 
-        // Behind the subscription on one connection: whoever hears this reaches this relay.
+        // Behind the subscription on one connection: a relay that receives this reaches this relay.
         if generation.load(Ordering::Relaxed) > 0 {
             self.claim(&subject, &generation).await;
         }
@@ -148,7 +148,7 @@ impl NatsLink {
         self.tasks.spawn(replying.instrument(span));
     }
 
-    /// Two holders of one login agree on one of them.
+    /// Makes two holders of one login agree on one of them.
     async fn hear_claim(
         &self,
         id: ConnectionId,
@@ -219,7 +219,7 @@ impl NatsLink {
         }
     }
 
-    /// Says at once that the question has arrived, and the outcome when there is one.
+    /// Immediately confirms that the question has arrived, and sends the outcome when it is known.
     async fn reply(&self, back: Back, outcome: BoxFuture<'static, Wire>) {
         self.say(&back, Wire::Accepted(BackplaneAccepted {})).await;
         if let Ok(outcome) = timeout(PATIENCE, outcome).await {
@@ -252,7 +252,7 @@ impl NatsLink {
     }
 }
 
-/// Where an answer goes, and to what.
+/// The target of an answer, and its question.
 struct Back {
     inbox: String,
     subject: String,

@@ -1,7 +1,7 @@
-//! Which other relays there are, and whether one of them holds a login. Silence under a login's own
-//! subject says nothing as soon as somebody listens there who is no relay, and neither does a
-//! broker's word that nobody listens: anybody who knows the inbox can send it. So each relay is
-//! asked, and each answer is sealed.
+//! Which other relays exist, and whether one of them holds a login. Silence under a login's own
+//! subject proves nothing once a client that is not a relay listens there. Nor does a broker's word
+//! that nobody listens, because anybody who knows the inbox can send it. So each relay is asked,
+//! and each answer is sealed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,26 +20,25 @@ use super::{ACCEPT_TIME, MESSAGE_ID, NatsLink, SETTLE_TIME, headers};
 use crate::backplane::message::{self, Direction, ROLL};
 use crate::clock;
 
-/// How often a relay says that it is there.
+/// How often a relay announces itself.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// For how long a relay that says nothing still counts: one that stands still may go on, with its
-/// logins.
+/// How long a silent relay still counts: one that stands still may continue, with its logins.
 const ABSENCE: Duration = Duration::from_secs(30);
-/// How soon a relay says so again that was asked to, however often it was.
+/// How soon a relay announces itself when it is asked to, however often that is.
 const SOON: Duration = Duration::from_millis(100);
 
-/// What all others say about a login.
+/// The answer of all others about a login.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Whereabouts {
     /// One of them holds it.
     Somewhere,
     /// Each of them has said that it does not.
     Nowhere,
-    /// Not all of them have answered, or this relay cannot know yet which there are.
+    /// Not all of them have answered, or this relay cannot know yet which ones exist.
     Unsaid,
 }
 
-/// The other relays that are there.
+/// The other relays that are present.
 #[derive(Debug, Default)]
 pub(super) struct Roll {
     members: Mutex<Members>,
@@ -48,9 +47,9 @@ pub(super) struct Roll {
 
 #[derive(Debug, Default)]
 struct Members {
-    /// When each was last heard.
+    /// When each was last heard from.
     others: HashMap<String, Instant>,
-    /// Since when all of them have had a reason to say that they are there.
+    /// The time since which all of them have had a reason to announce themselves.
     since: Option<Instant>,
 }
 
@@ -59,7 +58,8 @@ impl Roll {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There is a connection, and everybody was asked to say so; or there is none.
+    /// Records that there is a connection and everybody was asked to announce themselves; or that
+    /// none exists.
     fn begin(&self, since: Option<Instant>) {
         self.members().since = since;
     }
@@ -82,7 +82,8 @@ impl Roll {
             .set(i64::try_from(members.others.len()).unwrap_or(i64::MAX));
     }
 
-    /// Who is there; `None` as long as somebody may be who was not heard yet.
+    /// Returns the relays that are present; `None` as long as one may be that was not heard from
+    /// yet.
     fn others(&self, now: Instant) -> Option<HashSet<String>> {
         let mut members = self.members();
         self.forget(&mut members, now);
@@ -94,7 +95,7 @@ impl Roll {
 }
 
 impl NatsLink {
-    /// Says that this relay is there and hears who else is, until stopped.
+    /// Announces this relay and listens to the others, until stopped.
     pub(super) async fn attend(self: Arc<Self>, stop: CancellationToken) {
         let Ok(mut messages) = self.client.subscribe(ROLL).await else {
             return;
@@ -157,7 +158,8 @@ impl NatsLink {
         }
     }
 
-    /// Hears of another relay, or answers it; whether it wants to hear of this one soon.
+    /// Handles a message of another relay. Returns whether that relay asks for an announcement
+    /// soon.
     async fn hear_roll(&self, message: Message) -> bool {
         let message_id = message
             .headers

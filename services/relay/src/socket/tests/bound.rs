@@ -16,13 +16,13 @@ impl Stage {
         self.frame().await
     }
 
-    /// What its editor's ticket says.
+    /// Returns the content of its editor's ticket.
     async fn ticket(&mut self, key: &Key) -> Ticket {
         let sealed = Secret::new(self.hello(key, None).await["ticket"].as_str().unwrap());
         Ticket::open(&self.shared.keys.ticket, &sealed).unwrap()
     }
 
-    /// A second socket on the same relay.
+    /// Opens a second socket on the same relay.
     pub(super) async fn reconnect(&self) -> Stage {
         let (ours, theirs) = duplex(PIPE);
         let start = Box::new(start(&self.shared, ConnectionId::mint(), None));

@@ -1,5 +1,5 @@
-//! Several relays of one installation: on every backplane, what is true of a login wherever it is
-//! held.
+//! Several relays of one installation: on every backplane, the facts that hold for a login wherever
+//! it is held.
 
 use vvs_test_servers::nats::NatsServer;
 
@@ -9,7 +9,7 @@ use crate::backplane::{Broker, Nats};
 
 mod broken;
 
-/// What the relays of one installation share.
+/// The state that the relays of one installation share.
 struct Site {
     keys: RelayKeys,
     via: Via,
@@ -21,7 +21,7 @@ enum Via {
     Nats(Vec<NatsServer>),
 }
 
-/// One of the relays, with an editor of its own.
+/// One of the relays, with an editor.
 struct Relay {
     stage: Stage,
     metrics: Metrics,
@@ -31,7 +31,7 @@ fn keys() -> RelayKeys {
     RelayKeys::new(&Keyring::parse(&Keyring::generate().unwrap()).unwrap()).unwrap()
 }
 
-/// How to reach these servers.
+/// Returns the settings to reach these servers.
 fn dial(servers: &[NatsServer]) -> Broker {
     Broker {
         servers: servers
@@ -42,7 +42,7 @@ fn dial(servers: &[NatsServer]) -> Broker {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     let patience = std::time::Instant::now() + Duration::from_secs(30);
     while !is_so().await {
@@ -107,7 +107,7 @@ impl Site {
 }
 
 impl Relay {
-    /// What web hears when it asks this relay about a login that may be another one's.
+    /// Returns web's answer when it asks this relay about a login that may be another one's.
     async fn ask(&self, login: &Stage, request: Request) -> crate::backplane::Answer {
         self.stage.shared.backplane.ask(login.id, request).await
     }
@@ -116,7 +116,7 @@ impl Relay {
         self.ask(login, Request::Look { known: None }).await
     }
 
-    /// As [`Relay::ask`], going on by itself.
+    /// The same as [`Relay::ask`], in a separate task.
     fn asking(&self, login: &Stage, request: Request) -> JoinHandle<crate::backplane::Answer> {
         let (shared, id) = (self.stage.shared.clone(), login.id);
         self.stage
@@ -125,7 +125,7 @@ impl Relay {
             .spawn(async move { shared.backplane.ask(id, request).await })
     }
 
-    /// A new socket of that login's editor, on this relay.
+    /// Opens a new socket of that login's editor on this relay.
     async fn reconnect(&self, login: &Stage) -> Stage {
         let mut back = self.stage.reconnect().await;
         back.id = login.id;
@@ -137,7 +137,8 @@ impl Relay {
     }
 }
 
-/// A login on `relay` that says who it is, is approved, and has used two tries for its code.
+/// Makes a login on `relay` that has introduced itself, is approved, and has used two tries for its
+/// code.
 async fn held(relay: &mut Relay, via: Option<&Relay>, key: &Key) -> Value {
     let ticket = relay.stage.hello(key, None).await["ticket"].clone();
     let grant = Request::Deliver(grant(1));
@@ -347,7 +348,7 @@ async fn a_login_that_nobody_holds_is_unknown_everywhere(site: Site) {
     }
 }
 
-/// Each of these on both backplanes.
+/// Runs each of these on both backplanes.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {
         mod memory {

@@ -171,7 +171,7 @@ async fn a_connection_that_was_cut_is_not_one_that_ended() {
     ours.write_all(b"still").await.unwrap();
     ours.shutdown().await.unwrap();
     assert_eq!(
-        ours.write(b"not any more").await.unwrap_err().kind(),
+        ours.write(b"too late").await.unwrap_err().kind(),
         io::ErrorKind::BrokenPipe
     );
 

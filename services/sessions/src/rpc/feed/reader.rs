@@ -1,5 +1,5 @@
-//! Reads the feed for everybody, from where it was when the process began. It knows nobody who
-//! follows.
+//! Reads the feed for all followers, from its position at the start of the process. It knows none
+//! of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::error::Error;
 use crate::metric::Counts;
 use crate::store::{Revocation, Store};
 
-/// How often those who follow hear that all is well. None is sent while the database cannot be
-/// read: then nobody knows whether it is.
+/// How often followers get a heartbeat. None is sent while the database cannot be read, because
+/// then nobody knows whether anything was revoked.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Seconds behind us in which a session may have been approved whose commit is still to come:
+/// Seconds in the past in which a session may have been approved whose commit is still to come:
 /// longer than a call takes.
 const IN_FLIGHT: i64 = 5;
 
-/// One message to all.
+/// One message to all followers.
 #[derive(Debug, Clone)]
 pub(super) enum Told {
     /// In the order of their numbers.
@@ -34,18 +34,18 @@ pub(super) enum Told {
     },
 }
 
-/// The one of this process.
+/// The reader of this process.
 pub(super) struct Reader {
     store: Store,
     counts: Counts,
     told: broadcast::Sender<Told>,
     changed: watch::Receiver<()>,
     ticks: Interval,
-    /// The number that has been read to.
+    /// The number up to which it has read.
     read_to: i64,
-    /// Whether there was more than one reading returns.
+    /// Whether there was more than one read returns.
     is_behind: bool,
-    /// Whether the last reading failed.
+    /// Whether the last read failed.
     is_blind: bool,
 }
 
@@ -68,8 +68,8 @@ impl Reader {
         }
     }
 
-    /// Reads for ever. Whoever comes after `begun` is told of everything behind what it finds in
-    /// the database.
+    /// Reads forever. A follower that begins after `begun` is told of everything after the number
+    /// that it finds in the database.
     pub(super) async fn run(mut self, begun: watch::Sender<bool>) {
         while let Err(error) = self.begin().await {
             self.failed(&error);
@@ -103,7 +103,7 @@ impl Reader {
         self.is_blind = true;
     }
 
-    /// Waits until it is time to read; whether a heartbeat is due.
+    /// Waits until the next read is due. Returns whether a heartbeat is due.
     async fn pause(&mut self) -> bool {
         if self.is_blind {
             sleep(RETRY).await;
@@ -145,7 +145,7 @@ impl Reader {
     }
 }
 
-/// Since when no session is pending.
+/// Returns the time before which no session is pending.
 pub(super) async fn pending_since(store: &Store) -> Result<Timestamp, Error> {
     let settled = clock().saturating_sub(IN_FLIGHT);
     let oldest = store.oldest_pending().await?.unwrap_or(settled);

@@ -1,4 +1,4 @@
-//! What the audit log says of everything that happens to a session.
+//! The audit log of everything that happens to a session.
 
 use sqlx::Row as _;
 
@@ -9,8 +9,8 @@ const ACTIVATED_FROM: &str = "203.0.113.5";
 const REFRESHED_FROM: &str = "198.51.100.7";
 const ENDED_FROM: &str = "192.0.2.9";
 
-/// What was written down of a session: event, reason and address, in the order in which a session
-/// lives. The rest is the session's own in each of them.
+/// Returns the rows of a session: event, reason and address, in the order in which a session lives.
+/// The rest of each row describes the session.
 async fn rows(bench: &Bench, session: &wire::Session) -> Vec<String> {
     let query = "SELECT user_id, connection_id, device, event, reason, address FROM audit WHERE \
         session_id = $1";
@@ -156,7 +156,7 @@ async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Loca
     bench.refresh(editor.refresh(&session.id)).await.unwrap();
     bench.refresh(silent()).await.unwrap();
 
-    // Whoever that was, it need not have been the editor.
+    // This need not have been the editor.
     let bad = editor.prove("hello", &serde_json::json!({}));
     bench
         .refresh(wire::RefreshTokenRequest {

@@ -1,4 +1,4 @@
-//! Sign-ins of browsers, as web begins, checks and ends them.
+//! Browser sign-ins, as web begins, checks and ends them.
 
 use super::*;
 

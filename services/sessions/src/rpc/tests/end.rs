@@ -1,4 +1,4 @@
-//! Who may end which sessions, and what says that one is over.
+//! Who may end which sessions, and which answers say that one is over.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use sqlx::Row as _;
@@ -100,7 +100,7 @@ impl Bench {
         session
     }
 
-    /// Why a session is over; nothing while it is not.
+    /// Returns why a session is over; empty while it is not.
     async fn over(&self, session: &wire::Session) -> String {
         let request = wire::GetSessionRequest {
             session_id: session.id.clone(),
@@ -285,7 +285,7 @@ async fn an_unknown_session_is_over_only_if_its_token_was_signed_here(place: &Lo
     assert_eq!(ask("", &known).await, over);
     assert_eq!(ask(&own.token, "").await, over);
 
-    // A key that is gone was here all the same, even if somebody has deleted it by hand.
+    // A deleted key was still here, even if somebody has deleted it by hand.
     bench.execute("DELETE FROM signing_keys").await;
     assert_eq!(ask("", &known).await, over);
 }
@@ -398,7 +398,7 @@ async fn a_refused_proof_is_written_down_with_the_login_of_its_session(place: &L
     let approved = || row("1b4e28ba-2fa1-41d2-883f-0016d3cca427");
 
     // One by the session's own key, and what a relay has told: nothing of a stranger, nor of a
-    // session that is none.
+    // session that does not exist.
     let mut expected = vec![
         approved(),
         approved(),

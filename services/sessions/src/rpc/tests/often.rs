@@ -1,4 +1,4 @@
-//! What an editor gets that refreshes more often than it needs to.
+//! Editors that refresh more often than they need to.
 
 use std::num::NonZeroU32;
 
@@ -8,7 +8,8 @@ use vvs_auth::key::base64url;
 use super::*;
 use crate::limit::Refreshes;
 
-/// With so many refreshes of a session a minute, and an interval that outlasts every test.
+/// A service with this many refreshes of a session a minute, and an interval that outlasts every
+/// test.
 async fn held(place: &Location, per_minute: u32) -> Bench {
     let mut bench = bench(place).await;
     bench.service.terms.refresh_interval = 600;
@@ -22,7 +23,7 @@ async fn held(place: &Location, per_minute: u32) -> Bench {
 }
 
 impl Editor {
-    /// Shows a token that no relay can trust any more.
+    /// Presents a token that no relay can trust any longer.
     fn show(&self, id: &str, token: &str) -> wire::RefreshTokenRequest {
         let hash = base64url(digest(&SHA256, token.as_bytes()).as_ref());
         let proof = self.prove("authenticate", &serde_json::json!({"ath": hash}));
@@ -34,8 +35,7 @@ impl Editor {
     }
 }
 
-/// As if what is written now had been written a minute ago: within one second nobody would see
-/// that it is written again.
+/// Dates the last write back by a minute: within one second a second write could not be seen.
 async fn age(bench: &Bench) {
     bench
         .execute(
@@ -46,7 +46,7 @@ async fn age(bench: &Bench) {
         .await;
 }
 
-/// Everything that a change leaves behind.
+/// Returns every trace that a change leaves.
 async fn trace(bench: &Bench) -> Vec<i64> {
     let store = &bench.service.store;
     let mut trace = Vec::new();

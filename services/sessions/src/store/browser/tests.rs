@@ -1,4 +1,4 @@
-//! What ends which sign-in, on both databases.
+//! Which events end which sign-in, on both databases.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn end(id: &str, subject: &str, provider_session: &str) -> End {
 }
 
 impl Store {
-    /// Ends this; whether there was room for it.
+    /// Ends these sign-ins. Returns whether there was room for the end.
     async fn end_at(&self, end: &End, now: Millis) -> bool {
         let full = || self.room.reached.times("VVS_SESSIONS_MAX_ENDED_SIGN_INS");
         let before = full();

@@ -1,10 +1,10 @@
-//! Whose sessions end, and what comes out when something else happens in between.
+//! Whose sessions end, and the result when something else happens in between.
 
 use super::*;
 use crate::session::SignIn;
 
 /// Waits until a statement on this database waits for a lock. SQLite has one writer at a time, and
-/// then it is all the same who comes first.
+/// the order does not matter there.
 pub(crate) async fn somebody_waits(place: &Location, store: &Store) {
     let Location::Server(_) = place else { return };
     let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND \
@@ -18,7 +18,7 @@ pub(crate) async fn somebody_waits(place: &Location, store: &Store) {
 pub(crate) const SESSIONS: &str = "SELECT id FROM sessions FOR UPDATE";
 pub(crate) const USERS: &str = "SELECT id FROM users FOR UPDATE";
 
-/// Does something that finds these rows held, and changed when it gets them.
+/// Does something that finds these rows locked, and changed when it gets them.
 pub(crate) async fn meanwhile<T>(
     place: &Location,
     rows: &'static str,
@@ -276,8 +276,7 @@ async fn all_sessions_of_a_user_end_and_nobody_elses(place: &Location) {
     assert_eq!(store.session(&other.id).await.unwrap().revoked_at, None);
 }
 
-/// Sessions of a user as they are found, which is as they were made: the first of them by its id is
-/// not the first.
+/// Sessions of a user in the order of their creation: the first of them by its id is not the first.
 async fn in_disorder(
     store: &Store,
     subject: &str,
@@ -300,7 +299,7 @@ async fn in_disorder(
     (user.unwrap(), ids)
 }
 
-/// Does something that finds the first of these held.
+/// Does something that finds the first of these locked.
 async fn holds_none_meanwhile<T>(
     place: &Location,
     ids: &[SessionId],

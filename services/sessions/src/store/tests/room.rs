@@ -3,7 +3,7 @@
 use super::*;
 use crate::session::DAY;
 
-/// Two live ones, of which one may wait.
+/// Two live sessions, of which one may wait.
 fn small() -> Terms {
     Terms {
         max_live: 2,
@@ -23,7 +23,7 @@ async fn make(store: &Store, number: u32, subject: &str, terms: &Terms, now: Sec
     id
 }
 
-/// Why each session in the feed has ended.
+/// Returns why each session in the feed has ended.
 async fn ended(store: &Store) -> Vec<(SessionId, String)> {
     let entries = store.revocations(0, 0).await.unwrap().entries;
     entries

@@ -1,4 +1,4 @@
-//! Relays whose backplane fails, stalls, lies or listens in.
+//! Relays whose backplane fails, stalls, lies or eavesdrops.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc as blocking;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 
 use super::*;
 
-/// Whether there is a login, and never that there is none.
+/// Returns whether there is a login; fails if any answer says that it does not exist.
 async fn is_reached(relay: &Relay, login: &Stage) -> bool {
     match relay.look(login).await {
         Ok(_) => true,
@@ -112,7 +112,8 @@ async fn a_cluster_may_lose_any_of_its_members() {
     }
 }
 
-/// A relay that stands still as a whole, as when its process is stopped, until it is told to go on.
+/// A relay that stands still as a whole, as when its process is stopped, until it is told to
+/// continue.
 struct Stopped {
     id: ConnectionId,
     ticket: Value,
@@ -121,7 +122,7 @@ struct Stopped {
 }
 
 impl Stopped {
-    /// `then` is what the relay finds when it goes on.
+    /// `then` is the state that the relay finds when it continues.
     async fn new(
         site: &Arc<Site>,
         key: Option<Arc<Key>>,
@@ -305,8 +306,8 @@ async fn a_relay_that_answers_as_much_as_it_may_drops_what_it_is_asked() {
     assert_eq!(a.look(&b.stage).await.unwrap().phase, Phase::Waiting);
 }
 
-/// One relay on each of two servers that know nothing of each other; the second goes to the first's
-/// when its own is gone.
+/// One relay on each of two servers that know nothing of each other; the second relay goes to the
+/// first's server when its own is gone.
 async fn apart(site: &mut Site) -> (Relay, Relay) {
     site.servers().push(NatsServer::start().await);
     let [first, second] = [0, 1].map(|at| dial(&site.servers()[at..=at]));
@@ -384,7 +385,7 @@ async fn listen_in(servers: &[NatsServer]) -> (async_nats::Client, async_nats::S
     (client, messages)
 }
 
-/// What has crossed so far.
+/// Returns the messages that have crossed so far.
 async fn heard(
     client: &async_nats::Client,
     messages: &mut async_nats::Subscriber,
@@ -495,7 +496,7 @@ async fn whoever_has_not_the_relays_key_is_not_heard() {
     assert_eq!(b.look(&a.stage).await.unwrap().phase, Phase::Waiting);
 }
 
-/// Waits until each of them knows how many others there are.
+/// Waits until each of them knows how many others exist.
 async fn until_known(relays: &[&Relay]) {
     let others = format!("vvs_backplane_relays {}", relays.len() - 1);
     until("the relays know of each other", async || {
@@ -504,8 +505,8 @@ async fn until_known(relays: &[&Relay]) {
     .await;
 }
 
-/// Waits until this relay says that nobody holds the login, and says that it cannot know before, if
-/// anything.
+/// Waits until this relay says that nobody holds the login. Before that it may only say that it
+/// cannot know.
 async fn until_unknown(relay: &Relay, login: &Stage) {
     let is_unknown = async || match relay.look(login).await {
         Err(Refusal::Unknown) => true,
@@ -555,8 +556,8 @@ async fn a_single_relay_knows_that_nobody_holds_a_login_although_somebody_else_l
     until_unknown(&a, &a.stage).await;
 }
 
-/// Answers whatever is asked as somebody without the key can: with nothing, with nonsense, with the
-/// question and with what others have said. Never ends.
+/// Answers every question as a client without the key can: with nothing, with nonsense, with the
+/// question and with the messages of others. Never ends.
 async fn lie(client: async_nats::Client, mut messages: async_nats::Subscriber) {
     let mut seen = Vec::new();
     while let Some(message) = messages.next().await {
@@ -574,7 +575,7 @@ async fn lie(client: async_nats::Client, mut messages: async_nats::Subscriber) {
     }
 }
 
-/// Answers whatever is asked with the broker's own word that nobody listens. Never ends.
+/// Answers every question with the broker's own word that nobody listens. Never ends.
 async fn say_that_nobody_listens(address: String) {
     let mut broker = BufReader::new(tokio::net::TcpStream::connect(address).await.unwrap());
     let hello = "CONNECT {\"verbose\": false, \"echo\": false, \"headers\": true}\r\nSUB > 1\r\n";
