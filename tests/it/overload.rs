@@ -901,7 +901,7 @@ fn every_limit_is_told_by_the_name_of_a_setting() {
         "services/sessions/src/limit.rs",
         "services/sessions/src/store/audit.rs",
         "services/sessions/src/store/room.rs",
-        "services/web/src/person.rs",
+        "services/identity/src/people.rs",
         "gateway/src/error.rs",
         "gateway/src/lib.rs",
         "gateway/src/route.rs",

@@ -51,6 +51,7 @@ const PLACES: &[(&str, &str)] = &[
     ("clients", "md"),
     ("proto/vvs", "proto"),
     ("services/web/templates", "html"),
+    ("services/identity/templates", "html"),
     ("services/web/assets", "js"),
     ("proto/src", "rs"),
     ("proto/tests", "rs"),

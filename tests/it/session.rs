@@ -391,8 +391,8 @@ fn loot(texts: impl Iterator<Item = String>) -> HashSet<String> {
 }
 
 async fn what_lies_in_the_database_and_in_the_logs_opens_nothing(database: Database) {
-    let log =
-        "info,vvs_gateway=trace,vvs_web=trace,vvs_relay=trace,vvs_sessions=trace,vvs_runtime=trace";
+    let log = "info,vvs_gateway=trace,vvs_web=trace,vvs_identity=trace,vvs_relay=trace,\
+         vvs_sessions=trace,vvs_runtime=trace";
     let flags = [
         "--relay-messages-per-minute",
         "1000000",

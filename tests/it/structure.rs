@@ -54,7 +54,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vvs-auth", &[]),
     ("vvs-runtime", &[]),
     ("vvs-relay", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
-    ("vvs-web", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
+    ("vvs-identity", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
+    (
+        "vvs-web",
+        &["vvs-proto", "vvs-auth", "vvs-runtime", "vvs-identity"],
+    ),
     ("vvs-sessions", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
     ("vvs-gateway", &["vvs-proto", "vvs-auth", "vvs-runtime"]),
     (
@@ -63,6 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "vvs-proto",
             "vvs-auth",
             "vvs-runtime",
+            "vvs-identity",
             "vvs-relay",
             "vvs-web",
             "vvs-sessions",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vvs_auth::peer::{Entry, Peers};
+use vvs_identity::IdentityKind;
 use vvs_runtime::admin::HostName;
 use vvs_runtime::origin::Origin;
 use vvs_runtime::telemetry;
@@ -331,7 +332,7 @@ impl Choices for vvs_web::Settings {
 
         let what = "who signs people in: `clerk`, `oidc`, or `dev` on loopback";
         problems.missing(
-            self.identity.as_ref(),
+            self.identity.kind.as_ref(),
             "VVS_WEB_IDENTITY",
             "--web-identity",
             what,
@@ -365,7 +366,7 @@ impl Choices for vvs_web::Settings {
             "--web-sessions-addr",
             what,
         );
-        check_identity(self, problems, public_url);
+        check_identity(&self.identity, problems, public_url);
     }
 }
 
@@ -497,16 +498,20 @@ fn check_public_port(gateway: &vvs_gateway::Settings, problems: &mut Problems) {
 }
 
 /// What a provider needs is its own to say. The development provider signs anybody in as anybody.
-fn check_identity(web: &vvs_web::Settings, problems: &mut Problems, public_url: Option<&Origin>) {
-    if web.identity == Some(vvs_web::IdentityKind::Dev)
-        && public_url.is_some_and(|url| !url.is_loopback())
+fn check_identity(
+    identity: &vvs_identity::Settings,
+    problems: &mut Problems,
+    public_url: Option<&Origin>,
+) {
+    if identity.kind == Some(IdentityKind::Dev) && public_url.is_some_and(|url| !url.is_loopback())
     {
         problems.say(
             "VVS_WEB_IDENTITY (--web-identity) is dev: it runs only while the public URL \
             is on loopback",
         );
     }
-    web.problems()
+    identity
+        .problems()
         .into_iter()
         .for_each(|problem| problems.say(problem));
 }
@@ -561,7 +566,7 @@ impl Up {
             );
         }
 
-        if self.web.identity.is_none() {
+        if self.web.identity.kind.is_none() {
             let is_local = self.gateway.listen.ip().is_loopback()
                 && self
                     .common
@@ -574,7 +579,7 @@ impl Up {
                      development sign-in does not run",
                 );
             }
-        } else if self.web.identity == Some(vvs_web::IdentityKind::Dev)
+        } else if self.web.identity.kind == Some(IdentityKind::Dev)
             && !self.gateway.listen.ip().is_loopback()
         {
             problems.say(
@@ -587,7 +592,8 @@ impl Up {
             && self
                 .web
                 .identity
-                .is_some_and(|identity| identity != vvs_web::IdentityKind::Dev)
+                .kind
+                .is_some_and(|kind| kind != IdentityKind::Dev)
         {
             problems.say(
                 "VVS_DEV_KEY (--dev-key) is set, but VVS_WEB_IDENTITY (--web-identity) is not the \
@@ -595,7 +601,11 @@ impl Up {
             );
         }
 
-        check_identity(&self.web, &mut problems, self.common.public_url.as_ref());
+        check_identity(
+            &self.web.identity,
+            &mut problems,
+            self.common.public_url.as_ref(),
+        );
 
         problems.into_result(Judgement::of(self.trusted(), self.common.strictness))
     }

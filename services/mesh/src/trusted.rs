@@ -59,7 +59,7 @@ impl Trusts for vvs_gateway::Settings {
 
 impl Trusts for vvs_web::Settings {
     fn trusted(&self) -> Vec<Trusted> {
-        let (clerk, oidc) = (&self.clerk, &self.oidc);
+        let (clerk, oidc) = (&self.identity.clerk, &self.identity.oidc);
         let (secret_key, webhook) = (
             clerk.secret_key_file.as_deref(),
             clerk.webhook_secret_file.as_deref(),

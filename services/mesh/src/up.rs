@@ -10,12 +10,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vvs_auth::key::{Keyring, base64url, random};
 use vvs_auth::peer::Role;
+use vvs_identity::IdentityKind;
 use vvs_relay::BackplaneKind;
 use vvs_runtime::admin::Readiness;
 use vvs_runtime::http::Listener;
 use vvs_runtime::origin::Origin;
 use vvs_runtime::tls::{Files, Identity};
-use vvs_web::IdentityKind;
 
 use crate::Error;
 use crate::clock;
@@ -129,7 +129,7 @@ pub async fn start(mut up: Up) -> Result<Running, Error> {
         grace,
         file_modes,
     );
-    let dev_key = up.web.dev_key.clone();
+    let dev_key = up.web.identity.dev_key.clone();
     let mut running = Running {
         addresses,
         launch,
@@ -155,9 +155,9 @@ fn embed(up: &mut Up) -> Result<Keyrings, Error> {
         tracing::info!(path = %path.display(), "made");
     }
 
-    up.web.identity.get_or_insert(IdentityKind::Dev);
+    up.web.identity.kind.get_or_insert(IdentityKind::Dev);
     if up.dev_key {
-        up.web.dev_key = Some(base64url(&random::<16>().map_err(Error::Random)?).into());
+        up.web.identity.dev_key = Some(base64url(&random::<16>().map_err(Error::Random)?).into());
     }
 
     up.relay.backplane.get_or_insert(BackplaneKind::Memory);

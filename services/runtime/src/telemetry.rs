@@ -94,7 +94,8 @@ where
     let filter = EnvFilter::builder().parse(levels)?;
     let spans = traces.map(|provider| {
         let only_ours = EnvFilter::new(
-            "off,vvs_runtime=info,vvs_gateway=info,vvs_web=info,vvs_relay=info,vvs_sessions=info",
+            "off,vvs_runtime=info,vvs_gateway=info,vvs_web=info,vvs_identity=info,vvs_relay=info,\
+             vvs_sessions=info",
         );
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("vvs"))

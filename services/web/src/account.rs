@@ -5,7 +5,7 @@ use std::fmt;
 
 use time::OffsetDateTime;
 
-use crate::page::Device;
+use crate::editor::Device;
 
 /// One editor that is signed in or about to be: its session.
 #[derive(Clone)]

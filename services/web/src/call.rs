@@ -14,11 +14,12 @@ use crate::error::Refusal;
 use crate::handback::Handback;
 
 mod browser;
+mod provider;
 mod relay;
 mod sessions;
 
 pub(crate) use relay::Relay;
-pub(crate) use sessions::{Sessions, Whose};
+pub(crate) use sessions::Sessions;
 
 /// For a call that is answered at once.
 const CALL_TIME: Duration = Duration::from_secs(5);

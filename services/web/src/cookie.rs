@@ -227,7 +227,7 @@ impl Jar {
     pub(crate) fn keep_as_before(
         &mut self,
         cookies: &Cookies,
-        who: &crate::identity::SignIn,
+        who: &vvs_identity::SignIn,
     ) -> Result<(), Error> {
         let sealed = cookies.seal("sign-in", &self.browser(cookies)?, who)?;
         self.put("sign-in", cookies.line("sign-in", &sealed, None));

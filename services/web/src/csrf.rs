@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName};
 use secrecy::SecretString;
 use vvs_auth::Error;
 use vvs_auth::key::{Keyring, base64url, from_base64url};
+use vvs_identity::SignIn;
 use vvs_runtime::origin::Origin;
 
 use crate::cookie::BrowserId;
-use crate::identity::SignIn;
 
 /// Fetch Metadata Request Headers, section 2.4.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -81,7 +81,7 @@ mod tests {
     use secrecy::ExposeSecret as _;
 
     use super::*;
-    use crate::identity::dev;
+    use vvs_identity::dev;
 
     #[test]
     fn a_post_is_taken_from_our_own_pages_only() {

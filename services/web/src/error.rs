@@ -3,27 +3,18 @@
 
 use std::net::SocketAddr;
 
+use tracing::Level;
+use vvs_identity::Failed;
 use vvs_proto::Phase;
 
-use crate::failure::Reason;
-use crate::fetch::Failed;
-use crate::page::Trouble;
+use crate::failure::{Reason, Trouble};
 
 /// Why web cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("VVS_WEB_IDENTITY (--web-identity) is not set")]
-    NoIdentity,
-    /// Settings that do not fit together, each with its name.
-    #[error("{}", .0.join("; "))]
-    Settings(Vec<String>),
-    #[error("cannot make calls to an identity provider: {0}")]
-    Fetch(#[from] reqwest::Error),
-    #[error(
-        "VVS_WEB_IDENTITY (--web-identity) is dev, which lets in anyone as anyone: it runs on \
-         loopback only, not at {0}"
-    )]
-    DevelopmentOffLoopback(String),
+    /// The identity provider cannot be used.
+    #[error(transparent)]
+    Identity(#[from] vvs_identity::Error),
     #[error("VVS_WEB_RELAY_ADDR (--web-relay-addr) is not HOST:PORT: {0}")]
     RelayAddr(#[source] tonic::transport::Error),
     #[error("VVS_WEB_SESSIONS_ADDR (--web-sessions-addr) is not HOST:PORT: {0}")]
@@ -60,8 +51,6 @@ pub(crate) enum Refusal {
     SessionsFull,
     #[error("too many sessions of the person wait for their editors")]
     PendingFull,
-    #[error("the person asks too often")]
-    TooOften,
     #[error("the editor is away")]
     EditorAway,
     #[error("{role} does not answer: {code} {reason}")]
@@ -83,18 +72,9 @@ pub(crate) enum Refusal {
     },
     #[error(transparent)]
     Crypto(#[from] vvs_auth::Error),
-    /// A call to the identity provider.
-    #[error("the identity provider: {0}")]
-    Provider(#[from] Failed),
-    /// What the browser brought from the provider is not to be believed.
-    #[error("the sign-in is not to be believed: {0}")]
-    NotBelieved(String),
-    /// The provider knows the person, and they may not sign in.
-    #[error("may not sign in: {0}")]
-    NotAllowed(&'static str),
-    /// The provider says that the person is signed in no more, or the sign-in was ended.
-    #[error("the sign-in is over: {0}")]
-    SignInOver(&'static str),
+    /// What the identity provider says.
+    #[error(transparent)]
+    Identity(#[from] vvs_identity::Refusal),
     /// Nobody can say whether the sign-in was ended.
     #[error("the sign-in cannot be checked: {0}")]
     Unchecked(String),
@@ -112,135 +92,117 @@ impl From<Reason> for Refusal {
 impl Refusal {
     /// What the page says.
     pub(crate) fn reason(&self) -> Reason {
-        match self {
-            Self::Request(reason) => *reason,
-            Self::Unknown | Self::Over => Reason::LoginOver,
-            Self::Ended(state) => match state {
-                Phase::Denied => Reason::Denied,
-                Phase::Cancelled => Reason::Cancelled,
-                Phase::Expired => Reason::Expired,
-                Phase::Burned => Reason::Burned,
-                Phase::Waiting | Phase::Held | Phase::Sent | Phase::Away | Phase::Acked => {
-                    Reason::LoginOver
-                }
-            },
-            Self::EditorRefused => Reason::EditorRefused,
-            Self::EditorCannotBind => Reason::EditorCannotBind,
-            Self::UnsafeReturn => Reason::UnsafeReturn,
-            Self::Claimed => Reason::Claimed,
-            Self::SessionsFull => Reason::SessionsFull,
-            Self::PendingFull => Reason::PendingFull,
-            Self::TooOften => Reason::TooOften,
-            Self::EditorAway | Self::Unavailable { .. } => Reason::Unavailable,
-            // A provider's refusal of a call is about our settings; anything else of its passes.
-            Self::Unexpected { .. }
-            | Self::Incomplete { .. }
-            | Self::Crypto(_)
-            | Self::Provider(Failed::Refused { .. }) => Reason::Broken,
-            Self::Provider(Failed::Unavailable { .. } | Failed::Unreadable { .. }) => {
-                Reason::ProviderUnavailable
-            }
-            Self::NotBelieved(_) => Reason::NotBelieved,
-            Self::NotAllowed(_) => Reason::NotAllowed,
-            Self::SignInOver(_) => Reason::SignInOver,
-            Self::Unchecked(_) => Reason::Unchecked,
-            Self::NotEnded(_) => Reason::NotEnded,
-        }
-    }
-
-    /// Whether what the browser keeps of a sign-in is good for nothing any more.
-    pub(crate) fn ends_sign_in(&self) -> bool {
-        matches!(self, Self::NotAllowed(_) | Self::SignInOver(_))
-    }
-
-    /// What a delivery page says, when the same delivery may still succeed.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
-        match self {
-            Self::EditorAway => Some(Trouble::EditorAway),
-            Self::Unavailable { .. } | Self::Unchecked(_) => Some(Trouble::Unavailable),
-            Self::Provider(Failed::Unavailable { .. } | Failed::Unreadable { .. }) => {
-                Some(Trouble::ProviderUnavailable)
-            }
-            Self::Provider(Failed::Refused { .. })
-            | Self::NotBelieved(_)
-            | Self::NotAllowed(_)
-            | Self::SignInOver(_)
-            | Self::NotEnded(_)
-            | Self::Request(_)
-            | Self::Unknown
-            | Self::Over
-            | Self::Ended(_)
-            | Self::EditorRefused
-            | Self::EditorCannotBind
-            | Self::UnsafeReturn
-            | Self::Claimed
-            | Self::SessionsFull
-            | Self::PendingFull
-            | Self::TooOften
-            | Self::Unexpected { .. }
-            | Self::Incomplete { .. }
-            | Self::Crypto(_) => None,
-        }
+        self.outside().0
     }
 
     /// As metrics and JSON answers spell it.
     pub(crate) fn as_str(&self) -> &'static str {
+        self.outside().1
+    }
+
+    /// What outsiders see: the page's reason, and the word in metrics and JSON answers.
+    fn outside(&self) -> (Reason, &'static str) {
         match self {
-            Self::Request(Reason::OtherBrowser) => "other_browser",
-            Self::Request(_) => "malformed",
-            Self::Unknown => "unknown",
-            Self::Over | Self::Ended(_) => "over",
-            Self::EditorRefused => "editor_refused",
-            Self::EditorCannotBind => "editor_cannot_bind",
-            Self::UnsafeReturn => "unsafe_return",
-            Self::Claimed => "claimed",
-            Self::SessionsFull => "sessions_full",
-            Self::PendingFull => "pending_full",
-            Self::TooOften => "too_often",
-            Self::EditorAway => "editor_away",
-            Self::Unavailable { .. } | Self::Unchecked(_) | Self::NotEnded(_) => "unavailable",
-            Self::Unexpected { .. } | Self::Incomplete { .. } | Self::Crypto(_) => "broken",
-            Self::Provider(_) => "provider",
-            Self::NotBelieved(_) | Self::NotAllowed(_) | Self::SignInOver(_) => "not_signed_in",
+            Self::Request(Reason::OtherBrowser) => (Reason::OtherBrowser, "other_browser"),
+            Self::Request(reason) => (*reason, "malformed"),
+            Self::Unknown => (Reason::LoginOver, "unknown"),
+            Self::Over => (Reason::LoginOver, "over"),
+            Self::Ended(state) => (ended(*state), "over"),
+            Self::EditorRefused => (Reason::EditorRefused, "editor_refused"),
+            Self::EditorCannotBind => (Reason::EditorCannotBind, "editor_cannot_bind"),
+            Self::UnsafeReturn => (Reason::UnsafeReturn, "unsafe_return"),
+            Self::Claimed => (Reason::Claimed, "claimed"),
+            Self::SessionsFull => (Reason::SessionsFull, "sessions_full"),
+            Self::PendingFull => (Reason::PendingFull, "pending_full"),
+            Self::EditorAway => (Reason::Unavailable, "editor_away"),
+            Self::Unavailable { .. } => (Reason::Unavailable, "unavailable"),
+            Self::Unchecked(_) => (Reason::Unchecked, "unavailable"),
+            Self::NotEnded(_) => (Reason::NotEnded, "unavailable"),
+            Self::Unexpected { .. } | Self::Incomplete { .. } | Self::Crypto(_) => {
+                (Reason::Broken, "broken")
+            }
+            Self::Identity(refusal) => (said(refusal), refusal.as_str()),
+        }
+    }
+
+    /// The sign-in was ended here.
+    pub(crate) fn sign_in_over(why: &'static str) -> Self {
+        Self::Identity(vvs_identity::Refusal::SignInOver(why))
+    }
+
+    /// Whether what the browser keeps of a sign-in is good for nothing any more.
+    pub(crate) fn ends_sign_in(&self) -> bool {
+        matches!(self, Self::Identity(refusal) if refusal.ends_sign_in())
+    }
+
+    /// What a delivery page says, when the same delivery may still succeed.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        let reason = self.reason();
+        if matches!(self, Self::EditorAway) {
+            Some(Trouble::EditorAway)
+        } else if matches!(reason, Reason::Unavailable | Reason::Unchecked) {
+            Some(Trouble::Unavailable)
+        } else {
+            (reason == Reason::ProviderUnavailable).then_some(Trouble::ProviderUnavailable)
         }
     }
 
     /// Written down once, where the answer is made.
     pub(crate) fn log(&self, request_id: &str) {
-        match self.reason() {
-            Reason::Broken => tracing::error!(request_id, cause = %self, "failed"),
-            Reason::Unavailable
-            | Reason::ProviderUnavailable
-            | Reason::Unchecked
-            | Reason::NotEnded => {
-                tracing::warn!(request_id, cause = %self, "failed");
-            }
-            Reason::MalformedLink
-            | Reason::MalformedForm
-            | Reason::LoginOver
-            | Reason::Denied
-            | Reason::Cancelled
-            | Reason::Expired
-            | Reason::Burned
-            | Reason::EditorRefused
-            | Reason::EditorCannotBind
-            | Reason::UnsafeReturn
-            | Reason::Claimed
-            | Reason::CrossSite
-            | Reason::StaleForm
-            | Reason::OtherBrowser
-            | Reason::NotSignedIn
-            | Reason::NotBelieved
-            | Reason::NotAllowed
-            | Reason::SignInOver
-            | Reason::SessionsFull
-            | Reason::PendingFull
-            | Reason::TooOften
-            | Reason::DevelopmentOnly
-            | Reason::DevelopmentThrough
-            | Reason::TooManyGuesses
-            | Reason::NotFound
-            | Reason::WrongMethod => tracing::info!(request_id, cause = %self, "refused"),
+        match self.reason().row().level {
+            Level::ERROR => tracing::error!(request_id, cause = %self, "failed"),
+            Level::WARN => tracing::warn!(request_id, cause = %self, "failed"),
+            _ => tracing::info!(request_id, cause = %self, "refused"),
+        }
+    }
+}
+
+/// What the page says of a login that has come to its end.
+fn ended(state: Phase) -> Reason {
+    match state {
+        Phase::Denied => Reason::Denied,
+        Phase::Cancelled => Reason::Cancelled,
+        Phase::Expired => Reason::Expired,
+        Phase::Burned => Reason::Burned,
+        Phase::Waiting | Phase::Held | Phase::Sent | Phase::Away | Phase::Acked => {
+            Reason::LoginOver
+        }
+    }
+}
+
+/// What the page says when it is the identity provider that refuses.
+fn said(refusal: &vvs_identity::Refusal) -> Reason {
+    use vvs_identity::Refusal as Said;
+
+    match refusal {
+        Said::MalformedLink => Reason::MalformedLink,
+        Said::NotFound => Reason::NotFound,
+        Said::DevelopmentOnly => Reason::DevelopmentOnly,
+        Said::DevelopmentThrough => Reason::DevelopmentThrough,
+        Said::NotBelieved(_) => Reason::NotBelieved,
+        Said::NotAllowed(_) => Reason::NotAllowed,
+        Said::SignInOver(_) => Reason::SignInOver,
+        Said::TooOften => Reason::TooOften,
+        Said::Unavailable(_) => Reason::Unavailable,
+        Said::Provider(Failed::Unavailable { .. } | Failed::Unreadable { .. }) => {
+            Reason::ProviderUnavailable
+        }
+        // A provider's refusal of a call is about our settings; anything else of its passes.
+        Said::Provider(Failed::Refused { .. }) | Said::Broken(_) | Said::Crypto(_) => {
+            Reason::Broken
+        }
+    }
+}
+
+/// What a provider hears when this role cannot do what it asks.
+impl From<Refusal> for vvs_identity::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        if let Refusal::Identity(refusal) = refusal {
+            refusal
+        } else if refusal.reason() == Reason::Broken {
+            Self::Broken(refusal.to_string())
+        } else {
+            Self::Unavailable(refusal.to_string())
         }
     }
 }

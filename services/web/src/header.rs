@@ -1,35 +1,17 @@
 //! The security headers of every page, as a function of what the page does. Knows no page and no
 //! route.
 
-use std::fmt;
-
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
+use vvs_identity::{Nonce, Sources};
 
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-opener-policy");
 pub(crate) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
-
-/// Allows one response's own script tags; fresh for each response.
-#[derive(Clone)]
-pub(crate) struct Nonce(String);
-
-impl Nonce {
-    pub(crate) fn new(random: [u8; 16]) -> Self {
-        Self(BASE64_URL_SAFE_NO_PAD.encode(random))
-    }
-}
-
-impl fmt::Display for Nonce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// What a page does, as far as its headers depend on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,18 +21,6 @@ pub(crate) enum Kind {
     Form,
     /// Holds text and links.
     Text,
-}
-
-/// What a page may load and speak to beside our own files, for the scripts of an identity provider:
-/// source expressions (Content Security Policy Level 3, section 2.3.1), separated by spaces.
-#[derive(Clone, Default)]
-pub(crate) struct Sources {
-    pub(crate) script: String,
-    pub(crate) style: String,
-    pub(crate) connect: String,
-    pub(crate) img: String,
-    pub(crate) frame: String,
-    pub(crate) worker: String,
 }
 
 pub(crate) fn page(kind: Kind, nonce: &Nonce, sources: &Sources) -> HeaderMap {

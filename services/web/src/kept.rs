@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use vvs_auth::Error;
 use vvs_auth::key::{base64url, random};
 
-use crate::identity::SignIn;
+use vvs_identity::SignIn;
 
 /// Names one sign-in of one browser: 128 random bits, base64url.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -62,17 +62,6 @@ impl Kept {
     }
 }
 
-/// What shows that a person has signed in just now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Proof {
-    /// It was made in this request.
-    Fresh,
-    /// It was made that long ago.
-    Aged(Duration),
-    /// It was made on a trip that began with this watermark.
-    Since(u64),
-}
-
 /// Whom a browser's cookie stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Person {
@@ -88,7 +77,7 @@ pub(crate) enum Person {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::dev;
+    use vvs_identity::dev;
 
     const DAY: Duration = Duration::from_hours(24);
 

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use vvs_auth::key::Keyring;
+use vvs_identity::SignIn;
 use vvs_proto::{ConnectionId, Phase, RequestId, ReturnUri};
 
+use crate::editor::Editor;
 use crate::error::Refusal;
-use crate::identity::SignIn;
-use crate::page::{Editor, Trouble};
+use crate::failure::Trouble;
 
 /// What the relay knows of a login.
 #[derive(Clone)]

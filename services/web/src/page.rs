@@ -7,23 +7,26 @@ use askama::Template;
 use http::{Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use vvs_identity::{Nonce, Part, SignIn, Sources};
 use vvs_proto::ReturnUri;
 
 use crate::{
-    failure::Reason,
-    header::{self, Kind, Nonce, Sources},
-    identity::Part,
+    editor::Editor,
+    failure::{Row, Trouble},
+    header::{self, Kind},
 };
 
 mod account;
 mod dev_key;
 mod handback;
+mod stopped;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use account::{AccountSessions, AccountSignIn};
 pub(crate) use dev_key::DevKey;
 pub(crate) use handback::{HandBack, Held};
+pub(crate) use stopped::Stopped;
 
 /// What stands on every page.
 pub(crate) struct Shell {
@@ -266,7 +269,7 @@ impl Page for Success {
 #[template(path = "failure.html")]
 pub(crate) struct Failure {
     pub(crate) shell: Shell,
-    pub(crate) reason: Reason,
+    pub(crate) row: Row,
     /// Where "Try again" leads, a path of ours; none where trying again is no use.
     pub(crate) again: Option<String>,
     pub(crate) request_id: String,
@@ -280,7 +283,7 @@ impl Page for Failure {
     }
 
     fn status(&self) -> StatusCode {
-        self.reason.status()
+        self.row.status
     }
 }
 
@@ -318,6 +321,14 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    pub(crate) fn of(who: &SignIn) -> Self {
+        Self {
+            name: who.shown_name(),
+            email: who.email.clone(),
+            email_verified: who.email_verified,
+        }
+    }
+
     fn title(&self) -> &str {
         self.name
             .as_deref()
@@ -350,28 +361,6 @@ impl Account {
     }
 }
 
-/// What the editor says about itself; a bare one says nothing.
-#[derive(Clone)]
-pub(crate) struct Editor {
-    pub(crate) app: Option<App>,
-    pub(crate) device: Option<Device>,
-}
-
-#[derive(Clone)]
-pub(crate) struct App {
-    pub(crate) name: String,
-    /// May be empty.
-    pub(crate) version: String,
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Device {
-    /// May be empty, when there is an `os`.
-    pub(crate) name: String,
-    /// May be empty.
-    pub(crate) os: String,
-}
-
 /// How the editor's address compares with the browser's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -402,38 +391,6 @@ impl Place {
             Self::SameNetwork
         } else {
             Self::OtherNetwork
-        }
-    }
-}
-
-/// Why an approved sign-in is not in the editor yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// It was sent, and the editor has not answered.
-    Unacknowledged,
-    /// The editor's connection is gone and may come back.
-    EditorAway,
-    /// A role does not answer.
-    Unavailable,
-    ProviderUnavailable,
-}
-
-impl Trouble {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Unacknowledged => {
-                "It was sent to your editor, which has not confirmed it so far."
-            }
-            Self::EditorAway => {
-                "Your editor has lost its connection. It gets the sign-in as soon as it is back."
-            }
-            Self::ProviderUnavailable => {
-                "The service that signs you in does not answer at the moment, so that VVS cannot \
-                 ask whether your sign-in still holds. Your approval is not lost."
-            }
-            Self::Unavailable => {
-                "A part of VVS does not answer at the moment. Your approval is not lost."
-            }
         }
     }
 }

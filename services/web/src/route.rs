@@ -9,24 +9,26 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use vvs_auth::method;
+use vvs_identity::{ACCOUNT_PATH, CALLBACK_PATH, SIGN_IN_PATH};
 use vvs_runtime::http::Connection;
 use vvs_runtime::trace;
 
 use crate::asset::ASSETS;
 use crate::failure::Reason;
-use crate::visit::{ACCOUNT_PATH, CALLBACK_PATH, SIGN_IN_PATH, Visit};
-use crate::{Web, header, jwks};
+use crate::header;
+use crate::visit::{KEY_PATH, Visit};
+use crate::web::Web;
 
 mod account;
 mod approval;
+mod dev_key;
+mod jwks;
 mod outcome;
-pub(crate) mod sign_in;
+mod provider;
+mod sign_in;
 
 /// The longest form, in bytes.
 const MAX_FORM: usize = 16 * 1024;
-
-/// Paths and what answers them.
-pub(crate) type Routes = Router<Arc<Web>>;
 
 pub(crate) fn router(web: Arc<Web>) -> Router {
     let mut router = Router::new()
@@ -47,8 +49,12 @@ pub(crate) fn router(web: Arc<Web>) -> Router {
         router = router.route(asset.path, get((asset.headers(), asset.text)));
     }
 
+    if web.identity.key().is_some() {
+        router = router.route(KEY_PATH, post(dev_key::show));
+    }
+
     router
-        .merge(web.identity.clone().routes())
+        .merge(provider::routes(&web))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_FORM))

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{Form, FromRequest, FromRequestParts, Query, Request};
 use axum::response::{IntoResponse as _, Response};
 use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
@@ -12,6 +13,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use vvs_auth::key::random;
+use vvs_identity::{About, Nonce, SIGN_IN_PATH, SignIn};
 use vvs_proto::ConnectionId;
 use vvs_runtime::forwarded::{REQUEST_ID, THROUGH, client_address};
 use vvs_runtime::http::Connection;
@@ -19,84 +21,29 @@ use vvs_runtime::http::Connection;
 use crate::account::Notice;
 use crate::call::Place;
 use crate::cookie::Jar;
+use crate::csrf;
 use crate::error::Refusal;
 use crate::failure::{Reason, WayOn};
-use crate::header::{self, Nonce};
-use crate::identity::SignIn;
-use crate::identity::dev::KEY_PATH;
+use crate::header;
 use crate::kept::Person;
 use crate::login::{Entry, View};
 use crate::page::{self, DevKey, Failure, Page, Shell};
-use crate::{Web, csrf};
+use crate::web::Web;
 
+mod browser;
 mod person;
 
 /// What a browser sends us of itself, at most, in characters.
 const MAX_USER_AGENT: usize = 256;
 
-/// Where the browser comes from a sign-in.
-pub(crate) const CALLBACK_PATH: &str = "/api/auth/callback";
-/// Where a person looks after their signed-in editors.
-pub(crate) const ACCOUNT_PATH: &str = "/account/sessions";
-/// Where a person signs in to look after their editors.
-pub(crate) const SIGN_IN_PATH: &str = "/account/sign-in";
+/// Where a browser shows the key of a development installation.
+pub(crate) const KEY_PATH: &str = "/dev/key";
 
-/// What a page or a form is about.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum About {
-    Login(ConnectionId),
-    /// The signed-in editors of whoever is signed in.
-    Account,
-}
-
-impl About {
-    /// What a form about it is made for.
-    fn purpose(self) -> String {
-        match self {
-            Self::Login(id) => id.to_string(),
-            Self::Account => "account".to_owned(),
-        }
-    }
-
-    /// Where it begins in the browser.
-    pub(crate) fn path(self) -> String {
-        match self {
-            Self::Login(id) => format!("/login?connection_id={id}"),
-            Self::Account => ACCOUNT_PATH.to_owned(),
-        }
-    }
-
-    /// Where a person says again who they are, when the browser came back without it.
-    pub(crate) fn sign_in_again(self) -> String {
-        match self {
-            Self::Login(_) => format!("{}&retry=1", self.path()),
-            Self::Account => format!("{SIGN_IN_PATH}?retry=1"),
-        }
-    }
-
-    /// Where a person says that they are somebody else.
-    pub(crate) fn another(self) -> String {
-        match self {
-            Self::Login(_) => format!("{}&another=1", self.path()),
-            Self::Account => format!("{SIGN_IN_PATH}?another=1"),
-        }
-    }
-
-    /// Where a person goes on who has signed out of this browser.
-    pub(crate) fn signed_out(self) -> String {
-        match self {
-            Self::Login(_) => self.another(),
-            Self::Account => format!("{SIGN_IN_PATH}?done={}", Notice::SignedOut),
-        }
-    }
-
-    /// Where the browser goes once the person has said so.
-    pub(crate) fn callback(self, retry: bool) -> String {
-        let retry = if retry { "&retry=1" } else { "" };
-        match self {
-            Self::Login(id) => format!("{CALLBACK_PATH}?connection_id={id}{retry}"),
-            Self::Account => format!("{CALLBACK_PATH}?account=1{retry}"),
-        }
+/// Where a person goes on who has signed out of this browser.
+fn signed_out(about: About) -> String {
+    match about {
+        About::Login(_) => about.another(),
+        About::Account => format!("{SIGN_IN_PATH}?done={}", Notice::SignedOut),
     }
 }
 
@@ -297,8 +244,8 @@ impl Visit {
             .headers
             .get(THROUGH)
             .map(|sign| sign.to_str().unwrap_or("unreadable"));
-        if let Err(reason) = web.identity.admits(self.from.address, through) {
-            return Some(Err(reason.into()));
+        if let Err(refusal) = web.identity.admits(self.from.address, through) {
+            return Some(Err(refusal.into()));
         }
 
         let key = web.identity.key()?;
@@ -339,16 +286,16 @@ impl Visit {
 
     fn failure(&self, refusal: &Refusal) -> Answer {
         refusal.log(&self.request_id);
-        let reason = refusal.reason();
-        let again = self.about.and_then(|about| match reason.way_on()? {
-            WayOn::Again => Some(about.path()),
+        let row = refusal.reason().row();
+        let again = self.about.and_then(|about| match row.way_on? {
+            WayOn::Again | WayOn::AgainByItself | WayOn::EditorsFirst => Some(about.path()),
             WayOn::AnotherAccount => Some(about.another()),
-            WayOn::SignedOut => Some(about.signed_out()),
+            WayOn::SignedOut => Some(signed_out(about)),
         });
 
         page::answer(&Failure {
             shell: self.shell(),
-            reason,
+            row,
             again,
             request_id: self.request_id.clone(),
         })
@@ -400,8 +347,6 @@ pub(crate) struct Fields {
     csrf: String,
     confirmed: Option<String>,
     retry: Option<String>,
-    pub(crate) email: Option<String>,
-    pub(crate) name: Option<String>,
     pub(crate) key: Option<SecretString>,
 }
 
@@ -428,6 +373,8 @@ impl Fields {
 pub(crate) struct Post {
     pub(crate) visit: Visit,
     pub(crate) fields: Fields,
+    /// The whole form, as the browser sent it.
+    pub(crate) body: Bytes,
 }
 
 impl Post {
@@ -442,9 +389,7 @@ impl Post {
             return Err(visit.finish(Err(Reason::CrossSite.into())));
         }
 
-        let Ok(Form(fields)) =
-            Form::<Fields>::from_request(Request::from_parts(parts, body), web).await
-        else {
+        let Some((fields, body)) = read(parts, body, web).await else {
             return Err(visit.finish(Err(Reason::MalformedForm.into())));
         };
 
@@ -459,7 +404,7 @@ impl Post {
         if visit.person == Person::Ended && !may_be_nobodys {
             // Whoever the form was made for decides nothing any more.
             let answer = match visit.about {
-                Some(About::Login(_)) => Err(Refusal::SignInOver(
+                Some(About::Login(_)) => Err(Refusal::sign_in_over(
                     "it was ended before this form was sent",
                 )),
                 Some(About::Account) | None => Ok(see(SIGN_IN_PATH)),
@@ -467,8 +412,21 @@ impl Post {
             return Err(visit.finish(answer));
         }
 
-        Ok(Self { visit, fields })
+        Ok(Self {
+            visit,
+            fields,
+            body,
+        })
     }
+}
+
+/// Reads a form, and keeps the bytes for whoever knows more of its fields.
+async fn read(parts: Parts, body: Body, web: &Arc<Web>) -> Option<(Fields, Bytes)> {
+    let whole = Request::from_parts(parts.clone(), body);
+    let body = Bytes::from_request(whole, web).await.ok()?;
+    let form = Request::from_parts(parts, Body::from(body.clone()));
+    let Form(fields) = Form::from_request(form, web).await.ok()?;
+    Some((fields, body))
 }
 
 impl FromRequest<Arc<Web>> for Post {

@@ -49,15 +49,14 @@ const TRANSPORT: &[(&str, &[(&str, &str)])] = &[
             ("call.rs", "the calls that web makes"),
             ("call/", "the calls that web makes"),
             ("error.rs", "what a browser sees of an error"),
-            ("jwks.rs", "one page of its own"),
             ("route.rs", "all paths"),
             ("route/", "all paths"),
             ("visit.rs", "a request on its way to a page"),
             ("visit/", "a request on its way to a page"),
-            ("identity/", "moves to a crate of its own, which decides it"),
         ],
     ),
     ("vvs-auth", &[]),
+    ("vvs-identity", &[]),
 ];
 
 #[test]

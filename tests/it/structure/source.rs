@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::{metadata, root};
 
+/// What stands in front of a module that is in no program.
+const FOR_TESTS: [&str; 2] = ["#[cfg(test)]", r#"#[cfg(any(test, feature = "testing"))]"#];
+
 /// Names of modules from the crate's root on; empty for the root itself.
 pub(super) type Module = Vec<String>;
 
@@ -54,7 +57,7 @@ impl Crate {
                 let child_module = [module.as_slice(), &[child.to_owned()]].concat();
                 self.take(child_module, &child_file);
             }
-            is_test = line == "#[cfg(test)]" || is_test && line.starts_with("#[");
+            is_test = FOR_TESTS.contains(&line) || is_test && line.starts_with("#[");
         }
 
         let source = Source {

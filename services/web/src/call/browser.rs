@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use vvs_identity::Whose;
 use vvs_proto::session::{
     BeginBrowserSignInRequest, CheckBrowserSignInRequest, EndBrowserSignInsRequest,
 };
 use vvs_runtime::rpc::within;
 
-use super::sessions::{BY_USER, SESSIONS};
-use super::{CALL_TIME, Place, Sessions, Whose, refusal};
+use super::sessions::{BY_USER, SESSIONS, named};
+use super::{CALL_TIME, Place, Sessions, refusal};
 use crate::error::Refusal;
 use crate::kept::Kept;
 
@@ -35,7 +36,7 @@ impl Sessions {
     pub(crate) async fn has_ended(&self, kept: &Kept) -> Result<bool, Refusal> {
         let request = CheckBrowserSignInRequest {
             sign_in_id: kept.id.as_str().to_owned(),
-            identity: Some(whose(kept).identity()),
+            identity: Some(named(&whose(kept))),
             watermark: kept.watermark,
         };
         let answer = self
@@ -101,7 +102,7 @@ impl Sessions {
     ) -> Result<(), Refusal> {
         let request = EndBrowserSignInsRequest {
             sign_in_id: sign_in_id.to_owned(),
-            identity: Some(whose.identity()),
+            identity: Some(named(whose)),
             remember_for: Some(wire(remember_for)),
             reason: reason.to_owned(),
             address,

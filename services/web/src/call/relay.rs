@@ -14,10 +14,10 @@ use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
 
 use super::{CALL_TIME, Delivered, Granted, Place, refusal, shown};
+use crate::editor;
 use crate::error::Refusal;
 use crate::handback::Handback;
 use crate::login::View;
-use crate::page;
 
 const RELAY: &str = "relay";
 
@@ -175,12 +175,12 @@ fn delivered(answer: DeliverAuthResponse, public_url: &Origin) -> Result<Deliver
 
 fn view(answer: GetLoginResponse, public_url: &Origin) -> Result<View, Refusal> {
     let missing = |field| Refusal::Incomplete { role: RELAY, field };
-    let app = answer.app.map(|app| page::App {
+    let app = answer.app.map(|app| editor::App {
         name: shown(&app.name),
         version: shown(&app.version),
     });
     let wire::Device { name, os, jwk } = answer.device.unwrap_or_default();
-    let device = page::Device {
+    let device = editor::Device {
         name: shown(&name),
         os: shown(&os),
     };
@@ -189,7 +189,7 @@ fn view(answer: GetLoginResponse, public_url: &Origin) -> Result<View, Refusal> 
     Ok(View {
         state: Phase::from_wire(answer.state).ok_or(missing("state"))?,
         user_code: answer.user_code,
-        editor: page::Editor {
+        editor: editor::Editor {
             app: app.filter(|app| !app.name.is_empty()),
             device: is_named.then_some(device),
         },

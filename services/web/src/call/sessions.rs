@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use vvs_identity::{SignIn, Whose};
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_proto::session::{
     self as wire, AuditEvent, CreateSessionRequest, Device, GetSessionRequest,
@@ -15,10 +16,9 @@ use vvs_runtime::trace::TracedChannel;
 
 use super::{CALL_TIME, Granted, Place, refusal, shown};
 use crate::account::Install;
+use crate::editor;
 use crate::error::Refusal;
-use crate::identity::SignIn;
 use crate::login::View;
-use crate::page;
 
 pub(super) const SESSIONS: &str = "sessions";
 
@@ -29,23 +29,13 @@ const BY_PROVIDER: &str = "sign_in_over";
 /// The same, where no relay has taken what was approved.
 const UNTAKEN: &str = "not_delivered";
 
-/// Whose sessions.
-pub(crate) struct Whose<'a> {
-    pub(crate) provider: &'a str,
-    /// Empty with a session at the provider that is enough of a name.
-    pub(crate) subject: &'a str,
-    /// Only what was approved with this session at the provider; empty for all of the subject's.
-    pub(crate) provider_session: &'a str,
-}
-
-impl Whose<'_> {
-    pub(super) fn identity(&self) -> Identity {
-        Identity {
-            provider: self.provider.to_owned(),
-            subject: self.subject.to_owned(),
-            provider_session: self.provider_session.to_owned(),
-            ..Identity::default()
-        }
+/// Whose sessions, as sessions takes it.
+pub(super) fn named(whose: &Whose<'_>) -> Identity {
+    Identity {
+        provider: whose.provider.to_owned(),
+        subject: whose.subject.to_owned(),
+        provider_session: whose.provider_session.to_owned(),
+        ..Identity::default()
     }
 }
 
@@ -218,7 +208,7 @@ impl Sessions {
         // end now.
         self.end_browsers("", whose, self.max_ttl, reason, address.clone())
             .await?;
-        let (identity, reason) = (Some(whose.identity()), reason.to_owned());
+        let (identity, reason) = (Some(named(whose)), reason.to_owned());
         let request = RevokeUserSessionsRequest {
             user_id: String::new(),
             identity,
@@ -324,8 +314,8 @@ fn identity(sign_in: &SignIn) -> Identity {
 }
 
 fn device(view: &View) -> Device {
-    let page::Editor { app, device } = view.editor.clone();
-    let page::Device { name, os } = device.unwrap_or_default();
+    let editor::Editor { app, device } = view.editor.clone();
+    let editor::Device { name, os } = device.unwrap_or_default();
     let app = app
         .map(|app| format!("{} {}", app.name, app.version))
         .unwrap_or_default()
@@ -356,7 +346,7 @@ fn install(session: wire::Session) -> Result<Install, Refusal> {
     Ok(Install {
         id: session.id,
         user_id: session.user.ok_or(missing("user"))?.id,
-        device: page::Device {
+        device: editor::Device {
             name: shown(&name),
             os: shown(&os),
         },
@@ -376,7 +366,7 @@ mod tests {
 
     use super::*;
 
-    fn view(editor: page::Editor) -> View {
+    fn view(editor: editor::Editor) -> View {
         View {
             state: Phase::Waiting,
             user_code: String::new(),
@@ -429,7 +419,7 @@ mod tests {
 
     #[test]
     fn an_editor_without_a_name_keeps_its_key() {
-        let bare = device(&view(page::Editor {
+        let bare = device(&view(editor::Editor {
             app: None,
             device: None,
         }));
@@ -441,12 +431,12 @@ mod tests {
             }
         );
 
-        let app = |version: &str| page::App {
+        let app = |version: &str| editor::App {
             name: "VVS Editor".to_owned(),
             version: version.to_owned(),
         };
         let named = |version| {
-            device(&view(page::Editor {
+            device(&view(editor::Editor {
                 app: Some(app(version)),
                 device: None,
             }))

@@ -4,7 +4,7 @@ use tonic::transport::Endpoint;
 use vvs_runtime::trace::TracedChannel;
 
 use super::*;
-use crate::identity::dev;
+use vvs_identity::dev;
 
 fn kept(number: usize) -> Kept {
     let who = dev::sign_in("ada@example.com", "", "s".to_owned(), 0).unwrap();

@@ -1,8 +1,8 @@
 //! What comes back of what a browser was given, and what does not.
 
 use super::*;
-use crate::identity::dev;
 use crate::kept::SignInId;
+use vvs_identity::dev;
 
 const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 

@@ -1,7 +1,7 @@
 //! What one browser sees of a login, as a table, and the names of deliveries.
 
 use super::*;
-use crate::identity::dev;
+use vvs_identity::dev;
 
 const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 const NOW: i64 = 1_800_000_000;

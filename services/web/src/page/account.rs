@@ -4,11 +4,11 @@ use askama::Template;
 use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use time::OffsetDateTime;
+use vvs_identity::{Part, Sources};
 
 use super::{Account, Page, Shell};
 use crate::account::{Install, Notice};
-use crate::header::{Kind, Sources};
-use crate::identity::Part;
+use crate::header::Kind;
 
 /// What signing out everywhere has done beside that.
 const BROWSERS: &str = "Every browser is signed out, this one too.";

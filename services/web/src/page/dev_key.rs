@@ -3,10 +3,10 @@
 use askama::Template;
 use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
+use vvs_identity::About;
 
 use super::{Page, Shell};
 use crate::header::Kind;
-use crate::visit::About;
 
 /// Asks for the key that was printed when the server started.
 #[derive(Template)]

@@ -2,13 +2,15 @@
 
 use std::{fs, path::Path};
 
+use vvs_identity::dev::{self, Form};
+use vvs_identity::{About, Part};
+
 use super::*;
 use crate::account::{Install, Notice};
 use crate::asset::ASSETS;
+use crate::editor::{App, Device};
+use crate::failure::Reason;
 use crate::handback::Handback;
-use crate::identity::Part;
-use crate::identity::dev::{self, Form};
-use crate::visit::About;
 
 const CONNECTION: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 const LISTENER: &str = "http://127.0.0.1:50000/done";
@@ -181,11 +183,11 @@ fn dev_key(about: About, is_wrong: bool) -> DevKey {
 }
 
 fn failure(reason: Reason) -> Failure {
-    let again = (reason == Reason::Unavailable || reason.leads_to_editors())
+    let again = (reason == Reason::Unavailable || reason.row().leads_to_editors())
         .then(|| format!("/login?connection_id={CONNECTION}"));
     Failure {
         shell: shell(),
-        reason,
+        row: reason.row(),
         again,
         request_id: "4bf92f3577b34da6".to_owned(),
     }

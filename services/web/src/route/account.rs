@@ -2,14 +2,14 @@
 
 use axum::extract::Path;
 use axum::response::Response;
+use vvs_identity::{ACCOUNT_PATH, About, SIGN_IN_PATH, SignIn};
 
 use crate::account::{Install, Notice};
 use crate::error::Refusal;
 use crate::failure::Reason;
-use crate::identity::{Part, SignIn};
-use crate::page::{AccountSessions, AccountSignIn};
+use crate::page::{Account, AccountSessions};
 use crate::route::sign_in;
-use crate::visit::{ACCOUNT_PATH, About, Answer, Post, SIGN_IN_PATH, Visit, page, see};
+use crate::visit::{Answer, Post, Visit, page, see};
 
 /// `GET /account/sessions`.
 pub(crate) async fn sessions(mut visit: Visit) -> Response {
@@ -28,7 +28,7 @@ async fn listed(visit: &mut Visit) -> Result<Answer, Refusal> {
     Ok(page(&AccountSessions {
         shell: visit.shell(),
         csrf: visit.csrf(About::Account)?,
-        account: sign_in.account(),
+        account: Account::of(&sign_in),
         installs,
         notice: visit.notice(),
         now: visit.now,
@@ -101,17 +101,8 @@ async fn signed_in(visit: &mut Visit) -> Result<Option<SignIn>, Refusal> {
 pub(crate) async fn sign_in(mut visit: Visit) -> Response {
     visit.about = Some(About::Account);
     let part = sign_in::part(&mut visit);
-    let answer = part.map(|part| sign_in_page(&visit, part));
+    let answer = part.map(|part| sign_in::account_page(&visit, part));
     visit.finish(answer)
-}
-
-pub(crate) fn sign_in_page(visit: &Visit, part: Part) -> Answer {
-    page(&AccountSignIn {
-        shell: visit.shell(),
-        part,
-        notice: visit.notice(),
-        retry: visit.is_retry(),
-    })
 }
 
 /// `POST /account/sign-out`: this browser forgets who was signed in, and every copy of its cookies

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::HeaderMap;
 use tracing::Instrument as _;
+use vvs_identity::{ACCOUNT_PATH, About, Arrival, SignIn};
 use vvs_proto::ConnectionId;
 use vvs_runtime::metrics::count;
 
-use crate::Web;
 use crate::call::{self, Delivered};
 use crate::error::Refusal;
-use crate::failure::Reason;
-use crate::identity::{Arrival, SignIn};
+use crate::failure::{Reason, Trouble};
 use crate::kept::Kept;
 use crate::login::{Entry, Standing, View, may_deliver, or_away, request_id, stand};
 use crate::page::{
-    Approval, Delivery, Denial, Denied, HandBack, Held, Place, Trouble, UserCode, Waiting,
+    Account, Approval, Delivery, Denial, Denied, HandBack, Held, Place, UserCode, Waiting,
 };
 use crate::route::outcome;
-use crate::visit::{ACCOUNT_PATH, About, Answer, Post, Visit, page, see};
+use crate::visit::{Answer, Post, Visit, page, see};
+use crate::web::Web;
 
 /// `GET /api/auth/callback`.
 pub(crate) async fn callback(mut visit: Visit, headers: HeaderMap) -> Response {
@@ -82,7 +82,7 @@ pub(crate) async fn approve(mut post: Post) -> Response {
 }
 
 async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
-    let Post { visit, fields } = post;
+    let Post { visit, fields, .. } = post;
     let id = visit.login()?;
     if visit.jar.login(id).is_some_and(|entry| entry.acked) {
         return Ok(see(&success_path(id)));
@@ -213,25 +213,27 @@ async fn deliver(
             },
         )?;
     } else if !was_ours {
-        // No relay has taken it, so no editor ever has its token. If it stays, the sweep finds it.
-        if let Err(cause) = web
-            .sessions
-            .take_back(&session_id, &user_id, true, &visit.from)
-            .await
-        {
-            tracing::warn!(session_id, %cause, "a session that nobody has taken stays for now");
-        }
+        take_back(&web, &session_id, &user_id, &visit.from).await;
     }
 
     delivered
 }
 
+/// Ends a session that no relay has taken, so that no editor ever has its token. If it stays, the
+/// sweep finds it.
+async fn take_back(web: &Web, session_id: &str, user_id: &str, from: &call::Place) {
+    let taken_back = web.sessions.take_back(session_id, user_id, true, from);
+    if let Err(cause) = taken_back.await {
+        tracing::warn!(session_id, %cause, "a session that nobody has taken stays for now");
+    }
+}
+
 /// Refuses a sign-in that was ended, or that the provider does not stand by any more.
 async fn still_holds(web: &Web, kept: &Kept) -> Result<(), Refusal> {
     if web.checks.has_ended_by_now(kept).await? {
-        return Err(Refusal::SignInOver("it was ended while it was used"));
+        return Err(Refusal::sign_in_over("it was ended while it was used"));
     }
-    web.identity.confirm(&kept.who).await
+    Ok(web.identity.confirm(&kept.who).await?)
 }
 
 /// Whether a login that the relays cannot speak for has succeeded all the same: its relay was
@@ -246,7 +248,7 @@ async fn settled(
         return Err(refusal);
     };
 
-    if !is_own(visit, id)? {
+    if !visit.has_approved(id)? {
         return Err(refusal);
     }
 
@@ -336,7 +338,7 @@ fn question(
 ) -> Result<Answer, Refusal> {
     let account = visit
         .signed_in()?
-        .map(|kept| kept.who.account())
+        .map(|kept| Account::of(&kept.who))
         .ok_or(Reason::NotSignedIn)?;
     Ok(page(&Approval {
         shell: visit.shell(),
@@ -366,7 +368,7 @@ pub(crate) async fn show(
             shell: visit.shell(),
             connection_id: id.to_string(),
         })),
-        Standing::Held | Standing::Approved(_) if !is_own(visit, id)? => Err(Refusal::Claimed),
+        Standing::Held | Standing::Approved(_) if !visit.has_approved(id)? => Err(Refusal::Claimed),
         Standing::Held => {
             let (connection_id, csrf) = (id.to_string(), visit.csrf(About::Login(id))?);
             Ok(page(&Held {
@@ -378,19 +380,6 @@ pub(crate) async fn show(
         Standing::Approved(trouble) => again(visit, id, trouble),
         Standing::Done(view) => outcome::show(visit, id, view).await,
     }
-}
-
-/// Whether whoever is signed in now is the one that approved this login: the same delivery can be
-/// made again.
-pub(crate) fn is_own(visit: &Visit, id: ConnectionId) -> Result<bool, Refusal> {
-    let approved = visit
-        .jar
-        .login(id)
-        .and_then(|entry| entry.approved.as_deref());
-    let own = visit
-        .person()?
-        .map(|kept| request_id(&visit.web.requests, id, &kept.who).to_string());
-    Ok(approved.is_some() && approved == own.as_deref())
 }
 
 fn again(visit: &mut Visit, id: ConnectionId, trouble: Trouble) -> Result<Answer, Refusal> {

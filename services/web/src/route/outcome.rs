@@ -7,12 +7,12 @@ use serde_json::json;
 use time::OffsetDateTime;
 use vvs_proto::{ConnectionId, Phase};
 
+use crate::editor::Editor;
 use crate::error::Refusal;
 use crate::failure::Reason;
 use crate::header;
 use crate::login::{Entry, Standing, View, stand};
-use crate::page::{Editor, Success};
-use crate::route::approval;
+use crate::page::{Account, Success};
 use crate::visit::{Answer, Visit, page, with_headers};
 
 /// `GET /auth-success`.
@@ -80,8 +80,8 @@ pub(crate) async fn show(
 
     // The account is shown to whoever approved with it, and to no one who uses the browser after
     // them.
-    let account = if approval::is_own(visit, id)? {
-        visit.person()?.map(|kept| kept.who.account())
+    let account = if visit.has_approved(id)? {
+        visit.person()?.map(|kept| Account::of(&kept.who))
     } else {
         None
     };
@@ -109,7 +109,7 @@ pub(crate) async fn status(visit: Visit) -> Response {
         Err(refusal) => {
             refusal.log(&visit.request_id);
             json(
-                refusal.reason().status(),
+                refusal.reason().row().status,
                 &json!({ "error": refusal.as_str() }),
             )
         }

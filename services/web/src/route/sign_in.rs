@@ -1,13 +1,13 @@
 //! `/login`: a person says who they are, in whatever way the identity provider has.
 
 use axum::response::Response;
+use vvs_identity::{About, Ask, Part};
 
 use crate::error::Refusal;
-use crate::identity::{Ask, Part};
 use crate::login::{Standing, stand};
-use crate::page::{Login, UserCode};
-use crate::route::{account, approval};
-use crate::visit::{About, Answer, Post, Visit, page, see};
+use crate::page::{AccountSignIn, Login, UserCode};
+use crate::route::approval;
+use crate::visit::{Answer, Post, Visit, page, see};
 
 /// Always a page of ours and never a redirect: its script has to take the state out of the address.
 pub(crate) async fn login(mut visit: Visit) -> Response {
@@ -41,7 +41,7 @@ pub(crate) fn part(visit: &mut Visit) -> Result<Part, Refusal> {
 /// The page on which a person says who they are, if there is still a reason to.
 pub(crate) async fn show(visit: &mut Visit, part: Part, retry: bool) -> Result<Answer, Refusal> {
     let About::Login(id) = visit.about()? else {
-        return Ok(account::sign_in_page(visit, part));
+        return Ok(account_page(visit, part));
     };
 
     let found = visit.look(id).await;
@@ -59,6 +59,16 @@ pub(crate) async fn show(visit: &mut Visit, part: Part, retry: bool) -> Result<A
             approval::show(visit, id, standing).await
         }
     }
+}
+
+/// The same for the pages about the account.
+pub(crate) fn account_page(visit: &Visit, part: Part) -> Answer {
+    page(&AccountSignIn {
+        shell: visit.shell(),
+        part,
+        notice: visit.notice(),
+        retry: visit.is_retry(),
+    })
 }
 
 /// `POST /login/another`: to the sign-in again, as nobody.

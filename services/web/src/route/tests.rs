@@ -6,12 +6,12 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use tonic::Code;
 use vvs_auth::peer::Peers;
+use vvs_identity::SignIn;
+use vvs_identity::dev::{self, Dev};
 use vvs_proto::relay::LoginState;
 
 use self::bench::{Bench, ID, ORIGIN, OTHER_ID};
 use crate::cookie::Jar;
-use crate::identity::dev::Dev;
-use crate::identity::{SignIn, dev};
 use crate::kept::{Kept, SignInId};
 
 mod account;
@@ -21,6 +21,7 @@ mod ended;
 mod handback;
 mod oidc;
 mod outcome;
+mod provider;
 mod quota;
 
 const TTL: Duration = Duration::from_mins(15);

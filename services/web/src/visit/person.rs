@@ -1,10 +1,13 @@
 //! Who is signed in to the browser that asks: the one way to it, behind the question whether that
 //! has ended.
 
+use vvs_identity::{Proof, SignIn};
+use vvs_proto::ConnectionId;
+
 use super::Visit;
 use crate::error::Refusal;
-use crate::identity::SignIn;
-use crate::kept::{Kept, Person, Proof, SignInId};
+use crate::kept::{Kept, Person, SignInId};
+use crate::login::request_id;
 
 impl Visit {
     /// Asks whom the browser's cookie stands for.
@@ -75,7 +78,9 @@ impl Visit {
             watermark,
         };
         if web.checks.has_ended_by_now(&kept).await? {
-            return Err(Refusal::SignInOver("it was ended after its proof was made"));
+            return Err(Refusal::sign_in_over(
+                "it was ended after its proof was made",
+            ));
         }
 
         tracing::info!(provider = kept.who.provider, address = %self.from.address, "signed in");
@@ -125,7 +130,10 @@ impl Visit {
         let Ok(Some(kept)) = self.person() else {
             return Ok(());
         };
-        self.web.people.count(&kept.who.provider, &kept.who.subject)
+        Ok(self
+            .web
+            .people
+            .count(&kept.who.provider, &kept.who.subject)?)
     }
 
     /// Who looks after their editors, if they have done so lately and the provider stands by them;
@@ -142,14 +150,8 @@ impl Visit {
         self.count_person()?;
 
         // While the provider does not answer, people may still sign a lost editor out.
-        if self
-            .web
-            .clone()
-            .identity
-            .confirm(&sign_in)
-            .await
-            .is_err_and(|refusal| refusal.ends_sign_in())
-        {
+        let confirmed = self.web.clone().identity.confirm(&sign_in).await;
+        if confirmed.is_err_and(|refusal| refusal.ends_sign_in()) {
             self.sign_out_by_provider().await;
             return Ok(None);
         }
@@ -157,5 +159,18 @@ impl Visit {
         self.jar.see(&self.web.cookies, now.unix_timestamp())?;
 
         Ok(Some(sign_in))
+    }
+
+    /// Whether whoever is signed in now is the one that approved this login: the same delivery can
+    /// be made again.
+    pub(crate) fn has_approved(&self, id: ConnectionId) -> Result<bool, Refusal> {
+        let approved = self
+            .jar
+            .login(id)
+            .and_then(|entry| entry.approved.as_deref());
+        let own = self
+            .person()?
+            .map(|kept| request_id(&self.web.requests, id, &kept.who).to_string());
+        Ok(approved.is_some() && approved == own.as_deref())
     }
 }

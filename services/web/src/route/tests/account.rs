@@ -409,7 +409,7 @@ async fn a_sign_in_that_has_lain_idle_is_asked_for_again_and_one_in_use_is_not()
     );
 
     let idle = Bench::with(Duration::from_mins(15), |web| {
-        web.account_ttl = Duration::ZERO
+        web.account_ttl = Duration::ZERO;
     });
     let mut browser = idle.browser();
     browser.sign_in_to_account("ada@example.com").await;

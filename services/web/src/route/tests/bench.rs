@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request as Call, Response as Reply, Status};
 use tower::{ServiceExt as _, service_fn};
 use vvs_auth::key::Keyring;
+use vvs_identity::dev::Dev;
+use vvs_identity::{Common, People, SignIn};
 use vvs_proto::relay::relay_server::{self, RelayServer};
 use vvs_proto::relay::{
     App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse,
@@ -28,16 +31,14 @@ use vvs_proto::relay::{
 use vvs_proto::session::sessions_server::{self, SessionsServer};
 use vvs_proto::session::{self as wire, CreateSessionRequest, CreateSessionResponse};
 use vvs_runtime::http::Connection;
+use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::rpc;
 use vvs_runtime::tcp::Cut;
 use vvs_runtime::trace::TracedChannel;
 
 use crate::cookie::Jar;
-use crate::identity::SignIn;
-use crate::identity::dev::Dev;
-use crate::person::People;
-use crate::{Calls, Ttls, Web};
+use crate::web::{Calls, Ttls, Web};
 
 pub(super) const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 pub(super) const OTHER_ID: &str = "00000000-0000-4000-8000-000000000001";
@@ -387,6 +388,22 @@ fn channel(router: Router, tasks: TaskTracker) -> TracedChannel {
     TracedChannel::new(Endpoint::from_static("http://role").connect_with_connector_lazy(connector))
 }
 
+/// A limit beyond what anybody asks for.
+fn people() -> People {
+    People::new(NonZeroU32::new(1_000_000).unwrap(), Reached::default())
+}
+
+/// What this role gives a provider.
+pub(super) fn common(web: &Web) -> Common {
+    Common {
+        people: people(),
+        public_url: web.public_url.clone(),
+        sessions: Arc::new(web.sessions.clone()),
+        metrics: Metrics::default(),
+        tasks: TaskTracker::new(),
+    }
+}
+
 fn web(
     script: &Arc<Script>,
     keys: &Keyring,
@@ -412,10 +429,7 @@ fn web(
         account: Duration::from_hours(12),
         max: Duration::from_hours(24),
     };
-    let (dev, people) = (
-        Arc::new(Dev::new(&origin, None).unwrap()),
-        People::default(),
-    );
+    let (dev, people) = (Arc::new(Dev::new(&origin, None).unwrap()), people());
     let mut web = Web::new(dev, ttls, origin, keys, calls, people, metrics).unwrap();
     change(&mut web);
 
@@ -473,6 +487,10 @@ impl Bench {
             web,
             keys,
         }
+    }
+
+    pub(super) fn web(&self) -> &Web {
+        &self.web
     }
 
     /// Another process of the same role, which speaks to the same others.

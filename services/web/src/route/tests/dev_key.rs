@@ -5,11 +5,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::StatusCode;
+use vvs_identity::Key;
+use vvs_identity::dev::Dev;
 use vvs_runtime::limit::Reached;
 
 use super::bench::{Bench, Browser, ID, ORIGIN, Seen};
 use super::{TTL, path};
-use crate::identity::dev::{Dev, Key};
 
 const KEY: &str = "the-key-that-was-printed";
 const ASKS: &str = "Enter the key of this server";

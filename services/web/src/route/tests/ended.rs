@@ -5,11 +5,11 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::advance;
 use tonic::Code;
+use vvs_identity::dev;
 use vvs_proto::relay::LoginState;
 
 use super::bench::{Bench, Browser, ID, OTHER_ID};
 use super::{TTL, path};
-use crate::identity::dev;
 
 const ADA: &str = "ada@example.com";
 /// What only the list of her editors shows.

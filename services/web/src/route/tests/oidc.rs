@@ -1,6 +1,5 @@
 //! Signing in with an OpenID provider, from our page and back to it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,10 +8,10 @@ use http::StatusCode;
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use serde_json::{Value, json};
 use tonic::Code;
+use vvs_identity::openid::{CLIENT_ID, Fake, Fault, ISSUER, SECRET};
 
 use super::TTL;
-use super::bench::{Bench, Browser, ID, OTHER_ID, Seen};
-use crate::identity::oidc::testing::{CLIENT_ID, Fake, Fault, ISSUER, SECRET};
+use super::bench::{Bench, Browser, ID, OTHER_ID, Seen, common};
 
 const DISCOVERY: &str = "/realms/a/.well-known/openid-configuration";
 
@@ -20,7 +19,7 @@ const DISCOVERY: &str = "/realms/a/.well-known/openid-configuration";
 fn bench(allow: &[&str]) -> (Bench, Fake) {
     let fake = Fake::new();
     let bench = Bench::with(TTL, |web| {
-        web.identity = Arc::new(fake.provider(web, allow))
+        web.identity = fake.provider(common(web), allow);
     });
     (bench, fake)
 }
@@ -637,7 +636,7 @@ async fn what_a_slow_provider_says_is_not_from_the_future() {
 
     // Nobody sees the hour pass but what is kept of the provider.
     fake.change(|state| {
-        state.claims["iat"] = (time::OffsetDateTime::now_utc().unix_timestamp() + 8).into()
+        state.claims["iat"] = (time::OffsetDateTime::now_utc().unix_timestamp() + 8).into();
     });
     tokio::time::advance(Duration::from_hours(1)).await;
     for path in [DISCOVERY, "/token"] {
@@ -809,7 +808,7 @@ async fn a_logout_that_one_process_hears_is_known_to_another() {
         let (bench, fake) = bench(&["everyone"]);
         let mut browser = bench.browser();
         sign_in(&mut browser, &fake).await;
-        let router = bench.twin(|web| web.identity = Arc::new(fake.provider(web, &["everyone"])));
+        let router = bench.twin(|web| web.identity = fake.provider(common(web), &["everyone"]));
         let mut elsewhere = Browser { router, ..browser };
         log_out(&bench, &fake.logout_token(claims)).await;
         assert_eq!(
@@ -844,11 +843,11 @@ async fn another_user_of_the_same_session_at_the_provider_takes_the_place_of_the
     sign_in(&mut browser, &fake).await;
     let hers = browser.clone();
     fake.change(|state| {
-        (state.claims["sub"], state.claims["email"]) = ("bob".into(), "bob@example.com".into())
+        (state.claims["sub"], state.claims["email"]) = ("bob".into(), "bob@example.com".into());
     });
     assert!(is_approval(&sign_in(&mut browser, &fake).await));
 
-    let router = bench.twin(|web| web.identity = Arc::new(fake.provider(web, &["everyone"])));
+    let router = bench.twin(|web| web.identity = fake.provider(common(web), &["everyone"]));
     let mut copy = Browser { router, ..hers };
     assert_eq!(
         copy.get("/account/sessions").await.location(),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tonic::Code;
+use vvs_identity::People;
 use vvs_runtime::limit::Reached;
 
 use super::bench::{Bench, ID};
 use super::path;
-use crate::person::People;
 
 #[tokio::test]
 async fn a_person_with_too_many_editors_is_led_to_them_and_approves_when_one_is_gone() {

@@ -1,0 +1,286 @@
+//! The development provider: everyone is whoever they say they are. It checks that what they say
+//! can be shown, and not a bit of whether it is true. So it serves nobody but this machine.
+
+use std::future::ready;
+use std::net::IpAddr;
+
+use askama::Template;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use vvs_auth::key::{base64url, random};
+use vvs_runtime::origin::Origin;
+
+use crate::about::{ACCOUNT_PATH, About};
+use crate::asking::Asking;
+use crate::browser::Browser;
+use crate::dev_key::Key;
+use crate::error::Error;
+use crate::name::clean;
+use crate::person::{Proof, SignIn};
+use crate::provider::{Ask, Call, Kind, Part, Path, Provider, Reply, html};
+use crate::refusal::Refusal;
+
+/// Where the form goes.
+const PATH: &str = "/dev/sign-in";
+/// As sessions keep it.
+const PROVIDER: &str = "dev";
+/// The longest email address, in bytes (RFC 5321, section 4.5.3.1.3).
+const MAX_EMAIL: usize = 254;
+
+/// The development provider.
+#[derive(Debug)]
+pub struct Dev {
+    key: Option<Key>,
+}
+
+impl Dev {
+    /// Refuses to be where others could reach it.
+    pub fn new(public_url: &Origin, key: Option<Key>) -> Result<Self, Error> {
+        if public_url.is_loopback() {
+            Ok(Self { key })
+        } else {
+            Err(Error::DevelopmentOffLoopback(public_url.to_string()))
+        }
+    }
+}
+
+impl Provider for Dev {
+    fn name(&self) -> &str {
+        PROVIDER
+    }
+
+    fn part(&self, ask: &Ask<'_>) -> Part {
+        let of = |text: Option<&String>| text.cloned().unwrap_or_default();
+        let before = ask.before;
+        form(&Form {
+            about: ask.about,
+            csrf: ask.csrf,
+            email: of(before.and_then(|before| before.email.as_ref())),
+            name: of(before.and_then(|before| before.name.as_ref())),
+            problem: None,
+            retry: ask.retry,
+        })
+    }
+
+    fn paths(&self) -> Vec<Path> {
+        vec![Path {
+            path: PATH,
+            kind: Kind::Form,
+        }]
+    }
+
+    fn serve<'a>(
+        &'a self,
+        call: Call<'a>,
+        browser: &'a mut dyn Browser,
+    ) -> Asking<'a, Result<Reply, Refusal>> {
+        Box::pin(ready(submitted(&call, browser)))
+    }
+
+    fn admits(&self, client: IpAddr, through: Option<&str>) -> Result<(), Refusal> {
+        match through {
+            _ if !client.to_canonical().is_loopback() => Err(Refusal::DevelopmentOnly),
+            Some(sign) => {
+                tracing::info!(
+                    sign,
+                    "the development sign-in answers nobody through a proxy or a tunnel"
+                );
+                Err(Refusal::DevelopmentThrough)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    fn is_development(&self) -> bool {
+        true
+    }
+}
+
+/// What the form shows.
+#[derive(Debug, Template)]
+#[template(path = "dev.html")]
+pub struct Form<'a> {
+    pub about: About,
+    pub csrf: &'a SecretString,
+    /// What was sent before.
+    pub email: String,
+    pub name: String,
+    /// What is wrong with `email`.
+    pub problem: Option<&'static str>,
+    pub retry: bool,
+}
+
+/// The part of the pages on which a person says who they are.
+pub fn form(form: &Form<'_>) -> Part {
+    Part {
+        html: html(form),
+        is_wrong: form.problem.is_some(),
+        ..Part::default()
+    }
+}
+
+/// What the form holds.
+#[derive(Default, Deserialize)]
+struct Fields {
+    #[serde(default)]
+    email: String,
+    #[serde(default)]
+    name: String,
+}
+
+/// `POST /dev/sign-in`.
+fn submitted(call: &Call<'_>, browser: &mut dyn Browser) -> Result<Reply, Refusal> {
+    let Fields { email, name } = serde_urlencoded::from_bytes(call.fields).unwrap_or_default();
+    let about = call.about.ok_or(Refusal::MalformedLink)?;
+
+    let session = base64url(&random::<16>()?);
+    match sign_in(&email, &name, session, call.now.unix_timestamp()) {
+        Ok(mut sign_in) => {
+            // Whoever signs in again is in the same session still: a login in another tab may hang
+            // on it.
+            if let Some(before) = browser.before().filter(|who| who.is_same_user(&sign_in)) {
+                sign_in
+                    .provider_session
+                    .clone_from(&before.provider_session);
+            }
+
+            Ok(Reply::SignedIn {
+                sign_in,
+                proof: Proof::Fresh,
+                // What the callback would find is known already.
+                next: match about {
+                    About::Login(_) => about.callback(call.retry),
+                    About::Account => ACCOUNT_PATH.to_owned(),
+                },
+            })
+        }
+        Err(problem) => Ok(Reply::Ask(form(&Form {
+            about,
+            csrf: &browser.csrf(about)?,
+            email,
+            name,
+            problem: Some(problem),
+            retry: call.retry,
+        }))),
+    }
+}
+
+/// Signs a person in, or says what is wrong with the email.
+pub fn sign_in(
+    email: &str,
+    name: &str,
+    provider_session: String,
+    at: i64,
+) -> Result<SignIn, &'static str> {
+    let email = email.trim();
+    let is_whole = match email.split_once('@') {
+        Some((local, domain)) => !local.is_empty() && !domain.is_empty() && !domain.contains('@'),
+        None => false,
+    };
+
+    if !is_whole {
+        return Err("Enter a whole email address.");
+    }
+
+    // Nothing but ASCII: what can be typed in any script can be made to look like somebody else.
+    if email.len() > MAX_EMAIL || !email.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("Enter an email address without spaces and special characters, 254 at most.");
+    }
+
+    Ok(SignIn {
+        provider: PROVIDER.to_owned(),
+        subject: email.to_ascii_lowercase(),
+        provider_session,
+        email: Some(email.to_owned()),
+        // As true as everything else here.
+        email_verified: true,
+        name: clean(name),
+        avatar_url: None,
+        at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::testing::TestBrowser;
+
+    fn person(email: &str, name: &str) -> Result<SignIn, &'static str> {
+        sign_in(email, name, "session".to_owned(), 0)
+    }
+
+    #[test]
+    fn an_email_must_be_whole_and_plain() {
+        let long = format!("{}@example.com", "a".repeat(243));
+        for bad in [
+            "",
+            "ada",
+            "ada@",
+            "@example.com",
+            "a@b@c",
+            "a da@example.com",
+            "\u{202e}a@example.com",
+            &long,
+        ] {
+            assert!(person(bad, "").is_err(), "{bad}");
+        }
+
+        assert!(person(&long[1..], "").is_ok());
+    }
+
+    #[test]
+    fn a_person_is_one_however_the_email_is_written() {
+        let (one, other) = (
+            person(" Ada@Example.com", "").ok().unwrap(),
+            person("ada@example.COM", "").ok().unwrap(),
+        );
+        assert!(one.is_same_user(&other));
+        assert_eq!(one.email.as_deref(), Some("Ada@Example.com"));
+    }
+
+    /// A form that a browser sends, with what it gets.
+    async fn submit(browser: &mut TestBrowser, fields: &str) -> Reply {
+        let dev = Dev::new(&"http://127.0.0.1:8080".parse().unwrap(), None).unwrap();
+        let call = Call {
+            path: PATH,
+            fields: fields.as_bytes(),
+            about: Some(About::Account),
+            retry: false,
+            another: false,
+            now: OffsetDateTime::UNIX_EPOCH,
+        };
+        dev.serve(call, browser).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_form_signs_in_or_says_what_is_wrong_with_it() {
+        let mut browser = TestBrowser::default();
+        let Reply::Ask(part) = submit(&mut browser, "csrf=x&email=ada&name=Ada%20L").await else {
+            panic!("half an address signs in")
+        };
+        assert!(part.is_wrong && part.html.contains(r#"value="csrf of account""#));
+        assert!(part.html.contains(r#"value="ada""#) && part.html.contains(r#"value="Ada L""#));
+
+        let mut sessions = Vec::new();
+        for _ in 0..2 {
+            let Reply::SignedIn {
+                sign_in,
+                proof,
+                next,
+            } = submit(&mut browser, "email=ada%40example.com").await
+            else {
+                panic!("nobody has signed in")
+            };
+            assert_eq!((proof, &*next), (Proof::Fresh, ACCOUNT_PATH));
+            sessions.push(sign_in.provider_session.clone());
+            browser.before = Some(sign_in);
+        }
+        assert_eq!(sessions[0], sessions[1]);
+    }
+}

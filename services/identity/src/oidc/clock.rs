@@ -1,0 +1,25 @@
+//! The time while a request goes on.
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+/// The time while a request goes on: what a slow provider has just made is not from the future.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    began_at: OffsetDateTime,
+    began: Instant,
+}
+
+impl Clock {
+    pub(super) fn new(now: OffsetDateTime) -> Self {
+        Self {
+            began_at: now,
+            began: Instant::now(),
+        }
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn now(self) -> i64 {
+        (self.began_at + self.began.elapsed()).unix_timestamp()
+    }
+}

@@ -1,0 +1,206 @@
+//! The provider's word that somebody is signed in no more (OpenID Connect Back-Channel Logout 1.0).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Deserialize;
+use vvs_auth::provider::Distrust;
+use vvs_auth::provider::oidc::{Logout, verify_logout_token};
+use vvs_runtime::metrics::count;
+
+use super::Oidc;
+use crate::fetch::Failed;
+use crate::provider::{Request, Response};
+use crate::refusal::Refusal;
+use crate::sessions::Whose;
+
+/// The longest logout, in bytes.
+pub(super) const MAX_BODY: usize = 16 * 1024;
+/// Why sessions end that the provider has ended: what the editor hears.
+const BY_PROVIDER: &str = "signed_out_at_provider";
+/// Tokens that are remembered.
+const MAX_HEARD: usize = 16 * 1024;
+
+#[derive(Deserialize)]
+struct Told {
+    logout_token: String,
+}
+
+/// Why a logout is not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Deaf {
+    #[error("no form with one logout_token")]
+    NoToken,
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
+    /// Its keys are not to be had.
+    #[error(transparent)]
+    Keys(#[from] Failed),
+    #[error(transparent)]
+    Sessions(#[from] Refusal),
+}
+
+/// The token in a form that has one.
+fn read(request: &Request<'_>) -> Option<Told> {
+    let is_form = |headers: &HeaderMap| {
+        let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
+        Some(
+            kind.trim()
+                .eq_ignore_ascii_case("application/x-www-form-urlencoded"),
+        )
+    };
+    is_form(request.headers)?.then_some(())?;
+
+    serde_urlencoded::from_bytes(request.body?).ok()
+}
+
+fn json(status: StatusCode, body: &'static str) -> Response {
+    let mut answer = Response::new(Bytes::from_static(body.as_bytes()));
+    *answer.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
+    answer
+}
+
+/// What a logout token has led to.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    New {
+        revoked: u32,
+    },
+    /// It was carried out before, and what was approved since then stays.
+    Again,
+}
+
+impl Oidc {
+    /// `POST /api/auth/oidc/logout`.
+    pub(super) async fn logged_out(&self, request: Request<'_>) -> Response {
+        let heard = match read(&request) {
+            Some(Told { logout_token }) => {
+                self.hear(&logout_token, request.now.unix_timestamp()).await
+            }
+            None => Err(Deaf::NoToken),
+        };
+
+        let request_id = request.request_id;
+        let (outcome, status, body) = match heard {
+            Ok(Heard::New { revoked }) => {
+                tracing::info!(request_id, revoked, "the provider has ended a sign-in");
+                ("revoked", StatusCode::OK, "{}")
+            }
+            Ok(Heard::Again) => ("repeated", StatusCode::OK, "{}"),
+            Err(cause @ (Deaf::NoToken | Deaf::Distrust(_))) => {
+                tracing::info!(request_id, %cause, "a logout was refused");
+                (
+                    "refused",
+                    StatusCode::BAD_REQUEST,
+                    r#"{"error":"invalid_request"}"#,
+                )
+            }
+            Err(cause @ (Deaf::Keys(_) | Deaf::Sessions(_))) => {
+                tracing::warn!(request_id, %cause, "a logout could not be carried out");
+                (
+                    "failed",
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    r#"{"error":"temporarily_unavailable"}"#,
+                )
+            }
+        };
+
+        count(&self.logouts, "outcome", outcome);
+
+        json(status, body)
+    }
+
+    /// Ends what the provider says is over: in browsers, whichever process they ask, and what was
+    /// approved there.
+    async fn hear(&self, token: &str, now: i64) -> Result<Heard, Deaf> {
+        let keys = self.keys.for_token(token).await?;
+        let logout = verify_logout_token(token, &keys, &self.issuer, &self.client_id, now)?;
+        if !self.heard.add(&logout.jti, now) {
+            return Ok(Heard::Again);
+        }
+
+        let Logout {
+            subject,
+            session,
+            jti,
+            ..
+        } = logout;
+        let whose = Whose {
+            provider: &self.issuer,
+            subject: subject.as_deref().unwrap_or_default(),
+            provider_session: session.as_deref().unwrap_or_default(),
+        };
+        let revoked = self.sessions.end(whose, true, BY_PROVIDER).await;
+        if revoked.is_err() {
+            // The provider may send it once more.
+            self.heard.forget(&jti);
+        }
+
+        Ok(Heard::New { revoked: revoked? })
+    }
+}
+
+/// Tokens that were heard, which are good once, by their `jti`, and when, in seconds since 1970.
+#[derive(Default)]
+pub(super) struct Tokens(Mutex<HashMap<String, i64>>);
+
+impl Tokens {
+    /// Whether it is new. The oldest makes room when there are too many.
+    fn add(&self, jti: &str, at: i64) -> bool {
+        let mut heard = self.lock();
+        if heard.contains_key(jti) {
+            return false;
+        }
+
+        if heard.len() >= MAX_HEARD {
+            let oldest = heard
+                .iter()
+                .min_by_key(|(_, at)| **at)
+                .map(|(jti, _)| jti.clone());
+            oldest.and_then(|jti| heard.remove(&jti));
+        }
+
+        heard.insert(jti.to_owned(), at);
+
+        true
+    }
+
+    fn forget(&self, jti: &str) {
+        self.lock().remove(jti);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_new_once_and_the_oldest_that_was_heard_makes_room() {
+        let tokens = Tokens::default();
+        for at in 0..i64::try_from(MAX_HEARD).unwrap() {
+            assert!(tokens.add(&at.to_string(), at));
+        }
+
+        assert!(!tokens.add("0", 1_000_000), "nothing new has come");
+        assert!(
+            tokens.add("new", 1_000_000)
+                && !tokens.add("new", 1_000_001)
+                && !tokens.add("1", 1_000_001)
+        );
+        assert_eq!(tokens.lock().len(), MAX_HEARD);
+        assert!(tokens.add("0", 1_000_001), "the oldest is still there");
+
+        tokens.forget("new");
+        assert!(tokens.add("new", 1_000_002));
+    }
+}

@@ -1,0 +1,32 @@
+//! The page of a trip to the identity provider that came to nothing, though nothing is broken.
+
+use askama::Template;
+use http::StatusCode;
+use vvs_identity::Stop;
+
+use super::{Page, Shell};
+use crate::header::Kind;
+
+/// Says why nobody has signed in.
+#[derive(Template)]
+#[template(path = "stopped.html")]
+pub(crate) struct Stopped {
+    pub(crate) shell: Shell,
+    pub(crate) stop: Stop,
+    /// What people call the provider.
+    pub(crate) name: String,
+    /// Where the sign-in begins again, a path of ours.
+    pub(crate) again: Option<String>,
+}
+
+impl Page for Stopped {
+    const KIND: Kind = Kind::Text;
+
+    fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::FORBIDDEN
+    }
+}

@@ -1,0 +1,126 @@
+//! The paths of the identity provider: the provider answers, and what stands in front of every page
+//! and every form of ours stands in front of its own too.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{
+    DefaultBodyLimit, FromRequest as _, MatchedPath, RawPathParams, Request, State,
+};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use http::Uri;
+use http::header::CACHE_CONTROL;
+use time::OffsetDateTime;
+use vvs_identity::{About, Call, Kind, Path, Reply};
+use vvs_runtime::forwarded::REQUEST_ID;
+
+use super::sign_in;
+use crate::error::Refusal;
+use crate::header;
+use crate::page::Stopped;
+use crate::visit::{Answer, Opening, Post, Visit, page, see};
+use crate::web::Web;
+
+pub(super) fn routes(web: &Web) -> Router<Arc<Web>> {
+    let paths = web.identity.paths().into_iter();
+    paths.fold(Router::new(), |router, Path { path, kind }| {
+        let served = match kind {
+            Kind::Page => get(open),
+            Kind::Form => post(submit),
+            Kind::File => get(others),
+            Kind::Message(length) => post(others).layer(DefaultBodyLimit::max(length)),
+        };
+        router.route(path, served)
+    })
+}
+
+/// A browser opens a page of the provider's.
+async fn open(path: MatchedPath, uri: Uri, mut visit: Visit) -> Response {
+    let fields = uri.query().unwrap_or_default().as_bytes();
+    let (retry, another) = (visit.is_retry(), visit.is_another());
+    let answer = served(&mut visit, path.as_str(), fields, retry, another).await;
+    visit.finish(answer)
+}
+
+/// A browser sends the form of the provider's part.
+async fn submit(path: MatchedPath, Opening(post): Opening) -> Response {
+    let Post {
+        mut visit,
+        fields,
+        body,
+    } = post;
+    let answer = served(&mut visit, path.as_str(), &body, fields.is_retry(), false).await;
+    visit.finish(answer)
+}
+
+async fn served(
+    visit: &mut Visit,
+    path: &str,
+    fields: &[u8],
+    retry: bool,
+    another: bool,
+) -> Result<Answer, Refusal> {
+    let provider = visit.web.identity.clone();
+    let call = Call {
+        path,
+        fields,
+        about: visit.about,
+        retry,
+        another,
+        now: visit.now,
+    };
+
+    match provider.serve(call, visit).await? {
+        Reply::Go(url) => Ok(see(&url)),
+        Reply::Ask(part) => sign_in::show(visit, part, retry).await,
+        Reply::Stopped { stop, provider } => Ok(page(&Stopped {
+            shell: visit.shell(),
+            stop,
+            name: provider,
+            again: visit.about.map(About::another),
+        })),
+        Reply::SignedIn {
+            sign_in,
+            proof,
+            next,
+        } => {
+            // While nobody can say who was signed in here, nobody is signed in anew.
+            visit.person()?;
+            visit.sign_in(sign_in, proof).await?;
+            Ok(see(&next))
+        }
+    }
+}
+
+/// Anybody fetches a file of the provider's, or tells it something.
+async fn others(
+    State(web): State<Arc<Web>>,
+    path: MatchedPath,
+    segments: RawPathParams,
+    request: Request,
+) -> Response {
+    let headers = request.headers().clone();
+    let body = Bytes::from_request(request, &web).await.ok();
+    let segments: Vec<_> = segments.iter().map(|(_, text)| text.to_owned()).collect();
+    let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+
+    let answer = web.identity.answer(vvs_identity::Request {
+        path: path.as_str(),
+        segments: &segments,
+        headers: &headers,
+        body: body.as_ref(),
+        request_id: request_id.unwrap_or("unknown"),
+        now: OffsetDateTime::now_utc(),
+    });
+    let (mut parts, body) = answer.await.into_parts();
+
+    if !parts.headers.contains_key(CACHE_CONTROL) {
+        let mut headers = header::common();
+        headers.extend(parts.headers);
+        parts.headers = headers;
+    }
+
+    http::Response::from_parts(parts, Body::from(body)).into_response()
+}
