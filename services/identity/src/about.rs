@@ -1,25 +1,25 @@
-//! What a sign-in in the browser is for, and where the browser goes on from it. These are the paths
-//! that a provider's part of a page leads to.
+//! The purpose of a sign-in in the browser, and where the browser goes afterwards. These are the
+//! paths that a provider's part of a page leads to.
 
 use vvs_proto::ConnectionId;
 
-/// Where the browser comes from a sign-in.
+/// Where the browser arrives after a sign-in.
 pub const CALLBACK_PATH: &str = "/api/auth/callback";
-/// Where a person looks after their signed-in editors.
+/// Where a person manages their signed-in editors.
 pub const ACCOUNT_PATH: &str = "/account/sessions";
-/// Where a person signs in to look after their editors.
+/// Where a person signs in to manage their editors.
 pub const SIGN_IN_PATH: &str = "/account/sign-in";
 
-/// What a page or a form is about.
+/// The subject of a page or a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     Login(ConnectionId),
-    /// The signed-in editors of the person who is signed in.
+    /// The signed-in editors of the current user.
     Account,
 }
 
 impl About {
-    /// What a form about it is made for.
+    /// Returns the purpose of its forms.
     pub fn purpose(self) -> String {
         match self {
             Self::Login(id) => id.to_string(),
@@ -27,7 +27,7 @@ impl About {
         }
     }
 
-    /// Where it begins in the browser.
+    /// Returns where it begins in the browser.
     pub fn path(self) -> String {
         match self {
             Self::Login(id) => format!("/login?connection_id={id}"),
@@ -35,7 +35,7 @@ impl About {
         }
     }
 
-    /// Where a person says again who they are, when the browser came back without it.
+    /// Returns where a person signs in again, when the browser came back without a sign-in.
     pub fn sign_in_again(self) -> String {
         match self {
             Self::Login(_) => format!("{}&retry=1", self.path()),
@@ -43,7 +43,7 @@ impl About {
         }
     }
 
-    /// Where a person says that they are somebody else.
+    /// Returns where a person chooses another account.
     pub fn another(self) -> String {
         match self {
             Self::Login(_) => format!("{}&another=1", self.path()),
@@ -51,7 +51,7 @@ impl About {
         }
     }
 
-    /// Where the browser goes once the person has said so.
+    /// Returns where the browser goes after the sign-in.
     pub fn callback(self, retry: bool) -> String {
         let retry = if retry { "&retry=1" } else { "" };
         match self {

@@ -1,23 +1,23 @@
-//! Who may sign in at all, of those whom the provider lets in.
+//! Which of the people that the provider signs in may sign in here.
 
 use std::str::FromStr;
 
-/// One entry of `VVS_WEB_ALLOW`; who fits one of them may sign in.
+/// One entry of `VVS_WEB_ALLOW`; a person who matches one of them may sign in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
     Everyone,
-    /// Whoever has a verified email address at exactly this domain, in lower case.
+    /// Everybody with a verified email address at exactly this domain, in lower case.
     Domain(String),
-    /// Whoever is in this group.
+    /// Everybody in this group.
     Group(String),
-    /// Whoever acts for this organization.
+    /// Everybody who acts for this organization.
     Organization(String),
 }
 
-/// The text is no rule.
+/// The text is not a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is none of `everyone`, `domain:example.com`, `group:NAME` and `organization:ID`; \
+    "{0:?} is not one of `everyone`, `domain:example.com`, `group:NAME` and `organization:ID`; \
      several are separated by commas, and one that fits is enough"
 )]
 pub struct NotARule(String);
@@ -44,7 +44,7 @@ impl FromStr for Rule {
     }
 }
 
-/// What a provider says of a person, as far as rules ask for it.
+/// The facts about a person that rules need.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts<'a> {
     pub(crate) verified_email: Option<&'a str>,
@@ -52,7 +52,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) organization: Option<&'a str>,
 }
 
-/// Whether one of the rules fits; none fits nobody.
+/// Returns whether one of the rules matches; an empty list matches nobody.
 pub(crate) fn admits(rules: &[Rule], facts: &Facts<'_>) -> bool {
     let domain = facts
         .verified_email

@@ -1,6 +1,6 @@
-//! What an answer is while it is waited for.
+//! The future of an answer.
 
 use std::pin::Pin;
 
-/// An answer that takes its time.
+/// An answer that is awaited.
 pub type Asking<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,4 +1,4 @@
-//! The browser that asks, as far as a provider deals with it.
+//! The browser of a request, as a provider sees it.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::asking::Asking;
 use crate::person::{Proof, SignIn};
 use crate::refusal::Refusal;
 
-/// The browser that asks. Whoever shows the pages keeps its cookies.
+/// The browser of a request. The role that shows the pages keeps its cookies.
 pub trait Browser: Send {
-    /// Sends it on a trip to the provider: what it has to come back to is kept for this long, under
+    /// Sends it on a trip to the provider. The values for its return are kept for this long, under
     /// the `state` that it comes back with.
     fn begin<'a>(
         &'a mut self,
@@ -20,24 +20,23 @@ pub trait Browser: Send {
         time: Duration,
     ) -> Asking<'a, Result<(), Refusal>>;
 
-    /// Ends the trip with this `state`, if this browser is on it. It is over with that, whatever
-    /// comes of it. Returns also what shows when a sign-in that comes of it was made.
+    /// Ends the trip with this `state`, if this browser is on it, whatever the result. Also returns
+    /// the proof of when a resulting sign-in was made.
     fn end(&mut self, state: &str) -> Option<(Trip, Proof)>;
 
-    /// Returns who was signed in when it came.
+    /// Returns who was signed in when it arrived.
     fn before(&self) -> Option<&SignIn>;
 
-    /// Returns the value that a form has to carry that is made for it now.
+    /// Returns the value for a form that is made for it now.
     fn csrf(&mut self, about: About) -> Result<SecretString, Refusal>;
 }
 
-/// A trip to an identity provider, from which the browser comes back with an answer to exactly
-/// this.
+/// A trip to an identity provider, which ends with an answer to exactly this request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trip {
     pub about: About,
-    /// Comes back in the ID token (OpenID Connect Core, section 2).
+    /// Returned in the ID token (OpenID Connect Core, section 2).
     pub nonce: String,
-    /// Goes with the code (RFC 7636, section 4.1).
+    /// Sent with the code (RFC 7636, section 4.1).
     pub verifier: String,
 }

@@ -1,6 +1,6 @@
-//! What is fetched from a provider when it is needed, and kept: its keys, its description. A flood
-//! of requests for what is not there asks once, and a caller who hangs up ends no call that others
-//! wait for.
+//! Values that are fetched from a provider on demand and cached: its keys, its description. A flood
+//! of requests for missing values causes one call, and a caller that hangs up ends no call that
+//! others wait for.
 
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,16 +13,16 @@ use tracing::Instrument as _;
 use crate::asking::Asking;
 use crate::fetch::Failed;
 
-/// The least time between two calls, whatever they came to.
+/// The minimum time between two calls, whatever their results.
 pub(crate) const GAP: Duration = Duration::from_secs(10);
-/// How long what is old is believed while nothing newer is to be had. A key that was withdrawn must
-/// end some time.
+/// How long an old value is used while no newer one can be fetched. A withdrawn key must stop
+/// working at some time.
 pub(crate) const OLD: Duration = Duration::from_hours(24);
 
 /// Fetches it.
 pub(crate) type Source<T> = Box<dyn Fn() -> Asking<'static, Result<T, Failed>> + Send + Sync>;
 
-/// Something of a provider's that is fetched and kept.
+/// A value of a provider that is fetched and cached.
 pub(crate) struct Cache<T> {
     shared: Arc<Shared<T>>,
     tasks: TaskTracker,
@@ -33,7 +33,7 @@ struct Shared<T> {
     source: Source<T>,
     fresh: Duration,
     known: Lock<Option<Known<T>>>,
-    /// Held while a call is under way: whoever comes meanwhile waits for its answer.
+    /// Held while a call is under way: later callers wait for its answer.
     turn: Arc<Mutex<Option<Call>>>,
 }
 
@@ -51,14 +51,14 @@ impl<T> Clone for Known<T> {
     }
 }
 
-/// The last call: when it was made, and whether it came to nothing.
+/// The last call: when it was made, and whether it failed.
 struct Call {
     at: Instant,
     failed: bool,
 }
 
 impl<T: Send + Sync + 'static> Cache<T> {
-    /// `what` it is, for the log; how long it is `fresh`, so that it is not asked for again.
+    /// `what` names it in the log; `fresh` is how long it is not fetched again.
     pub(crate) fn new(
         what: &'static str,
         source: Source<T>,
@@ -83,8 +83,8 @@ impl<T: Send + Sync + 'static> Cache<T> {
         self.shared.known().map(|known| known.value)
     }
 
-    /// The newest there is. It need not be enough: then the provider has nothing better. An error
-    /// means that nobody can say.
+    /// Returns the newest value. It may not be enough: then the provider has no better one. An
+    /// error means that nobody can say.
     pub(crate) async fn get(&self, is_enough: impl Fn(&T) -> bool) -> Result<Arc<T>, Failed> {
         let is_good =
             |known: &Known<T>| known.at.elapsed() < self.shared.fresh && is_enough(&known.value);

@@ -1,6 +1,5 @@
-//! Clerk: people sign in with ClerkJS on our own page, and what it leaves in the browser's cookies
-//! is verified, looked up and forgotten. Nothing of Clerk's is kept but the ids of a user and a
-//! session.
+//! Clerk: people sign in with ClerkJS on our own page. Its data in the browser's cookies is
+//! verified, looked up and dropped. Only the ids of a user and a session are stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,14 +44,14 @@ pub use settings::Settings;
 /// Where Clerk delivers.
 const WEBHOOK_PATH: &str = "/webhooks/clerk";
 
-/// Clerk, as one instance of it signs people in here.
+/// Clerk, as one of its instances signs people in here.
 pub(crate) struct Clerk {
     /// The issuer of its tokens.
     name: String,
     authorized_parties: Vec<String>,
     allow_impersonation: bool,
     allow: Vec<Rule>,
-    /// Of the names of cookies.
+    /// The suffix of the names of cookies.
     suffix: String,
     keys: Keys,
     api: Arc<Api>,
@@ -62,9 +61,9 @@ pub(crate) struct Clerk {
     inbox: Option<Inbox>,
     sessions: Arc<dyn Sessions>,
     people: People,
-    /// Deliveries of webhooks, by what came of them.
+    /// Deliveries of webhooks, by result.
     webhooks: Counters,
-    /// Users whom Clerk was asked about again, by what came of it.
+    /// Repeated questions to Clerk about users, by result.
     rechecks: Counters,
 }
 
@@ -185,7 +184,7 @@ impl Clerk {
         Ok(Arrival::SignedIn(self.sign_in(claims, &user, now), proof))
     }
 
-    /// A user, if Clerk knows one by this id.
+    /// Returns a user, if Clerk has one with this id.
     async fn known_user(&self, id: &str) -> Result<Option<User>, Refusal> {
         let user = self.api.user(id).await?;
         if user.is_some() {
@@ -194,17 +193,17 @@ impl Clerk {
         Ok(user)
     }
 
-    /// Whether the secret key has ever found a user of this instance.
+    /// Returns whether the secret key has ever found a user of this instance.
     fn has_known_users(&self) -> bool {
         self.has_known_users.load(Ordering::Relaxed)
     }
 
-    /// A user who may be signed in.
+    /// Returns a user who may be signed in.
     async fn user(&self, id: &str) -> Result<User, Refusal> {
         let user = self
             .known_user(id)
             .await?
-            .ok_or(Refusal::NotAllowed("Clerk has no such user any more"))?;
+            .ok_or(Refusal::NotAllowed("Clerk no longer has this user"))?;
         user.is_barred()
             .map_or(Ok(user), |why| Err(Refusal::NotAllowed(why)))
     }
@@ -249,7 +248,7 @@ impl Clerk {
         Ok(())
     }
 
-    /// `POST /webhooks/clerk`: the answer tells Svix whether to send it again, and nobody anything
+    /// `POST /webhooks/clerk`: the answer tells Svix whether to send it again, and reveals nothing
     /// else.
     async fn delivered(&self, request: Request<'_>) -> StatusCode {
         let Some(inbox) = &self.inbox else {
@@ -372,7 +371,7 @@ impl Provider for Clerk {
     }
 }
 
-/// What is counted: webhooks and rechecks.
+/// Returns the counters of webhooks and rechecks.
 fn counters(metrics: &Metrics) -> [Counters; 2] {
     let (webhooks, rechecks) = (Counters::default(), Counters::default());
     metrics.register(
@@ -382,20 +381,22 @@ fn counters(metrics: &Metrics) -> [Counters; 2] {
     );
     metrics.register(
         "vvs_clerk_rechecks",
-        "Users whom Clerk was asked about again, by outcome",
+        "Repeated questions to Clerk about users, by outcome",
         rechecks.clone(),
     );
 
     [webhooks, rechecks]
 }
 
-/// What ClerkJS puts behind the names of cookies, so that several instances do not mix on one host.
+/// Returns the suffix that ClerkJS adds to the names of cookies, so that several instances do not
+/// mix on one host.
 fn suffix(publishable_key: &str) -> String {
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, publishable_key.as_bytes());
     base64url(hash.as_ref()).chars().take(8).collect()
 }
 
-/// The token that ClerkJS has left: under its own name, or under the one that all instances share.
+/// Returns the token that ClerkJS has stored: under its own name, or under the one that all
+/// instances share.
 fn token<'a>(headers: &'a HeaderMap, suffix: &str) -> Option<&'a str> {
     let own = format!("__session_{suffix}");
     [&*own, "__session"]
@@ -403,7 +404,7 @@ fn token<'a>(headers: &'a HeaderMap, suffix: &str) -> Option<&'a str> {
         .find_map(|name| cookie(headers, name))
 }
 
-/// The first cookie of this name that is not empty.
+/// Returns the first cookie of this name that is not empty.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers
         .get_all(COOKIE)

@@ -1,5 +1,5 @@
-//! The development provider: everyone is whoever they say they are. It checks that what they say
-//! can be shown, and not a bit of whether it is true. So it serves nobody but this machine.
+//! The development provider: it signs in everybody under any name. It checks that the input can be
+//! shown, and not whether it is true. So it serves only this machine.
 
 use std::future::ready;
 use std::net::IpAddr;
@@ -20,9 +20,9 @@ use crate::person::{Proof, SignIn};
 use crate::provider::{Ask, Call, Kind, Part, Path, Provider, Reply, html};
 use crate::refusal::Refusal;
 
-/// Where the form goes.
+/// The target of the form.
 const PATH: &str = "/dev/sign-in";
-/// As sessions keep it.
+/// The name in sessions.
 const PROVIDER: &str = "dev";
 /// The longest email address, in bytes (RFC 5321, section 4.5.3.1.3).
 const MAX_EMAIL: usize = 254;
@@ -34,7 +34,7 @@ pub struct Dev {
 }
 
 impl Dev {
-    /// Refuses to be where others could reach it.
+    /// Refuses an address that others could reach.
     pub fn new(public_url: &Origin, key: Option<Key>) -> Result<Self, Error> {
         if public_url.is_loopback() {
             Ok(Self { key })
@@ -100,21 +100,21 @@ impl Provider for Dev {
     }
 }
 
-/// What the form shows.
+/// The content of the form.
 #[derive(Debug, Template)]
 #[template(path = "dev.html")]
 pub struct Form<'a> {
     pub about: About,
     pub csrf: &'a SecretString,
-    /// What was sent before.
+    /// The previous input.
     pub email: String,
     pub name: String,
-    /// What is wrong with `email`.
+    /// The problem with `email`.
     pub problem: Option<&'static str>,
     pub retry: bool,
 }
 
-/// The part of the pages on which a person says who they are.
+/// Returns the part of the pages on which a person signs in.
 pub fn form(form: &Form<'_>) -> Part {
     Part {
         html: html(form),
@@ -123,7 +123,7 @@ pub fn form(form: &Form<'_>) -> Part {
     }
 }
 
-/// What the form holds.
+/// The fields of the form.
 #[derive(Default, Deserialize)]
 struct Fields {
     #[serde(default)]
@@ -140,8 +140,8 @@ fn submitted(call: &Call<'_>, browser: &mut dyn Browser) -> Result<Reply, Refusa
     let session = base64url(&random::<16>()?);
     match sign_in(&email, &name, session, call.now.unix_timestamp()) {
         Ok(mut sign_in) => {
-            // Whoever signs in again is in the same session still: a login in another tab may hang
-            // on it.
+            // A person who signs in again is still in the same session: a login in another tab may
+            // depend on it.
             if let Some(before) = browser.before().filter(|who| who.is_same_user(&sign_in)) {
                 sign_in
                     .provider_session
@@ -169,7 +169,7 @@ fn submitted(call: &Call<'_>, browser: &mut dyn Browser) -> Result<Reply, Refusa
     }
 }
 
-/// Signs a person in, or says what is wrong with the email.
+/// Signs a person in, or returns the problem with the email.
 pub fn sign_in(
     email: &str,
     name: &str,
@@ -186,7 +186,7 @@ pub fn sign_in(
         return Err("Enter a whole email address.");
     }
 
-    // Nothing but ASCII: what can be typed in any script can be made to look like somebody else.
+    // Only ASCII: a name in any script could be made to look like somebody else's.
     if email.len() > MAX_EMAIL || !email.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("Enter an email address without spaces and special characters, 254 at most.");
     }
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(one.email.as_deref(), Some("Ada@Example.com"));
     }
 
-    /// A form that a browser sends, with what it gets.
+    /// Submits a form of a browser. Returns the reply.
     async fn submit(browser: &mut TestBrowser, fields: &str) -> Reply {
         let dev = Dev::new(&"http://127.0.0.1:8080".parse().unwrap(), None).unwrap();
         let call = Call {

@@ -1,6 +1,6 @@
 //! The key of a development installation: printed once at its start, asked of each browser once. It
-//! stands between the sign-in and whoever reaches this machine's port from elsewhere without our
-//! seeing it.
+//! protects the sign-in from clients that reach this machine's port from elsewhere without a sign
+//! of it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -17,7 +17,7 @@ const SETTING: &str = "VVS_WEB_DEV_KEY_GUESSES_PER_MINUTE";
 
 /// The key of a development installation.
 pub struct Key {
-    /// Made for this process, so that the comparison takes the same time whatever is guessed.
+    /// Made for this process, so that the comparison takes the same time for any guess.
     ring: Keyring,
     mark: Vec<u8>,
     guesses: DefaultDirectRateLimiter,
@@ -30,7 +30,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What came of a guess.
+/// The result of a guess.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Guess {
     Right,
@@ -54,8 +54,8 @@ impl Key {
         })
     }
 
-    /// What a browser keeps once it has shown the key. Another start has another one, and asks
-    /// again.
+    /// Returns the mark that a browser stores once it has entered the key. Each start has a new
+    /// mark, and asks again.
     pub fn mark(&self) -> String {
         base64url(&self.mark)
     }

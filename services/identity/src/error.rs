@@ -5,13 +5,13 @@
 pub enum Error {
     #[error("VVS_WEB_IDENTITY (--web-identity) is not set")]
     NoIdentity,
-    /// Settings that do not fit together, each with its name.
+    /// Settings that contradict each other, each with its name.
     #[error("{}", .0.join("; "))]
     Settings(Vec<String>),
     #[error("cannot make calls to an identity provider: {0}")]
     Fetch(#[from] reqwest::Error),
     #[error(
-        "VVS_WEB_IDENTITY (--web-identity) is dev, which lets in anyone as anyone: it runs on \
+        "VVS_WEB_IDENTITY (--web-identity) is dev, which signs in anyone as anyone: it runs on \
          loopback only, not at {0}"
     )]
     DevelopmentOffLoopback(String),

@@ -1,4 +1,4 @@
-//! The public keys of a provider, and which of them are fetched for a token.
+//! The public keys of a provider, and when they are fetched for a token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use vvs_auth::provider::{KeySet, key_id};
 use crate::cache::{Cache, Source};
 use crate::fetch::Failed;
 
-/// How long keys are not asked for again while the ones that are needed are there.
+/// How long keys are not fetched again if the required ones are cached.
 const FRESH: Duration = Duration::from_mins(5);
 
 /// The keys of one provider.
@@ -20,8 +20,8 @@ impl Keys {
         Self(Cache::new("the keys", source, FRESH, tasks))
     }
 
-    /// The set to judge this token with. It may lack the token's key, and then the token is not to
-    /// be believed; an error means that nobody can say.
+    /// Returns the set with which to check this token. It may lack the token's key, and then the
+    /// token is not trusted; an error means that nobody can say.
     pub(crate) async fn for_token(&self, token: &str) -> Result<Arc<KeySet>, Failed> {
         let key = key_id(token);
         self.0
@@ -30,7 +30,7 @@ impl Keys {
     }
 }
 
-/// Reads a key set of a provider; one without a key that can be used is none.
+/// Reads a key set of a provider; a set without a usable key is an error.
 pub(crate) fn parse(host: &str, answer: &[u8]) -> Result<KeySet, Failed> {
     let set = str::from_utf8(answer)
         .ok()
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::cache::{GAP, OLD};
 
-    /// Names a key in its header and proves nothing.
+    /// Returns a token that names a key in its header and proves nothing.
     fn token(key: &str) -> String {
         let part = |json: &str| vvs_auth::key::base64url(json.as_bytes());
         format!(
@@ -59,7 +59,7 @@ mod tests {
         )
     }
 
-    /// A set with one key of each of these names.
+    /// Returns a set with one key of each of these names.
     fn set(names: &[&str]) -> KeySet {
         let n = vvs_auth::key::base64url(&[0xc1; 256]);
         let key = |name: &&str| {
@@ -71,7 +71,7 @@ mod tests {
         KeySet::from_jwks(&format!(r#"{{"keys":[{}]}}"#, keys.join(","))).unwrap()
     }
 
-    /// Keys that are called like the number of the call; how often they were asked for.
+    /// Returns keys that are named after the number of the call, and the number of calls.
     fn numbered(is_up: fn(u32) -> bool) -> (Keys, Arc<AtomicU32>) {
         let calls = Arc::new(AtomicU32::new(0));
         let counted = calls.clone();
@@ -157,7 +157,7 @@ mod tests {
         tokio::time::advance(OLD).await;
         assert!(
             keys.for_token(&token("1")).await.is_err(),
-            "a withdrawn key is believed for ever"
+            "a withdrawn key is believed forever"
         );
     }
 

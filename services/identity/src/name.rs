@@ -1,11 +1,11 @@
-//! A person's name as it can be shown, whoever says it.
+//! A person's name, made safe to show.
 
 use vvs_proto::text::plain;
 
 /// The longest name, in characters.
 const MAX: usize = 100;
 
-/// The name without what is invisible or deceives; `None` if nothing is left.
+/// Returns the name without characters that are invisible or deceive; `None` if nothing is left.
 pub(crate) fn clean(name: &str) -> Option<String> {
     plain(name, MAX)
 }

@@ -1,6 +1,6 @@
-//! OpenID Connect: any provider that has the code flow and says where its parts are. The browser
-//! goes there and comes back to `/api/auth/oidc`; what it brings is checked, and the provider's
-//! tokens are dropped. A person is issuer and subject.
+//! OpenID Connect: any provider that has the code flow and a discovery document. The browser goes
+//! there and comes back to `/api/auth/oidc`. Web checks the answer, and drops the provider's
+//! tokens. Issuer and subject identify a person.
 
 use std::sync::Arc;
 
@@ -50,13 +50,13 @@ pub use settings::Settings;
 const START_PATH: &str = "/login/oidc";
 /// Where the provider sends the browser back to: the redirect URI.
 const BACK_PATH: &str = "/api/auth/oidc";
-/// Where the provider says that somebody is signed in no more.
+/// Where the provider reports that somebody is no longer signed in.
 const LOGOUT_PATH: &str = "/api/auth/oidc/logout";
 
 /// An OpenID provider, and this server as its client.
 pub(crate) struct Oidc {
     issuer: String,
-    /// What people call it.
+    /// The name that people use for it.
     label: String,
     client_id: ClientId,
     secret: Option<ClientSecret>,
@@ -144,8 +144,8 @@ impl Oidc {
         })
     }
 
-    /// Where the person can sign out of the provider too (RP-Initiated Logout 1.0). Without an ID
-    /// token, which is not kept, the provider asks whether they mean it.
+    /// Returns where the person can sign out of the provider too (RP-Initiated Logout 1.0). No ID
+    /// token is stored, so the provider asks for confirmation.
     fn end_session(&self) -> Option<String> {
         let mut url = self.discovery.last()?.end_session.clone()?;
         let back = self.public_url.join(SIGN_IN_PATH);
@@ -156,7 +156,7 @@ impl Oidc {
     }
 }
 
-/// What is counted: sign-ins and logouts.
+/// Returns the counters of sign-ins and logouts.
 fn counters(metrics: &Metrics) -> [Counters; 2] {
     let (sign_ins, logouts) = (Counters::default(), Counters::default());
     metrics.register(
@@ -173,7 +173,7 @@ fn counters(metrics: &Metrics) -> [Counters; 2] {
     [sign_ins, logouts]
 }
 
-/// The provider's keys, wherever its document says they are.
+/// Returns the provider's keys, from the address in its document.
 fn keys(discovery: Arc<Discovery>, http: Http, tasks: TaskTracker) -> Keys {
     let source: Source<KeySet> = Box::new(move || {
         let (discovery, http) = (discovery.clone(), http.clone());
@@ -202,8 +202,8 @@ impl Provider for Oidc {
             href: format!("{START_PATH}?{about}{another}"),
             another: ask.another,
             end_session: self.end_session().filter(|_| ask.signed_out),
-            // Not for whoever has been there or wants something else; and to the account's page
-            // people come from having signed out of the provider.
+            // Not for a person who has been there or wants something else; and to the account's
+            // page people come from having signed out of the provider.
             goes_on: ask.about != About::Account && !(ask.retry || ask.another || ask.signed_out),
             nonce: ask.nonce,
         };
@@ -250,7 +250,7 @@ impl Provider for Oidc {
         })
     }
 
-    /// Says early when the provider cannot be used. It may be up later: nobody waits for it.
+    /// Reports early when the provider cannot be used. It may be up later, so nothing waits for it.
     fn watch(self: Arc<Self>) -> Asking<'static, ()> {
         Box::pin(async move {
             if let Err(cause) = self.discovery.document().await {
@@ -266,7 +266,7 @@ impl Provider for Oidc {
 #[template(path = "oidc.html")]
 struct Continue<'a> {
     name: &'a str,
-    /// A path of ours.
+    /// One of our paths.
     href: String,
     another: bool,
     /// The provider's own address.

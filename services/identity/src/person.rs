@@ -1,4 +1,4 @@
-//! Who is signed in, as a provider has said, and how long that is believed.
+//! The signed-in person according to a provider, and how long that is believed.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use time::OffsetDateTime;
 
 use crate::name::clean;
 
-/// A person, as an identity provider has told us. The browser keeps it, sealed.
+/// A person, as an identity provider has reported them. The browser stores it, sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignIn {
-    /// As sessions keep it: the issuer, or `dev`.
+    /// The name in sessions: the issuer, or `dev`.
     pub provider: String,
-    /// The provider's own id of the person.
+    /// The provider's id of the person.
     pub subject: String,
-    /// The provider's own session.
+    /// The provider's session.
     pub provider_session: String,
     pub email: Option<String>,
-    /// Whether the provider says that the address is the person's.
+    /// Whether the provider says that the address belongs to the person.
     pub email_verified: bool,
     pub name: Option<String>,
     pub avatar_url: Option<String>,
@@ -26,12 +26,12 @@ pub struct SignIn {
 }
 
 impl SignIn {
-    /// Returns whether it is young enough to approve with.
+    /// Returns whether it is recent enough for an approval.
     pub fn holds(&self, now: OffsetDateTime, ttl: Duration) -> bool {
         is_within(self.at, now, ttl)
     }
 
-    /// Returns whether it was used lately enough to look after one's editors with.
+    /// Returns whether it was used recently enough to manage one's editors.
     pub fn is_in_use(&self, seen: Option<i64>, now: OffsetDateTime, ttl: Duration) -> bool {
         is_within(self.at.max(seen.unwrap_or(self.at)), now, ttl)
     }
@@ -40,7 +40,7 @@ impl SignIn {
         self.provider == other.provider && self.subject == other.subject
     }
 
-    /// The name as it can be shown. A cookie may be older than today's rule for names.
+    /// Returns the name, made safe to show. A cookie may be older than the current rule for names.
     pub fn shown_name(&self) -> Option<String> {
         self.name.as_deref().and_then(clean)
     }
@@ -50,7 +50,7 @@ fn is_within(since: i64, now: OffsetDateTime, ttl: Duration) -> bool {
     now.unix_timestamp().saturating_sub(since) < ttl.as_secs().cast_signed()
 }
 
-/// What shows that a person has signed in just now.
+/// The proof that a person has just signed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     /// It was made in this request.

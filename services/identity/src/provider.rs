@@ -1,5 +1,5 @@
-//! The trait behind which an identity provider stands. A provider is a module with all that belongs
-//! to it; nothing else knows which one it is.
+//! The trait of an identity provider. A provider is a module with everything that belongs to it;
+//! nothing else knows which one it is.
 
 use std::fmt;
 use std::future::ready;
@@ -25,7 +25,7 @@ use crate::refusal::Refusal;
 use crate::sessions::Sessions;
 use crate::source::{Nonce, Sources};
 
-/// What every provider gets.
+/// The dependencies of every provider.
 #[derive(Clone)]
 pub struct Common {
     pub people: People,
@@ -41,18 +41,18 @@ impl fmt::Debug for Common {
     }
 }
 
-/// A page that asks the person to say who they are.
+/// A page that asks the person to sign in.
 #[derive(Debug)]
 pub struct Ask<'a> {
     pub about: About,
-    /// For a form of the provider's.
+    /// For a form of the provider.
     pub csrf: &'a SecretString,
     pub nonce: &'a Nonce,
-    /// Who signed in to this browser before.
+    /// The person who signed in to this browser before.
     pub before: Option<&'a SignIn>,
     /// The browser came back from here without a sign-in.
     pub retry: bool,
-    /// The person wants to be somebody else than before, or nobody.
+    /// The person wants to use another account, or none.
     pub another: bool,
     /// The person has just signed out of this browser.
     pub signed_out: bool,
@@ -62,13 +62,13 @@ pub struct Ask<'a> {
 #[derive(Debug, Default)]
 pub struct Part {
     pub html: String,
-    /// What it needs beside our own files.
+    /// The sources that it needs besides our own files.
     pub sources: Sources,
-    /// What was sent before has to be mended.
+    /// The last input has to be corrected.
     pub is_wrong: bool,
 }
 
-/// A provider's own text for a page.
+/// Renders a provider's text for a page.
 pub(crate) fn html(template: &impl Template) -> String {
     template.render().unwrap_or_else(|cause| {
         tracing::error!(%cause, "a part of a page could not be rendered");
@@ -76,17 +76,17 @@ pub(crate) fn html(template: &impl Template) -> String {
     })
 }
 
-/// What a request to the callback shows.
+/// The result of a request to the callback.
 #[derive(Debug)]
 pub enum Arrival {
-    /// Nothing: the provider has told us before, and the browser's cookie says what.
+    /// Nothing new: the provider has already reported the person, who is in the browser's cookie.
     Before,
     SignedIn(SignIn, Proof),
     /// Nobody is signed in, or the browser has to fetch newer proof of it.
     Stale,
 }
 
-/// A path of a provider's.
+/// A path of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Path {
     /// A name in braces stands for one segment.
@@ -103,11 +103,11 @@ pub enum Kind {
     Form,
     /// A file: a GET by anybody.
     File,
-    /// Others say something: a POST of so many bytes at most.
+    /// Another party sends a message: a POST of at most this many bytes.
     Message(usize),
 }
 
-/// What a browser asks of a [`Kind::Page`] or sends to a [`Kind::Form`].
+/// A browser's request for a [`Kind::Page`] or to a [`Kind::Form`].
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
     pub path: &'a str,
@@ -116,12 +116,12 @@ pub struct Call<'a> {
     pub about: Option<About>,
     /// The browser came back from here without a sign-in.
     pub retry: bool,
-    /// The person wants to be somebody else than before.
+    /// The person wants to use another account.
     pub another: bool,
     pub now: OffsetDateTime,
 }
 
-/// What a browser gets for its [`Call`].
+/// The answer to a browser's [`Call`].
 #[derive(Debug)]
 pub enum Reply {
     /// It goes to this address.
@@ -132,41 +132,41 @@ pub enum Reply {
         proof: Proof,
         next: String,
     },
-    /// The page on which the person says who they are, with this part.
+    /// The page on which the person signs in, with this part.
     Ask(Part),
     /// Nobody has signed in, though nothing is broken.
     Stopped {
         stop: Stop,
-        /// What people call the provider.
+        /// The name that people use for the provider.
         provider: String,
     },
 }
 
-/// Why a trip came to nothing, though nothing is broken.
+/// Why a trip failed without a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// No trip of this browser, or one that took too long or is over.
+    /// Not a trip of this browser, or one that took too long or is over.
     Unknown,
-    /// The person did not want to, or the provider did not let them.
+    /// The person stopped, or the provider refused them.
     Declined,
-    /// The provider says that something is wrong.
+    /// The provider reports an error.
     Failed,
 }
 
-/// What anybody asks of a [`Kind::File`] or says to a [`Kind::Message`].
+/// A request of any client for a [`Kind::File`] or to a [`Kind::Message`].
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub path: &'a str,
-    /// What stands in the path for the names in braces.
+    /// The values of the names in braces in the path.
     pub segments: &'a [String],
     pub headers: &'a HeaderMap,
-    /// `None` when it is longer than the path takes.
+    /// `None` when it is longer than the path accepts.
     pub body: Option<&'a Bytes>,
     pub request_id: &'a str,
     pub now: OffsetDateTime,
 }
 
-/// What the sender of a [`Request`] gets. Nobody keeps it, unless its headers say how long.
+/// The answer to the sender of a [`Request`]. It is not cached, unless its headers say how long.
 pub type Response = http::Response<Bytes>;
 
 /// An answer without a text.
@@ -178,13 +178,13 @@ pub(crate) fn bare(status: StatusCode) -> Response {
 
 /// An identity provider.
 pub trait Provider: Send + Sync {
-    /// As sessions keep it.
+    /// Returns the name in sessions.
     fn name(&self) -> &str;
 
-    /// Its part of the pages on which a person says who they are. It leads to the callback.
+    /// Returns its part of the pages on which a person signs in. It leads to the callback.
     fn part(&self, ask: &Ask<'_>) -> Part;
 
-    /// Paths of its own.
+    /// Returns its own paths.
     fn paths(&self) -> Vec<Path>;
 
     /// Answers a browser at one of its paths.
@@ -201,7 +201,7 @@ pub trait Provider: Send + Sync {
         Box::pin(ready(bare(StatusCode::NOT_FOUND)))
     }
 
-    /// Who has signed in, as far as the callback's request shows it.
+    /// Returns who has signed in, according to the callback's request.
     fn arrive<'a>(
         &'a self,
         _headers: &'a HeaderMap,
@@ -210,28 +210,28 @@ pub trait Provider: Send + Sync {
         Box::pin(ready(Ok(Arrival::Before)))
     }
 
-    /// Asks whether a sign-in still holds, right before it is used to approve.
+    /// Asks whether a sign-in is still valid, right before it is used to approve.
     fn confirm<'a>(&'a self, _sign_in: &'a SignIn) -> Asking<'a, Result<(), Refusal>> {
         Box::pin(ready(Ok(())))
     }
 
-    /// What it does beside the requests, until it is dropped.
+    /// Runs its background work, until it is dropped.
     fn watch(self: Arc<Self>) -> Asking<'static, ()> {
         Box::pin(ready(()))
     }
 
     /// Returns whether a browser at this address is served at all, when its request came straight
-    /// here or through other hands.
+    /// here or through an intermediary.
     fn admits(&self, _client: IpAddr, _through: Option<&str>) -> Result<(), Refusal> {
         Ok(())
     }
 
-    /// What each browser has to show once before it is served.
+    /// Returns the key that each browser has to enter once before it is served.
     fn key(&self) -> Option<&Key> {
         None
     }
 
-    /// Lets in anyone as anyone, and every page has to say so.
+    /// Returns whether it signs in anyone as anyone, so that every page has to say so.
     fn is_development(&self) -> bool {
         false
     }

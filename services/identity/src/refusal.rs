@@ -1,8 +1,8 @@
-//! Why a provider does not do what it is asked. What a person reads of it is the pages' to say.
+//! Why a provider refuses. The pages decide what a person reads about it.
 
 use crate::fetch::Failed;
 
-/// Why a provider does not do what it is asked.
+/// Why a provider refuses.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The request names neither a login nor the account.
@@ -20,7 +20,7 @@ pub enum Refusal {
     /// A call to the identity provider.
     #[error("the identity provider: {0}")]
     Provider(#[from] Failed),
-    /// What the browser brought from the provider is not to be believed.
+    /// The data that the browser brought from the provider is not trusted.
     #[error("the sign-in is not to be believed: {0}")]
     NotBelieved(String),
     /// The provider knows the person, and they may not sign in.
@@ -34,7 +34,7 @@ pub enum Refusal {
     /// A part of this installation does not answer.
     #[error("{0}")]
     Unavailable(String),
-    /// Ours to repair.
+    /// A fault of ours.
     #[error("{0}")]
     Broken(String),
     #[error(transparent)]
@@ -42,12 +42,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns whether what the browser keeps of a sign-in is worth nothing any more.
+    /// Returns whether the browser's stored sign-in is no longer valid.
     pub fn ends_sign_in(&self) -> bool {
         matches!(self, Self::NotAllowed(_) | Self::SignInOver(_))
     }
 
-    /// As metrics and JSON answers spell it.
+    /// Returns the name in metrics and JSON answers.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::MalformedLink
@@ -62,7 +62,7 @@ impl Refusal {
         }
     }
 
-    /// Written down once, where it has its effect. Only what is ours to repair is an error.
+    /// Logs it once, where it takes effect. Only a fault of ours is an error.
     pub(crate) fn log(&self, request_id: &str) {
         match self {
             // A provider's refusal of a call is about our settings; anything else of its passes.

@@ -1,22 +1,23 @@
-//! Who ends sign-ins and sessions when a provider says so.
+//! The trait that ends sign-ins and sessions when a provider says so.
 
 use crate::asking::Asking;
 use crate::refusal::Refusal;
 
-/// Whose sign-ins and sessions.
+/// The owner of sign-ins and sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whose<'a> {
     pub provider: &'a str,
-    /// Empty with a session at the provider that is enough of a name.
+    /// Empty when a session at the provider is enough.
     pub subject: &'a str,
-    /// Only what was approved with this session at the provider; empty for all of the subject's.
+    /// Only sessions that were approved with this session at the provider; empty for all of the
+    /// subject's.
     pub provider_session: &'a str,
 }
 
 /// The sign-ins of all browsers and the sessions of all editors.
 pub trait Sessions: Send + Sync {
-    /// Ends what a provider's word puts an end to, in browsers and, if so told, in editors; returns
-    /// how many sessions of editors.
+    /// Ends the sign-ins that a provider says are over, in browsers and, if asked to, in editors.
+    /// Returns the number of editor sessions.
     fn end<'a>(
         &'a self,
         whose: Whose<'a>,
@@ -24,8 +25,8 @@ pub trait Sessions: Send + Sync {
         reason: &'static str,
     ) -> Asking<'a, Result<u32, Refusal>>;
 
-    /// Takes subjects of this provider who use an editor, and whom nobody has asked the provider
-    /// about for a day.
+    /// Takes subjects of this provider who use an editor, and who have not been checked with the
+    /// provider for a day.
     fn take_stale<'a>(
         &'a self,
         provider: &'a str,

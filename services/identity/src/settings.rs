@@ -1,4 +1,4 @@
-//! Which provider signs people in, and what every provider is told.
+//! The settings of the identity provider, and the dependencies of every provider.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::provider::{Common, Provider};
 #[command(next_help_heading = "Web")]
 #[group(skip)]
 pub struct Settings {
-    /// Who signs people in
+    /// The identity provider
     #[arg(id = "web-identity", long, env = "VVS_WEB_IDENTITY", value_enum)]
     pub kind: Option<IdentityKind>,
     /// Which of the people that the identity provider signs in may sign in here: `everyone`,
@@ -27,8 +27,7 @@ pub struct Settings {
     /// separated by commas; one that matches is enough
     #[arg(id = "web-allow", long, env = "VVS_WEB_ALLOW", value_delimiter = ',')]
     pub allow: Vec<Rule>,
-    /// Keys that the development sign-in of `up --dev-key` looks at each minute; further ones get
-    /// 429
+    /// Keys that the development sign-in of `up --dev-key` checks each minute; further ones get 429
     #[arg(
         id = "web-dev-key-guesses-per-minute",
         long,
@@ -37,7 +36,7 @@ pub struct Settings {
         value_parser = guesses,
     )]
     pub dev_key_guesses_per_minute: NonZeroU32,
-    /// What each browser has to show once before the development sign-in serves it.
+    /// The key that each browser has to enter once before the development sign-in serves it.
     #[arg(skip)]
     pub dev_key: Option<SecretString>,
     #[command(flatten)]
@@ -46,10 +45,10 @@ pub struct Settings {
     pub oidc: oidc::Settings,
 }
 
-/// Which identity provider.
+/// The kind of identity provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum IdentityKind {
-    /// Anyone is whoever they say they are; only while everything is on loopback
+    /// Signs in everybody under any name; only while everything is on loopback
     Dev,
     /// Clerk: its sign-in on our page; see `VVS_WEB_CLERK_…`
     Clerk,
@@ -59,7 +58,7 @@ pub enum IdentityKind {
 }
 
 impl Settings {
-    /// What does not fit together, each with the setting's name; nothing while no identity provider
+    /// Returns the contradictions, each with the setting's name; nothing while no identity provider
     /// is chosen.
     pub fn problems(&self) -> Vec<String> {
         let foreign = match self.kind {
@@ -77,8 +76,7 @@ impl Settings {
             Some(IdentityKind::Oidc) => self.oidc.problems(&self.allow),
             Some(IdentityKind::Dev) if !self.allow.is_empty() => {
                 vec![
-                    "VVS_WEB_ALLOW (--web-allow) is set, but the development sign-in lets in \
-                     anyone as anyone"
+                    "VVS_WEB_ALLOW (--web-allow) is set, but the development sign-in signs in anyone as anyone"
                         .to_owned(),
                 ]
             }
@@ -90,7 +88,7 @@ impl Settings {
         problems
     }
 
-    /// The provider that these settings choose.
+    /// Returns the provider that these settings choose.
     pub fn provider(&self, common: Common) -> Result<Arc<dyn Provider>, Error> {
         let allow = self.allow.clone();
 

@@ -1,4 +1,4 @@
-//! What a page with a provider's part may load and run.
+//! The sources from which a page with a provider's part may load and run code.
 
 use std::fmt;
 
@@ -20,8 +20,9 @@ impl fmt::Display for Nonce {
     }
 }
 
-/// What a page may load and speak to beside our own files, for the scripts of an identity provider:
-/// source expressions (Content Security Policy Level 3, section 2.3.1), separated by spaces.
+/// The additional sources from which a page may load and to which it may connect, for the scripts
+/// of an identity provider: source expressions (Content Security Policy Level 3, section 2.3.1),
+/// separated by spaces.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     pub script: String,

@@ -1,5 +1,5 @@
-//! What a provider is given, for its tests: a browser that goes on trips, and sessions that
-//! remember what has ended.
+//! Dependencies of a provider for its tests: a browser that goes on trips, and sessions that record
+//! ends.
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -26,7 +26,7 @@ pub(crate) const ORIGIN: &str = "https://auth.example.com";
 /// The watermark of every trip.
 pub(crate) const WATERMARK: u64 = 7;
 
-/// What every provider gets, with these sessions.
+/// Returns the dependencies of every provider, with these sessions.
 pub(crate) fn common(sessions: Arc<RecordedSessions>) -> Common {
     Common {
         people: People::new(NonZeroU32::new(1_000_000).unwrap(), Reached::default()),
@@ -37,7 +37,7 @@ pub(crate) fn common(sessions: Arc<RecordedSessions>) -> Common {
     }
 }
 
-/// What a provider has ended.
+/// An end that a provider has reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) provider: String,
@@ -57,7 +57,7 @@ pub(crate) struct RecordedSessions {
 }
 
 impl RecordedSessions {
-    /// What has ended in editors too.
+    /// Returns the ends that also apply to editors.
     pub(crate) fn of_editors(&self) -> Vec<Ended> {
         let ended = self.ended.lock().unwrap();
         ended

@@ -1,6 +1,5 @@
-//! The command line: every setting of every role, as a flag and as an environment variable, and
-//! what is wrong with them. A single role wants each choice made; `up` and `demo` make them for
-//! you.
+//! The command line: every setting of every role, as a flag and as an environment variable, and the
+//! checks on them. A single role requires each choice; `up` and `demo` make them for you.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,34 +41,34 @@ pub enum Command {
     Up(Box<Up>),
     /// Run all four roles, and sign the reference editor in in this terminal
     Demo(Box<Up>),
-    /// Run the public edge: TLS, address and rate limits, the way to web and relay
+    /// Run the public edge: TLS, address and rate limits, the route to web and relay
     Gateway(Box<Single<vvs_gateway::Settings>>),
     /// Run the pages: sign-in and approval
     Web(Box<Single<vvs_web::Settings>>),
-    /// Run the holder of the editors' sockets
+    /// Run the relay, which holds the editors' sockets
     Relay(Box<Single<vvs_relay::Settings>>),
-    /// Run the keeper of users, sessions and signing keys
+    /// Run sessions, which keeps users, sessions and signing keys
     Sessions(Box<Single<vvs_sessions::Settings>>),
-    /// Read all settings and say what is wrong with them
+    /// Read all settings and report all problems
     Check(Box<Check>),
     /// Make or renew the development certificates
     ///
     /// Writes pki/ca.crt, pki/ca.key and pki/ROLE/tls.crt and tls.key for each role and for
-    /// `backend` below the data directory. For one machine and for trying things; in production,
-    /// let cert-manager or a SPIFFE helper write files.
+    /// `backend` below the data directory. Use it on one machine and for trials; in production, let
+    /// cert-manager or a SPIFFE helper write the files.
     Pki(Pki),
-    /// Look after the keys that sign tokens
+    /// Manage the keys that sign tokens
     #[command(subcommand)]
     Keys(Keys),
 }
 
 #[derive(Subcommand, Debug)]
 pub enum Keys {
-    /// Publish the next signing key now, instead of when the current one has had its time
+    /// Publish the next signing key now, before the current one has had its time
     ///
-    /// Works on the database, beside sessions processes that run: they publish the key at once and
-    /// sign with it after `VVS_SESSIONS_KEY_LEAD`. Nobody is signed out: the old key verifies until
-    /// its last token is over. Prints the key's id and when it begins to sign.
+    /// Works on the database, beside running sessions processes: they publish the key immediately
+    /// and sign with it after `VVS_SESSIONS_KEY_LEAD`. Nobody is signed out: the old key verifies
+    /// until its last token expires. Prints the key's id and when it begins to sign.
     Rotate(Box<Rotation>),
 }
 
@@ -81,7 +80,7 @@ pub struct Rotation {
     pub sessions: vvs_sessions::Settings,
 }
 
-/// What every process has.
+/// Settings of every process.
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Every role")]
 pub struct Common {
@@ -96,15 +95,15 @@ pub struct Common {
     /// The SPIFFE trust domain of all roles
     #[arg(long, env = "VVS_TRUST_DOMAIN", default_value = "vvs.internal")]
     pub trust_domain: String,
-    /// Which SPIFFE id has which role, as ID=ROLE separated by commas [default: `spiffe://<trust
+    /// The role of each SPIFFE id, as ID=ROLE separated by commas [default: `spiffe://<trust
     /// domain>/<role>`]
     #[arg(long, env = "VVS_PEERS", value_delimiter = ',')]
     pub peers: Vec<Entry>,
     /// Where /livez, /readyz and /metrics are served, in plain HTTP
     #[arg(long, env = "VVS_ADMIN_ADDR", default_value = "127.0.0.1:9090")]
     pub admin_addr: SocketAddr,
-    /// Names by which that port may be asked beside addresses and `localhost`, without a port and
-    /// with commas between them; under any other name it answers 421
+    /// Names that this port answers to, besides addresses and `localhost`: without a port,
+    /// separated by commas; under any other name it answers 421
     #[arg(long, env = "VVS_ADMIN_HOSTS", value_delimiter = ',')]
     pub admin_hosts: Vec<HostName>,
     #[command(flatten)]
@@ -128,7 +127,7 @@ pub struct Certificates {
     pub ca: Option<PathBuf>,
 }
 
-/// One role in a process of its own.
+/// Settings of one role in one process.
 #[derive(Args, Debug)]
 pub struct Single<R: Args> {
     #[command(flatten)]
@@ -146,7 +145,7 @@ pub struct Up {
     #[arg(long, env = "VVS_DATA_DIR", default_value = ".vvs")]
     pub data_dir: PathBuf,
     /// Ask each browser once for a key that is printed at the start, before the development sign-in
-    /// serves it: for a machine whose ports others reach through a tunnel
+    /// serves it: for a machine whose ports others can reach through a tunnel
     #[arg(long, env = "VVS_DEV_KEY")]
     pub dev_key: bool,
     #[command(flatten)]
@@ -161,7 +160,7 @@ pub struct Up {
     pub sessions: vvs_sessions::Settings,
 }
 
-/// What settings can be checked for.
+/// The commands whose settings can be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Target {
     Up,
@@ -173,7 +172,7 @@ pub enum Target {
 
 #[derive(Args, Debug)]
 pub struct Check {
-    /// What the settings are for
+    /// The command that the settings are for
     #[arg(value_enum, default_value = "up")]
     pub target: Target,
     #[command(flatten)]
@@ -184,7 +183,7 @@ pub struct Check {
 
 #[derive(Args, Debug)]
 pub struct Pki {
-    /// Where `pki/` is made
+    /// Where to create `pki/`
     #[arg(long, env = "VVS_DATA_DIR", default_value = ".vvs")]
     pub data_dir: PathBuf,
     /// The SPIFFE trust domain in the certificates
@@ -194,7 +193,7 @@ pub struct Pki {
     pub strictness: Strictness,
 }
 
-/// Collects what is wrong, so that a person hears it all at once.
+/// Collects all problems, so that a person learns of them together.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<String>);
 
@@ -203,14 +202,14 @@ impl Problems {
         self.0.push(problem.into());
     }
 
-    /// A choice that must be made.
+    /// Reports a choice that must be made.
     fn missing<T>(&mut self, choice: Option<&T>, setting: &str, flag: &str, what: &str) {
         if choice.is_none() {
             self.say(format!("{setting} ({flag}) is not set: {what}"));
         }
     }
 
-    /// Nothing wrong but what is worth a warning, or everything that is wrong.
+    /// Returns the warnings if there is no problem, or all problems.
     fn into_result(mut self, files: Judgement) -> Result<Vec<String>, Error> {
         self.0.extend(files.refused);
         if self.0.is_empty() {
@@ -222,7 +221,7 @@ impl Problems {
 }
 
 impl Common {
-    /// Who is who among the peers.
+    /// Returns the peers and their roles.
     pub fn peers(&self) -> Result<Peers, Error> {
         Peers::new(self.peers.clone(), &self.trust_domain).map_err(|cause| {
             Error::Settings(vec![format!("VVS_TRUST_DOMAIN (--trust-domain): {cause}")])
@@ -258,7 +257,7 @@ impl Common {
 }
 
 impl Certificates {
-    /// The three files, when all are named.
+    /// Returns the three files, when all are set.
     pub fn files(&self) -> Option<Files> {
         let Self { cert, key, ca } = self.clone();
         Some(Files {
@@ -295,7 +294,7 @@ impl Certificates {
     }
 }
 
-/// What a role must be told when it runs alone.
+/// The settings that a role requires when it runs alone.
 pub trait Choices: Trusts {
     fn check(&self, problems: &mut Problems, public_url: Option<&Origin>);
 }
@@ -437,7 +436,7 @@ impl Choices for vvs_sessions::Settings {
     }
 }
 
-/// What is wrong with the choices that were made.
+/// Checks the choices that were made.
 fn check_sessions(sessions: &vvs_sessions::Settings, problems: &mut Problems) {
     check_key(
         sessions.key_file.as_ref(),
@@ -451,7 +450,7 @@ fn check_sessions(sessions: &vvs_sessions::Settings, problems: &mut Problems) {
 }
 
 impl Keys {
-    /// Everything that is wrong with the settings, or what is worth a warning.
+    /// Returns all problems with the settings, or the warnings.
     pub fn check(&self) -> Result<Vec<String>, Error> {
         let Self::Rotate(rotation) = self;
         let mut problems = Problems::default();
@@ -464,20 +463,20 @@ impl Keys {
 }
 
 impl Pki {
-    /// Everything that is wrong with the files that are there, or what is worth a warning.
+    /// Returns all problems with the existing files, or the warnings.
     pub fn check(&self) -> Result<Vec<String>, Error> {
         Problems::default().into_result(Judgement::of(guard::made(&self.data_dir), self.strictness))
     }
 }
 
-/// A key file that is named must be one.
+/// Checks that a configured key file is a key file.
 fn check_key(path: Option<&PathBuf>, setting: &str, problems: &mut Problems) {
     if let Some(Err(cause)) = path.map(|path| read_keys(path)) {
         problems.say(format!("{setting}: {cause}"));
     }
 }
 
-/// Sign-ins in the clear are for one machine only.
+/// Allows sign-ins over plain text only on one machine.
 fn check_public_port(gateway: &vvs_gateway::Settings, problems: &mut Problems) {
     let named = (gateway.tls_cert.is_some(), gateway.tls_key.is_some());
     if named.0 != named.1 {
@@ -497,7 +496,8 @@ fn check_public_port(gateway: &vvs_gateway::Settings, problems: &mut Problems) {
     }
 }
 
-/// What a provider needs is its own to say. The development provider signs anybody in as anybody.
+/// Checks the provider's settings; each provider checks its own. The development provider signs
+/// anybody in as anybody.
 fn check_identity(
     identity: &vvs_identity::Settings,
     problems: &mut Problems,
@@ -517,7 +517,7 @@ fn check_identity(
 }
 
 impl<R: Args + Choices> Single<R> {
-    /// Everything that is wrong with one role's settings, or what is worth a warning.
+    /// Returns all problems with one role's settings, or the warnings.
     pub fn check(&self) -> Result<Vec<String>, Error> {
         check_single(&self.common, &self.certificates, &self.role)
     }
@@ -537,8 +537,7 @@ fn check_single(
 }
 
 impl Up {
-    /// Everything that is wrong with the settings of all roles together, or what is worth a
-    /// warning.
+    /// Returns all problems with the settings of all roles together, or the warnings.
     pub fn check(&self) -> Result<Vec<String>, Error> {
         let mut problems = Problems::default();
         self.common.check(&mut problems);

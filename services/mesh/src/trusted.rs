@@ -6,7 +6,7 @@ use crate::guard::{self, PUBLIC, SECRET, Trusted, Trusts};
 use crate::pki;
 use crate::settings::{Certificates, Up};
 
-/// The files that are named.
+/// Lists the files that are set.
 fn list<const N: usize>(files: [(&'static str, Option<&Path>, bool); N]) -> Vec<Trusted> {
     let one = |(what, path, is_secret): (_, Option<&Path>, _)| {
         Some(Trusted {

@@ -1,5 +1,5 @@
-//! All four roles in one process. What nobody chose is made here; from there on everything is as
-//! with four processes: mutual TLS on every hop.
+//! All four roles in one process. Choices that are not set are made here; apart from that,
+//! everything works as with four processes, including mutual TLS on every hop.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::launch::{Launch, bind, read_keys, warn};
 use crate::pki;
 use crate::settings::Up;
 
-/// `up` has nobody to hand over to, so it does not wait long.
+/// `up` has no other process to hand over to, so it does not wait long.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Where a running `up` serves.
@@ -36,12 +36,12 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// All four roles, serving.
+/// All four running roles.
 #[derive(Debug)]
 pub struct Running {
     pub addresses: Addresses,
     pub launch: Launch,
-    /// What each browser is asked for once, when that was chosen.
+    /// The key that each browser is asked for once, if that is set.
     pub dev_key: Option<SecretString>,
     /// Ends one role alone.
     pub stops: Vec<(Role, CancellationToken)>,
@@ -93,7 +93,7 @@ impl Ports {
         })
     }
 
-    /// Tells every role where the others are, unless someone chose otherwise.
+    /// Tells every role where the others are, unless that is set.
     fn introduce(&self, up: &mut Up) -> Result<(), Error> {
         let at = |listener: &TcpListener| Ok::<_, Error>(listener.local_addr()?.to_string());
         up.gateway.web_addr.get_or_insert(at(&self.web_http)?);
@@ -148,7 +148,8 @@ struct Keyrings {
     sessions: Keyring,
 }
 
-/// Makes what nobody chose: certificates, keys, the database, the backplane, the identity provider.
+/// Makes the choices that are not set: certificates, keys, the database, the backplane, the
+/// identity provider.
 fn embed(up: &mut Up) -> Result<Keyrings, Error> {
     let data = up.data_dir.clone();
     for path in pki::ensure(&data, &up.common.trust_domain, clock::now())? {
@@ -175,7 +176,7 @@ fn embed(up: &mut Up) -> Result<Keyrings, Error> {
     })
 }
 
-/// Reads the chosen key file, or one of our own that is made when it is missing.
+/// Reads the configured key file, or the default one, which is created if it is missing.
 fn key_file(chosen: Option<&Path>, data_dir: &Path, name: &str) -> Result<Keyring, Error> {
     if let Some(path) = chosen {
         return read_keys(path);
@@ -268,7 +269,7 @@ fn run_roles(running: &mut Running, up: Up, ports: Ports, keys: Keyrings) -> Res
     Ok(())
 }
 
-/// The certificate that browsers see, when the gateway has one.
+/// Returns the certificate that browsers see, when the gateway has one.
 pub fn public_identity(
     gateway: &vvs_gateway::Settings,
     launch: &Launch,

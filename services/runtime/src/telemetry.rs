@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.
@@ -27,14 +27,14 @@ pub enum Format {
 #[command(next_help_heading = "Logs and traces")]
 #[group(skip)]
 pub struct Settings {
-    /// How log lines on standard error look
+    /// The format of log lines on standard error
     #[arg(long, env = "VVS_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: Format,
-    /// Which log lines are written: a level, or levels by module such as `info,vvs_relay=debug`
+    /// The log lines to write: a level, or levels by module such as `info,vvs_relay=debug`
     /// [default: info, `demo` warn]
     #[arg(long, env = "VVS_LOG")]
     pub log: Option<String>,
-    /// Where spans go: the address of an OTLP/gRPC collector such as `http://127.0.0.1:4317`
+    /// Where to send spans: the address of an OTLP/gRPC collector such as `http://127.0.0.1:4317`
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
 }
@@ -60,7 +60,7 @@ pub fn otlp(endpoint: &str, service: &str) -> Result<SdkTracerProvider, Error> {
         .build())
 }
 
-/// Who the spans are from.
+/// The resource that the spans come from.
 pub fn resource(service: &str) -> Resource {
     Resource::builder()
         .with_service_name(service.to_owned())
@@ -68,7 +68,7 @@ pub fn resource(service: &str) -> Resource {
         .build()
 }
 
-/// Log lines to `writer`, and spans to `traces` when there is somewhere to send them.
+/// Writes log lines to `writer`, and sends spans to `traces` if it is set.
 pub fn subscriber<W>(
     settings: &Settings,
     writer: W,
@@ -108,7 +108,7 @@ where
     Ok(Dispatch::new(registry))
 }
 
-/// Sends what is left; blocks, so it runs apart from the reactor.
+/// Sends the remaining spans. It blocks, so it runs outside the reactor.
 pub async fn flush(traces: Option<Arc<SdkTracerProvider>>) {
     let Some(traces) = traces else { return };
     let flushed = tokio::task::spawn_blocking(move || traces.shutdown()).await;

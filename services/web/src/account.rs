@@ -1,5 +1,5 @@
-//! The editors that a person is signed in with, as far as that person is shown them. Knows no call
-//! and no page's text.
+//! The editors that a person is signed in with, as the person is shown them. Knows no call and no
+//! page text.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use time::OffsetDateTime;
 
 use crate::editor::Device;
 
-/// One editor that is signed in or about to be: its session.
+/// One editor that is signed in or about to be, and its session.
 #[derive(Clone)]
 pub(crate) struct Install {
     pub(crate) id: String,
-    /// Our id of whose it is.
+    /// The VVS id of its user.
     pub(crate) user_id: String,
     pub(crate) device: Device,
     /// Name and version; empty when the editor did not say.
@@ -21,17 +21,17 @@ pub(crate) struct Install {
     pub(crate) approved_at: OffsetDateTime,
     /// When it last got a token.
     pub(crate) seen_at: OffsetDateTime,
-    /// Where it last got one, or was approved from.
+    /// The address from which it last got one, or was approved.
     pub(crate) address: String,
 }
 
-/// What has just been done, for the page that shows what is left.
+/// The action just taken, for the page that shows the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     EndedOne,
-    /// That many.
+    /// The number of editors.
     EndedAll(u32),
-    /// The editor was not signed in any more.
+    /// The editor was no longer signed in.
     WasGone,
     SignedOut,
 }
@@ -47,7 +47,7 @@ impl Notice {
     }
 }
 
-/// As it stands in an address.
+/// Formats it for an address.
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! The calls to relay and sessions: deadlines, and the one place that reads their errors. Knows no
+//! The calls to relay and sessions: deadlines, and the only place that reads their errors. Knows no
 //! page and no cookie.
 
 use std::net::IpAddr;
@@ -21,10 +21,10 @@ mod sessions;
 pub(crate) use relay::Relay;
 pub(crate) use sessions::Sessions;
 
-/// For a call that is answered at once.
+/// For a call that is answered immediately.
 const CALL_TIME: Duration = Duration::from_secs(5);
 
-/// Characters of what an editor calls itself.
+/// Characters of an editor's description of itself.
 const MAX_WORDS: usize = 255;
 
 /// Where a person approves from.
@@ -33,7 +33,7 @@ pub(crate) struct Place {
     pub(crate) user_agent: String,
 }
 
-/// A session that sessions has made, and its first token: what a delivery carries.
+/// A session that sessions has created, and its first token: the content of a delivery.
 pub(crate) struct Granted {
     session: Session,
     user: session::User,
@@ -49,7 +49,7 @@ impl Granted {
         &self.session.id
     }
 
-    /// The editor has a token of this session and has used or acknowledged it.
+    /// Returns whether the editor has a token of this session and has used or acknowledged it.
     pub(crate) fn is_active(&self) -> bool {
         self.session.activated_at.is_some()
     }
@@ -64,7 +64,7 @@ pub(crate) enum Delivered {
 }
 
 impl Delivered {
-    /// As metrics and logs spell it.
+    /// Returns the name in metrics and logs.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Held(_) => "held",
@@ -74,13 +74,13 @@ impl Delivered {
     }
 }
 
-/// What an error of either role means. Whatever has none of our reasons did not come from a role
-/// but from the way there, unless its code says that the call itself was wrong.
+/// Converts an error of either role. An error without one of our reasons came from the way to the
+/// role, unless its code says that the call itself was wrong.
 fn refusal(role: &'static str, status: &Status) -> Refusal {
     let (code, reason) = (code_name(status.code()), reason(status));
     match reason.as_str() {
         "LOGIN_UNKNOWN" => Refusal::Unknown,
-        // A session that has ended can be handed to nobody any more.
+        // A session that has ended can no longer be handed to anybody.
         "LOGIN_OVER" | "SESSION_UNKNOWN" | "SESSION_REVOKED" | "SESSION_EXPIRED" => Refusal::Over,
         "EDITOR_REFUSED" => Refusal::EditorRefused,
         "EDITOR_CANNOT_BIND" => Refusal::EditorCannotBind,
@@ -114,8 +114,8 @@ fn refusal(role: &'static str, status: &Status) -> Refusal {
     }
 }
 
-/// Words of an editor as a page shows them; empty when it did not say. They may come from a relay
-/// or a database that is older than today's rule.
+/// Returns an editor's text as a page shows it; empty when the editor sent none. The text may come
+/// from a relay or a database that is older than the current rule.
 fn shown(text: &str) -> String {
     plain(text, MAX_WORDS).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
-//! What a browser keeps for us: its own random id, and sealed under that id the sign-in, when it
-//! was used, the logins it has seen and its trips to an identity provider, a cookie each, so that
-//! two tabs that answer at the same time overwrite nothing of each other. Knows no route.
+//! The cookies of a browser: its own random id, and sealed under that id the sign-in, when it was
+//! used, the logins it has seen and its trips to an identity provider. Each has a separate cookie,
+//! so that two tabs that answer at the same time overwrite nothing of each other. Knows no route.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
@@ -14,14 +14,15 @@ use vvs_runtime::origin::Origin;
 use crate::kept::Kept;
 use crate::login::Entry;
 
-/// Logins that one browser remembers.
+/// The maximum number of logins that one browser remembers.
 const MAX_LOGINS: usize = 8;
-/// Trips to an identity provider that one browser can be on at a time.
+/// The maximum number of simultaneous trips of one browser to an identity provider.
 const MAX_FLOWS: usize = 4;
-/// How long the success page can be looked at again, behind a login's own time, in seconds.
+/// How long after a login's own time the success page can be opened again, in seconds.
 const AFTERWARDS: i64 = 3600;
 
-/// Names one browser: 16 random bytes, base64url. What is sealed for one is nothing to any other.
+/// Names one browser: 16 random bytes, base64url. A value that is sealed for one browser is useless
+/// to any other.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BrowserId(String);
 
@@ -69,7 +70,7 @@ impl Cookies {
         })
     }
 
-    /// What a request brings along.
+    /// Reads the cookies of a request.
     pub(crate) fn read(&self, headers: &HeaderMap) -> Jar {
         let lines = headers
             .get_all(COOKIE)
@@ -160,49 +161,50 @@ impl Cookies {
     }
 }
 
-/// A trip to an identity provider, from which the browser comes back with an answer to exactly
-/// this.
+/// A trip to an identity provider, which ends with an answer to exactly this request.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Flow {
-    /// The login that it is about; none when it is about the account.
+    /// The login that it is about; `None` when it is about the account.
     pub(crate) login: Option<String>,
-    /// Comes back in the ID token (OpenID Connect Core, section 2).
+    /// Returned in the ID token (OpenID Connect Core, section 2).
     pub(crate) nonce: String,
-    /// Goes with the code (RFC 7636, section 4.1).
+    /// Sent with the code (RFC 7636, section 4.1).
     pub(crate) verifier: String,
-    /// Of the sign-in that comes of it: what ends after the trip has begun ends that too.
+    /// The watermark of the resulting sign-in: an end after the beginning of the trip ends that
+    /// too.
     #[serde(default)]
     pub(crate) watermark: u64,
     /// Seconds since 1970.
     pub(crate) expires_at: i64,
 }
 
-/// One browser's cookies, and what the answer changes of them.
+/// One browser's cookies, and the answer's changes to them.
 #[derive(Default)]
 pub(crate) struct Jar {
     browser: Option<BrowserId>,
-    /// Never who is signed in: that is for [`crate::visit`] to say, which asks whether it still
-    /// holds.
+    /// The sealed sign-in. It does not say who is signed in: [`crate::visit`] decides that, after
+    /// it has asked whether the sign-in is still valid.
     sealed: Option<Kept>,
     /// When the person last looked after their editors, seconds since 1970.
     pub(crate) seen: Option<i64>,
-    /// The mark of the development key that was shown here.
+    /// The mark of the development key that was entered here.
     pub(crate) key: Option<String>,
     logins: Vec<(ConnectionId, Entry)>,
-    /// By the `state` that the provider gives back.
+    /// By the `state` that the provider returns.
     flows: Vec<(String, Flow)>,
-    /// `Set-Cookie` by name, so that the last word is the only one.
+    /// `Set-Cookie` by name, so that only the last value is sent.
     set: Vec<(String, HeaderValue)>,
 }
 
 impl Jar {
-    /// The browser's id, if it brought one.
+    /// Returns the browser's id, if it sent one.
     pub(crate) fn known_browser(&self) -> Option<&BrowserId> {
         self.browser.as_ref()
     }
 
-    /// The browser's id, made now if it has none. Never on a POST: one from another site comes
-    /// without cookies, and a new id would spoil the pages that the browser has open.
+    /// Returns the browser's id, and makes one if it has none. Do not call it for a POST: one from
+    /// another site comes without cookies, and a new id would invalidate the pages that the browser
+    /// has open.
     pub(crate) fn browser(&mut self, cookies: &Cookies) -> Result<BrowserId, Error> {
         if let Some(browser) = &self.browser {
             return Ok(browser.clone());
@@ -213,8 +215,8 @@ impl Jar {
         Ok(browser)
     }
 
-    /// Without an age: what a form was made for must be known when it is sent, be it too old by
-    /// then or not.
+    /// Stores a sign-in, without an age: the owner of a form must be known when it is sent, even if
+    /// the sign-in is too old by then.
     pub(crate) fn keep(&mut self, cookies: &Cookies, kept: Kept) -> Result<(), Error> {
         let sealed = cookies.seal("sign-in", &self.browser(cookies)?, &kept)?;
         self.put("sign-in", cookies.line("sign-in", &sealed, None));
@@ -222,7 +224,7 @@ impl Jar {
         Ok(())
     }
 
-    /// As the version before did, whose cookies have neither an id nor an end.
+    /// Stores it as the previous version did, whose cookies have neither an id nor an end.
     #[cfg(test)]
     pub(crate) fn keep_as_before(
         &mut self,
@@ -234,13 +236,13 @@ impl Jar {
         Ok(())
     }
 
-    /// What the cookie says of a sign-in, whether it still holds or not: what a form is made for.
+    /// Returns the sign-in in the cookie, valid or not: forms are made for it.
     pub(crate) fn sealed(&self) -> Option<&Kept> {
         self.sealed.as_ref()
     }
 
-    /// In a cookie of its own: a page that was asked for before somebody signed out, or in as
-    /// somebody else, must not bring back who was signed in.
+    /// Records a use, in a separate cookie: a page that was requested before somebody signed out,
+    /// or in as another person, must not restore the old sign-in.
     pub(crate) fn see(&mut self, cookies: &Cookies, now: i64) -> Result<(), Error> {
         let sealed = cookies.seal("seen", &self.browser(cookies)?, &now)?;
         self.put("seen", cookies.line("seen", &sealed, None));
@@ -248,7 +250,7 @@ impl Jar {
         Ok(())
     }
 
-    /// The browser has shown the development key that has this mark.
+    /// Records that the browser has entered the development key with this mark.
     pub(crate) fn show_key(&mut self, cookies: &Cookies, mark: &str) -> Result<(), Error> {
         let sealed = cookies.seal("dev-key", &self.browser(cookies)?, &mark)?;
         self.put("dev-key", cookies.line("dev-key", &sealed, None));
@@ -269,7 +271,7 @@ impl Jar {
             .find_map(|(known, entry)| (*known == id).then_some(entry))
     }
 
-    /// The login that was last brought to an end here.
+    /// Returns the login that last succeeded here.
     pub(crate) fn last_acked(&self) -> Option<ConnectionId> {
         let acked = self.logins.iter().filter(|(_, entry)| entry.acked);
         acked
@@ -277,8 +279,8 @@ impl Jar {
             .map(|(id, _)| *id)
     }
 
-    /// Keeps what is known of a login, at the cost of the oldest when there are too many: links
-    /// that others made must not fill up the header.
+    /// Stores the state of a login, and drops the oldest when there are too many: logins that
+    /// others made must not fill up the header.
     pub(crate) fn remember(
         &mut self,
         cookies: &Cookies,
@@ -302,8 +304,8 @@ impl Jar {
         Ok(())
     }
 
-    /// Keeps what has to be known when the browser comes back with this `state`, at the cost of the
-    /// oldest trip when there are too many.
+    /// Stores the values for the browser's return with this `state`, and drops the oldest trip when
+    /// there are too many.
     pub(crate) fn begin(
         &mut self,
         cookies: &Cookies,
@@ -324,8 +326,8 @@ impl Jar {
         Ok(())
     }
 
-    /// The trip with this `state`, if this browser is on it. It is over with that, whatever comes
-    /// of it.
+    /// Returns the trip with this `state`, if this browser is on it. The trip is then over,
+    /// whatever the result.
     pub(crate) fn end(&mut self, cookies: &Cookies, state: &str, now: i64) -> Option<Flow> {
         let found = self.flows.iter().position(|(known, _)| known == state)?;
         let (state, flow) = self.flows.swap_remove(found);
@@ -339,7 +341,7 @@ impl Jar {
         self.set.push((name.to_owned(), line));
     }
 
-    /// The `Set-Cookie` headers of the answer.
+    /// Returns the `Set-Cookie` headers of the answer.
     pub(crate) fn into_set(self) -> impl Iterator<Item = HeaderValue> {
         self.set.into_iter().map(|(_, line)| line)
     }

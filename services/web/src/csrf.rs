@@ -1,5 +1,5 @@
-//! Whether a POST comes from a page of ours, and from the very page that was made for this browser,
-//! login and user.
+//! Whether a POST comes from one of our pages, and from exactly the page that was made for this
+//! browser, login and user.
 
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName};
@@ -14,8 +14,8 @@ use crate::cookie::BrowserId;
 /// Fetch Metadata Request Headers, section 2.4.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a page of ours caused this request. A browser that says nothing about the site must name
-/// our origin; a foreign origin is refused whatever else is said.
+/// Returns whether one of our pages caused this request. A browser that says nothing about the site
+/// must name our origin; a foreign origin is always refused.
 pub(crate) fn is_same_origin(headers: &HeaderMap, public_url: &Origin) -> bool {
     let ours = public_url.to_string();
     let mut origins = headers.get_all(ORIGIN).into_iter().peekable();
@@ -34,15 +34,15 @@ pub(crate) fn is_same_origin(headers: &HeaderMap, public_url: &Origin) -> bool {
     }
 }
 
-/// Whether a page of ours led here, as far as the browser says so. For a GET, which names no
-/// origin.
+/// Returns whether one of our pages led here, as far as the browser says so. For a GET, which names
+/// no origin.
 pub(crate) fn is_from_here(headers: &HeaderMap) -> bool {
     headers
         .get(SEC_FETCH_SITE)
         .is_some_and(|site| site == "same-origin")
 }
 
-/// Makes and checks the value that stands in every form.
+/// Makes and checks the value in every form.
 pub(crate) struct Csrf(Keyring);
 
 impl Csrf {

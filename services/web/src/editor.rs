@@ -1,6 +1,6 @@
-//! What an editor says of itself, as far as a person is shown it.
+//! An editor's description of itself, as far as a person is shown it.
 
-/// What the editor says about itself; a bare one says nothing.
+/// The editor's description of itself; a bare one sends none.
 #[derive(Clone)]
 pub(crate) struct Editor {
     pub(crate) app: Option<App>,

@@ -1,5 +1,5 @@
-//! Everything that can go wrong in this role, and the one place that decides what a browser is
-//! shown of it: a fixed reason, never a cause.
+//! The errors of this role, and the only place that decides what a browser is shown about them: a
+//! fixed reason, never a cause.
 
 use std::net::SocketAddr;
 
@@ -27,10 +27,10 @@ pub enum Error {
     Key(#[from] vvs_auth::Error),
 }
 
-/// Why a browser does not get what it asked for.
+/// Why a request of a browser is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// Seen from the request alone.
+    /// Found in the request alone.
     #[error("{0:?}")]
     Request(Reason),
     #[error("no relay knows this login")]
@@ -72,7 +72,7 @@ pub(crate) enum Refusal {
     },
     #[error(transparent)]
     Crypto(#[from] vvs_auth::Error),
-    /// What the identity provider says.
+    /// The refusal of the identity provider.
     #[error(transparent)]
     Identity(#[from] vvs_identity::Refusal),
     /// Nobody can say whether the sign-in was ended.
@@ -90,17 +90,17 @@ impl From<Reason> for Refusal {
 }
 
 impl Refusal {
-    /// What the page says.
+    /// Returns the reason on the page.
     pub(crate) fn reason(&self) -> Reason {
         self.outside().0
     }
 
-    /// As metrics and JSON answers spell it.
+    /// Returns the name in metrics and JSON answers.
     pub(crate) fn as_str(&self) -> &'static str {
         self.outside().1
     }
 
-    /// What outsiders see: the page's reason, and the word in metrics and JSON answers.
+    /// Returns the public view: the page's reason, and the name in metrics and JSON answers.
     fn outside(&self) -> (Reason, &'static str) {
         match self {
             Self::Request(Reason::OtherBrowser) => (Reason::OtherBrowser, "other_browser"),
@@ -130,12 +130,12 @@ impl Refusal {
         Self::Identity(vvs_identity::Refusal::SignInOver(why))
     }
 
-    /// Whether what the browser keeps of a sign-in is good for nothing any more.
+    /// Returns whether the browser's stored sign-in is no longer valid.
     pub(crate) fn ends_sign_in(&self) -> bool {
         matches!(self, Self::Identity(refusal) if refusal.ends_sign_in())
     }
 
-    /// What a delivery page says, when the same delivery may still succeed.
+    /// Returns the text of a delivery page, when the same delivery may still succeed.
     pub(crate) fn trouble(&self) -> Option<Trouble> {
         let reason = self.reason();
         if matches!(self, Self::EditorAway) {
@@ -147,7 +147,7 @@ impl Refusal {
         }
     }
 
-    /// Written down once, where the answer is made.
+    /// Logs it once, where the answer is made.
     pub(crate) fn log(&self, request_id: &str) {
         match self.reason().row().level {
             Level::ERROR => tracing::error!(request_id, cause = %self, "failed"),
@@ -157,7 +157,7 @@ impl Refusal {
     }
 }
 
-/// What the page says of a login that has come to its end.
+/// Returns the page's reason for a login that has ended.
 fn ended(state: Phase) -> Reason {
     match state {
         Phase::Denied => Reason::Denied,
@@ -170,7 +170,7 @@ fn ended(state: Phase) -> Reason {
     }
 }
 
-/// What the page says when it is the identity provider that refuses.
+/// Returns the page's reason when the identity provider refuses.
 fn said(refusal: &vvs_identity::Refusal) -> Reason {
     use vvs_identity::Refusal as Said;
 
@@ -194,7 +194,7 @@ fn said(refusal: &vvs_identity::Refusal) -> Reason {
     }
 }
 
-/// What a provider hears when this role cannot do what it asks.
+/// Converts a refusal of this role for a provider.
 impl From<Refusal> for vvs_identity::Refusal {
     fn from(refusal: Refusal) -> Self {
         if let Refusal::Identity(refusal) = refusal {

@@ -1,5 +1,5 @@
-//! What can go wrong in the browser, in the words a person reads. Knows neither the cause nor any
-//! name or code.
+//! Everything that can fail in the browser, in the words that a person reads. Knows neither the
+//! cause nor any name or code.
 
 use http::StatusCode;
 use tracing::Level;
@@ -9,53 +9,53 @@ use tracing::Level;
 pub(crate) enum Reason {
     /// The link names no connection, or not as a UUID.
     MalformedLink,
-    /// The form lacks a field or holds one that is none of ours.
+    /// The form lacks a field or has an unknown one.
     MalformedForm,
-    /// The login is unknown, or over for a reason that is not known here.
+    /// The login is unknown, or over for an unknown reason.
     LoginOver,
     Denied,
     Cancelled,
     Expired,
     /// Wrong codes have used up its tries.
     Burned,
-    /// The editor has answered that it does not take this sign-in.
+    /// The editor has answered that it does not accept this sign-in.
     EditorRefused,
-    /// The editor cannot be tied to this browser as strongly as the server asks.
+    /// The editor cannot be tied to this browser as strongly as the server requires.
     EditorCannotBind,
-    /// The editor waits for its code where a browser must not be led.
+    /// The editor waits for its code at an address to which a browser must not be sent.
     UnsafeReturn,
     /// Another browser or account has approved this login.
     Claimed,
-    /// The request was caused by another site.
+    /// Another site caused the request.
     CrossSite,
     /// The form was made for another browser, login or account, or this browser has lost its
     /// cookie.
     StaleForm,
     /// The page belongs to the browser in which the login was approved.
     OtherBrowser,
-    /// The identity provider knows of no sign-in, twice in a row.
+    /// The identity provider reports no sign-in, twice in a row.
     NotSignedIn,
-    /// What the browser brought from the identity provider is not to be believed.
+    /// The data that the browser brought from the identity provider is not trusted.
     NotBelieved,
     /// The person is known to the identity provider, and may not sign in.
     NotAllowed,
-    /// The identity provider says that the person is signed in no more, or the sign-in was ended.
+    /// The identity provider says that the person is no longer signed in, or the sign-in was ended.
     SignInOver,
-    /// Whether the sign-in was ended cannot be asked.
+    /// It is unknown whether the sign-in was ended.
     Unchecked,
-    /// This browser has forgotten the sign-in, and its copies may be good still.
+    /// This browser has forgotten the sign-in, and copies of it may still be valid.
     NotEnded,
-    /// The person has as many editors signed in as may be, and all are in use.
+    /// The person has the maximum number of signed-in editors, and all are in use.
     SessionsFull,
-    /// As many sign-ins of the person wait for their editors as may.
+    /// The person has the maximum number of sign-ins that wait for their editors.
     PendingFull,
-    /// The person, in whatever browser, asks for more than anybody needs.
+    /// The person, in all browsers together, asks for more than anybody needs.
     TooOften,
     /// The development provider was called from another machine.
     DevelopmentOnly,
     /// The development provider was called through a proxy or a tunnel.
     DevelopmentThrough,
-    /// Too many wrong keys were shown to the development provider.
+    /// Too many wrong keys were entered at the development provider.
     TooManyGuesses,
     NotFound,
     WrongMethod,
@@ -63,39 +63,40 @@ pub(crate) enum Reason {
     Unavailable,
     /// The identity provider does not answer.
     ProviderUnavailable,
-    /// Ours to repair.
+    /// A fault of ours.
     Broken,
 }
 
-/// What a button on the page can do about it.
+/// The action of a button on the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WayOn {
     Again,
-    /// The page asks again by itself: nothing was done that the person would have to know of.
+    /// Returns whether the page retries automatically: nothing was done that the person would have
+    /// to know about.
     AgainByItself,
-    /// Again, once the person has ended the session of an editor or finished a sign-in there.
+    /// Try again, once the person has ended the session of an editor or finished a sign-in there.
     EditorsFirst,
     AnotherAccount,
-    /// Go on from where a browser is that has signed out.
+    /// Continue as a browser that has signed out.
     SignedOut,
 }
 
-/// All there is to say of a reason.
+/// All properties of a reason.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) status: StatusCode,
     pub(crate) title: &'static str,
-    /// What happened.
+    /// Returns what happened.
     pub(crate) text: &'static str,
-    /// What the person can do.
+    /// Returns what the person can do.
     pub(crate) advice: &'static str,
     pub(crate) way_on: Option<WayOn>,
-    /// How loud the log says it.
+    /// The level of its log line.
     pub(crate) level: Level,
 }
 
 impl Row {
-    /// What stands on the button.
+    /// Returns the label of the button.
     pub(crate) fn label(&self) -> &'static str {
         if self.way_on == Some(WayOn::SignedOut) {
             "Go on"
@@ -112,16 +113,16 @@ impl Row {
         self.way_on == Some(WayOn::EditorsFirst)
     }
 
-    /// A sign-in was under way, and an editor may have kept its part of it: the person had better
-    /// look.
+    /// Returns whether a sign-in was under way and an editor may have kept its part of it, so that
+    /// the person should check.
     pub(crate) fn leaves_doubt(&self) -> bool {
         matches!(self.status, StatusCode::GONE | StatusCode::CONFLICT)
     }
 }
 
 impl Reason {
-    /// The table of all reasons: whoever reads their English or puts it into another language
-    /// reads this.
+    /// Returns the row of a reason. This is the only table of the texts; review or translate them
+    /// here.
     #[expect(clippy::too_many_lines, reason = "a table, with a row for each reason")]
     pub(crate) fn row(self) -> Row {
         match self {

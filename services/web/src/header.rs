@@ -1,5 +1,5 @@
-//! The security headers of every page, as a function of what the page does. Knows no page and no
-//! route.
+//! The security headers of every page, as a function of what the page contains. Knows no page and
+//! no route.
 
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
@@ -13,7 +13,7 @@ pub(crate) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
-/// What a page does, as far as its headers depend on it.
+/// The properties of a page that its headers depend on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Holds a form. Without a referrer policy of `same-origin` a browser would send its POST with
@@ -44,7 +44,7 @@ pub(crate) fn page(kind: Kind, nonce: &Nonce, sources: &Sources) -> HeaderMap {
     headers
 }
 
-/// For answers that are no page: redirects, JSON and bare statuses.
+/// Returns the headers of answers that are not pages: redirects, JSON and bare statuses.
 pub(crate) fn common() -> HeaderMap {
     HeaderMap::from_iter([
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -57,8 +57,8 @@ pub(crate) fn common() -> HeaderMap {
     ])
 }
 
-/// Keeps every answer to itself: no other site's page may embed it, or hold on to the window that
-/// shows it. Redirects too, because a browser that goes back over one without this policy changes
+/// Isolates every answer: no other site's page may embed it, or keep hold of the window that shows
+/// it. Redirects too, because a browser that goes back over one without this policy changes
 /// processes twice.
 pub(crate) fn isolate(headers: &mut HeaderMap) {
     for name in [CROSS_ORIGIN_OPENER_POLICY, CROSS_ORIGIN_RESOURCE_POLICY] {

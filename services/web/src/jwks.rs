@@ -1,12 +1,12 @@
-//! The public keys of our tokens, as sessions last said them. A set that is a little old is better
-//! than none: a new key is published well before it signs.
+//! The public keys of our tokens, as last received from sessions. A slightly old set is better than
+//! none: a new key is published well before it signs.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The last set that was heard of.
+/// The last received set.
 #[derive(Default)]
 pub(crate) struct KnownKeys(Mutex<Option<Known>>);
 

@@ -1,4 +1,4 @@
-//! A sign-in as the browser keeps it: who it is, which one it is, and how long it can last. Knows
+//! A sign-in as the browser stores it: who it is, which one it is, and how long it can last. Knows
 //! no call and no cookie.
 
 use std::time::Duration;
@@ -24,8 +24,8 @@ impl SignInId {
     }
 }
 
-/// What a browser keeps of a sign-in. Members that a cookie of an earlier version lacks are empty,
-/// and such a one is over.
+/// The stored part of a sign-in. Members that a cookie of an earlier version lacks are empty, and
+/// that sign-in is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     #[serde(flatten)]
@@ -37,13 +37,13 @@ pub(crate) struct Kept {
     /// When it is over, however often it is used, in seconds since 1970.
     #[serde(default)]
     pub(crate) expires_at: i64,
-    /// Where it stands among all ends: sessions' own number.
+    /// Its position among all ends: a number from sessions.
     #[serde(default)]
     pub(crate) watermark: u64,
 }
 
 impl Kept {
-    /// Whether it can still be believed; a setting that was lowered counts at once.
+    /// Returns whether it can still be believed; a lowered setting applies immediately.
     pub(crate) fn is_live(&self, now: OffsetDateTime, max_ttl: Duration) -> bool {
         let end = self
             .expires_at
@@ -51,7 +51,7 @@ impl Kept {
         !self.id.as_str().is_empty() && now.unix_timestamp() < end
     }
 
-    /// How long its end has to be remembered.
+    /// Returns how long its end has to be stored.
     pub(crate) fn remaining(&self, now: OffsetDateTime) -> Duration {
         Duration::from_secs(
             self.expires_at
@@ -62,15 +62,15 @@ impl Kept {
     }
 }
 
-/// Whom a browser's cookie stands for.
+/// The person that a browser's cookie names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Person {
-    /// Nobody, or somebody whose sign-in has run out.
+    /// Nobody, or somebody whose sign-in has expired.
     Nobody,
     SignedIn(Kept),
     /// Somebody whose sign-in was ended.
     Ended,
-    /// Nobody can say whether the sign-in was ended, and why not.
+    /// It is unknown whether the sign-in was ended, and why.
     Unknown(String),
 }
 

@@ -1,6 +1,6 @@
 //! The web role: pages and the approval. Holds no socket, no signing key and no database.
 //!
-//! `route` lists all paths, and `visit` checks what stands in front of each. A handler asks relay
+//! `route` lists all paths, and `visit` has the checks in front of each. A handler asks relay
 //! and sessions through `call`, decides with `login` and `account`, and answers with a `page`. What
 //! a browser keeps is sealed in `cookie`; `csrf` and `check` decide whether a form and a sign-in
 //! are still good; `failure` has what people read when something is not. An identity provider is
@@ -47,8 +47,8 @@ pub use settings::Settings;
 /// How long connecting to another role may take.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
-/// Serves until stopped. A port without TLS takes the client's address from anybody, so it must be
-/// on loopback.
+/// Serves until stopped. A port without TLS believes any caller's statement of the client's
+/// address, so it must be on loopback.
 pub async fn serve(
     settings: Settings,
     http: Listener,
@@ -119,7 +119,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// The ways to the other roles.
+/// Returns the channels to the other roles.
 fn channels(settings: &Settings, peers: &Arc<Peers>, process: &Process) -> Result<Calls, Error> {
     let (relay, sessions) = (
         settings.relay_addr.as_deref(),

@@ -1,5 +1,5 @@
-//! One login as one browser sees it: what the relay knows, what the browser remembers, and what
-//! follows from both. Knows no cookie, no page and no call.
+//! One login as one browser sees it: the relay's state, the browser's memory, and the resulting
+//! page. Knows no cookie, no page and no call.
 
 use std::net::IpAddr;
 
@@ -13,16 +13,16 @@ use crate::editor::Editor;
 use crate::error::Refusal;
 use crate::failure::Trouble;
 
-/// What the relay knows of a login.
+/// The relay's view of a login.
 #[derive(Clone)]
 pub(crate) struct View {
     pub(crate) state: Phase,
     pub(crate) user_code: String,
     pub(crate) editor: Editor,
-    /// The editor's public device key as JSON; empty when it has none.
+    /// The editor's public device key as JSON; empty for an editor without one.
     pub(crate) device_key: String,
-    /// Where the browser will take the one-time code; nothing when the person types it, or when
-    /// there is none.
+    /// Where the browser will take the one-time code; `None` when the person types it, or when
+    /// there is no code.
     pub(crate) return_uri: Option<ReturnUri>,
     /// Where the editor connected from.
     pub(crate) address: IpAddr,
@@ -30,12 +30,12 @@ pub(crate) struct View {
     pub(crate) expires_at: OffsetDateTime,
 }
 
-/// What a browser remembers of a login that it has seen.
+/// A browser's memory of a login that it has seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     /// Seconds since 1970.
     pub(crate) expires_at: i64,
-    /// The delivery that this browser's approval led to.
+    /// The delivery of this browser's approval.
     pub(crate) approved: Option<String>,
     /// The session that was made for it.
     pub(crate) session: Option<String>,
@@ -52,13 +52,13 @@ impl Entry {
         }
     }
 
-    /// Until then, a login that no relay holds is one whose editor may come back.
+    /// Returns whether a login that no relay holds may still have an editor that comes back.
     pub(crate) fn is_live(&self, now: OffsetDateTime) -> bool {
         now.unix_timestamp() < self.expires_at
     }
 }
 
-/// Where a login stands for one browser.
+/// The state of a login for one browser.
 pub(crate) enum Standing {
     /// Waits for a decision.
     Open(View),
@@ -68,11 +68,11 @@ pub(crate) enum Standing {
     Held,
     /// Approved here; the editor does not have it yet, and why.
     Approved(Trouble),
-    /// Approved here and in the editor; what the relay knows, while it knows it.
+    /// Approved here and received by the editor; the relay's view, while it has one.
     Done(Option<View>),
 }
 
-/// Where a login stands, or why there is nothing to see of it.
+/// Returns the state of a login, or why there is nothing to see.
 pub(crate) fn stand(
     found: Result<View, Refusal>,
     entry: Option<&Entry>,
@@ -112,9 +112,9 @@ fn away(approved: bool) -> Standing {
     }
 }
 
-/// Whether an approval may go on. Which of several approvals has the login is for the relay to say:
-/// it alone cannot be overtaken, and a form that was sent twice by a double click must not meet
-/// itself.
+/// Checks whether an approval may continue. The relay decides which of several approvals has the
+/// login: only there can no approval overtake another, and a form that a double click sent twice
+/// must not conflict with itself.
 pub(crate) fn may_deliver(
     found: Result<View, Refusal>,
     entry: Option<&Entry>,
@@ -132,7 +132,7 @@ pub(crate) fn may_deliver(
     }
 }
 
-/// A login that nobody holds while its time lasts belongs to an editor that may come back.
+/// Treats a login that nobody holds during its time as one whose editor may come back.
 pub(crate) fn or_away<T>(
     answer: Result<T, Refusal>,
     entry: Option<&Entry>,
@@ -146,7 +146,7 @@ pub(crate) fn or_away<T>(
     }
 }
 
-/// Names the delivery of this login to this user: the same however often it is asked for, and no
+/// Names the delivery of this login to this user. The name is the same for every repetition, and no
 /// client can choose it.
 pub(crate) fn request_id(keys: &Keyring, id: ConnectionId, sign_in: &SignIn) -> RequestId {
     let SignIn {

@@ -1,5 +1,4 @@
-//! The pages: what each of them shows, and with which status. Knows no route, no cookie, no relay
-//! and no provider.
+//! The pages: their content and status. Knows no route, no cookie, no relay and no provider.
 
 use std::{fmt, net::IpAddr};
 
@@ -28,7 +27,7 @@ pub(crate) use dev_key::DevKey;
 pub(crate) use handback::{HandBack, Held};
 pub(crate) use stopped::Stopped;
 
-/// What stands on every page.
+/// The values that every page needs.
 pub(crate) struct Shell {
     pub(crate) nonce: Nonce,
     /// The development provider is active, and the page has to say so.
@@ -44,13 +43,13 @@ pub(crate) trait Page: Template {
         StatusCode::OK
     }
 
-    /// What it needs beside our own files.
+    /// Returns the sources that it needs besides our own files.
     fn sources(&self) -> Sources {
         Sources::default()
     }
 }
 
-/// The whole answer: status, headers and text.
+/// Returns the whole answer: status, headers and text.
 pub(crate) fn answer<P: Page>(page: &P) -> Response<String> {
     let (status, headers, body) = match page.render() {
         Ok(html) => (
@@ -75,7 +74,7 @@ pub(crate) fn answer<P: Page>(page: &P) -> Response<String> {
     response
 }
 
-/// Asks who the person is; the provider's part leads on.
+/// Asks the person to sign in; the provider's part leads on.
 #[derive(Template)]
 #[template(path = "login.html")]
 pub(crate) struct Login {
@@ -135,7 +134,7 @@ pub(crate) struct Approval {
     pub(crate) place: Place,
     pub(crate) created_at: OffsetDateTime,
     pub(crate) now: OffsetDateTime,
-    /// The form came back without its tick.
+    /// The form came back with the box not ticked.
     pub(crate) unconfirmed: bool,
 }
 
@@ -144,7 +143,8 @@ impl Approval {
         exact(self.created_at)
     }
 
-    /// Both relative and absolute, because the page may stay open and the relative part grows old.
+    /// Returns the age, both relative and absolute, because the page may stay open and the relative
+    /// part gets outdated.
     fn age(&self) -> String {
         let age = (self.now - self.created_at).max(Duration::ZERO);
         let at = self.created_at.to_offset(UtcOffset::UTC);
@@ -270,7 +270,7 @@ impl Page for Success {
 pub(crate) struct Failure {
     pub(crate) shell: Shell,
     pub(crate) row: Row,
-    /// Where "Try again" leads, a path of ours; none where trying again is no use.
+    /// The target of "Try again", one of our paths; `None` where trying again does not help.
     pub(crate) again: Option<String>,
     pub(crate) request_id: String,
 }
@@ -287,12 +287,12 @@ impl Page for Failure {
     }
 }
 
-/// The code that stands in the editor too, as `XXXX-XXXX`.
+/// The code that the editor shows too, as `XXXX-XXXX`.
 pub(crate) struct UserCode(pub(crate) String);
 
 impl UserCode {
-    /// Letter by letter, with a pause between the groups: a screen reader would try to say the code
-    /// as a word.
+    /// Returns it letter by letter, with a pause between the groups: a screen reader would try to
+    /// pronounce the code as a word.
     fn spelled(&self) -> String {
         let spell = |group: &str| {
             group
@@ -311,12 +311,12 @@ impl fmt::Display for UserCode {
     }
 }
 
-/// Who is signed in to the browser. No picture: it would tell the picture's host who signs in and
-/// when.
+/// The person who is signed in to the browser. No picture: it would tell the picture's host who
+/// signs in and when.
 pub(crate) struct Account {
     pub(crate) name: Option<String>,
     pub(crate) email: Option<String>,
-    /// Whether the provider says that the address is the person's.
+    /// Whether the provider says that the address belongs to the person.
     pub(crate) email_verified: bool,
 }
 
@@ -336,7 +336,7 @@ impl Account {
             .unwrap_or("An account without a name")
     }
 
-    /// The email, unless it is the title already.
+    /// Returns the email, unless it is the title already.
     fn second_line(&self) -> Option<&str> {
         self.name.as_ref().and(self.email.as_deref())
     }
@@ -367,13 +367,13 @@ pub(crate) enum Place {
     ThisMachine,
     SameNetwork,
     OtherNetwork,
-    /// One is IPv4 and the other IPv6, which one machine may well use at the same time.
+    /// One is IPv4 and the other IPv6; one machine may use both at the same time.
     Incomparable,
 }
 
 impl Place {
-    /// An IPv6 host changes the lower half of its address at will, so that only the upper half
-    /// counts.
+    /// Compares two addresses. An IPv6 host changes the lower half of its address freely, so only
+    /// the upper half counts.
     pub(crate) fn compare(editor: IpAddr, browser: IpAddr) -> Self {
         let (editor, browser) = (editor.to_canonical(), browser.to_canonical());
         let same = match (editor, browser) {
@@ -395,14 +395,15 @@ impl Place {
     }
 }
 
-/// For the `datetime` of a `<time>`.
+/// Formats a time for the `datetime` of a `<time>`.
 fn exact(at: OffsetDateTime) -> String {
     at.to_offset(UtcOffset::UTC)
         .format(&Rfc3339)
         .unwrap_or_default()
 }
 
-/// Both relative and absolute, because a page may stay open and the relative part grows old.
+/// Formats a time, both relative and absolute, because a page may stay open and the relative part
+/// gets outdated.
 fn ago(at: OffsetDateTime, now: OffsetDateTime) -> String {
     let age = (now - at).max(Duration::ZERO);
     let at = at.to_offset(UtcOffset::UTC);
@@ -415,7 +416,7 @@ fn ago(at: OffsetDateTime, now: OffsetDateTime) -> String {
     )
 }
 
-/// In the largest whole unit up to days, rounded down.
+/// Formats a span in the largest whole unit up to days, rounded down.
 fn in_words(span: Duration) -> String {
     let (count, unit) = match span.whole_seconds() {
         seconds @ ..60 => (seconds, "second"),

@@ -1,4 +1,4 @@
-//! Which path does what, and what stands in front of all of them.
+//! The routes, and the checks in front of all of them.
 
 use std::sync::Arc;
 
@@ -77,8 +77,7 @@ async fn wrong_method(visit: Visit) -> Response {
     visit.finish(Err(Reason::WrongMethod.into()))
 }
 
-/// Lets the gateway in and nobody else: it says where the client is, and which trace the request is
-/// part of.
+/// Admits only the gateway: it says where the client is, and which trace the request is part of.
 async fn hop(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
     let certificate = request
         .extensions()

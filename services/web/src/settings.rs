@@ -1,4 +1,4 @@
-//! Web's settings, and what their values must be.
+//! Web's settings, and the limits of their values.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -10,18 +10,18 @@ use std::time::Duration;
 #[command(next_help_heading = "Web")]
 #[group(skip)]
 pub struct Settings {
-    /// Where the gateway reaches this role's pages
+    /// Where the gateway connects to this role's pages
     #[arg(id = "web-http-addr", long, env = "VVS_WEB_HTTP_ADDR")]
     pub http_addr: Option<SocketAddr>,
     /// File with the key that seals cookies: base64 of 32 random bytes; a second line may hold the
-    /// key before it
+    /// previous key
     #[arg(id = "web-key-file", long, env = "VVS_WEB_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// Where the relay is reached (gRPC), as HOST:PORT; several with commas between, and a name
-    /// that stands for several addresses is several relays
+    /// The address of the relay (gRPC), as HOST:PORT; several separated by commas, and a name that
+    /// resolves to several addresses is several relays
     #[arg(id = "web-relay-addr", long, env = "VVS_WEB_RELAY_ADDR")]
     pub relay_addr: Option<String>,
-    /// Where the sessions role is reached (gRPC), as HOST:PORT; several with commas between
+    /// The address of the sessions role (gRPC), as HOST:PORT; several separated by commas
     #[arg(id = "web-sessions-addr", long, env = "VVS_WEB_SESSIONS_ADDR")]
     pub sessions_addr: Option<String>,
     /// How long after signing in to the browser a person may approve
@@ -33,8 +33,8 @@ pub struct Settings {
         value_parser = humantime::parse_duration,
     )]
     pub sign_in_ttl: Duration,
-    /// How long a person may leave the page of their editors alone before signing in to the browser
-    /// again
+    /// How long the page of a person's editors may be unused before the person must sign in to the
+    /// browser again
     #[arg(
         id = "web-account-ttl",
         long,
@@ -66,7 +66,7 @@ pub struct Settings {
     pub identity: vvs_identity::Settings,
 }
 
-/// What sessions remembers an end for, less a day for clocks.
+/// The longest time that sessions stores an end, less a day for clocks.
 const MAX_TTL: Duration = Duration::from_hours(30 * 24);
 
 fn max_ttl(text: &str) -> Result<Duration, String> {
@@ -80,7 +80,7 @@ fn max_ttl(text: &str) -> Result<Duration, String> {
     ))
 }
 
-/// Beyond a million the limiter's arithmetic ends.
+/// Beyond a million the limiter's arithmetic overflows.
 fn rate(text: &str) -> Result<NonZeroU32, String> {
     let count = text
         .parse()

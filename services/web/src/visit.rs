@@ -1,5 +1,5 @@
-//! One request of one browser: who asks, what the browser brought along, and what it takes home.
-//! Every page and every form goes through here, so that no handler can forget a check.
+//! One request of one browser: who asks, which cookies the browser sent, and which it gets. Every
+//! page and every form goes through here, so that no handler can forget a check.
 
 use std::sync::Arc;
 
@@ -33,13 +33,13 @@ use crate::web::Web;
 mod browser;
 mod person;
 
-/// What a browser sends us of itself, at most, in characters.
+/// The maximum length of a browser's description of itself, in characters.
 const MAX_USER_AGENT: usize = 256;
 
-/// Where a browser shows the key of a development installation.
+/// Where a browser enters the key of a development installation.
 pub(crate) const KEY_PATH: &str = "/dev/key";
 
-/// Where a person goes on who has signed out of this browser.
+/// Returns where a person continues who has signed out of this browser.
 fn signed_out(about: About) -> String {
     match about {
         About::Login(_) => about.another(),
@@ -66,23 +66,24 @@ pub(crate) struct Visit {
     pub(crate) web: Arc<Web>,
     pub(crate) now: OffsetDateTime,
     pub(crate) from: Place,
-    /// The gateway's name for this request.
+    /// The gateway's id of this request.
     pub(crate) request_id: String,
     pub(crate) jar: Jar,
-    /// Who is signed in, as far as sessions stands by it.
+    /// The signed-in person, as confirmed by sessions.
     person: Person,
-    /// Whom the browser's cookie named when it came: what a form that it sends was made for.
+    /// The person in the browser's cookie when it arrived: the forms that it sends were made for
+    /// that person.
     brought: Option<SignIn>,
     params: Params,
-    /// A page of ours led here.
+    /// One of our pages led here.
     is_from_here: bool,
     pub(crate) about: Option<About>,
     nonce: Nonce,
 }
 
 impl Visit {
-    /// Reads a request, and asks whether the sign-in that it brings along still holds: whatever
-    /// page comes of it, there is no other way to who is signed in.
+    /// Reads a request, and asks whether its sign-in is still valid. Every page needs it, because
+    /// there is no other way to the signed-in person.
     async fn new(web: &Arc<Web>, parts: &Parts) -> Result<Self, Refusal> {
         let mut visit = Self::read(web, parts)?;
         visit.person = visit.recognize().await;
@@ -141,12 +142,12 @@ impl Visit {
         })
     }
 
-    /// What the request is about.
+    /// Returns what the request is about.
     pub(crate) fn about(&self) -> Result<About, Refusal> {
         self.about.ok_or(Reason::MalformedLink.into())
     }
 
-    /// The login that the request is about.
+    /// Returns the login that the request is about.
     pub(crate) fn login(&self) -> Result<ConnectionId, Refusal> {
         match self.about {
             Some(About::Login(id)) => Ok(id),
@@ -154,44 +155,44 @@ impl Visit {
         }
     }
 
-    /// Whether the request names a login, be it rightly.
+    /// Returns whether the request names a login, valid or not.
     pub(crate) fn names_login(&self) -> bool {
         self.params.connection_id.is_some()
     }
 
-    /// Whether the browser comes back from a sign-in that we did not find.
+    /// Returns whether the browser comes back from a sign-in that we did not find.
     pub(crate) fn is_retry(&self) -> bool {
         self.params.retry.is_some()
     }
 
-    /// Whether the person wants to be somebody else. A link on another site says so in vain: it
-    /// would sign people out of the provider.
+    /// Returns whether the person wants to use another account. A link on another site cannot
+    /// request this, because it would sign people out of the provider.
     pub(crate) fn is_another(&self) -> bool {
         self.params.another.is_some() && self.is_from_here
     }
 
-    /// Whether the person has just signed out here.
+    /// Returns whether the person has just signed out here.
     pub(crate) fn has_signed_out(&self) -> bool {
         matches!(self.notice(), Some(Notice::SignedOut | Notice::EndedAll(_))) && self.is_from_here
     }
 
-    /// What the page's own scripts carry.
+    /// Returns the nonce of the page's own scripts.
     pub(crate) fn nonce(&self) -> &Nonce {
         &self.nonce
     }
 
-    /// The state that a page shows while it asks for another one.
+    /// Returns the state that a page shows while it asks for another one.
     pub(crate) fn known_state(&self) -> Option<&str> {
         self.params.known.as_deref()
     }
 
-    /// What was done before this page was asked for.
+    /// Returns the action before this page was requested.
     pub(crate) fn notice(&self) -> Option<Notice> {
         self.params.done.as_deref().and_then(Notice::parse)
     }
 
-    /// What the relay knows of a login now. The browser remembers a login that it has seen while
-    /// nobody had decided.
+    /// Returns the relay's current view of a login. The browser remembers a login that it has seen
+    /// while nobody had decided.
     pub(crate) async fn look(&mut self, id: ConnectionId) -> Result<View, Refusal> {
         let found = self.web.relay.look(id, None).await;
         if let Ok(view) = &found
@@ -209,7 +210,7 @@ impl Visit {
             .remember(&self.web.cookies, id, entry, self.now.unix_timestamp())?)
     }
 
-    /// The value of a form that is made now.
+    /// Returns the value of a form that is made now.
     pub(crate) fn csrf(&mut self, about: About) -> Result<SecretString, Refusal> {
         let browser = self.jar.browser(&self.web.cookies)?;
         Ok(self.web.csrf.value(
@@ -219,8 +220,8 @@ impl Visit {
         ))
     }
 
-    /// Whether a form's value was made for this browser and whoever is signed in, or for nobody if
-    /// that will do.
+    /// Returns whether a form's value was made for this browser and the signed-in person, or for
+    /// nobody if that is enough.
     fn made(&self, about: About, may_be_nobodys: bool, value: &str) -> bool {
         let holds = |browser, user| self.web.csrf.holds(browser, &about.purpose(), user, value);
         self.jar.known_browser().is_some_and(|browser| {
@@ -228,7 +229,7 @@ impl Visit {
         })
     }
 
-    /// What stands on every page.
+    /// Returns the values that every page needs.
     pub(crate) fn shell(&self) -> Shell {
         Shell {
             nonce: self.nonce.clone(),
@@ -236,8 +237,8 @@ impl Visit {
         }
     }
 
-    /// Answers in place of every page where a sign-in that lets in anyone is reached from
-    /// elsewhere, or without its key.
+    /// Answers instead of any page when a sign-in that signs in anyone is reached from elsewhere,
+    /// or without its key.
     fn answer_instead(&mut self, parts: &Parts) -> Option<Result<Answer, Refusal>> {
         let web = self.web.clone();
         let through = parts
@@ -274,7 +275,7 @@ impl Visit {
         }))
     }
 
-    /// The whole answer, with the cookies that go with it.
+    /// Returns the whole answer, with its cookies.
     pub(crate) fn finish(self, answer: Result<Answer, Refusal>) -> Response {
         let answer = answer.unwrap_or_else(|refusal| self.failure(&refusal));
         let mut response = answer.into_response();
@@ -306,7 +307,7 @@ pub(crate) fn page<P: Page>(page: &P) -> Answer {
     page::answer(page)
 }
 
-/// Sends the browser on with a GET. Paths are ours: an id in them is a UUID.
+/// Redirects the browser with a GET. Paths are ours: an id in them is a UUID.
 pub(crate) fn see(path: &str) -> Answer {
     let mut headers = header::common();
     headers.insert(
@@ -357,19 +358,19 @@ impl Fields {
             .map_or(Some(About::Account), |id| id.parse().ok().map(About::Login))
     }
 
-    /// Whether the person has ticked the box; a box without a value sends `on`.
+    /// Returns whether the person has ticked the box; a box without a value sends `on`.
     pub(crate) fn is_confirmed(&self) -> bool {
         matches!(self.confirmed.as_deref(), Some("yes" | "on" | "true" | "1"))
     }
 
-    /// Handed on from the page that the form stood on.
+    /// Returns whether the page with the form was a retry.
     pub(crate) fn is_retry(&self) -> bool {
         self.retry.as_deref() == Some("1")
     }
 }
 
-/// A form that a page of ours sent, made for this browser, what the visit is about and whoever is
-/// signed in.
+/// A form that one of our pages sent, made for this browser, the subject of the visit and the
+/// signed-in person.
 pub(crate) struct Post {
     pub(crate) visit: Visit,
     pub(crate) fields: Fields,
@@ -402,7 +403,7 @@ impl Post {
         }
 
         if visit.person == Person::Ended && !may_be_nobodys {
-            // Whoever the form was made for decides nothing any more.
+            // The person that the form was made for no longer decides anything.
             let answer = match visit.about {
                 Some(About::Login(_)) => Err(Refusal::sign_in_over(
                     "it was ended before this form was sent",
@@ -420,7 +421,7 @@ impl Post {
     }
 }
 
-/// Reads a form, and keeps the bytes for whoever knows more of its fields.
+/// Reads a form, and keeps the bytes for a handler that knows more of its fields.
 async fn read(parts: Parts, body: Body, web: &Arc<Web>) -> Option<(Fields, Bytes)> {
     let whole = Request::from_parts(parts.clone(), body);
     let body = Bytes::from_request(whole, web).await.ok()?;
@@ -437,7 +438,7 @@ impl FromRequest<Arc<Web>> for Post {
     }
 }
 
-/// A form that says who signs in. One that was made for nobody stays good when somebody has signed
+/// A form that signs in a person. One that was made for nobody stays valid when somebody has signed
 /// in in another tab.
 pub(crate) struct Opening(pub(crate) Post);
 

@@ -1,4 +1,4 @@
-//! What all requests share.
+//! The state that all requests share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,34 +20,34 @@ use crate::error::Error;
 use crate::jwks::KnownKeys;
 use crate::settings::Settings;
 
-/// What all requests share.
+/// The state that all requests share.
 pub(crate) struct Web {
     pub(crate) public_url: Origin,
     pub(crate) identity: Arc<dyn Provider>,
     /// How old a sign-in may be to approve with.
     pub(crate) sign_in_ttl: Duration,
-    /// How long it may lie idle to look after one's editors with.
+    /// How long it may be unused to manage one's editors with.
     pub(crate) account_ttl: Duration,
     /// How long it lasts at most.
     pub(crate) sign_in_max_ttl: Duration,
     pub(crate) checks: Checks,
     pub(crate) cookies: Cookies,
     pub(crate) csrf: Csrf,
-    /// Makes the names of deliveries.
+    /// Derives the names of deliveries.
     pub(crate) requests: Keyring,
     pub(crate) relay: Relay,
     pub(crate) sessions: Sessions,
     pub(crate) jwks: KnownKeys,
     pub(crate) people: People,
-    /// Decisions of people in browsers, by what came of them.
+    /// Decisions of people in browsers, by result.
     pub(crate) approvals: Counters,
-    /// Who may say where a client is; `None` on a plain port.
+    /// The peers that may say where a client is; `None` on a plain port.
     pub(crate) gateways: Option<Arc<Peers>>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
 
-/// How long a sign-in is good for what.
+/// How long a sign-in is valid, for each purpose.
 #[derive(Clone, Copy)]
 pub(crate) struct Ttls {
     pub(crate) sign_in: Duration,

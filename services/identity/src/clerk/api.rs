@@ -1,5 +1,5 @@
-//! Calls to Clerk's Backend API, each made once, and what its answers mean. Knows no browser and no
-//! token.
+//! Calls to Clerk's Backend API, each made once, and the meaning of its answers. Knows no browser
+//! and no token.
 
 use http::StatusCode;
 use reqwest::Request;
@@ -12,9 +12,9 @@ use super::user::User;
 use crate::fetch::{Failed, Fetch};
 use crate::keys;
 
-/// What the answers look like.
+/// The version of the answers' format.
 const VERSION: &str = "2026-05-12";
-/// Clerk's code for what it does not have. A 404 without it is from somebody in between.
+/// Clerk's code for an unknown object. A 404 without it comes from an intermediary.
 const UNKNOWN: &str = "resource_not_found";
 /// The longest text of a refusal that goes into our log, in characters.
 const MAX_TEXT: usize = 100;
@@ -53,18 +53,18 @@ struct ErrorEntry {
 }
 
 impl Api {
-    /// A user; `None` when there is none by this id.
+    /// Returns a user; `None` when Clerk has none with this id.
     pub(super) async fn user(&self, id: &str) -> Result<Option<User>, Failed> {
         self.find("users", id, |user: &User| &user.id).await
     }
 
-    /// A browser's session; `None` when there is none by this id.
+    /// Returns a browser's session; `None` when Clerk has none with this id.
     pub(super) async fn session(&self, id: &str) -> Result<Option<Session>, Failed> {
         self.find("sessions", id, |session: &Session| &session.id)
             .await
     }
 
-    /// The keys that tokens are signed with.
+    /// Returns the keys that tokens are signed with.
     pub(super) async fn keys(&self) -> Result<KeySet, Failed> {
         let request = self.request("jwks")?;
         let host = host(&request);
@@ -117,7 +117,7 @@ impl Api {
             .map_err(|cause| unreadable(&self.base, &cause.without_url().to_string()))
     }
 
-    /// The body of an answer; `None` when Clerk says that there is no such thing.
+    /// Returns the body of an answer; `None` when Clerk says that the object does not exist.
     async fn send(&self, request: Request) -> Result<Option<Vec<u8>>, Failed> {
         let host = host(&request);
         let (status, headers, body) = self.fetch.send(request).await?;
@@ -163,7 +163,7 @@ fn unreadable(host: &str, cause: &str) -> Failed {
     }
 }
 
-/// What a log line can hold.
+/// Makes a text safe for a log line.
 fn shown(text: &str) -> String {
     text.chars()
         .filter(char::is_ascii_graphic)

@@ -1,5 +1,5 @@
-//! The sign-in form, which is ClerkJS's own: where its scripts come from, what they are told, and
-//! what a page with them may load and speak to.
+//! The sign-in form of ClerkJS: where its scripts come from, their parameters, and what a page with
+//! them may load and connect to.
 
 use askama::Template;
 
@@ -8,21 +8,21 @@ use crate::about::{About, SIGN_IN_PATH};
 use crate::provider::{Ask, Part, html};
 use crate::source::{Nonce, Sources};
 
-/// Below which path each of Clerk's packages has its scripts, here as there.
+/// The path below which each of Clerk's packages has its scripts, here and at Clerk.
 const SCRIPTS_PATH: &str = "/npm/@clerk";
-/// A script of theirs here.
+/// The path of one of their scripts here.
 pub(super) const SCRIPT_PATH: &str = "/npm/@clerk/{package}/dist/{file}";
-/// Where Clerk's checks for bots and abuse come from.
+/// The source of Clerk's checks for bots and abuse.
 const CAPTCHA: &str = "https://challenges.cloudflare.com";
 const PROTECT: &str = "https://*.protect.clerk.com";
 
-/// What is the same on all sign-in pages.
+/// The values that are the same on all sign-in pages.
 pub(super) struct Form {
     publishable_key: String,
     proxy_url: Option<String>,
-    /// What stands before the paths of scripts: nothing when they come from here.
+    /// The prefix of the paths of scripts: empty when they come from here.
     scripts: String,
-    /// The origin that ClerkJS speaks to.
+    /// The origin that ClerkJS connects to.
     frontend_api: String,
 }
 
@@ -33,14 +33,14 @@ struct Page<'a> {
     publishable_key: &'a str,
     proxy_url: Option<&'a str>,
     scripts: String,
-    /// Where the browser goes once somebody is signed in.
+    /// Where the browser goes after the sign-in.
     callback: String,
-    /// The page itself, without what it was asked for only once.
+    /// The page itself, without one-time parameters.
     here: String,
-    /// The same page again.
+    /// The URL that opens the same page again.
     again: String,
-    /// Whoever Clerk has signed in to this browser is signed out first: the person wants to be
-    /// somebody else, or nobody.
+    /// Whether to sign out the current user of Clerk in this browser first: the person wants to use
+    /// another account, or none.
     forgets: bool,
 }
 
@@ -92,8 +92,9 @@ impl Form {
         }
     }
 
-    /// Browsers that know `strict-dynamic` leave the hosts of scripts aside: what a script with our
-    /// nonce loads may run, and nothing else. The other ones keep to the hosts.
+    /// Returns the sources. Browsers that know `strict-dynamic` ignore the hosts of scripts: a
+    /// script that a script with our nonce loads may run, and no other. Other browsers check the
+    /// hosts.
     fn sources(&self, nonce: &Nonce) -> Sources {
         let api = &self.frontend_api;
         Sources {

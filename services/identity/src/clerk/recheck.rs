@@ -1,5 +1,5 @@
-//! Asks Clerk again about users who use an editor, since it does not tell of everything: once a day
-//! each, sessions keeps count. That Clerk does not answer says nothing about a user.
+//! Asks Clerk again about users who use an editor, because it does not report everything: once a
+//! day for each user, counted by sessions. A missing answer from Clerk says nothing about a user.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use crate::fetch::Failed;
 use crate::refusal::Refusal;
 use crate::sessions::Whose;
 
-/// How many users are in hand at most. What is in hand when this process ends is asked about a day
-/// later.
+/// The maximum number of users that are taken at a time. Those that are left when this process ends
+/// are checked a day later.
 const BATCH: usize = 50;
-/// The least time between two questions: a twentieth of what Clerk takes from a production
-/// instance, half of what it takes from a development one.
+/// The minimum time between two questions: a twentieth of the rate that Clerk allows a production
+/// instance, half of what it allows a development one.
 const PACE: Duration = Duration::from_millis(200);
-/// How long to wait before there may be more to do.
+/// How long to wait before the next batch may be due.
 const ROUND: Duration = Duration::from_secs(10);
-/// The longest that Clerk can make us wait.
+/// The longest pause that Clerk can request.
 const MAX_PAUSE: Duration = Duration::from_hours(1);
 
-/// What the editors hear.
+/// The reason that the editors receive.
 const BANNED: &str = "user_banned";
 const DELETED: &str = "user_deleted";
 
-/// What came of one question.
+/// The result of one question.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
     Done,
-    /// Nobody knows: again, and not before that.
+    /// Unknown: retry, but not before this time.
     Failed(Duration),
 }
 
@@ -44,14 +44,14 @@ pub(super) async fn run(clerk: Arc<Clerk>) {
     }
 }
 
-/// Asks about what fits into one batch; how long to wait then.
+/// Asks about one batch. Returns how long to wait then.
 pub(super) async fn once(clerk: &Arc<Clerk>, waiting: &mut VecDeque<String>) -> Duration {
     let is_full = take(clerk, waiting).await;
     let pause = round(waiting, |subject| ask(clerk.clone(), subject)).await;
     pause.unwrap_or(if is_full { Duration::ZERO } else { ROUND })
 }
 
-/// Takes as many users as fit; whether that many were there.
+/// Takes as many users as fit. Returns whether that many were there.
 async fn take(clerk: &Clerk, waiting: &mut VecDeque<String>) -> bool {
     let room = BATCH.saturating_sub(waiting.len());
     let Some(limit) = u32::try_from(room).ok().filter(|room| *room > 0) else {
@@ -71,9 +71,9 @@ async fn take(clerk: &Clerk, waiting: &mut VecDeque<String>) -> bool {
     }
 }
 
-/// Asks about everyone in hand, until a question comes to nothing: then how long to wait. That one
-/// goes behind the others, so that one user whom nobody can say anything about does not keep the
-/// rest waiting for ever.
+/// Asks about all users that are taken, until a question fails; returns how long to wait then. The
+/// failed user goes to the end, so that one user that Clerk cannot answer about does not keep the
+/// others waiting forever.
 async fn round<F>(waiting: &mut VecDeque<String>, ask: impl Fn(String) -> F) -> Option<Duration>
 where
     F: Future<Output = Asked>,
@@ -122,7 +122,7 @@ async fn ask(clerk: Arc<Clerk>, subject: String) -> Asked {
     }
 }
 
-/// How many editors were signed out, if the user may not be signed in any more.
+/// Returns how many editors were signed out, if the user may no longer be signed in.
 async fn judge(clerk: &Clerk, subject: &str) -> Result<Option<u32>, Refusal> {
     let reason = match clerk.known_user(subject).await? {
         Some(user) if !user.is_banned() => return Ok(None),

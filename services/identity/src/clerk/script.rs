@@ -1,5 +1,5 @@
-//! ClerkJS's own scripts, served from a directory instead of from Clerk: read once, so that no path
-//! in a request ever reaches the file system.
+//! ClerkJS's own scripts, served from a directory instead of from Clerk. They are read once, so
+//! that no path in a request ever reaches the file system.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::provider::{Response, bare};
 
-/// The packages, and the script of each that a page begins with.
+/// The packages, and the first script of each.
 const PACKAGES: [(&str, &str); 2] = [("clerk-js", "clerk.browser.js"), ("ui", "ui.browser.js")];
 
 /// The scripts of both packages.
@@ -50,8 +50,8 @@ impl Files {
         Ok(Self(files))
     }
 
-    /// The answer for a file of a package such as `ui@1`: ClerkJS asks for the exact version of
-    /// what it has begun with, and there is only one here.
+    /// Returns the answer for a file of a package such as `ui@1`. ClerkJS asks for the exact
+    /// version of the script that it began with, and only one version is here.
     pub(super) fn answer(&self, package: &str, file: &str) -> Response {
         let name = package
             .split_once('@')
@@ -71,8 +71,8 @@ impl Files {
     }
 }
 
-/// Five minutes, as our own files: for longer, the first script could ask for parts that are gone
-/// after an update.
+/// Five minutes, as for our own files: with a longer time, the first script could ask for parts
+/// that are gone after an update.
 fn headers() -> HeaderMap {
     HeaderMap::from_iter([
         (

@@ -1,5 +1,4 @@
-//! The settings of Clerk, what can be wrong with them, and what they come to once their files are
-//! read.
+//! The settings of Clerk, the checks on them, and the values after their files are read.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,13 +16,13 @@ use vvs_runtime::origin::Origin;
 use super::script::Files;
 use crate::allow::Rule;
 
-/// Keys come without padding, and some people put it back.
+/// Keys come without padding, and some people add it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Settings of Clerk; they count while `VVS_WEB_IDENTITY` is `clerk`.
+/// Settings of Clerk; they apply while `VVS_WEB_IDENTITY` is `clerk`.
 #[derive(clap::Args, Debug, Clone)]
 #[group(skip)]
 pub struct Settings {
@@ -49,8 +48,8 @@ pub struct Settings {
         default_value = "https://api.clerk.com"
     )]
     pub api_url: Base,
-    /// Clerk: the Frontend API, which is also what tokens name as their issuer; what the
-    /// publishable key says if not set
+    /// Clerk: the Frontend API, which tokens also name as their issuer; if not set, the one that
+    /// the publishable key names
     #[arg(
         id = "web-clerk-frontend-api-url",
         long,
@@ -80,8 +79,8 @@ pub struct Settings {
         env = "VVS_WEB_CLERK_JWT_KEY_FILE"
     )]
     pub jwt_key_file: Option<PathBuf>,
-    /// Clerk: the id of that key (`ins_…`, the `kid` of tokens); without it the key stands for
-    /// whatever key a token names
+    /// Clerk: the id of that key (`ins_…`, the `kid` of tokens); without it the key is used for
+    /// every key id that a token names
     #[arg(id = "web-clerk-jwt-key-id", long, env = "VVS_WEB_CLERK_JWT_KEY_ID")]
     pub jwt_key_id: Option<String>,
     /// Clerk: file with the signing secret of the webhook endpoint; without it there is no
@@ -113,7 +112,7 @@ pub struct Settings {
     pub end_with_session: bool,
 }
 
-/// What the settings come to.
+/// The values of the settings.
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) publishable_key: String,
@@ -126,13 +125,14 @@ pub(super) struct Config {
 }
 
 impl Settings {
-    /// The setting, if somebody has chosen Clerk by it.
+    /// Returns the setting, if it chooses Clerk.
     pub(crate) fn chosen(&self) -> Option<&'static str> {
         let is_set = self.publishable_key.is_some() || self.secret_key_file.is_some();
         is_set.then_some("VVS_WEB_CLERK_PUBLISHABLE_KEY or VVS_WEB_CLERK_SECRET_KEY_FILE")
     }
 
-    /// What keeps Clerk from being used, each with the setting's name and what to do.
+    /// Returns the problems that prevent Clerk from being used, each with the setting's name and
+    /// what to do.
     pub(crate) fn problems(&self, allow: &[Rule]) -> Vec<String> {
         let mut problems = self.read().err().unwrap_or_default();
         if allow.iter().any(|rule| matches!(rule, Rule::Group(_))) {
@@ -143,7 +143,7 @@ impl Settings {
         problems
     }
 
-    /// Reads all files; says of everything at once what is wrong with it.
+    /// Reads all files. Returns all problems together.
     pub(super) fn read(&self) -> Result<Config, Vec<String>> {
         let mut problems = Problems::default();
         let key = problems.take("PUBLISHABLE_KEY", self.publishable());
@@ -244,14 +244,14 @@ impl Problems {
     }
 }
 
-/// Which kind of instance a key is for.
+/// The kind of instance that a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Live,
     Test,
 }
 
-/// The Frontend API that a publishable key names. Its one `$` is at the end.
+/// Returns the Frontend API that a publishable key names. Its one `$` is at the end.
 pub(super) fn publishable_key(key: &str) -> Option<(Kind, Origin)> {
     let (kind, rest) = match (key.strip_prefix("pk_live_"), key.strip_prefix("pk_test_")) {
         (Some(rest), _) => (Kind::Live, rest),
@@ -314,7 +314,7 @@ fn webhook_secret(path: &Path) -> Result<SecretSlice<u8>, String> {
         .ok_or_else(|| format!("holds no signing secret (whsec_…): {}", path.display()))
 }
 
-/// An address that paths are put behind, without the slash between.
+/// A URL to which paths are appended, without a slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base(Url);
 
@@ -324,7 +324,7 @@ impl Base {
         origin.is_ok_and(|origin| origin.is_secure() || origin.is_loopback())
     }
 
-    /// As a source expression and in `Origin`.
+    /// Returns it as a source expression and as `Origin`.
     pub(super) fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }
@@ -336,7 +336,7 @@ impl fmt::Display for Base {
     }
 }
 
-/// The text is no such address.
+/// The text is not a URL of this kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not an address such as https://api.example.com: scheme, host, perhaps a port and a path, \

@@ -13,7 +13,7 @@ use crate::fetch::Failed;
 
 mod stand;
 
-/// How a refusal is told apart.
+/// Returns the kind of a refusal.
 fn kind(refusal: &Refusal) -> &'static str {
     let kinds = [
         ("not believed", matches!(refusal, Refusal::NotBelieved(_))),
@@ -124,7 +124,7 @@ async fn a_token_is_fetched_anew_when_only_its_time_is_wrong_and_otherwise_not_b
         (json!({"cat": "cl_B7d4PD222AAA"}), json!({}), "not believed"),
         (json!({"alg": "none"}), json!({}), "not believed"),
         (json!({"kid": "ins_other"}), json!({}), "not believed"),
-        // An id that is none is nobody's; it never becomes a part of a path.
+        // A malformed id belongs to nobody; it never becomes a part of a path.
         (json!({}), json!({"sub": "../jwks"}), "not allowed"),
         (json!({}), json!({"sub": "user_2"}), "not allowed"),
     ] {
@@ -446,7 +446,7 @@ async fn a_sign_in_holds_while_clerk_has_its_session_and_its_user() {
     }
 }
 
-/// The headers of a delivery that is made now, with this id.
+/// Returns the headers of a delivery that is made now, with this id.
 fn delivery(id: &str, body: &str, secret: &[u8]) -> HeaderMap {
     let at = OffsetDateTime::now_utc().unix_timestamp().to_string();
     let signed = format!("{id}.{at}.{body}");
@@ -473,7 +473,7 @@ async fn deliver(stand: &Stand, id: &str, body: &Value, secret: &[u8]) -> Status
     ask(stand, WEBHOOK_PATH, &[], &headers, Some(&body.into())).await
 }
 
-/// A request to one of Clerk's paths.
+/// Sends a request to one of Clerk's paths.
 async fn ask(
     stand: &Stand,
     path: &str,
@@ -741,7 +741,7 @@ async fn a_secret_key_of_another_instance_signs_nobody_out() {
     recheck::once(&stand.clerk, &mut waiting).await;
     assert_eq!(waiting, ["user_1", "user_gone"]);
     assert!(stand.sessions.of_editors().is_empty());
-    // One whom it knows says that it is the right one.
+    // A user that it knows shows that it is the right one.
     recheck::once(&stand.clerk, &mut waiting).await;
     assert!(waiting.is_empty());
     assert_eq!(stand.sessions.of_editors().len(), 1);

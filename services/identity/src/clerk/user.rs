@@ -1,5 +1,4 @@
-//! A user as Clerk's Backend API tells it, as far as it is used. Members that are not known here
-//! come with time.
+//! A user in the format of Clerk's Backend API, as far as it is used. Unknown members are ignored.
 
 use serde::Deserialize;
 
@@ -41,13 +40,13 @@ struct Verification {
 }
 
 impl User {
-    /// Whether the user's editors are to be signed out. A lock is no reason: wrong passwords bring
-    /// it about, anybody's.
+    /// Returns whether the user's editors are to be signed out. A lock is no reason, because
+    /// anybody's wrong passwords can cause it.
     pub(super) fn is_banned(&self) -> bool {
         self.banned || self.deprovisioned
     }
 
-    /// Why the user may not be signed in now.
+    /// Returns why the user may not be signed in now.
     pub(super) fn is_barred(&self) -> Option<&'static str> {
         match (self.is_banned(), self.locked) {
             (true, _) => Some("Clerk has banned the user"),
@@ -56,8 +55,8 @@ impl User {
         }
     }
 
-    /// The address that the user has chosen, and whether it is known to be theirs. There may be
-    /// none, and it need not be the first.
+    /// Returns the address that the user has chosen, and whether it is verified. There may be none,
+    /// and it need not be the first.
     pub(super) fn email(&self) -> Option<(&str, bool)> {
         let primary = self.primary_email_address_id.as_deref()?;
         let found = self
@@ -75,7 +74,7 @@ impl User {
         is_sound.then_some((&*found.address, status == Some("verified")))
     }
 
-    /// What to call the user.
+    /// Returns the name to show for the user.
     pub(super) fn name(&self) -> Option<String> {
         let parts = [&self.first_name, &self.last_name]
             .into_iter()

@@ -1,6 +1,6 @@
-//! What Clerk tells us unasked, delivered by Svix: whether a delivery is genuine, and whom it signs
-//! out. A hint that may come late, twice, out of order or never; what must not be missed is asked
-//! for again in [`super::recheck`].
+//! Unsolicited messages from Clerk, delivered by Svix: whether a delivery is genuine, and which
+//! user it signs out. A delivery is a hint that may come late, twice, out of order or never.
+//! Important changes are also polled in [`super::recheck`].
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -17,52 +17,52 @@ use serde_json::Value;
 pub(super) const MAX_BODY: usize = 64 * 1024;
 /// How far a delivery's time may be from ours, in seconds.
 const TOLERANCE: i64 = 5 * 60;
-/// How many deliveries are remembered, and how long a name of one may be. What is forgotten is done
-/// again, which does no harm: what is signed out stays signed out.
+/// How many deliveries are remembered, and how long the id of one may be. A forgotten delivery is
+/// processed again, which does no harm: a session that is signed out stays signed out.
 const MAX_SEEN: usize = 1024;
 const MAX_ID: usize = 256;
 
-/// What the editors hear.
+/// The reason that the editors receive.
 const DELETED: &str = "user_deleted";
 pub(super) const BANNED: &str = "user_banned";
 const REVOKED: &str = "provider_session_revoked";
 const ENDED: &str = "provider_session_ended";
 
-/// Takes deliveries.
+/// Receives deliveries.
 pub(super) struct Inbox {
     key: hmac::Key,
     end_with_session: bool,
-    /// Deliveries that are done with.
+    /// Deliveries that are processed.
     seen: Mutex<VecDeque<String>>,
 }
 
-/// Who is signed out, and why.
+/// The user to sign out, and the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) subject: String,
-    /// Empty for all of the user's.
+    /// Empty for all sessions of the user.
     pub(super) provider_session: String,
     pub(super) reason: &'static str,
-    /// Whether editors are signed out too, and not browsers alone.
+    /// Whether editors are signed out too, and not only browsers.
     pub(super) editors: bool,
 }
 
-/// What a delivery says.
+/// The content of a delivery.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Delivery {
     /// The same when it is sent again.
     pub(super) id: String,
-    /// `None` when it is nothing that concerns us.
+    /// `None` when it does not concern us.
     pub(super) ended: Option<Ended>,
 }
 
-/// Why a delivery is not taken.
+/// Why a delivery is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// A header is missing or no text, or the genuine body is not what Clerk sends.
+    /// A header is missing or not text, or the genuine body has an unexpected format.
     Malformed,
     Forged,
-    /// Genuine, but too old or from the future: perhaps somebody plays it again.
+    /// Genuine, but too old or from the future: perhaps a replay.
     Late,
 }
 
@@ -101,8 +101,8 @@ impl Inbox {
         }
     }
 
-    /// Reads a delivery at a time in seconds since 1970; not a byte of it before its signature is
-    /// known to be right.
+    /// Reads a delivery at a time in seconds since 1970. It parses nothing before it has verified
+    /// the signature.
     pub(super) fn read(
         &self,
         headers: &HeaderMap,
@@ -164,7 +164,7 @@ impl Inbox {
         let is = |name| data.get(name) == Some(&Value::Bool(true));
         let (subject, provider_session, reason, editors) = match kind.as_str() {
             "user.deleted" => (id("id")?, "", DELETED, true),
-            // Not when locked: whoever types wrong passwords can bring that about.
+            // Not when locked: anybody who types wrong passwords can cause that.
             "user.updated" if is("banned") || is("deprovisioned") => (id("id")?, "", BANNED, true),
             "session.revoked" => (id("user_id")?, id("id")?, REVOKED, true),
             "session.ended" | "session.removed" => {
@@ -183,7 +183,7 @@ impl Inbox {
         }))
     }
 
-    /// Whether a delivery is done with.
+    /// Returns whether a delivery is processed.
     pub(super) fn has_seen(&self, id: &str) -> bool {
         self.seen
             .lock()
@@ -192,8 +192,8 @@ impl Inbox {
             .any(|known| known == id)
     }
 
-    /// A delivery is done with: only now, so that one that came to nothing is done when it comes
-    /// again.
+    /// Records that a delivery is processed: only now, so that a failed one is processed when it
+    /// comes again.
     pub(super) fn remember(&self, id: String) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= MAX_SEEN {

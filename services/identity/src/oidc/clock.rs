@@ -1,9 +1,9 @@
-//! The time while a request goes on.
+//! The time during a request.
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// The time while a request goes on: what a slow provider has just made is not from the future.
+/// The time during a request: a token that a slow provider has just made is not from the future.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
     began_at: OffsetDateTime,

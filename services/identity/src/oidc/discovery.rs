@@ -1,6 +1,6 @@
-//! What a provider says of itself (OpenID Connect Discovery 1.0): where its endpoints are and what
-//! they take. Fetched when it is first needed, kept for an hour, and for longer while there is no
-//! newer word.
+//! A provider's description of itself (OpenID Connect Discovery 1.0): its endpoints and what they
+//! accept. It is fetched on first use and cached for an hour, and longer while no newer one is
+//! available.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use super::settings::is_loopback;
 use crate::cache::{Cache, Source};
 use crate::fetch::Failed;
 
-/// How long a document is good.
+/// How long a document is valid.
 const FRESH: Duration = Duration::from_hours(1);
 
-/// What is used of a provider's document.
+/// The used part of a provider's document.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) authorization: AuthUrl,
@@ -26,13 +26,13 @@ pub(super) struct Document {
     pub(super) keys: Url,
     pub(super) userinfo: Option<Url>,
     pub(super) end_session: Option<Url>,
-    /// Every answer of the authorization endpoint says who gives it (RFC 9207).
+    /// Every answer of the authorization endpoint names its issuer (RFC 9207).
     pub(super) names_itself: bool,
-    /// How it takes the client's secret.
+    /// How it accepts the client's secret.
     pub(super) secret: AuthType,
 }
 
-/// As it comes.
+/// The document's wire format.
 #[derive(Deserialize)]
 struct Wire {
     issuer: String,
@@ -132,7 +132,7 @@ impl Discovery {
         self.0.get(|_| true).await
     }
 
-    /// What is known without asking, be it old.
+    /// Returns the last fetched document, however stale, without a call.
     pub(super) fn last(&self) -> Option<Arc<Document>> {
         self.0.last()
     }

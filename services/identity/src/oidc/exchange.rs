@@ -1,5 +1,5 @@
-//! The way to the provider, and what comes of the code that it sends the browser back with: tokens,
-//! and from the tokens a person. The tokens go no further than this file.
+//! The way to the provider, and the exchange of the code that the browser brings back: tokens, and
+//! from the tokens a person. The tokens never leave this file.
 
 use http::StatusCode;
 use oauth2::basic::{
@@ -27,11 +27,10 @@ use crate::fetch::Failed;
 use crate::person::SignIn;
 use crate::refusal::Refusal;
 
-/// The longest id of a session at the provider, in bytes: sessions keep it.
+/// The longest id of a session at the provider, in bytes: sessions stores it.
 const MAX_SESSION: usize = 255;
 
-/// This server, as the provider knows it: it sends browsers to the one endpoint and codes to the
-/// other.
+/// This server, as the provider knows it: it sends browsers to one endpoint and codes to the other.
 type Party = Client<
     BasicErrorResponse,
     StandardTokenResponse<Extra, BasicTokenType>,
@@ -47,8 +46,8 @@ type Party = Client<
 
 type NoTokens = RequestTokenError<Failed, BasicErrorResponse>;
 
-/// What OpenID Connect adds to the answer with the tokens. The type is one that shows nothing of
-/// itself.
+/// The members that OpenID Connect adds to the answer with the tokens. The type's `Debug` shows
+/// nothing.
 #[derive(Debug, Serialize, Deserialize)]
 struct Extra {
     id_token: Option<AccessToken>,
@@ -56,9 +55,9 @@ struct Extra {
 
 impl ExtraTokenFields for Extra {}
 
-/// What a browser leaves with.
+/// The values with which a browser leaves.
 pub(super) struct Departure {
-    /// Names the trip, in what the provider sends it back with too.
+    /// Names the trip, also in the provider's answer.
     pub(super) state: String,
     pub(super) nonce: String,
     pub(super) verifier: String,
@@ -109,7 +108,8 @@ impl Oidc {
         })
     }
 
-    /// Who has signed in at the provider: whoever the code stands for.
+    /// Returns the person who has signed in at the provider: the person that the code was issued
+    /// for.
     pub(super) async fn redeem(
         &self,
         document: &Document,
@@ -173,8 +173,8 @@ impl Oidc {
         })
     }
 
-    /// What the ID token says of the person, and where that is not all, what the provider says when
-    /// it is asked.
+    /// Returns the data about the person in the ID token and, if that is incomplete, from the
+    /// provider's userinfo.
     async fn profile(
         &self,
         document: &Document,
@@ -210,7 +210,7 @@ impl Oidc {
     }
 }
 
-/// The session at the provider is empty when the provider has not said.
+/// The session at the provider is empty when the provider has not named one.
 fn sign_in(issuer: &str, claims: Claims, profile: Profile, at: i64) -> Result<SignIn, Refusal> {
     let Claims {
         subject, session, ..
@@ -235,7 +235,7 @@ fn sign_in(issuer: &str, claims: Claims, profile: Profile, at: i64) -> Result<Si
     })
 }
 
-/// Why there are no tokens. Nothing of the answer but its code is in it.
+/// Returns why there are no tokens. It contains only the code of the answer.
 fn no_tokens(document: &Document, cause: NoTokens) -> Refusal {
     let url = document.token.url();
     match cause {
@@ -265,7 +265,7 @@ fn no_tokens(document: &Document, cause: NoTokens) -> Refusal {
             }
         }
         RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
-            unreadable(host(url), "its answer to a code is none").into()
+            unreadable(host(url), "its answer to a code cannot be read").into()
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Calls to the provider, in the form that `oauth2` has for them. Tests put a provider of their own
+//! Calls to the provider, with the interface that `oauth2` requires. Tests put a test provider
 //! behind it.
 
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Http {
         }))
     }
 
-    /// What is there, to be read as JSON.
+    /// Returns the content of a URL, to be read as JSON.
     pub(super) async fn get(
         &self,
         url: &Url,

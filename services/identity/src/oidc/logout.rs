@@ -1,4 +1,5 @@
-//! The provider's word that somebody is signed in no more (OpenID Connect Back-Channel Logout 1.0).
+//! The provider's message that somebody is no longer signed in (OpenID Connect Back-Channel Logout
+//! 1.0).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +20,7 @@ use crate::sessions::Whose;
 
 /// The longest logout, in bytes.
 pub(super) const MAX_BODY: usize = 16 * 1024;
-/// Why sessions end that the provider has ended: what the editor hears.
+/// The reason when the provider has ended sessions; the editor receives it.
 const BY_PROVIDER: &str = "signed_out_at_provider";
 /// Tokens that are remembered.
 const MAX_HEARD: usize = 16 * 1024;
@@ -36,14 +37,14 @@ enum Deaf {
     NoToken,
     #[error(transparent)]
     Distrust(#[from] Distrust),
-    /// Its keys are not to be had.
+    /// Its keys cannot be fetched.
     #[error(transparent)]
     Keys(#[from] Failed),
     #[error(transparent)]
     Sessions(#[from] Refusal),
 }
 
-/// The token in a form that has one.
+/// Returns the token of a form that has one.
 fn read(request: &Request<'_>) -> Option<Told> {
     let is_form = |headers: &HeaderMap| {
         let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
@@ -66,13 +67,13 @@ fn json(status: StatusCode, body: &'static str) -> Response {
     answer
 }
 
-/// What a logout token has led to.
+/// The result of a logout token.
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
     New {
         revoked: u32,
     },
-    /// It was carried out before, and what was approved since then stays.
+    /// It was carried out before, and sessions that were approved since then stay.
     Again,
 }
 
@@ -116,8 +117,8 @@ impl Oidc {
         json(status, body)
     }
 
-    /// Ends what the provider says is over: in browsers, whichever process they ask, and what was
-    /// approved there.
+    /// Ends the sign-ins that the provider says are over: in browsers, whichever process they ask,
+    /// and the sessions that were approved there.
     async fn hear(&self, token: &str, now: i64) -> Result<Heard, Deaf> {
         let keys = self.keys.for_token(token).await?;
         let logout = verify_logout_token(token, &keys, &self.issuer, &self.client_id, now)?;
@@ -146,12 +147,12 @@ impl Oidc {
     }
 }
 
-/// Tokens that were heard, which are good once, by their `jti`, and when, in seconds since 1970.
+/// Accepted tokens, which are valid once, by their `jti`, and when, in seconds since 1970.
 #[derive(Default)]
 pub(super) struct Tokens(Mutex<HashMap<String, i64>>);
 
 impl Tokens {
-    /// Whether it is new. The oldest makes room when there are too many.
+    /// Adds a token. Returns whether it is new. The oldest makes room when there are too many.
     fn add(&self, jti: &str, at: i64) -> bool {
         let mut heard = self.lock();
         if heard.contains_key(jti) {

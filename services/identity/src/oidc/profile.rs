@@ -1,5 +1,5 @@
-//! What a provider says of a person, in an ID token or at its userinfo endpoint (OpenID Connect
-//! Core, section 5.1), as far as it is used, and cut to what a cookie and a page can hold.
+//! A provider's data about a person, in an ID token or at its userinfo endpoint (OpenID Connect
+//! Core, section 5.1), as far as it is used, and cut to the size of a cookie and a page.
 
 use oauth2::url::Url;
 use serde_json::{Map, Value};
@@ -18,11 +18,11 @@ pub(super) struct Profile {
     pub(super) email_verified: bool,
     pub(super) name: Option<String>,
     pub(super) picture: Option<String>,
-    /// `None` when nothing is said of groups.
+    /// `None` when the provider says nothing about groups.
     pub(super) groups: Option<Vec<String>>,
 }
 
-/// What rules ask for, beside what is shown.
+/// The data that rules need, besides the data that is shown.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Needs {
     pub(super) groups: bool,
@@ -48,14 +48,14 @@ impl Profile {
         }
     }
 
-    /// Whether the provider may have more to say that is of use.
+    /// Returns whether the provider may have more useful data.
     pub(super) fn lacks(&self, needs: Needs) -> bool {
         let lacks_address =
             self.email.is_none() || (needs.verified_address && !self.email_verified);
         lacks_address || self.name.is_none() || (needs.groups && self.groups.is_none())
     }
 
-    /// Takes from another source what is missing. Whether an address is verified goes with the
+    /// Fills missing data from another source. Whether an address is verified goes with the
     /// address.
     pub(super) fn or(self, other: Self) -> Self {
         let vouches = other.email_verified && self.email.is_some() && self.email == other.email;
@@ -74,7 +74,7 @@ impl Profile {
     }
 }
 
-/// A list of groups, or just one.
+/// Reads a list of groups, or a single one.
 fn groups(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::String(one) => Some(vec![one.clone()]),

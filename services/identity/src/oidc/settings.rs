@@ -1,4 +1,4 @@
-//! The settings of the OpenID Connect provider, and what can be wrong with them.
+//! The settings of the OpenID Connect provider, and the checks on them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,19 +6,19 @@ use oauth2::url::{Host, Url};
 
 use crate::allow::Rule;
 
-/// The longest issuer, in bytes: sessions keep it as the provider's name.
+/// The longest issuer, in bytes: sessions stores it as the provider's name.
 const MAX_ISSUER: usize = 255;
 /// The longest name on the button, in characters.
 const MAX_NAME: usize = 60;
 
-/// Settings of OpenID Connect; they count while `VVS_WEB_IDENTITY` is `oidc`.
+/// Settings of OpenID Connect; they apply while `VVS_WEB_IDENTITY` is `oidc`.
 #[derive(clap::Args, Debug, Clone)]
 #[group(skip)]
 pub struct Settings {
-    /// OpenID Connect: the issuer, exactly as the provider spells it
+    /// OpenID Connect: the issuer, in exactly the provider's spelling
     #[arg(id = "web-oidc-issuer", long, env = "VVS_WEB_OIDC_ISSUER")]
     pub issuer: Option<String>,
-    /// OpenID Connect: the id that the provider knows this server by
+    /// OpenID Connect: the id that the provider has for this server
     #[arg(id = "web-oidc-client-id", long, env = "VVS_WEB_OIDC_CLIENT_ID")]
     pub client_id: Option<String>,
     /// OpenID Connect: file with the client's secret; none for a public client
@@ -45,14 +45,13 @@ pub struct Settings {
         default_value = "groups"
     )]
     pub groups_claim: String,
-    /// OpenID Connect: what people call the provider; the issuer's host if not set
+    /// OpenID Connect: the name that people use for the provider; the issuer's host if not set
     #[arg(id = "web-oidc-name", long, env = "VVS_WEB_OIDC_NAME")]
     pub name: Option<String>,
 }
 
 impl Settings {
-    /// What keeps this provider from being used, each with the setting's name and what to do.
-    /// The setting, if somebody has chosen a provider by it.
+    /// Returns the setting, if it chooses a provider.
     pub(crate) fn chosen(&self) -> Option<&'static str> {
         let is_set = self.issuer.is_some() || self.client_id.is_some();
         is_set.then_some("VVS_WEB_OIDC_ISSUER or VVS_WEB_OIDC_CLIENT_ID")
@@ -118,7 +117,7 @@ impl Settings {
     }
 }
 
-/// What is wrong with the rules of who may sign in.
+/// Returns the problem with the rules for who may sign in.
 fn allow_problem(allow: &[Rule]) -> Option<&'static str> {
     let is_foreign = allow
         .iter()
@@ -135,7 +134,7 @@ fn allow_problem(allow: &[Rule]) -> Option<&'static str> {
     }
 }
 
-/// The issuer as a URL: https, or http on this machine.
+/// Returns the issuer as a URL: https, or http on this machine.
 pub(super) fn issuer_url(issuer: &str) -> Result<Url, &'static str> {
     let url = Url::parse(issuer)
         .ok()
@@ -161,7 +160,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The secret without the line's end, or what is wrong with the file.
+/// Returns the secret without the line's end, or the problem with the file.
 pub(super) fn read_secret(path: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|cause| format!("cannot be read: {}: {cause}", path.display()))?;
@@ -196,7 +195,7 @@ mod tests {
         }
     }
 
-    /// The settings that a problem is about.
+    /// Returns the settings that a problem names.
     fn blamed(change: impl FnOnce(&mut Settings), allow: &[Rule]) -> Vec<String> {
         let mut settings = whole();
         change(&mut settings);

@@ -1,5 +1,5 @@
-//! A provider for the tests, behind no socket: it signs people in at once, and answers wrongly when
-//! told to.
+//! A provider for the tests, without a socket: it signs people in immediately, and answers wrongly
+//! when told to.
 #![expect(
     clippy::missing_panics_doc,
     clippy::new_without_default,
@@ -38,7 +38,7 @@ struct Line {
     settings: Settings,
 }
 
-/// What the provider does instead of answering.
+/// The provider's behaviour instead of answering.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
     Down,
@@ -50,20 +50,20 @@ pub enum Fault {
     Hangs,
 }
 
-/// What it knows and what it was asked.
+/// The provider's state and its requests.
 #[derive(Debug)]
 pub struct State {
     pub discovery: Value,
-    /// Of every ID token, beside those that the protocol demands.
+    /// Of every ID token, besides those that the protocol requires.
     pub claims: Value,
     pub userinfo: Value,
-    /// Paths that do not work.
+    /// Paths that fail.
     pub faults: BTreeMap<&'static str, Fault>,
     /// The paths of all requests.
     pub calls: Vec<String>,
     /// The headers and the form of the last call for tokens.
     pub exchange: Option<(HeaderMap, BTreeMap<String, String>)>,
-    /// What the codes stand for that were not used yet: nonce and challenge.
+    /// The nonce and challenge of each code that was not used yet.
     codes: BTreeMap<String, (String, String)>,
 }
 
@@ -174,7 +174,7 @@ impl Fake {
         Arc::new(oidc)
     }
 
-    /// Where the browser comes back to that was sent here.
+    /// Signs in a browser that was sent here. Returns where it goes back to.
     pub fn sign_in(&self, location: &str) -> String {
         let url: Url = location.parse().unwrap();
         let given: BTreeMap<_, _> = url.query_pairs().into_owned().collect();
@@ -203,7 +203,7 @@ impl Fake {
         format!("{message}.{signature}")
     }
 
-    /// A logout token of now with these claims, or without those that are null.
+    /// Returns a current logout token with these claims, without those that are null.
     pub fn logout_token(&self, claims: Value) -> String {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let mut whole = json!({

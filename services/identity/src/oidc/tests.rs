@@ -1,4 +1,4 @@
-//! Trips and logouts at the wall: what the browser and the sessions are told.
+//! Trips and logouts at the trait: the calls to the browser and to the sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,14 +32,14 @@ fn call<'a>(path: &'a str, fields: &'a str, about: Option<About>) -> Call<'a> {
     }
 }
 
-/// A provider, and what has ended there.
+/// Returns a provider, and its recorded ends.
 fn stand() -> (Fake, Arc<dyn Provider>, Arc<RecordedSessions>) {
     let (fake, sessions) = (Fake::new(), Arc::new(RecordedSessions::default()));
     let provider = fake.provider(common(sessions.clone()), &["everyone"]);
     (fake, provider, sessions)
 }
 
-/// What the browser comes back with, signed in at the provider.
+/// Signs in at the provider. Returns the browser's answer.
 async fn trip(fake: &Fake, provider: &dyn Provider, browser: &mut TestBrowser) -> String {
     let away = provider.serve(call(START_PATH, "", Some(about())), browser);
     let Reply::Go(url) = away.await.unwrap() else {

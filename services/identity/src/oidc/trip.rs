@@ -1,5 +1,5 @@
 //! The trip of a browser to the provider and back (OpenID Connect Core, section 3.1): where it
-//! starts, what it may come back with, and what the person reads when it came to nothing.
+//! starts, which answers it may bring, and the page when it failed.
 
 use std::time::Duration;
 
@@ -19,10 +19,11 @@ use crate::refusal::Refusal;
 
 /// How long a person may take at the provider.
 const TRIP_TIME: Duration = Duration::from_mins(15);
-/// How long all calls to the provider may take that one request leads to.
+/// How long all calls to the provider for one request may take together.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
 
-/// What the provider sends the browser back with (RFC 6749, section 4.1.2; RFC 9207).
+/// The parameters with which the provider sends the browser back (RFC 6749, section 4.1.2; RFC
+/// 9207).
 #[derive(Default, Deserialize)]
 struct Answered {
     state: Option<String>,
@@ -63,7 +64,7 @@ impl Oidc {
         call: Call<'_>,
         browser: &mut dyn Browser,
     ) -> Result<Reply, Refusal> {
-        // Twice the same parameter is none at all (RFC 6749, section 3.1).
+        // A repeated parameter counts as missing (RFC 6749, section 3.1).
         let answered: Answered = serde_urlencoded::from_bytes(call.fields).unwrap_or_default();
         let state = answered.state.as_deref().unwrap_or_default();
         let Some((trip, proof)) = browser.end(state) else {
@@ -115,7 +116,7 @@ impl Oidc {
     }
 }
 
-/// What a trip came to.
+/// The result of a trip.
 enum Redeemed {
     Person(SignIn),
     Nobody(Stop),
@@ -168,8 +169,8 @@ async fn redeemed(
     }
 }
 
-/// For a provider that names no session. Whoever signs in again is in the same one still: a login
-/// in another tab may hang on it.
+/// Returns a session for a provider that names none. A person who signs in again is still in the
+/// same one: a login in another tab may depend on it.
 fn session(before: Option<&SignIn>, sign_in: &SignIn) -> Result<String, Refusal> {
     match before.filter(|before| before.is_same_user(sign_in)) {
         Some(before) => Ok(before.provider_session.clone()),

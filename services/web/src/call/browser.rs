@@ -1,4 +1,4 @@
-//! The calls to sessions about sign-ins of browsers.
+//! The calls to sessions about browser sign-ins.
 
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ impl Sessions {
             .ended)
     }
 
-    /// Ends one sign-in. With its session at the provider, that ends what was made with it before
-    /// too, and what the browser keeps of it begins no other sign-in.
+    /// Ends one sign-in. If it names a session at the provider, this also ends earlier sign-ins
+    /// with that session, and the browser's copy cannot begin another sign-in.
     pub(crate) async fn end_sign_in(
         &self,
         kept: &Kept,
@@ -82,7 +82,7 @@ impl Sessions {
         .await
     }
 
-    /// Ends sign-ins to browsers that a provider's word puts an end to, and no editor's.
+    /// Ends browser sign-ins because a provider says so, and no editor's session.
     pub(crate) async fn end_sign_ins(
         &self,
         whose: &Whose<'_>,

@@ -1,4 +1,4 @@
-//! Sessions as an identity provider sees it.
+//! The sessions role as an identity provider sees it.
 
 use vvs_identity::{Asking, Refusal, Whose};
 

@@ -1,4 +1,4 @@
-//! The calls to the relay: what is known of a login, its delivery and its end.
+//! The calls to the relay: the state of a login, its delivery and its end.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Relay {
         }
     }
 
-    /// What is known of a login: at once, or as soon as its state is another than the known one.
+    /// Returns the state of a login: immediately, or as soon as it differs from the known one.
     pub(crate) async fn look(
         &self,
         id: ConnectionId,
@@ -133,8 +133,8 @@ impl Relay {
     }
 }
 
-/// Where the editor waits for its code, if anywhere. The relay has checked it, and a browser is led
-/// there: so again.
+/// Returns where the editor waits for its code, if anywhere. The relay has checked the address, but
+/// a browser is sent there, so it is checked again.
 fn return_uri(text: &str, public_url: &Origin) -> Result<Option<ReturnUri>, Refusal> {
     if text.is_empty() {
         return Ok(None);
@@ -210,8 +210,8 @@ mod tests {
 
     const ORIGIN: &str = "http://localhost:8080";
 
-    /// What a held delivery comes to: whether the code may be shown and whether there is a link, or
-    /// what is missing.
+    /// Returns the hand-back of a held delivery: whether the code may be shown and whether there is
+    /// a link. Otherwise returns what is missing.
     fn held(code: &str, uri: &str, min_binding: Binding) -> Result<(bool, bool), &'static str> {
         let answer = DeliverAuthResponse {
             state: LoginState::Held.into(),

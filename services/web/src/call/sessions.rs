@@ -22,14 +22,14 @@ use crate::login::View;
 
 pub(super) const SESSIONS: &str = "sessions";
 
-/// Why a session ends that its user has ended here: what the editor hears.
+/// The reason when a session's user has ended it here; the editor receives it.
 pub(super) const BY_USER: &str = "signed_out_by_user";
-/// The same, where the identity provider does not stand by a sign-in any more.
+/// The reason when the identity provider no longer confirms a sign-in.
 const BY_PROVIDER: &str = "sign_in_over";
-/// The same, where no relay has taken what was approved.
+/// The reason when no relay has accepted the approved session.
 const UNTAKEN: &str = "not_delivered";
 
-/// Whose sessions, as sessions takes it.
+/// Returns the owner of sessions in the contract's form.
 pub(super) fn named(whose: &Whose<'_>) -> Identity {
     Identity {
         provider: whose.provider.to_owned(),
@@ -42,7 +42,7 @@ pub(super) fn named(whose: &Whose<'_>) -> Identity {
 #[derive(Clone)]
 pub(crate) struct Sessions {
     pub(super) client: SessionsClient<TracedChannel>,
-    /// How long a sign-in to a browser lasts at most, so that its end is known for that long.
+    /// How long a browser sign-in lasts at most, and so how long its end must be stored.
     pub(super) max_ttl: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Sessions {
         }
     }
 
-    /// Makes the session of an approval, or finds it and signs another token for it.
+    /// Creates the session of an approval, or finds it and signs another token for it.
     pub(crate) async fn create(
         &self,
         request_id: RequestId,
@@ -92,7 +92,7 @@ impl Sessions {
         })
     }
 
-    /// Whether the editor has come to use this session. One that has ended is over.
+    /// Returns whether the editor has used this session. A session that has ended is over.
     pub(crate) async fn is_active(&self, session_id: String) -> Result<bool, Refusal> {
         let request = within(GetSessionRequest { session_id }, CALL_TIME);
         let answer = self
@@ -107,7 +107,8 @@ impl Sessions {
             .is_some_and(|found| found.activated_at.is_some()))
     }
 
-    /// The person's editors that are signed in or about to be, the most recently used first.
+    /// Returns the person's editors that are signed in or about to be, the most recently used
+    /// first.
     pub(crate) async fn list(&self, sign_in: &SignIn) -> Result<Vec<Install>, Refusal> {
         let request = ListSessionsRequest {
             user_id: String::new(),
@@ -126,14 +127,14 @@ impl Sessions {
         sessions.into_iter().map(install).collect()
     }
 
-    /// Ends one session, if it is this user's.
+    /// Ends one session, if it belongs to this user.
     pub(crate) async fn revoke(&self, install: &Install, from: &Place) -> Result<(), Refusal> {
         self.end_session(&install.id, &install.user_id, BY_USER, from)
             .await
     }
 
-    /// Ends the session of an approval that came to nothing; one that an editor uses all the same
-    /// only if asked to.
+    /// Ends the session of an approval that failed. Ends one that an editor already uses only if
+    /// asked to.
     pub(crate) async fn take_back(
         &self,
         session_id: &str,
@@ -176,8 +177,8 @@ impl Sessions {
         }
     }
 
-    /// Signs a person out everywhere: ends all sign-ins to browsers, and all sessions, listed or
-    /// not. Returns how many sessions these were.
+    /// Signs a person out everywhere: ends all browser sign-ins, and all sessions, listed or not.
+    /// Returns the number of sessions.
     pub(crate) async fn revoke_all(&self, sign_in: &SignIn, from: &Place) -> Result<u32, Refusal> {
         let whose = Whose {
             provider: &sign_in.provider,
@@ -187,8 +188,8 @@ impl Sessions {
         self.end(&whose, BY_USER, from.address.to_string()).await
     }
 
-    /// Ends what a provider's word puts an end to, in browsers and in editors; returns how many
-    /// sessions.
+    /// Ends the browser sign-ins and editor sessions that a provider says are over. Returns the
+    /// number of sessions.
     pub(crate) async fn revoke_identity(
         &self,
         whose: &Whose<'_>,
@@ -204,7 +205,7 @@ impl Sessions {
         address: String,
     ) -> Result<u32, Refusal> {
         // First: an approval that is under way begins its session before it asks whether its
-        // sign-in has ended, so that either it hears of this, or its session is among those that
+        // sign-in has ended, so that either it learns of this, or its session is among those that
         // end now.
         self.end_browsers("", whose, self.max_ttl, reason, address.clone())
             .await?;
@@ -227,8 +228,8 @@ impl Sessions {
             .revoked)
     }
 
-    /// Subjects of this provider who use an editor, and whom nobody has asked the provider about
-    /// for a day.
+    /// Returns subjects of this provider who use an editor, and who have not been checked with the
+    /// provider for a day.
     pub(crate) async fn take_stale_users(
         &self,
         provider: &str,
@@ -250,7 +251,7 @@ impl Sessions {
             .subjects)
     }
 
-    /// Writes down that a person refused a login.
+    /// Records that a person refused a login.
     pub(crate) async fn record_denial(
         &self,
         id: ConnectionId,
@@ -276,7 +277,7 @@ impl Sessions {
             .map_err(|status| refusal(SESSIONS, &status))
     }
 
-    /// The key set that verifies tokens, as JSON.
+    /// Returns the key set that verifies tokens, as JSON.
     pub(crate) async fn signing_keys(&self) -> Result<String, Refusal> {
         let answer = self
             .client

@@ -1,4 +1,4 @@
-//! What is remembered of answers, without asking for any.
+//! The cache of answers, without calls.
 
 use tonic::transport::Endpoint;
 use vvs_runtime::trace::TracedChannel;

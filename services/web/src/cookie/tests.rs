@@ -1,4 +1,4 @@
-//! What comes back of what a browser was given, and what does not.
+//! Which cookies of a browser are accepted again, and which are not.
 
 use super::*;
 use crate::kept::SignInId;
@@ -26,7 +26,7 @@ fn entry(expires_at: i64) -> Entry {
     }
 }
 
-/// The browser's next request, after these answers.
+/// Returns the browser's next request, after these answers.
 fn back(lines: &[HeaderValue]) -> HeaderMap {
     let mut kept = std::collections::BTreeMap::new();
     for line in lines {
@@ -276,7 +276,7 @@ fn flow(nonce: &str, expires_at: i64) -> Flow {
     }
 }
 
-/// What a browser holds that has gone on trips with these names, one after the other.
+/// Returns the cookies of a browser that has begun trips with these names, one after the other.
 fn on_trips(cookies: &Cookies, names: &[&str]) -> Vec<HeaderValue> {
     let mut lines = signed_in(cookies);
     for (number, name) in (1..).zip(names) {

@@ -1,4 +1,4 @@
-//! What one browser sees of a login, as a table, and the names of deliveries.
+//! One browser's view of a login, as a table, and the names of deliveries.
 
 use super::*;
 use vvs_identity::dev;
@@ -35,7 +35,7 @@ fn entry(approved: bool, acked: bool) -> Entry {
     }
 }
 
-/// The standing in one word.
+/// Returns the state in one word.
 fn standing(found: Result<Phase, Refusal>, entry: Option<&Entry>) -> &'static str {
     match stand(found.map(view), entry, now()) {
         Ok(Standing::Open(_)) => "open",

@@ -10,7 +10,7 @@ use super::{Account, Page, Shell};
 use crate::account::{Install, Notice};
 use crate::header::Kind;
 
-/// What signing out everywhere has done beside that.
+/// The text about browsers after signing out everywhere.
 const BROWSERS: &str = "Every browser is signed out, this one too.";
 
 impl Notice {
@@ -25,7 +25,7 @@ impl Notice {
                 format!("All your editors are signed out. Those were {count} sign-ins. {BROWSERS}")
             }
             Self::WasGone => {
-                "That editor was not signed in any more. There was nothing to do.".to_owned()
+                "That editor was no longer signed in. There was nothing to do.".to_owned()
             }
             Self::SignedOut => {
                 "This browser is signed out. Your editors stay signed in.".to_owned()
@@ -34,7 +34,7 @@ impl Notice {
     }
 }
 
-/// Asks who the person is, for the pages about the account.
+/// Asks the person to sign in, for the pages about the account.
 #[derive(Template)]
 #[template(path = "account-sign-in.html")]
 pub(crate) struct AccountSignIn {

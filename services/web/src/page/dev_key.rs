@@ -15,7 +15,7 @@ pub(crate) struct DevKey {
     pub(crate) shell: Shell,
     pub(crate) about: About,
     pub(crate) csrf: SecretString,
-    /// Another one was shown.
+    /// A wrong key was entered.
     pub(crate) is_wrong: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The page of a trip to the identity provider that came to nothing, though nothing is broken.
+//! The page of a trip to the identity provider that failed without a fault.
 
 use askama::Template;
 use http::StatusCode;
@@ -13,9 +13,9 @@ use crate::header::Kind;
 pub(crate) struct Stopped {
     pub(crate) shell: Shell,
     pub(crate) stop: Stop,
-    /// What people call the provider.
+    /// The name that people use for the provider.
     pub(crate) name: String,
-    /// Where the sign-in begins again, a path of ours.
+    /// Where the sign-in begins again, one of our paths.
     pub(crate) again: Option<String>,
 }
 

@@ -1,4 +1,5 @@
-//! Every page with sample data: its text compared with `snapshots/`, and what all of them promise.
+//! Every page with sample data: its text compared with `snapshots/`, and the properties that all
+//! pages share.
 
 use std::{fs, path::Path};
 
@@ -229,7 +230,7 @@ const REASONS: [(&str, Reason); 31] = [
 
 const PROBLEM: &str = "Enter a whole email address.";
 
-/// Every page there is, by the name of its snapshot.
+/// Returns every page, by the name of its snapshot.
 fn gallery() -> Vec<(String, Response<String>)> {
     let mut pages = vec![
         ("login", answer(&login())),
@@ -350,14 +351,14 @@ fn gallery() -> Vec<(String, Response<String>)> {
         .collect()
 }
 
-/// The tags of a page, each from its `<` to its `>`.
+/// Returns the tags of a page, each from its `<` to its `>`.
 fn tags(html: &str) -> impl Iterator<Item = &str> {
     html.split('<')
         .skip(1)
         .filter_map(|rest| rest.split('>').next())
 }
 
-/// Run with `VVS_REGENERATE=1` after a change of a page, and look at what changed.
+/// Run with `VVS_REGENERATE=1` after a change of a page, and review the difference.
 #[test]
 fn every_page_is_its_snapshot() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots");
@@ -682,7 +683,7 @@ fn a_one_time_code_stands_where_it_may_and_never_in_a_title_or_an_address() {
         );
         assert_eq!(count("BCDF"), shown + carried, "{html}");
 
-        // Whoever sees a code is told what it is worth.
+        // Everybody who sees a code is told what it is worth.
         assert_eq!(count("Never give this code to anyone."), shown, "{html}");
 
         // Without the script, which knows the editor's state, nothing leads to the editor.

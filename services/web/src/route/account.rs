@@ -81,14 +81,14 @@ async fn all_revoked(visit: &mut Visit) -> Result<Answer, Refusal> {
         return Ok(see(SIGN_IN_PATH));
     };
     // Of all browsers this one too. Not by what the list shows: it may be behind, and an empty one
-    // ends what there is all the same.
+    // still ends the sessions.
     let revoked = visit.web.sessions.revoke_all(&sign_in, &visit.from).await?;
     tracing::info!(revoked, address = %visit.from.address, "revoked all");
     visit.forget();
     Ok(with_notice(SIGN_IN_PATH, Notice::EndedAll(revoked)))
 }
 
-/// Who sends a form that was made for their account.
+/// Returns the sender of a form that was made for their account.
 async fn signed_in(visit: &mut Visit) -> Result<Option<SignIn>, Refusal> {
     if visit.about == Some(About::Account) {
         visit.account().await
@@ -106,7 +106,7 @@ pub(crate) async fn sign_in(mut visit: Visit) -> Response {
 }
 
 /// `POST /account/sign-out`: this browser forgets who was signed in, and every copy of its cookies
-/// is worth nothing; no editor is touched.
+/// becomes worthless. It ends no editor's session.
 pub(crate) async fn sign_out(mut post: Post) -> Response {
     let ended = post.visit.sign_out().await;
     post.visit

@@ -135,7 +135,7 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
     }
 }
 
-/// The page that sends the same approval again, when it may still succeed.
+/// Returns the page that repeats the same approval, when it may still succeed.
 fn unsettled(visit: &mut Visit, id: ConnectionId, refusal: Refusal) -> Result<Answer, Refusal> {
     let Some(trouble) = refusal.trouble() else {
         return Err(refusal);
@@ -144,7 +144,7 @@ fn unsettled(visit: &mut Visit, id: ConnectionId, refusal: Refusal) -> Result<An
     again(visit, id, trouble)
 }
 
-/// Makes the session and hands it over. The same approval again makes the same session and the same
+/// Creates the session and delivers it. The same approval again gives the same session and the same
 /// delivery.
 async fn deliver(
     visit: &mut Visit,
@@ -219,8 +219,8 @@ async fn deliver(
     delivered
 }
 
-/// Ends a session that no relay has taken, so that no editor ever has its token. If it stays, the
-/// sweep finds it.
+/// Ends a session that no relay has accepted, so that no editor ever has its token. If this fails,
+/// the sweep finds it.
 async fn take_back(web: &Web, session_id: &str, user_id: &str, from: &call::Place) {
     let taken_back = web.sessions.take_back(session_id, user_id, true, from);
     if let Err(cause) = taken_back.await {
@@ -228,7 +228,7 @@ async fn take_back(web: &Web, session_id: &str, user_id: &str, from: &call::Plac
     }
 }
 
-/// Refuses a sign-in that was ended, or that the provider does not stand by any more.
+/// Refuses a sign-in that was ended, or that the provider no longer confirms.
 async fn still_holds(web: &Web, kept: &Kept) -> Result<(), Refusal> {
     if web.checks.has_ended_by_now(kept).await? {
         return Err(Refusal::sign_in_over("it was ended while it was used"));
@@ -236,9 +236,9 @@ async fn still_holds(web: &Web, kept: &Kept) -> Result<(), Refusal> {
     Ok(web.identity.confirm(&kept.who).await?)
 }
 
-/// Whether a login that the relays cannot speak for has succeeded all the same: its relay was
-/// killed right behind the acknowledgement, or the editor has come to use its token on another one.
-/// Otherwise the refusal stands.
+/// Checks whether a login that no relay can report has still succeeded: its relay was killed right
+/// after the acknowledgement, or the editor has used its token on another relay. Otherwise returns
+/// the refusal.
 async fn settled(
     visit: &mut Visit,
     id: ConnectionId,
@@ -312,7 +312,7 @@ async fn denied(visit: &mut Visit) -> Result<Answer, Refusal> {
     }))
 }
 
-/// Best effort: a denial is not undone because nobody could write it down.
+/// Best effort: a denial is not undone because it could not be recorded.
 async fn record_denial(
     web: Arc<Web>,
     id: ConnectionId,
@@ -356,7 +356,7 @@ fn question(
     }))
 }
 
-/// The page of a login as it stands.
+/// Returns the page for the current state of a login.
 pub(crate) async fn show(
     visit: &mut Visit,
     id: ConnectionId,

@@ -1,4 +1,4 @@
-//! `/dev/key`: a browser shows the key of a development installation, once.
+//! `/dev/key`: a browser enters the key of a development installation, once.
 
 use axum::response::Response;
 use secrecy::ExposeSecret as _;

@@ -15,7 +15,7 @@ use crate::header::CROSS_ORIGIN_RESOURCE_POLICY;
 use crate::jwks::Known;
 use crate::web::Web;
 
-/// How long a set is not asked for again.
+/// How long a set is not fetched again.
 const FRESH: Duration = Duration::from_mins(1);
 /// The same, when sessions did not answer.
 const PAUSE: Duration = Duration::from_secs(5);

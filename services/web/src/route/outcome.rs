@@ -1,4 +1,4 @@
-//! What became of a login: the success page, and the state that waiting pages ask for.
+//! The outcome of a login: the success page, and the state that waiting pages ask for.
 
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
@@ -44,7 +44,7 @@ async fn succeeded(visit: &mut Visit) -> Result<Answer, Refusal> {
     match stand(found, Some(&entry), visit.now)? {
         Standing::Done(view) => show(visit, id, view).await,
         Standing::Open(_) | Standing::Away | Standing::Held | Standing::Approved(_) => {
-            // The page may have heard of the acknowledgement from a relay that is gone since.
+            // The page may have learned of the acknowledgement from a relay that is now gone.
             let session_id = entry.session.ok_or(Reason::OtherBrowser)?;
             let is_active = visit.web.sessions.is_active(session_id).await?;
             if is_active {
@@ -56,8 +56,9 @@ async fn succeeded(visit: &mut Visit) -> Result<Answer, Refusal> {
     }
 }
 
-/// The success page of a login that an editor has acknowledged. Of several browsers that have
-/// approved it only one is the editor's: what its own delivery did not say, its own session does.
+/// Returns the success page of a login that an editor has acknowledged. Of several browsers that
+/// have approved it only one has the editor: if its own delivery did not say so, its own session
+/// does.
 pub(crate) async fn show(
     visit: &mut Visit,
     id: ConnectionId,
@@ -78,8 +79,8 @@ pub(crate) async fn show(
         )?;
     }
 
-    // The account is shown to whoever approved with it, and to no one who uses the browser after
-    // them.
+    // The account is shown to the person who approved with it, and to no one who uses the browser
+    // after them.
     let account = if visit.has_approved(id)? {
         visit.person()?.map(|kept| Account::of(&kept.who))
     } else {
@@ -101,8 +102,8 @@ pub(crate) async fn show(
     }))
 }
 
-/// `GET /login/status`: waits for another state than the one that the page shows, or than the
-/// present one.
+/// `GET /login/status`: waits for a state other than the one that the page shows, or than the
+/// current one.
 pub(crate) async fn status(visit: Visit) -> Response {
     let answer = match state(&visit).await {
         Ok(state) => json(StatusCode::OK, &json!({ "state": state.as_str() })),

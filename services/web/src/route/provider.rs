@@ -1,5 +1,5 @@
-//! The paths of the identity provider: the provider answers, and what stands in front of every page
-//! and every form of ours stands in front of its own too.
+//! The paths of the identity provider. The provider answers, behind the same checks as every page
+//! and every form of ours.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) fn routes(web: &Web) -> Router<Arc<Web>> {
     })
 }
 
-/// A browser opens a page of the provider's.
+/// Answers a browser that opens a page of the provider.
 async fn open(path: MatchedPath, uri: Uri, mut visit: Visit) -> Response {
     let fields = uri.query().unwrap_or_default().as_bytes();
     let (retry, another) = (visit.is_retry(), visit.is_another());
@@ -44,7 +44,7 @@ async fn open(path: MatchedPath, uri: Uri, mut visit: Visit) -> Response {
     visit.finish(answer)
 }
 
-/// A browser sends the form of the provider's part.
+/// Answers a browser that sends the form of the provider's part.
 async fn submit(path: MatchedPath, Opening(post): Opening) -> Response {
     let Post {
         mut visit,
@@ -86,7 +86,7 @@ async fn served(
             proof,
             next,
         } => {
-            // While nobody can say who was signed in here, nobody is signed in anew.
+            // While nobody can say who was signed in here, nobody signs in again.
             visit.person()?;
             visit.sign_in(sign_in, proof).await?;
             Ok(see(&next))
@@ -94,7 +94,7 @@ async fn served(
     }
 }
 
-/// Anybody fetches a file of the provider's, or tells it something.
+/// Answers any client that fetches a file of the provider, or sends it a message.
 async fn others(
     State(web): State<Arc<Web>>,
     path: MatchedPath,

@@ -1,4 +1,4 @@
-//! `/login`: a person says who they are, in whatever way the identity provider has.
+//! `/login`: a person signs in, in the way of the identity provider.
 
 use axum::response::Response;
 use vvs_identity::{About, Ask, Part};
@@ -9,7 +9,8 @@ use crate::page::{AccountSignIn, Login, UserCode};
 use crate::route::approval;
 use crate::visit::{Answer, Post, Visit, page, see};
 
-/// Always a page of ours and never a redirect: its script has to take the state out of the address.
+/// Always one of our pages and never a redirect: its script has to take the state out of the
+/// address.
 pub(crate) async fn login(mut visit: Visit) -> Response {
     let answer = asked(&mut visit).await;
     visit.finish(answer)
@@ -21,7 +22,7 @@ async fn asked(visit: &mut Visit) -> Result<Answer, Refusal> {
     show(visit, part, retry).await
 }
 
-/// The provider's part of the page.
+/// Returns the provider's part of the page.
 pub(crate) fn part(visit: &mut Visit) -> Result<Part, Refusal> {
     let about = visit.about()?;
     let csrf = visit.csrf(about)?;
@@ -38,7 +39,7 @@ pub(crate) fn part(visit: &mut Visit) -> Result<Part, Refusal> {
     }))
 }
 
-/// The page on which a person says who they are, if there is still a reason to.
+/// Returns the page on which a person signs in, if that is still necessary.
 pub(crate) async fn show(visit: &mut Visit, part: Part, retry: bool) -> Result<Answer, Refusal> {
     let About::Login(id) = visit.about()? else {
         return Ok(account_page(visit, part));
@@ -61,7 +62,7 @@ pub(crate) async fn show(visit: &mut Visit, part: Part, retry: bool) -> Result<A
     }
 }
 
-/// The same for the pages about the account.
+/// Does the same for the pages about the account.
 pub(crate) fn account_page(visit: &Visit, part: Part) -> Answer {
     page(&AccountSignIn {
         shell: visit.shell(),
@@ -71,7 +72,7 @@ pub(crate) fn account_page(visit: &Visit, part: Part) -> Answer {
     })
 }
 
-/// `POST /login/another`: to the sign-in again, as nobody.
+/// `POST /login/another`: leads to the sign-in again, with nobody signed in.
 pub(crate) async fn another(mut post: Post) -> Response {
     let answer = become_nobody(&mut post.visit).await;
     post.visit.finish(answer)

@@ -1,4 +1,4 @@
-//! The whole role but its port: what browsers get, whatever the other roles answer.
+//! The whole role except its port: the answers to browsers, whatever the other roles answer.
 
 use std::time::Duration;
 

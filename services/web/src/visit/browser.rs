@@ -48,7 +48,7 @@ impl Browser for Visit {
 }
 
 impl Visit {
-    /// Seals a trip into a cookie. What ends after it has begun ends what comes of it.
+    /// Seals a trip into a cookie. An end after its beginning also ends the resulting sign-in.
     async fn depart(&mut self, state: &str, trip: Trip, time: Duration) -> Result<(), Refusal> {
         let web = self.web.clone();
         let watermark = web.sessions.begin_sign_in(None).await?;

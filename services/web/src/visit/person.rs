@@ -1,5 +1,5 @@
-//! Who is signed in to the browser that asks: the one way to it, behind the question whether that
-//! has ended.
+//! The person who is signed in to the browser: the only access to it, which first asks whether the
+//! sign-in has ended.
 
 use vvs_identity::{Proof, SignIn};
 use vvs_proto::ConnectionId;
@@ -10,7 +10,7 @@ use crate::kept::{Kept, Person, SignInId};
 use crate::login::request_id;
 
 impl Visit {
-    /// Asks whom the browser's cookie stands for.
+    /// Returns the person that the browser's cookie names, as confirmed by sessions.
     pub(super) async fn recognize(&self) -> Person {
         let (web, now) = (&self.web, self.now);
         let kept = self
@@ -30,8 +30,8 @@ impl Visit {
         }
     }
 
-    /// Who is signed in. While sessions does not say whether they still are, nobody may be shown or
-    /// act as anybody.
+    /// Returns the signed-in person. While sessions does not confirm the sign-in, nobody may be
+    /// shown or act in anybody's name.
     pub(crate) fn person(&self) -> Result<Option<&Kept>, Refusal> {
         match &self.person {
             Person::Nobody | Person::Ended => Ok(None),
@@ -40,14 +40,14 @@ impl Visit {
         }
     }
 
-    /// Who is signed in, if that is young enough to approve with.
+    /// Returns the signed-in person, if the sign-in is recent enough for an approval.
     pub(crate) fn signed_in(&self) -> Result<Option<&Kept>, Refusal> {
         Ok(self
             .person()?
             .filter(|kept| kept.who.holds(self.now, self.web.sign_in_ttl)))
     }
 
-    /// The browser remembers who has signed in, unless that was ended since its proof was made.
+    /// Signs the person in to the browser, unless that was ended since its proof was made.
     pub(crate) async fn sign_in(&mut self, who: SignIn, proof: Proof) -> Result<(), Refusal> {
         let web = self.web.clone();
         let watermark = match proof {
@@ -59,7 +59,7 @@ impl Visit {
         let id = match self.person()?.cloned() {
             Some(before) if before.who.is_same_user(&who) => before.id,
             Some(other) => {
-                // Nobody could sign out of it here any more.
+                // Nobody could sign out of it here any longer.
                 web.sessions
                     .end_sign_in(&other, false, &self.from, self.now)
                     .await?;
@@ -90,8 +90,8 @@ impl Visit {
         Ok(())
     }
 
-    /// The browser forgets who was signed in, and no copy of its cookies is worth anything any
-    /// more. If sessions cannot be told so, the browser forgets it all the same.
+    /// Makes the browser forget who was signed in, and all copies of its cookies worthless. If
+    /// sessions cannot be reached, the browser forgets anyway.
     pub(crate) async fn sign_out(&mut self) -> Result<(), Refusal> {
         let live = self
             .jar
@@ -111,13 +111,13 @@ impl Visit {
         ended.map_err(|cause| Refusal::NotEnded(cause.to_string()))
     }
 
-    /// The browser forgets who was signed in, because that has ended already.
+    /// Makes the browser forget who was signed in, because that has ended already.
     pub(crate) fn forget(&mut self) {
         self.jar.sign_out(&self.web.cookies);
         self.person = Person::Nobody;
     }
 
-    /// The same where the provider does not stand by it any more.
+    /// Does the same where the provider no longer confirms the sign-in.
     pub(crate) async fn sign_out_by_provider(&mut self) {
         if let Err(cause) = self.sign_out().await {
             tracing::warn!(%cause, "copies of a browser's cookies are not known to be worth \
@@ -125,7 +125,7 @@ impl Visit {
         }
     }
 
-    /// Counts a request that goes on to others, when it is known whose it is.
+    /// Counts a request that goes on to other systems, when its person is known.
     pub(crate) fn count_person(&self) -> Result<(), Refusal> {
         let Ok(Some(kept)) = self.person() else {
             return Ok(());
@@ -136,8 +136,8 @@ impl Visit {
             .count(&kept.who.provider, &kept.who.subject)?)
     }
 
-    /// Who looks after their editors, if they have done so lately and the provider stands by them;
-    /// that they do so now is remembered.
+    /// Returns the person who manages their editors, if they have done so recently and the provider
+    /// confirms the sign-in. Records this use.
     pub(crate) async fn account(&mut self) -> Result<Option<SignIn>, Refusal> {
         let (seen, now, ttl) = (self.jar.seen, self.now, self.web.account_ttl);
         let kept = self
@@ -161,8 +161,8 @@ impl Visit {
         Ok(Some(sign_in))
     }
 
-    /// Whether whoever is signed in now is the one that approved this login: the same delivery can
-    /// be made again.
+    /// Returns whether the person who is signed in now has approved this login: the same delivery
+    /// can be repeated.
     pub(crate) fn has_approved(&self, id: ConnectionId) -> Result<bool, Refusal> {
         let approved = self
             .jar

@@ -1,4 +1,4 @@
-//! The page's part: which scripts, with which words, under which policy.
+//! The provider's part of the page: its scripts, its texts and its policy.
 
 use secrecy::SecretString;
 

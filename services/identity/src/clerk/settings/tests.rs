@@ -1,4 +1,4 @@
-//! What can be wrong with the settings, and that it is said by name.
+//! Problems with the settings, which are reported by name.
 
 use clap::Parser as _;
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ struct Line {
     settings: Settings,
 }
 
-/// Of the instance `happy-fake-01.clerk.accounts.dev`.
+/// The key of the instance `happy-fake-01.clerk.accounts.dev`.
 const KEY: &str = "pk_test_aGFwcHktZmFrZS0wMS5jbGVyay5hY2NvdW50cy5kZXYk";
 
 fn settings(flags: &[(&str, &str)]) -> Settings {
@@ -31,7 +31,7 @@ fn file(directory: &TempDir, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// The problems with these settings beside two keys that fit.
+/// Returns the problems with these settings besides two keys that match.
 fn problems(flags: &[(&str, &str)]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let secret = file(&directory, "sk_test_secret\n");

@@ -1,4 +1,4 @@
-//! A Backend API on loopback that answers what a test tells it to.
+//! A Backend API on loopback with scripted answers.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -42,7 +42,7 @@ pub(super) static KEYS: LazyLock<[KeyPair; 2]> = LazyLock::new(|| {
 /// An answer of the Backend API: status, headers, body.
 pub(super) type Answer = (u16, Vec<(&'static str, &'static str)>, String);
 
-/// What is answered, and what was asked.
+/// The scripted answers, and the requests.
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) answers: Mutex<HashMap<String, Answer>>,
@@ -93,7 +93,7 @@ fn answer(
     Ok(response.body(Full::from(body)).unwrap())
 }
 
-/// What Clerk says of what it does not have.
+/// Returns Clerk's answer for an unknown object.
 pub(super) fn unknown() -> String {
     json!({"errors": [{"code": "resource_not_found", "message": "not found"}], "clerk_trace_id": "trace-1"}).to_string()
 }
@@ -104,7 +104,7 @@ struct Line {
     settings: Settings,
 }
 
-/// Clerk as a provider, with what it speaks to.
+/// Clerk as a provider, with its counterparts.
 pub(super) struct Stand {
     pub(super) script: Arc<Script>,
     pub(super) sessions: Arc<RecordedSessions>,
@@ -118,7 +118,7 @@ impl Stand {
         Self::with(&[], &[], false).await
     }
 
-    /// With flags and rules of its own; perhaps with the key in a file.
+    /// Creates it with these flags and rules; if asked, with the key in a file.
     pub(super) async fn with(flags: &[&str], allow: &[&str], is_pinned: bool) -> Self {
         let (script, tasks) = (Arc::new(Script::default()), TaskTracker::new());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -194,14 +194,14 @@ impl Stand {
         }
     }
 
-    /// Users whom nobody has asked Clerk about lately.
+    /// Sets the users that were not checked with Clerk recently.
     pub(super) fn stale(&self, subjects: &[&str]) {
         let subjects = subjects.iter().map(|id| (*id).to_owned()).collect();
         let mut stale = self.sessions.stale.lock().unwrap();
         stale.insert(ISSUER.to_owned(), subjects);
     }
 
-    /// The callback with these cookies.
+    /// Calls the callback with these cookies.
     pub(super) async fn arrive(&self, cookies: &str) -> Result<Arrival, Refusal> {
         let headers = [(COOKIE, cookies.parse().unwrap())].into_iter().collect();
         self.clerk
@@ -209,7 +209,7 @@ impl Stand {
             .await
     }
 
-    /// The callback with a good token.
+    /// Calls the callback with a valid token.
     pub(super) async fn arrive_well(&self) -> Result<SignIn, Refusal> {
         let token = token(&json!({}), &json!({}));
         self.arrive(&format!("__session={token}"))
@@ -225,12 +225,12 @@ fn signing(key: &KeyPair) -> EncodingKey {
     EncodingKey::from_rsa_pem(key.serialize_pem().as_bytes()).unwrap()
 }
 
-/// A session token with changes.
+/// Returns a session token with changes.
 pub(super) fn token(header: &Value, claims: &Value) -> String {
     signed(&KEYS[0], header, claims)
 }
 
-/// The same by whoever has this key.
+/// Returns one signed with this key.
 pub(super) fn signed(key: &KeyPair, header: &Value, claims: &Value) -> String {
     let mut whole = json!({"alg": "RS256", "cat": "cl_B7d4PD111AAA", "kid": "ins_1", "oiat": NOW, "typ": "JWT"});
     let mut all = json!({

@@ -1,4 +1,4 @@
-//! Deliveries: which are genuine, and what they say.
+//! Deliveries: which are genuine, and their content.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
 //! All routes without a socket: a browser that keeps cookies, and behind the pages a relay and a
-//! sessions role that answer what a test tells them to, over gRPC in memory.
+//! sessions role with scripted answers, over gRPC in memory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -48,26 +48,26 @@ pub(super) const CODE: &str = "BCDFGHJK";
 
 type Error = (Code, &'static str);
 
-/// What the other roles answer, and what they were asked.
+/// The answers of the other roles, and their requests.
 pub(super) struct Script {
-    /// The state of every login, or why there is nothing to say of it.
+    /// The state of every login, or the error.
     pub(super) login: watch::Sender<Result<LoginState, Error>>,
-    /// What a delivery comes to.
+    /// The result of a delivery.
     pub(super) delivery: Mutex<Result<LoginState, Error>>,
-    /// Where the editor waits for its code, as a login says it.
+    /// Where the editor waits for its code, in the view of a login.
     pub(super) return_uri: Mutex<&'static str>,
-    /// The same and the least binding, as a delivery says them that is held.
+    /// The same and the minimum binding, in the answer to a held delivery.
     pub(super) way_back: Mutex<(&'static str, Binding)>,
-    /// Whether the editor has come to use its session.
+    /// Whether the editor has used its session.
     pub(super) active: Mutex<bool>,
-    /// What sessions knows of signed-in editors, by the subject whose they are.
+    /// The signed-in editors, by the subject of their user.
     pub(super) installs: Mutex<Vec<(&'static str, wire::Session)>>,
     pub(super) revocations: Mutex<Vec<wire::RevokeSessionRequest>>,
     pub(super) sign_outs: Mutex<Vec<wire::RevokeUserSessionsRequest>>,
-    /// What was ended of sign-ins of browsers; their number is the watermark.
+    /// The ends of browser sign-ins; their number is the watermark.
     pub(super) ends: Mutex<Vec<wire::EndBrowserSignInsRequest>>,
     pub(super) checks: Mutex<Vec<wire::CheckBrowserSignInRequest>>,
-    /// What is ended as soon as the next session is made.
+    /// The end that happens as soon as the next session is created.
     pub(super) ends_with_approval: Mutex<Option<wire::EndBrowserSignInsRequest>>,
     pub(super) audit: mpsc::UnboundedSender<wire::RecordAuditRequest>,
     pub(super) sessions: Mutex<Result<(), Error>>,
@@ -336,7 +336,7 @@ impl sessions_server::Sessions for Fake {
     }
 }
 
-/// Whether this end, the one with this number, is one of this sign-in.
+/// Returns whether the end with this number applies to this sign-in.
 fn ends(
     end: &wire::EndBrowserSignInsRequest,
     number: usize,
@@ -388,12 +388,12 @@ fn channel(router: Router, tasks: TaskTracker) -> TracedChannel {
     TracedChannel::new(Endpoint::from_static("http://role").connect_with_connector_lazy(connector))
 }
 
-/// A limit beyond what anybody asks for.
+/// Returns a limit beyond the requests of every test.
 fn people() -> People {
     People::new(NonZeroU32::new(1_000_000).unwrap(), Reached::default())
 }
 
-/// What this role gives a provider.
+/// Returns the dependencies that this role gives a provider.
 pub(super) fn common(web: &Web) -> Common {
     Common {
         people: people(),
@@ -493,7 +493,7 @@ impl Bench {
         &self.web
     }
 
-    /// Another process of the same role, which speaks to the same others.
+    /// Returns another process of the same role, with the same counterparts.
     pub(super) fn twin(&self, change: impl FnOnce(&mut Web)) -> Router {
         let web = web(
             &self.script,
@@ -505,7 +505,7 @@ impl Bench {
         crate::route::router(web)
     }
 
-    /// The cookies that a browser of the version before keeps for this person.
+    /// Returns the cookies that a browser of the previous version has for this person.
     pub(super) fn cookies_before(&self, who: &SignIn) -> BTreeMap<String, String> {
         let mut jar = Jar::default();
         jar.keep_as_before(&self.web.cookies, who).unwrap();
@@ -528,7 +528,7 @@ impl Bench {
         }
     }
 
-    /// A browser that is signed in and looks at the approval page.
+    /// Returns a browser that is signed in and looks at the approval page.
     pub(super) async fn approver(&self, email: &str) -> (Browser, Seen) {
         let mut browser = self.browser();
         let page = browser.sign_in(email).await;
@@ -539,7 +539,7 @@ impl Bench {
         self.script.login.send_modify(|login| *login = found);
     }
 
-    /// An editor that is signed in as this person, since 2026-11-20 09:30 UTC.
+    /// Returns an editor that is signed in as this person, since 2026-11-20 09:30 UTC.
     pub(super) fn install(&self, subject: &'static str, id: &str, device: &str) {
         let at = Some(prost_types::Timestamp {
             seconds: 1_795_167_000,
@@ -574,7 +574,7 @@ impl Bench {
     }
 }
 
-/// What an answer shows.
+/// The visible parts of an answer.
 pub(super) struct Seen {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -609,9 +609,9 @@ pub(super) struct Browser {
     pub(super) router: Router,
     pub(super) cookies: BTreeMap<String, String>,
     pub(super) address: &'static str,
-    /// What shows the gateway that its requests come through other hands.
+    /// The sign of an intermediary on its requests to the gateway.
     pub(super) through: Option<&'static str>,
-    /// What it says about the site that caused a POST.
+    /// The site that it names as the cause of a POST.
     pub(super) site: &'static str,
 }
 

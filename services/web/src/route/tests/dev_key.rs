@@ -1,5 +1,5 @@
-//! Whom the development sign-in answers: nobody through other hands, and with a key nobody who has
-//! not shown it.
+//! Which clients the development sign-in serves: none behind an intermediary, and with a key only
+//! those that have entered it.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const FORMS: [&str; 5] = [
     "/account/sign-out",
 ];
 
-/// An installation with a key, of which so many guesses are looked at.
+/// An installation with a key that checks this many guesses.
 fn with_key(guesses: u32) -> Bench {
     Bench::with(TTL, |web| {
         let key = Key::new(

@@ -1,4 +1,4 @@
-//! What a copy of a browser's cookies is worth once the browser has signed out, or was signed out.
+//! The value of a copy of a browser's cookies once the browser has signed out, or was signed out.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::bench::{Bench, Browser, ID, OTHER_ID};
 use super::{TTL, path};
 
 const ADA: &str = "ada@example.com";
-/// What only the list of her editors shows.
+/// The text that appears only in the list of her editors.
 const DEVICE: &str = "her own machine";
 const LIST: &str = "/account/sessions";
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ async fn sign_out(browser: &mut Browser, csrf: &str) -> String {
         .to_owned()
 }
 
-/// Asks this route, with a form whose value was made for the login or for the account.
+/// Calls this route, with a form whose value was made for the login or for the account.
 async fn ask(
     browser: &mut Browser,
     (method, route): (&str, &str),

@@ -24,7 +24,7 @@ fn bench(allow: &[&str]) -> (Bench, Fake) {
     (bench, fake)
 }
 
-/// Signed in at the provider; where the browser is sent back to.
+/// Signs in at the provider. Returns where the browser is sent back to.
 async fn trip(browser: &mut Browser, fake: &Fake, id: &str) -> String {
     let away = browser
         .get(&format!("/login/oidc?connection_id={id}"))
@@ -34,7 +34,7 @@ async fn trip(browser: &mut Browser, fake: &Fake, id: &str) -> String {
     fake.sign_in(&away)
 }
 
-/// From the provider's answer to the page behind it.
+/// Goes from the provider's answer to the page after it.
 async fn sign_in(browser: &mut Browser, fake: &Fake) -> Seen {
     let back = trip(browser, fake, ID).await;
     let next = browser.get(&back).await;
@@ -45,7 +45,7 @@ async fn sign_in(browser: &mut Browser, fake: &Fake) -> Seen {
     }
 }
 
-/// A sign-in at a provider whose ID token says this too; `null` is left out.
+/// Signs in at a provider whose ID token contains these claims too; `null` omits one.
 async fn sign_in_as(allow: &[&str], claims: Value, userinfo: Value) -> (Seen, Fake) {
     let (bench, fake) = bench(allow);
     fake.change(|state| (state.claims, state.userinfo) = (claims, userinfo));

@@ -1,4 +1,4 @@
-//! The paths of a provider: what stands in front of them, and what the provider is told.
+//! The paths of a provider: the checks in front of them, and the calls to the provider.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::bench::{Bench, common};
 /// The longest message, in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// Says what it is asked.
+/// Returns its request.
 struct Echo;
 
 impl Provider for Echo {

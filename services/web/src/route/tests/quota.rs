@@ -1,4 +1,4 @@
-//! What a signed-in person cannot have or ask for without end.
+//! Limits on the requests and sessions of a signed-in person.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
