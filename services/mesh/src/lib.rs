@@ -2,9 +2,9 @@
 //! ends when told. It knows every role's way in, and nothing of what they do.
 //!
 //! [`Cli`] is the command line: each flag is an environment variable as well, and `check` says what
-//! is wrong with them. [`up`] puts the four roles into one process and makes the choices that are not set; a
-//! role alone wants every choice made. [`launch`] holds what the roles of a process share and stops
-//! it when one of them fails. [`exit`] has the exit codes.
+//! is wrong with them. [`up`] puts the four roles into one process and makes the choices that are
+//! not set; a role alone requires every choice. [`launch`] holds the state that the roles of a
+//! process share and stops the process when one of them fails. [`exit`] has the exit codes.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
