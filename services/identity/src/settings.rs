@@ -76,7 +76,8 @@ impl Settings {
             Some(IdentityKind::Oidc) => self.oidc.problems(&self.allow),
             Some(IdentityKind::Dev) if !self.allow.is_empty() => {
                 vec![
-                    "VVS_WEB_ALLOW (--web-allow) is set, but the development sign-in signs in anyone as anyone"
+                    "VVS_WEB_ALLOW (--web-allow) is set, but the development sign-in signs in \
+                     anyone as anyone"
                         .to_owned(),
                 ]
             }
