@@ -46,14 +46,14 @@ impl FromStr for Rule {
 
 /// The facts about a person that rules need.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct RuleFacts<'a> {
     pub(crate) verified_email: Option<&'a str>,
     pub(crate) groups: &'a [String],
     pub(crate) organization: Option<&'a str>,
 }
 
 /// Returns whether one of the rules matches; an empty list matches nobody.
-pub(crate) fn admits(rules: &[Rule], facts: &Facts<'_>) -> bool {
+pub(crate) fn admits(rules: &[Rule], facts: &RuleFacts<'_>) -> bool {
     let domain = facts
         .verified_email
         .and_then(|email| email.rsplit_once('@'))
@@ -80,9 +80,9 @@ mod tests {
         let admits = |email| {
             admits(
                 &rules,
-                &Facts {
+                &RuleFacts {
                     verified_email: email,
-                    ..Facts::default()
+                    ..RuleFacts::default()
                 },
             )
         };
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn one_rule_that_fits_is_enough_and_none_fits_nobody() {
-        let ada = Facts {
+        let ada = RuleFacts {
             verified_email: Some("ada@example.com"),
             groups: &["staff".to_owned()],
             organization: Some("org_1"),
@@ -115,7 +115,7 @@ mod tests {
             &ada
         ));
         assert!(!admits(&[], &ada));
-        assert!(admits(&rules(&["everyone"]), &Facts::default()));
+        assert!(admits(&rules(&["everyone"]), &RuleFacts::default()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::about::About;
 use crate::asking::Asking;
-use crate::person::{Proof, SignIn};
+use crate::person::{Freshness, SignIn};
 use crate::refusal::Refusal;
 
 /// The browser of a request. The role that shows the pages keeps its cookies.
@@ -22,7 +22,7 @@ pub trait Browser: Send {
 
     /// Ends the trip with this `state`, if this browser is on it, whatever the result. Also returns
     /// the proof of when a resulting sign-in was made.
-    fn end(&mut self, state: &str) -> Option<(Trip, Proof)>;
+    fn end(&mut self, state: &str) -> Option<(Trip, Freshness)>;
 
     /// Returns who was signed in when it arrived.
     fn before(&self) -> Option<&SignIn>;

@@ -24,25 +24,25 @@ pub(crate) type Source<T> = Box<dyn Fn() -> Asking<'static, Result<T, Failed>> +
 
 /// A value of a provider that is fetched and cached.
 pub(crate) struct Cache<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<CacheState<T>>,
     tasks: TaskTracker,
 }
 
-struct Shared<T> {
+struct CacheState<T> {
     what: &'static str,
     source: Source<T>,
     fresh: Duration,
-    known: Lock<Option<Known<T>>>,
+    known: Lock<Option<Fetched<T>>>,
     /// Held while a call is under way: later callers wait for its answer.
-    turn: Arc<Mutex<Option<Call>>>,
+    turn: Arc<Mutex<Option<LastCall>>>,
 }
 
-struct Known<T> {
+struct Fetched<T> {
     value: Arc<T>,
     at: Instant,
 }
 
-impl<T> Clone for Known<T> {
+impl<T> Clone for Fetched<T> {
     fn clone(&self) -> Self {
         Self {
             value: self.value.clone(),
@@ -52,7 +52,7 @@ impl<T> Clone for Known<T> {
 }
 
 /// The last call: when it was made, and whether it failed.
-struct Call {
+struct LastCall {
     at: Instant,
     failed: bool,
 }
@@ -65,7 +65,7 @@ impl<T: Send + Sync + 'static> Cache<T> {
         fresh: Duration,
         tasks: TaskTracker,
     ) -> Self {
-        let shared = Shared {
+        let shared = CacheState {
             what,
             source,
             fresh,
@@ -87,7 +87,7 @@ impl<T: Send + Sync + 'static> Cache<T> {
     /// error means that nobody can say.
     pub(crate) async fn get(&self, is_enough: impl Fn(&T) -> bool) -> Result<Arc<T>, Failed> {
         let is_good =
-            |known: &Known<T>| known.at.elapsed() < self.shared.fresh && is_enough(&known.value);
+            |known: &Fetched<T>| known.at.elapsed() < self.shared.fresh && is_enough(&known.value);
         if let Some(known) = self.shared.known().filter(is_good) {
             return Ok(known.value);
         }
@@ -126,21 +126,21 @@ impl<T: Send + Sync + 'static> Cache<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> CacheState<T> {
     async fn call(
         self: Arc<Self>,
-        mut turn: OwnedMutexGuard<Option<Call>>,
+        mut turn: OwnedMutexGuard<Option<LastCall>>,
     ) -> Result<Arc<T>, Failed> {
         let at = Instant::now();
         let answer = (self.source)().await.map(Arc::new);
         if let Ok(value) = &answer {
-            *self.lock() = Some(Known {
+            *self.lock() = Some(Fetched {
                 value: value.clone(),
                 at,
             });
         }
 
-        *turn = Some(Call {
+        *turn = Some(LastCall {
             at,
             failed: answer.is_err(),
         });
@@ -148,11 +148,11 @@ impl<T> Shared<T> {
         answer
     }
 
-    fn known(&self) -> Option<Known<T>> {
+    fn known(&self) -> Option<Fetched<T>> {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Known<T>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Fetched<T>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,19 +15,21 @@ use vvs_auth::provider::clerk::{Claims, Rules, verify};
 use vvs_runtime::metrics::{Counters, Metrics, count};
 
 use self::api::Api;
-use self::form::Form;
-use self::script::Files;
-use self::user::User;
-use self::webhook::{BANNED, Delivery, Ended, Inbox, Refused};
-use crate::allow::{Facts, Rule, admits};
+use self::form::ClerkForm;
+use self::script::Scripts;
+use self::user::ClerkUser;
+use self::webhook::{BANNED, BadWebhook, Ended, Inbox, Webhook};
+use crate::allow::{Rule, RuleFacts, admits};
 use crate::asking::Asking;
 use crate::cache::Source;
 use crate::error::Error;
 use crate::fetch::Fetch;
-use crate::keys::Keys;
+use crate::keys::ProviderKeys;
 use crate::people::People;
-use crate::person::{Proof, SignIn};
-use crate::provider::{Arrival, Ask, Common, Kind, Part, Path, Provider, Request, Response, bare};
+use crate::person::{Freshness, SignIn};
+use crate::provider::{
+    Arrival, Ask, Part, Path, PathKind, PlainRequest, Provider, ProviderContext, Response, bare,
+};
 use crate::refusal::Refusal;
 use crate::sessions::{Sessions, Whose};
 
@@ -39,7 +41,7 @@ mod settings;
 mod user;
 mod webhook;
 
-pub use settings::Settings;
+pub use settings::ClerkSettings;
 
 /// Where Clerk delivers.
 const WEBHOOK_PATH: &str = "/webhooks/clerk";
@@ -53,11 +55,11 @@ pub(crate) struct Clerk {
     allow: Vec<Rule>,
     /// The suffix of the names of cookies.
     suffix: String,
-    keys: Keys,
+    keys: ProviderKeys,
     api: Arc<Api>,
     has_known_users: AtomicBool,
-    form: Form,
-    files: Option<Files>,
+    form: ClerkForm,
+    files: Option<Scripts>,
     inbox: Option<Inbox>,
     sessions: Arc<dyn Sessions>,
     people: People,
@@ -69,13 +71,13 @@ pub(crate) struct Clerk {
 
 impl Clerk {
     pub(crate) fn new(
-        settings: &Settings,
+        settings: &ClerkSettings,
         allow: Vec<Rule>,
         fetch: Fetch,
-        common: Common,
+        common: ProviderContext,
     ) -> Result<Self, Error> {
         let config = settings.read().map_err(Error::Settings)?;
-        let Common {
+        let ProviderContext {
             people,
             public_url,
             sessions,
@@ -83,7 +85,7 @@ impl Clerk {
             tasks,
         } = common;
         let [webhooks, rechecks] = counters(&metrics);
-        let form = Form::new(&config, settings.proxy_url.as_ref());
+        let form = ClerkForm::new(&config, settings.proxy_url.as_ref());
         let authorized_parties = match &settings.authorized_parties[..] {
             [] => vec![public_url.to_string()],
             parties => parties.iter().map(ToString::to_string).collect(),
@@ -104,7 +106,7 @@ impl Clerk {
             }),
         };
 
-        let keys = Keys::new(source, tasks);
+        let keys = ProviderKeys::new(source, tasks);
 
         Ok(Self {
             name: config.issuer.to_string(),
@@ -155,7 +157,7 @@ impl Clerk {
         let verified_email = user
             .email()
             .and_then(|(address, is_verified)| is_verified.then_some(address));
-        let facts = Facts {
+        let facts = RuleFacts {
             verified_email,
             groups: &[],
             organization: claims.organization.as_deref(),
@@ -179,13 +181,13 @@ impl Clerk {
             .saturating_mul(1000)
             .saturating_add(at.millisecond().into());
         let age = millis.saturating_sub(claims.issued_at.saturating_mul(1000));
-        let proof = Proof::Aged(Duration::from_millis(age.max(0).unsigned_abs()));
+        let proof = Freshness::Aged(Duration::from_millis(age.max(0).unsigned_abs()));
 
         Ok(Arrival::SignedIn(self.sign_in(claims, &user, now), proof))
     }
 
     /// Returns a user, if Clerk has one with this id.
-    async fn known_user(&self, id: &str) -> Result<Option<User>, Refusal> {
+    async fn known_user(&self, id: &str) -> Result<Option<ClerkUser>, Refusal> {
         let user = self.api.user(id).await?;
         if user.is_some() {
             self.has_known_users.store(true, Ordering::Relaxed);
@@ -199,7 +201,7 @@ impl Clerk {
     }
 
     /// Returns a user who may be signed in.
-    async fn user(&self, id: &str) -> Result<User, Refusal> {
+    async fn user(&self, id: &str) -> Result<ClerkUser, Refusal> {
         let user = self
             .known_user(id)
             .await?
@@ -208,7 +210,7 @@ impl Clerk {
             .map_or(Ok(user), |why| Err(Refusal::NotAllowed(why)))
     }
 
-    fn sign_in(&self, claims: Claims, user: &User, at: i64) -> SignIn {
+    fn sign_in(&self, claims: Claims, user: &ClerkUser, at: i64) -> SignIn {
         let email = user.email();
         SignIn {
             provider: self.name.clone(),
@@ -233,7 +235,7 @@ impl Clerk {
             return user.map(drop);
         }
 
-        let is_over = |session: &Option<api::Session>| {
+        let is_over = |session: &Option<api::ClerkSession>| {
             session
                 .as_ref()
                 .is_none_or(|it| !it.is_active() || it.user_id != sign_in.subject)
@@ -250,7 +252,7 @@ impl Clerk {
 
     /// `POST /webhooks/clerk`: the answer tells Svix whether to send it again, and reveals nothing
     /// else.
-    async fn delivered(&self, request: Request<'_>) -> StatusCode {
+    async fn delivered(&self, request: PlainRequest<'_>) -> StatusCode {
         let Some(inbox) = &self.inbox else {
             return StatusCode::NOT_FOUND;
         };
@@ -258,7 +260,7 @@ impl Clerk {
         let now = request.now.unix_timestamp();
         let read = request
             .body
-            .ok_or(Refused::Malformed)
+            .ok_or(BadWebhook::Malformed)
             .and_then(|body| inbox.read(request.headers, body, now));
         let (outcome, status) = match read {
             Ok(delivery) => self.acted(inbox, delivery).await,
@@ -273,8 +275,8 @@ impl Clerk {
         status
     }
 
-    async fn acted(&self, inbox: &Inbox, delivery: Delivery) -> (&'static str, StatusCode) {
-        let Delivery { id, ended } = delivery;
+    async fn acted(&self, inbox: &Inbox, delivery: Webhook) -> (&'static str, StatusCode) {
+        let Webhook { id, ended } = delivery;
         if inbox.has_seen(&id) {
             return ("repeated", StatusCode::OK);
         }
@@ -334,17 +336,17 @@ impl Provider for Clerk {
     fn paths(&self) -> Vec<Path> {
         let webhook = self.inbox.as_ref().map(|_| Path {
             path: WEBHOOK_PATH,
-            kind: Kind::Message(webhook::MAX_BODY),
+            kind: PathKind::Message(webhook::MAX_BODY),
         });
         let scripts = self.files.as_ref().map(|_| Path {
             path: form::SCRIPT_PATH,
-            kind: Kind::File,
+            kind: PathKind::File,
         });
 
         webhook.into_iter().chain(scripts).collect()
     }
 
-    fn answer<'a>(&'a self, request: Request<'a>) -> Asking<'a, Response> {
+    fn answer<'a>(&'a self, request: PlainRequest<'a>) -> Asking<'a, Response> {
         Box::pin(async move {
             match (request.path, &self.files, request.segments) {
                 (WEBHOOK_PATH, _, _) => bare(self.delivered(request).await),

@@ -13,11 +13,11 @@ use vvs_runtime::origin::Origin;
 use crate::about::{ACCOUNT_PATH, About};
 use crate::asking::Asking;
 use crate::browser::Browser;
-use crate::dev_key::Key;
+use crate::dev_key::DevKey;
 use crate::error::Error;
 use crate::name::clean;
-use crate::person::{Proof, SignIn};
-use crate::provider::{Ask, Call, Kind, Part, Path, Provider, Reply, html};
+use crate::person::{Freshness, SignIn};
+use crate::provider::{Ask, BrowserRequest, Part, Path, PathKind, Provider, Reply, html};
 use crate::refusal::Refusal;
 
 /// The target of the form.
@@ -30,12 +30,12 @@ const MAX_EMAIL: usize = 254;
 /// The development provider.
 #[derive(Debug)]
 pub struct Dev {
-    key: Option<Key>,
+    key: Option<DevKey>,
 }
 
 impl Dev {
     /// Refuses an address that others could reach.
-    pub fn new(public_url: &Origin, key: Option<Key>) -> Result<Self, Error> {
+    pub fn new(public_url: &Origin, key: Option<DevKey>) -> Result<Self, Error> {
         if public_url.is_loopback() {
             Ok(Self { key })
         } else {
@@ -52,7 +52,7 @@ impl Provider for Dev {
     fn part(&self, ask: &Ask<'_>) -> Part {
         let of = |text: Option<&String>| text.cloned().unwrap_or_default();
         let before = ask.before;
-        form(&Form {
+        form(&DevForm {
             about: ask.about,
             csrf: ask.csrf,
             email: of(before.and_then(|before| before.email.as_ref())),
@@ -65,13 +65,13 @@ impl Provider for Dev {
     fn paths(&self) -> Vec<Path> {
         vec![Path {
             path: PATH,
-            kind: Kind::Form,
+            kind: PathKind::Form,
         }]
     }
 
     fn serve<'a>(
         &'a self,
-        call: Call<'a>,
+        call: BrowserRequest<'a>,
         browser: &'a mut dyn Browser,
     ) -> Asking<'a, Result<Reply, Refusal>> {
         Box::pin(ready(submitted(&call, browser)))
@@ -91,7 +91,7 @@ impl Provider for Dev {
         }
     }
 
-    fn key(&self) -> Option<&Key> {
+    fn key(&self) -> Option<&DevKey> {
         self.key.as_ref()
     }
 
@@ -103,7 +103,7 @@ impl Provider for Dev {
 /// The content of the form.
 #[derive(Debug, Template)]
 #[template(path = "dev.html")]
-pub struct Form<'a> {
+pub struct DevForm<'a> {
     pub about: About,
     pub csrf: &'a SecretString,
     /// The previous input.
@@ -115,7 +115,7 @@ pub struct Form<'a> {
 }
 
 /// Returns the part of the pages on which a person signs in.
-pub fn form(form: &Form<'_>) -> Part {
+pub fn form(form: &DevForm<'_>) -> Part {
     Part {
         html: html(form),
         is_wrong: form.problem.is_some(),
@@ -125,7 +125,7 @@ pub fn form(form: &Form<'_>) -> Part {
 
 /// The fields of the form.
 #[derive(Default, Deserialize)]
-struct Fields {
+struct DevFields {
     #[serde(default)]
     email: String,
     #[serde(default)]
@@ -133,8 +133,8 @@ struct Fields {
 }
 
 /// `POST /dev/sign-in`.
-fn submitted(call: &Call<'_>, browser: &mut dyn Browser) -> Result<Reply, Refusal> {
-    let Fields { email, name } = serde_urlencoded::from_bytes(call.fields).unwrap_or_default();
+fn submitted(call: &BrowserRequest<'_>, browser: &mut dyn Browser) -> Result<Reply, Refusal> {
+    let DevFields { email, name } = serde_urlencoded::from_bytes(call.fields).unwrap_or_default();
     let about = call.about.ok_or(Refusal::MalformedLink)?;
 
     let session = base64url(&random::<16>()?);
@@ -150,7 +150,7 @@ fn submitted(call: &Call<'_>, browser: &mut dyn Browser) -> Result<Reply, Refusa
 
             Ok(Reply::SignedIn {
                 sign_in,
-                proof: Proof::Fresh,
+                proof: Freshness::Fresh,
                 // What the callback would find is known already.
                 next: match about {
                     About::Login(_) => about.callback(call.retry),
@@ -158,7 +158,7 @@ fn submitted(call: &Call<'_>, browser: &mut dyn Browser) -> Result<Reply, Refusa
                 },
             })
         }
-        Err(problem) => Ok(Reply::Ask(form(&Form {
+        Err(problem) => Ok(Reply::Ask(form(&DevForm {
             about,
             csrf: &browser.csrf(about)?,
             email,
@@ -247,7 +247,7 @@ mod tests {
     /// Submits a form of a browser. Returns the reply.
     async fn submit(browser: &mut TestBrowser, fields: &str) -> Reply {
         let dev = Dev::new(&"http://127.0.0.1:8080".parse().unwrap(), None).unwrap();
-        let call = Call {
+        let call = BrowserRequest {
             path: PATH,
             fields: fields.as_bytes(),
             about: Some(About::Account),
@@ -277,7 +277,7 @@ mod tests {
             else {
                 panic!("nobody has signed in")
             };
-            assert_eq!((proof, &*next), (Proof::Fresh, ACCOUNT_PATH));
+            assert_eq!((proof, &*next), (Freshness::Fresh, ACCOUNT_PATH));
             sessions.push(sign_in.provider_session.clone());
             browser.before = Some(sign_in);
         }

@@ -16,7 +16,7 @@ use crate::error::Error;
 const SETTING: &str = "VVS_WEB_DEV_KEY_GUESSES_PER_MINUTE";
 
 /// The key of a development installation.
-pub struct Key {
+pub struct DevKey {
     /// Made for this process, so that the comparison takes the same time for any guess.
     ring: Keyring,
     mark: Vec<u8>,
@@ -24,9 +24,9 @@ pub struct Key {
     reached: Reached,
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for DevKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key").finish_non_exhaustive()
+        f.debug_struct("DevKey").finish_non_exhaustive()
     }
 }
 
@@ -38,7 +38,7 @@ pub enum Guess {
     TooMany,
 }
 
-impl Key {
+impl DevKey {
     pub fn new(
         key: &SecretString,
         per_minute: NonZeroU32,
@@ -77,8 +77,8 @@ impl Key {
 mod tests {
     use super::*;
 
-    fn key(per_minute: u32) -> Key {
-        Key::new(
+    fn key(per_minute: u32) -> DevKey {
+        DevKey::new(
             &"the-key".into(),
             NonZeroU32::new(per_minute).unwrap(),
             Reached::default(),

@@ -13,9 +13,9 @@ use crate::fetch::Failed;
 const FRESH: Duration = Duration::from_mins(5);
 
 /// The keys of one provider.
-pub(crate) struct Keys(Cache<KeySet>);
+pub(crate) struct ProviderKeys(Cache<KeySet>);
 
-impl Keys {
+impl ProviderKeys {
     pub(crate) fn new(source: Source<KeySet>, tasks: TaskTracker) -> Self {
         Self(Cache::new("the keys", source, FRESH, tasks))
     }
@@ -72,10 +72,10 @@ mod tests {
     }
 
     /// Returns keys that are named after the number of the call, and the number of calls.
-    fn numbered(is_up: fn(u32) -> bool) -> (Keys, Arc<AtomicU32>) {
+    fn numbered(is_up: fn(u32) -> bool) -> (ProviderKeys, Arc<AtomicU32>) {
         let calls = Arc::new(AtomicU32::new(0));
         let counted = calls.clone();
-        let keys = Keys::new(
+        let keys = ProviderKeys::new(
             Box::new(move || {
                 let call = counted.fetch_add(1, Ordering::Relaxed) + 1;
                 Box::pin(async move {
@@ -176,7 +176,7 @@ mod tests {
                 Ok(set(&["1"]))
             })
         });
-        let keys = Keys::new(source, TaskTracker::new());
+        let keys = ProviderKeys::new(source, TaskTracker::new());
         let wanted = token("1");
         let hang_up = tokio::time::timeout(Duration::from_secs(1), keys.for_token(&wanted));
         assert!(hang_up.await.is_err());

@@ -34,17 +34,18 @@ pub use about::{ACCOUNT_PATH, About, CALLBACK_PATH, SIGN_IN_PATH};
 pub use allow::{NotARule, Rule};
 pub use asking::Asking;
 pub use browser::{Browser, Trip};
-pub use clerk::Settings as ClerkSettings;
-pub use dev_key::{Guess, Key};
+pub use clerk::ClerkSettings;
+pub use dev_key::{DevKey, Guess};
 pub use error::Error;
 pub use fetch::Failed;
-pub use oidc::Settings as OidcSettings;
+pub use oidc::OidcSettings;
 #[cfg(any(test, feature = "testing"))]
 pub use oidc::testing as openid;
 pub use people::People;
-pub use person::{Proof, SignIn};
+pub use person::{Freshness, SignIn};
 pub use provider::{
-    Arrival, Ask, Call, Common, Kind, Part, Path, Provider, Reply, Request, Response, Stop,
+    Arrival, Ask, BrowserRequest, Part, Path, PathKind, PlainRequest, Provider, ProviderContext,
+    Reply, Response, Stop,
 };
 pub use refusal::Refusal;
 pub use sessions::{Sessions, Whose};

@@ -14,7 +14,7 @@ use vvs_runtime::origin::Origin;
 
 use self::discovery::Discovery;
 use self::http::{Http, host};
-use self::logout::Tokens;
+use self::logout::HeardTokens;
 use self::settings::{issuer_url, read_secret};
 use crate::about::{About, SIGN_IN_PATH};
 use crate::allow::Rule;
@@ -23,9 +23,10 @@ use crate::browser::Browser;
 use crate::cache::Source;
 use crate::error::Error;
 use crate::fetch::Fetch;
-use crate::keys::{Keys, parse};
+use crate::keys::{ProviderKeys, parse};
 use crate::provider::{
-    Ask, Call, Common, Kind, Part, Path, Provider, Reply, Request, Response, bare, html,
+    Ask, BrowserRequest, Part, Path, PathKind, PlainRequest, Provider, ProviderContext, Reply,
+    Response, bare, html,
 };
 use crate::refusal::Refusal;
 use crate::sessions::Sessions;
@@ -44,7 +45,7 @@ pub mod testing;
 mod tests;
 mod trip;
 
-pub use settings::Settings;
+pub use settings::OidcSettings;
 
 /// Where a trip to the provider begins.
 const START_PATH: &str = "/login/oidc";
@@ -67,28 +68,28 @@ pub(crate) struct Oidc {
     redirect: RedirectUrl,
     http: Http,
     discovery: Arc<Discovery>,
-    keys: Keys,
+    keys: ProviderKeys,
     sessions: Arc<dyn Sessions>,
-    heard: Tokens,
+    heard: HeardTokens,
     sign_ins: Counters,
     logouts: Counters,
 }
 
 impl Oidc {
     pub(crate) fn new(
-        settings: &Settings,
+        settings: &OidcSettings,
         allow: Vec<Rule>,
         fetch: Fetch,
-        common: Common,
+        common: ProviderContext,
     ) -> Result<Self, Error> {
         Self::over(settings, allow, Http::over(fetch), common)
     }
 
     fn over(
-        settings: &Settings,
+        settings: &OidcSettings,
         allow: Vec<Rule>,
         http: Http,
-        common: Common,
+        common: ProviderContext,
     ) -> Result<Self, Error> {
         let problems = settings.problems(&allow);
         if !problems.is_empty() {
@@ -137,7 +138,7 @@ impl Oidc {
             http,
             discovery,
             sessions: common.sessions,
-            heard: Tokens::default(),
+            heard: HeardTokens::default(),
             sign_ins,
             logouts,
             issuer,
@@ -174,7 +175,7 @@ fn counters(metrics: &Metrics) -> [Counters; 2] {
 }
 
 /// Returns the provider's keys, from the address in its document.
-fn keys(discovery: Arc<Discovery>, http: Http, tasks: TaskTracker) -> Keys {
+fn keys(discovery: Arc<Discovery>, http: Http, tasks: TaskTracker) -> ProviderKeys {
     let source: Source<KeySet> = Box::new(move || {
         let (discovery, http) = (discovery.clone(), http.clone());
         Box::pin(async move {
@@ -182,7 +183,7 @@ fn keys(discovery: Arc<Discovery>, http: Http, tasks: TaskTracker) -> Keys {
             parse(host(url), &http.get(url, None).await?)
         })
     });
-    Keys::new(source, tasks)
+    ProviderKeys::new(source, tasks)
 }
 
 impl Provider for Oidc {
@@ -217,11 +218,11 @@ impl Provider for Oidc {
     fn paths(&self) -> Vec<Path> {
         let page = |path| Path {
             path,
-            kind: Kind::Page,
+            kind: PathKind::Page,
         };
         let logout = Path {
             path: LOGOUT_PATH,
-            kind: Kind::Message(logout::MAX_BODY),
+            kind: PathKind::Message(logout::MAX_BODY),
         };
 
         vec![page(START_PATH), page(BACK_PATH), logout]
@@ -229,7 +230,7 @@ impl Provider for Oidc {
 
     fn serve<'a>(
         &'a self,
-        call: Call<'a>,
+        call: BrowserRequest<'a>,
         browser: &'a mut dyn Browser,
     ) -> Asking<'a, Result<Reply, Refusal>> {
         Box::pin(async move {
@@ -241,7 +242,7 @@ impl Provider for Oidc {
         })
     }
 
-    fn answer<'a>(&'a self, request: Request<'a>) -> Asking<'a, Response> {
+    fn answer<'a>(&'a self, request: PlainRequest<'a>) -> Asking<'a, Response> {
         Box::pin(async move {
             match request.path {
                 LOGOUT_PATH => self.logged_out(request).await,

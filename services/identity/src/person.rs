@@ -52,7 +52,7 @@ fn is_within(since: i64, now: OffsetDateTime, ttl: Duration) -> bool {
 
 /// The proof that a person has just signed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
+pub enum Freshness {
     /// It was made in this request.
     Fresh,
     /// It was made that long ago.

@@ -18,16 +18,16 @@ use vvs_runtime::origin::Origin;
 use crate::about::About;
 use crate::asking::Asking;
 use crate::browser::Browser;
-use crate::dev_key::Key;
+use crate::dev_key::DevKey;
 use crate::people::People;
-use crate::person::{Proof, SignIn};
+use crate::person::{Freshness, SignIn};
 use crate::refusal::Refusal;
 use crate::sessions::Sessions;
 use crate::source::{Nonce, Sources};
 
 /// The dependencies of every provider.
 #[derive(Clone)]
-pub struct Common {
+pub struct ProviderContext {
     pub people: People,
     pub public_url: Origin,
     pub sessions: Arc<dyn Sessions>,
@@ -35,9 +35,9 @@ pub struct Common {
     pub tasks: TaskTracker,
 }
 
-impl fmt::Debug for Common {
+impl fmt::Debug for ProviderContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Common").finish_non_exhaustive()
+        f.debug_struct("ProviderContext").finish_non_exhaustive()
     }
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn html(template: &impl Template) -> String {
 pub enum Arrival {
     /// Nothing new: the provider has already reported the person, who is in the browser's cookie.
     Before,
-    SignedIn(SignIn, Proof),
+    SignedIn(SignIn, Freshness),
     /// Nobody is signed in, or the browser has to fetch newer proof of it.
     Stale,
 }
@@ -91,12 +91,12 @@ pub enum Arrival {
 pub struct Path {
     /// A name in braces stands for one segment.
     pub path: &'static str,
-    pub kind: Kind,
+    pub kind: PathKind,
 }
 
 /// Who asks for a path, and with which method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PathKind {
     /// A browser opens it: a GET.
     Page,
     /// A browser sends the form of the provider's part: a POST that a page of ours has caused.
@@ -107,9 +107,9 @@ pub enum Kind {
     Message(usize),
 }
 
-/// A browser's request for a [`Kind::Page`] or to a [`Kind::Form`].
+/// A browser's request for a [`PathKind::Page`] or to a [`PathKind::Form`].
 #[derive(Debug, Clone, Copy)]
-pub struct Call<'a> {
+pub struct BrowserRequest<'a> {
     pub path: &'a str,
     /// Names and values, as the address or the form has them.
     pub fields: &'a [u8],
@@ -121,7 +121,7 @@ pub struct Call<'a> {
     pub now: OffsetDateTime,
 }
 
-/// The answer to a browser's [`Call`].
+/// The answer to a browser's [`BrowserRequest`].
 #[derive(Debug)]
 pub enum Reply {
     /// It goes to this address.
@@ -129,7 +129,7 @@ pub enum Reply {
     /// The person is signed in, and the browser goes to this path of ours.
     SignedIn {
         sign_in: SignIn,
-        proof: Proof,
+        proof: Freshness,
         next: String,
     },
     /// The page on which the person signs in, with this part.
@@ -153,9 +153,9 @@ pub enum Stop {
     Failed,
 }
 
-/// A request of any client for a [`Kind::File`] or to a [`Kind::Message`].
+/// A request of any client for a [`PathKind::File`] or to a [`PathKind::Message`].
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct PlainRequest<'a> {
     pub path: &'a str,
     /// The values of the names in braces in the path.
     pub segments: &'a [String],
@@ -166,7 +166,8 @@ pub struct Request<'a> {
     pub now: OffsetDateTime,
 }
 
-/// The answer to the sender of a [`Request`]. It is not cached, unless its headers say how long.
+/// The answer to the sender of a [`PlainRequest`]. It is not cached, unless its headers say how
+/// long.
 pub type Response = http::Response<Bytes>;
 
 /// An answer without a text.
@@ -190,14 +191,14 @@ pub trait Provider: Send + Sync {
     /// Answers a browser at one of its paths.
     fn serve<'a>(
         &'a self,
-        _call: Call<'a>,
+        _call: BrowserRequest<'a>,
         _browser: &'a mut dyn Browser,
     ) -> Asking<'a, Result<Reply, Refusal>> {
         Box::pin(ready(Err(Refusal::NotFound)))
     }
 
     /// Answers anybody else at one of its paths.
-    fn answer<'a>(&'a self, _request: Request<'a>) -> Asking<'a, Response> {
+    fn answer<'a>(&'a self, _request: PlainRequest<'a>) -> Asking<'a, Response> {
         Box::pin(ready(bare(StatusCode::NOT_FOUND)))
     }
 
@@ -227,7 +228,7 @@ pub trait Provider: Send + Sync {
     }
 
     /// Returns the key that each browser has to enter once before it is served.
-    fn key(&self) -> Option<&Key> {
+    fn key(&self) -> Option<&DevKey> {
         None
     }
 

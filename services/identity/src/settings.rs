@@ -6,13 +6,13 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use crate::allow::Rule;
-use crate::clerk::{self, Clerk};
+use crate::clerk::{Clerk, ClerkSettings};
 use crate::dev::Dev;
-use crate::dev_key::Key;
+use crate::dev_key::DevKey;
 use crate::error::Error;
 use crate::fetch::Fetch;
-use crate::oidc::{self, Oidc};
-use crate::provider::{Common, Provider};
+use crate::oidc::{Oidc, OidcSettings};
+use crate::provider::{Provider, ProviderContext};
 
 /// Settings of the identity provider.
 #[derive(clap::Args, Debug, Clone)]
@@ -40,9 +40,9 @@ pub struct Settings {
     #[arg(skip)]
     pub dev_key: Option<SecretString>,
     #[command(flatten)]
-    pub clerk: clerk::Settings,
+    pub clerk: ClerkSettings,
     #[command(flatten)]
-    pub oidc: oidc::Settings,
+    pub oidc: OidcSettings,
 }
 
 /// The kind of identity provider.
@@ -90,7 +90,7 @@ impl Settings {
     }
 
     /// Returns the provider that these settings choose.
-    pub fn provider(&self, common: Common) -> Result<Arc<dyn Provider>, Error> {
+    pub fn provider(&self, common: ProviderContext) -> Result<Arc<dyn Provider>, Error> {
         let allow = self.allow.clone();
 
         Ok(match self.kind.ok_or(Error::NoIdentity)? {
@@ -102,7 +102,7 @@ impl Settings {
                 let key = self
                     .dev_key
                     .as_ref()
-                    .map(|key| Key::new(key, guesses, reached))
+                    .map(|key| DevKey::new(key, guesses, reached))
                     .transpose()?;
                 Arc::new(Dev::new(&common.public_url, key)?)
             }

@@ -16,8 +16,8 @@ use crate::about::About;
 use crate::asking::Asking;
 use crate::browser::{Browser, Trip};
 use crate::people::People;
-use crate::person::{Proof, SignIn};
-use crate::provider::Common;
+use crate::person::{Freshness, SignIn};
+use crate::provider::ProviderContext;
 use crate::refusal::Refusal;
 use crate::sessions::{Sessions, Whose};
 
@@ -27,8 +27,8 @@ pub(crate) const ORIGIN: &str = "https://auth.example.com";
 pub(crate) const WATERMARK: u64 = 7;
 
 /// Returns the dependencies of every provider, with these sessions.
-pub(crate) fn common(sessions: Arc<RecordedSessions>) -> Common {
-    Common {
+pub(crate) fn common(sessions: Arc<RecordedSessions>) -> ProviderContext {
+    ProviderContext {
         people: People::new(NonZeroU32::new(1_000_000).unwrap(), Reached::default()),
         public_url: ORIGIN.parse().unwrap(),
         sessions,
@@ -120,9 +120,9 @@ impl Browser for TestBrowser {
         Box::pin(ready(Ok(())))
     }
 
-    fn end(&mut self, state: &str) -> Option<(Trip, Proof)> {
+    fn end(&mut self, state: &str) -> Option<(Trip, Freshness)> {
         let (trip, _) = self.trips.remove(state)?;
-        Some((trip, Proof::Since(WATERMARK)))
+        Some((trip, Freshness::Since(WATERMARK)))
     }
 
     fn before(&self) -> Option<&SignIn> {

@@ -15,7 +15,7 @@ const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-poli
 
 /// The properties of a page that its headers depend on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum PageKind {
     /// Holds a form. Without a referrer policy of `same-origin` a browser would send its POST with
     /// `Origin: null`.
     Form,
@@ -23,10 +23,10 @@ pub(crate) enum Kind {
     Text,
 }
 
-pub(crate) fn page(kind: Kind, nonce: &Nonce, sources: &Sources) -> HeaderMap {
+pub(crate) fn page(kind: PageKind, nonce: &Nonce, sources: &Sources) -> HeaderMap {
     let referrer = match kind {
-        Kind::Form => "same-origin",
-        Kind::Text => "no-referrer",
+        PageKind::Form => "same-origin",
+        PageKind::Text => "no-referrer",
     };
 
     let mut headers = common();
@@ -106,13 +106,13 @@ fn policy(nonce: &Nonce, sources: &Sources) -> HeaderValue {
 mod tests {
     use super::*;
 
-    fn headers(kind: Kind) -> HeaderMap {
+    fn headers(kind: PageKind) -> HeaderMap {
         page(kind, &Nonce::new([0xfb; 16]), &Sources::default())
     }
 
     #[test]
     fn a_page_is_never_stored_sniffed_or_framed() {
-        for kind in [Kind::Form, Kind::Text] {
+        for kind in [PageKind::Form, PageKind::Text] {
             let headers = headers(kind);
             assert_eq!(headers[CACHE_CONTROL], "no-store");
             assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn only_scripts_with_this_responses_nonce_run() {
-        let policy = headers(Kind::Form)[CONTENT_SECURITY_POLICY]
+        let policy = headers(PageKind::Form)[CONTENT_SECURITY_POLICY]
             .to_str()
             .unwrap()
             .to_owned();
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_form_is_sent_with_our_origin_and_a_text_page_tells_nobody_where_one_was() {
-        assert_eq!(headers(Kind::Form)[REFERRER_POLICY], "same-origin");
-        assert_eq!(headers(Kind::Text)[REFERRER_POLICY], "no-referrer");
+        assert_eq!(headers(PageKind::Form)[REFERRER_POLICY], "same-origin");
+        assert_eq!(headers(PageKind::Text)[REFERRER_POLICY], "no-referrer");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vvs_auth::key::Keyring;
 use vvs_auth::peer::{self, Peers, Role};
-use vvs_identity::{Common, People};
+use vvs_identity::{People, ProviderContext};
 use vvs_runtime::Process;
 use vvs_runtime::http::{Connector, Limits, Listener};
 use vvs_runtime::origin::Origin;
@@ -67,7 +67,7 @@ pub async fn serve(
         settings.requests_per_person,
         process.metrics.reached.clone(),
     );
-    let identity = settings.identity.provider(Common {
+    let identity = settings.identity.provider(ProviderContext {
         people: people.clone(),
         public_url: public_url.clone(),
         sessions: Arc::new(Sessions::new(

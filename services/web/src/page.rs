@@ -12,7 +12,7 @@ use vvs_proto::ReturnUri;
 use crate::{
     editor::Editor,
     failure::{Row, Trouble},
-    header::{self, Kind},
+    header::{self, PageKind},
 };
 
 mod account;
@@ -35,7 +35,7 @@ pub(crate) struct Shell {
 }
 
 pub(crate) trait Page: Template {
-    const KIND: Kind;
+    const KIND: PageKind;
 
     fn shell(&self) -> &Shell;
 
@@ -98,7 +98,7 @@ impl Login {
 }
 
 impl Page for Login {
-    const KIND: Kind = Kind::Form;
+    const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
         &self.shell
@@ -158,7 +158,7 @@ impl Approval {
 }
 
 impl Page for Approval {
-    const KIND: Kind = Kind::Form;
+    const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
         &self.shell
@@ -185,7 +185,7 @@ pub(crate) struct Delivery {
 }
 
 impl Page for Delivery {
-    const KIND: Kind = Kind::Form;
+    const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
         &self.shell
@@ -205,7 +205,7 @@ pub(crate) struct Waiting {
 }
 
 impl Page for Waiting {
-    const KIND: Kind = Kind::Text;
+    const KIND: PageKind = PageKind::Text;
 
     fn shell(&self) -> &Shell {
         &self.shell
@@ -223,7 +223,7 @@ pub(crate) struct Denial {
 }
 
 impl Page for Denial {
-    const KIND: Kind = Kind::Form;
+    const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
         &self.shell
@@ -241,7 +241,7 @@ pub(crate) struct Denied {
 }
 
 impl Page for Denied {
-    const KIND: Kind = Kind::Text;
+    const KIND: PageKind = PageKind::Text;
 
     fn shell(&self) -> &Shell {
         &self.shell
@@ -258,7 +258,7 @@ pub(crate) struct Success {
 }
 
 impl Page for Success {
-    const KIND: Kind = Kind::Text;
+    const KIND: PageKind = PageKind::Text;
 
     fn shell(&self) -> &Shell {
         &self.shell
@@ -276,7 +276,7 @@ pub(crate) struct Failure {
 }
 
 impl Page for Failure {
-    const KIND: Kind = Kind::Text;
+    const KIND: PageKind = PageKind::Text;
 
     fn shell(&self) -> &Shell {
         &self.shell

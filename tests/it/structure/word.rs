@@ -89,7 +89,7 @@ const SHARED: &[(&str, &str)] = &[
 ];
 
 /// Crates that are being taken apart, and whose names are counted then.
-const LATER: &[&str] = &["vvs-web", "vvs-identity"];
+const LATER: &[&str] = &["vvs-web"];
 
 /// The type names that a file declares.
 fn declared(source: &Source) -> BTreeSet<&str> {
@@ -162,7 +162,7 @@ const NOT_KNOWN: &[(&str, &[&str])] = &[
     ("logins", &["crate::login"]),
     ("network", &["tokio::net", "reqwest", "hyper"]),
     ("page", &["crate::page"]),
-    ("page's text", &["crate::page"]),
+    ("page text", &["crate::page"]),
     ("provider", &["vvs_identity::Provider"]),
     ("particular provider", &["crate::provider::clerk"]),
     ("relay", &["vvs_proto::relay", "crate::call"]),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use vvs_auth::provider::KeySet;
 
-use super::user::User;
+use super::user::ClerkUser;
 use crate::fetch::{Failed, Fetch};
 use crate::keys;
 
@@ -28,13 +28,13 @@ pub(super) struct Api {
 
 /// A browser's session with Clerk, as far as it is used.
 #[derive(Deserialize)]
-pub(super) struct Session {
+pub(super) struct ClerkSession {
     id: String,
     pub(super) user_id: String,
     status: String,
 }
 
-impl Session {
+impl ClerkSession {
     pub(super) fn is_active(&self) -> bool {
         self.status == "active"
     }
@@ -54,13 +54,13 @@ struct ErrorEntry {
 
 impl Api {
     /// Returns a user; `None` when Clerk has none with this id.
-    pub(super) async fn user(&self, id: &str) -> Result<Option<User>, Failed> {
-        self.find("users", id, |user: &User| &user.id).await
+    pub(super) async fn user(&self, id: &str) -> Result<Option<ClerkUser>, Failed> {
+        self.find("users", id, |user: &ClerkUser| &user.id).await
     }
 
     /// Returns a browser's session; `None` when Clerk has none with this id.
-    pub(super) async fn session(&self, id: &str) -> Result<Option<Session>, Failed> {
-        self.find("sessions", id, |session: &Session| &session.id)
+    pub(super) async fn session(&self, id: &str) -> Result<Option<ClerkSession>, Failed> {
+        self.find("sessions", id, |session: &ClerkSession| &session.id)
             .await
     }
 

@@ -17,7 +17,7 @@ const CAPTCHA: &str = "https://challenges.cloudflare.com";
 const PROTECT: &str = "https://*.protect.clerk.com";
 
 /// The values that are the same on all sign-in pages.
-pub(super) struct Form {
+pub(super) struct ClerkForm {
     publishable_key: String,
     proxy_url: Option<String>,
     /// The prefix of the paths of scripts: empty when they come from here.
@@ -28,7 +28,7 @@ pub(super) struct Form {
 
 #[derive(Template)]
 #[template(path = "clerk.html")]
-struct Page<'a> {
+struct ClerkPart<'a> {
     nonce: &'a Nonce,
     publishable_key: &'a str,
     proxy_url: Option<&'a str>,
@@ -44,7 +44,7 @@ struct Page<'a> {
     forgets: bool,
 }
 
-impl Form {
+impl ClerkForm {
     pub(super) fn new(config: &Config, proxy_url: Option<&Base>) -> Self {
         let issuer = config.issuer.to_string();
         let base = proxy_url.map_or_else(|| issuer.clone(), ToString::to_string);
@@ -74,7 +74,7 @@ impl Form {
             (false, false) => here.clone(),
         };
 
-        let page = Page {
+        let page = ClerkPart {
             nonce: ask.nonce,
             publishable_key: &self.publishable_key,
             proxy_url: self.proxy_url.as_deref(),

@@ -30,7 +30,7 @@ const DELETED: &str = "user_deleted";
 
 /// The result of one question.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum Judged {
     Done,
     /// Unknown: retry, but not before this time.
     Failed(Duration),
@@ -76,7 +76,7 @@ async fn take(clerk: &Clerk, waiting: &mut VecDeque<String>) -> bool {
 /// others waiting forever.
 async fn round<F>(waiting: &mut VecDeque<String>, ask: impl Fn(String) -> F) -> Option<Duration>
 where
-    F: Future<Output = Asked>,
+    F: Future<Output = Judged>,
 {
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -86,7 +86,7 @@ where
         let subject = waiting.front()?.clone();
         let asked = ask(subject.clone()).await;
         waiting.pop_front();
-        if let Asked::Failed(pause) = asked {
+        if let Judged::Failed(pause) = asked {
             waiting.push_back(subject);
             return Some(pause);
         }
@@ -95,7 +95,7 @@ where
     None
 }
 
-async fn ask(clerk: Arc<Clerk>, subject: String) -> Asked {
+async fn ask(clerk: Arc<Clerk>, subject: String) -> Judged {
     let outcome = judge(&clerk, &subject).await;
     let label = match &outcome {
         Ok(None) => "good",
@@ -106,18 +106,18 @@ async fn ask(clerk: Arc<Clerk>, subject: String) -> Asked {
     count(&clerk.rechecks, "outcome", label);
 
     match outcome {
-        Ok(None) => Asked::Done,
+        Ok(None) => Judged::Done,
         Ok(Some(revoked)) => {
             tracing::info!(
                 subject,
                 revoked,
                 "editors signed out: Clerk has let the user go"
             );
-            Asked::Done
+            Judged::Done
         }
         Err(refusal) => {
             refusal.log("");
-            Asked::Failed(pause(&refusal))
+            Judged::Failed(pause(&refusal))
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         let mut hand = waiting(&["a", "b", "c", "d", "e", "f"]);
         let pause = round(&mut hand, |subject| {
             asked.borrow_mut().push(subject);
-            ready(Asked::Done)
+            ready(Judged::Done)
         });
         assert_eq!(pause.await, None);
         assert_eq!(*asked.borrow(), ["a", "b", "c", "d", "e", "f"]);
@@ -193,9 +193,9 @@ mod tests {
         let fail_at = |bad: &'static str| {
             move |subject: String| {
                 ready(if subject == bad {
-                    Asked::Failed(Duration::from_secs(7))
+                    Judged::Failed(Duration::from_secs(7))
                 } else {
-                    Asked::Done
+                    Judged::Done
                 })
             }
         };

@@ -15,9 +15,9 @@ const PACKAGES: [(&str, &str); 2] = [("clerk-js", "clerk.browser.js"), ("ui", "u
 
 /// The scripts of both packages.
 #[derive(Debug)]
-pub(super) struct Files(HashMap<(&'static str, String), Bytes>);
+pub(super) struct Scripts(HashMap<(&'static str, String), Bytes>);
 
-impl Files {
+impl Scripts {
     /// Reads `@clerk/clerk-js/dist/*.js` and `@clerk/ui/dist/*.js` below a directory.
     pub(super) fn read(directory: &Path) -> Result<Self, String> {
         let mut files = HashMap::new();
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn only_the_packages_scripts_are_served_whatever_their_version() {
         let directory = directory();
-        let files = Files::read(directory.path()).unwrap();
+        let files = Scripts::read(directory.path()).unwrap();
         for package in ["ui", "ui@1", "ui@1.34.0", "ui@latest"] {
             let answer = files.answer(package, "ui.browser.js");
             assert_eq!(answer.status(), StatusCode::OK, "{package}");
@@ -140,12 +140,12 @@ mod tests {
         let directory = directory();
         std::fs::remove_file(directory.path().join("@clerk/ui/dist/ui.browser.js")).unwrap();
         assert!(
-            Files::read(directory.path())
+            Scripts::read(directory.path())
                 .unwrap_err()
                 .contains("ui.browser.js")
         );
         assert!(
-            Files::read(&directory.path().join("missing"))
+            Scripts::read(&directory.path().join("missing"))
                 .unwrap_err()
                 .contains("cannot be read")
         );

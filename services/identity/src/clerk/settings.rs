@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use vvs_auth::provider::KeySet;
 use vvs_runtime::origin::Origin;
 
-use super::script::Files;
+use super::script::Scripts;
 use crate::allow::Rule;
 
 /// Keys come without padding, and some people add it.
@@ -25,7 +25,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Settings of Clerk; they apply while `VVS_WEB_IDENTITY` is `clerk`.
 #[derive(clap::Args, Debug, Clone)]
 #[group(skip)]
-pub struct Settings {
+pub struct ClerkSettings {
     /// Clerk: the publishable key of the instance
     #[arg(
         id = "web-clerk-publishable-key",
@@ -119,12 +119,12 @@ pub(super) struct Config {
     pub(super) secret_key: SecretString,
     /// The Frontend API.
     pub(super) issuer: Origin,
-    pub(super) files: Option<Files>,
+    pub(super) files: Option<Scripts>,
     pub(super) jwt_key: Option<KeySet>,
     pub(super) webhook_secret: Option<SecretSlice<u8>>,
 }
 
-impl Settings {
+impl ClerkSettings {
     /// Returns the setting, if it chooses Clerk.
     pub(crate) fn chosen(&self) -> Option<&'static str> {
         let is_set = self.publishable_key.is_some() || self.secret_key_file.is_some();
@@ -145,7 +145,7 @@ impl Settings {
 
     /// Reads all files. Returns all problems together.
     pub(super) fn read(&self) -> Result<Config, Vec<String>> {
-        let mut problems = Problems::default();
+        let mut problems = ClerkProblems::default();
         let key = problems.take("PUBLISHABLE_KEY", self.publishable());
         let secret = problems.take(
             "SECRET_KEY_FILE",
@@ -162,7 +162,7 @@ impl Settings {
 
         let files = problems.take(
             "JS_DIR",
-            self.js_dir.as_deref().map(Files::read).transpose(),
+            self.js_dir.as_deref().map(Scripts::read).transpose(),
         );
         let jwt_key = problems.take(
             "JWT_KEY_FILE",
@@ -202,7 +202,7 @@ impl Settings {
         }
     }
 
-    fn check_urls(&self, problems: &mut Problems) {
+    fn check_urls(&self, problems: &mut ClerkProblems) {
         let urls = [
             ("API_URL", Some(self.api_url.is_safe())),
             ("PROXY_URL", self.proxy_url.as_ref().map(Base::is_safe)),
@@ -218,7 +218,7 @@ impl Settings {
         }
     }
 
-    fn publishable(&self) -> Result<(String, Kind, Origin), String> {
+    fn publishable(&self) -> Result<(String, InstanceKind, Origin), String> {
         let key = self.publishable_key.as_deref().ok_or(MISSING)?.trim();
         let (kind, frontend_api) =
             publishable_key(key).ok_or("is not a publishable key: pk_live_… or pk_test_…")?;
@@ -229,9 +229,9 @@ impl Settings {
 const MISSING: &str = "is not set: Clerk's dashboard has it under API keys";
 
 #[derive(Default)]
-struct Problems(Vec<String>);
+struct ClerkProblems(Vec<String>);
 
-impl Problems {
+impl ClerkProblems {
     fn say(&mut self, setting: &str, what: &str) {
         let flag = setting.to_ascii_lowercase().replace('_', "-");
         self.0.push(format!(
@@ -246,16 +246,16 @@ impl Problems {
 
 /// The kind of instance that a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum InstanceKind {
     Live,
     Test,
 }
 
 /// Returns the Frontend API that a publishable key names. Its one `$` is at the end.
-pub(super) fn publishable_key(key: &str) -> Option<(Kind, Origin)> {
+pub(super) fn publishable_key(key: &str) -> Option<(InstanceKind, Origin)> {
     let (kind, rest) = match (key.strip_prefix("pk_live_"), key.strip_prefix("pk_test_")) {
-        (Some(rest), _) => (Kind::Live, rest),
-        (None, Some(rest)) => (Kind::Test, rest),
+        (Some(rest), _) => (InstanceKind::Live, rest),
+        (None, Some(rest)) => (InstanceKind::Test, rest),
         (None, None) => return None,
     };
     let name = String::from_utf8(BASE64.decode(rest).ok()?).ok()?;
@@ -278,15 +278,15 @@ fn text(path: &Path) -> Result<SecretString, String> {
     }
 }
 
-fn secret_key(path: &Path) -> Result<(Kind, SecretString), String> {
+fn secret_key(path: &Path) -> Result<(InstanceKind, SecretString), String> {
     let key = text(path)?;
     let is_plain = key
         .expose_secret()
         .bytes()
         .all(|byte| byte.is_ascii_graphic());
     let kind = match key.expose_secret() {
-        key if is_plain && key.starts_with("sk_live_") => Kind::Live,
-        key if is_plain && key.starts_with("sk_test_") => Kind::Test,
+        key if is_plain && key.starts_with("sk_live_") => InstanceKind::Live,
+        key if is_plain && key.starts_with("sk_test_") => InstanceKind::Test,
         _ => {
             return Err(format!(
                 "holds no secret key (sk_live_… or sk_test_…): {}",

@@ -482,7 +482,7 @@ async fn ask(
     body: Option<&Bytes>,
 ) -> StatusCode {
     let segments: Vec<_> = segments.iter().map(|text| (*text).to_owned()).collect();
-    let answer = stand.clerk.answer(Request {
+    let answer = stand.clerk.answer(PlainRequest {
         path,
         segments: &segments,
         headers,
@@ -499,7 +499,7 @@ async fn a_delivery_needs_no_browser_but_a_body_of_a_sensible_length_and_a_secre
     let mut stand = Stand::new().await;
     let webhook = Path {
         path: WEBHOOK_PATH,
-        kind: Kind::Message(64 * 1024),
+        kind: PathKind::Message(64 * 1024),
     };
     assert_eq!(stand.clerk.paths(), [webhook]);
 
@@ -545,7 +545,7 @@ async fn clerks_scripts_are_served_from_here_only_if_there_is_a_directory_with_t
     let none = Stand::new().await;
     let script = Path {
         path: "/npm/@clerk/{package}/dist/{file}",
-        kind: Kind::File,
+        kind: PathKind::File,
     };
     assert!(own.clerk.paths().contains(&script) && !none.clerk.paths().contains(&script));
 
@@ -682,7 +682,7 @@ async fn a_sign_in_is_as_old_as_the_token_that_shows_it() {
         let Arrival::SignedIn(_, proof) = arrival else {
             panic!("a good token is stale")
         };
-        assert_eq!(proof, Proof::Aged(Duration::from_secs(age)));
+        assert_eq!(proof, Freshness::Aged(Duration::from_secs(age)));
     }
 }
 

@@ -10,7 +10,7 @@ const MAX_EMAIL: usize = 254;
 const MAX_PICTURE: usize = 512;
 
 #[derive(Deserialize)]
-pub(super) struct User {
+pub(super) struct ClerkUser {
     pub(super) id: String,
     primary_email_address_id: Option<String>,
     #[serde(default)]
@@ -39,7 +39,7 @@ struct Verification {
     status: Option<String>,
 }
 
-impl User {
+impl ClerkUser {
     /// Returns whether the user's editors are to be signed out. A lock is no reason, because
     /// anybody's wrong passwords can cause it.
     pub(super) fn is_banned(&self) -> bool {
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    fn user(change: &Value) -> User {
+    fn user(change: &Value) -> ClerkUser {
         let mut user = json!({
             "id": "user_1", "username": null, "first_name": "Ada", "last_name": "Lovelace",
             "image_url": "https://img.clerk.com/ada", "banned": false, "locked": false, "new_member": [1],
@@ -194,7 +194,9 @@ mod tests {
         );
 
         // An answer that does not say must not let anybody in.
-        assert!(serde_json::from_value::<User>(json!({"id": "user_1", "locked": false})).is_err());
+        assert!(
+            serde_json::from_value::<ClerkUser>(json!({"id": "user_1", "locked": false})).is_err()
+        );
     }
 
     #[test]

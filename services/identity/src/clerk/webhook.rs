@@ -49,7 +49,7 @@ pub(super) struct Ended {
 
 /// The content of a delivery.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Delivery {
+pub(super) struct Webhook {
     /// The same when it is sent again.
     pub(super) id: String,
     /// `None` when it does not concern us.
@@ -58,7 +58,7 @@ pub(super) struct Delivery {
 
 /// Why a delivery is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum BadWebhook {
     /// A header is missing or not text, or the genuine body has an unexpected format.
     Malformed,
     Forged,
@@ -66,7 +66,7 @@ pub(super) enum Refused {
     Late,
 }
 
-impl Refused {
+impl BadWebhook {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -84,7 +84,7 @@ impl Refused {
 }
 
 #[derive(Deserialize)]
-struct Wire {
+struct WebhookBody {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -108,12 +108,12 @@ impl Inbox {
         headers: &HeaderMap,
         body: &[u8],
         now: i64,
-    ) -> Result<Delivery, Refused> {
+    ) -> Result<Webhook, BadWebhook> {
         let header = |name| {
             headers
                 .get(name)
                 .and_then(|value| value.to_str().ok())
-                .ok_or(Refused::Malformed)
+                .ok_or(BadWebhook::Malformed)
         };
         let (id, timestamp, signatures) = (
             header("svix-id")?,
@@ -121,7 +121,7 @@ impl Inbox {
             header("svix-signature")?,
         );
         if !(1..=MAX_ID).contains(&id.len()) {
-            return Err(Refused::Malformed);
+            return Err(BadWebhook::Malformed);
         }
 
         let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
@@ -136,30 +136,30 @@ impl Inbox {
                     .is_ok_and(|tag| hmac::verify(&self.key, &signed, &tag).is_ok())
             });
         if !is_genuine {
-            return Err(Refused::Forged);
+            return Err(BadWebhook::Forged);
         }
 
-        let at: i64 = timestamp.parse().map_err(|_cause| Refused::Malformed)?;
+        let at: i64 = timestamp.parse().map_err(|_cause| BadWebhook::Malformed)?;
         if at.abs_diff(now) > TOLERANCE.unsigned_abs() {
-            return Err(Refused::Late);
+            return Err(BadWebhook::Late);
         }
 
-        Ok(Delivery {
+        Ok(Webhook {
             id: id.to_owned(),
             ended: self.ended(body)?,
         })
     }
 
-    fn ended(&self, body: &[u8]) -> Result<Option<Ended>, Refused> {
-        let Wire { kind, data } =
-            serde_json::from_slice(body).map_err(|_cause| Refused::Malformed)?;
+    fn ended(&self, body: &[u8]) -> Result<Option<Ended>, BadWebhook> {
+        let WebhookBody { kind, data } =
+            serde_json::from_slice(body).map_err(|_cause| BadWebhook::Malformed)?;
 
         // An empty id would stand for everybody's, or for all of a user's.
         let id = |name| {
             data.get(name)
                 .and_then(Value::as_str)
                 .filter(|id| !id.is_empty())
-                .ok_or(Refused::Malformed)
+                .ok_or(BadWebhook::Malformed)
         };
         let is = |name| data.get(name) == Some(&Value::Bool(true));
         let (subject, provider_session, reason, editors) = match kind.as_str() {

@@ -34,7 +34,7 @@ pub(super) struct Document {
 
 /// The document's wire format.
 #[derive(Deserialize)]
-struct Wire {
+struct DiscoveryBody {
     issuer: String,
     authorization_endpoint: Url,
     token_endpoint: Url,
@@ -49,7 +49,8 @@ struct Wire {
 impl Document {
     /// Reads a document that must be the issuer's own.
     fn parse(json: &[u8], issuer: &str) -> Result<Self, String> {
-        let wire: Wire = serde_json::from_slice(json).map_err(|cause| cause.to_string())?;
+        let wire: DiscoveryBody =
+            serde_json::from_slice(json).map_err(|cause| cause.to_string())?;
         if wire.issuer != issuer {
             let named: String = wire.issuer.chars().take(200).collect();
             return Err(format!(

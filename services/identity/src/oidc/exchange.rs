@@ -20,8 +20,8 @@ use super::Oidc;
 use super::clock::Clock;
 use super::discovery::Document;
 use super::http::{host, refused, unreadable};
-use super::profile::{Needs, Profile};
-use crate::allow::{Facts, Rule, admits};
+use super::profile::{Needs, OidcProfile};
+use crate::allow::{Rule, RuleFacts, admits};
 use crate::browser::Trip;
 use crate::fetch::Failed;
 use crate::person::SignIn;
@@ -65,7 +65,7 @@ pub(super) struct Departure {
     pub(super) url: String,
 }
 
-struct Tokens {
+struct TokenPair {
     id: AccessToken,
     access: AccessToken,
 }
@@ -129,7 +129,7 @@ impl Oidc {
         let claims = verify_id_token(id, &keys, &rules, at)
             .map_err(|distrust| Refusal::NotBelieved(distrust.to_string()))?;
         let profile = self.profile(document, &claims, &tokens.access).await?;
-        let facts = Facts {
+        let facts = RuleFacts {
             verified_email: profile.email.as_deref().filter(|_| profile.email_verified),
             groups: profile.groups.as_deref().unwrap_or_default(),
             organization: None,
@@ -146,7 +146,7 @@ impl Oidc {
         document: &Document,
         code: String,
         trip: &Trip,
-    ) -> Result<Tokens, Refusal> {
+    ) -> Result<TokenPair, Refusal> {
         let party = self.party(document);
         let request = party
             .exchange_code(AuthorizationCode::new(code))
@@ -167,7 +167,7 @@ impl Oidc {
             .clone()
             .ok_or_else(lacks_id)?;
 
-        Ok(Tokens {
+        Ok(TokenPair {
             id,
             access: answer.access_token().clone(),
         })
@@ -180,8 +180,8 @@ impl Oidc {
         document: &Document,
         claims: &Claims,
         access: &AccessToken,
-    ) -> Result<Profile, Refusal> {
-        let own = Profile::read(&claims.rest, &self.groups_claim);
+    ) -> Result<OidcProfile, Refusal> {
+        let own = OidcProfile::read(&claims.rest, &self.groups_claim);
         let needs = Needs {
             groups: self.allow.iter().any(|rule| matches!(rule, Rule::Group(_))),
             verified_address: self
@@ -206,12 +206,12 @@ impl Oidc {
             ));
         }
 
-        Ok(own.or(Profile::read(&said, &self.groups_claim)))
+        Ok(own.or(OidcProfile::read(&said, &self.groups_claim)))
     }
 }
 
 /// The session at the provider is empty when the provider has not named one.
-fn sign_in(issuer: &str, claims: Claims, profile: Profile, at: i64) -> Result<SignIn, Refusal> {
+fn sign_in(issuer: &str, claims: Claims, profile: OidcProfile, at: i64) -> Result<SignIn, Refusal> {
     let Claims {
         subject, session, ..
     } = claims;

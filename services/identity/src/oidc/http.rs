@@ -11,14 +11,14 @@ use oauth2::{AccessToken, AsyncHttpClient, HttpRequest, HttpResponse};
 use crate::asking::Asking;
 use crate::fetch::{Failed, Fetch};
 
-type Call = dyn Fn(HttpRequest) -> Asking<'static, Result<HttpResponse, Failed>> + Send + Sync;
+type Transport = dyn Fn(HttpRequest) -> Asking<'static, Result<HttpResponse, Failed>> + Send + Sync;
 
 /// Makes calls.
 #[derive(Clone)]
-pub(super) struct Http(Arc<Call>);
+pub(super) struct Http(Arc<Transport>);
 
 impl Http {
-    pub(super) fn new(call: Arc<Call>) -> Self {
+    pub(super) fn new(call: Arc<Transport>) -> Self {
         Self(call)
     }
 

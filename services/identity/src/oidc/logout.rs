@@ -14,7 +14,7 @@ use vvs_runtime::metrics::count;
 
 use super::Oidc;
 use crate::fetch::Failed;
-use crate::provider::{Request, Response};
+use crate::provider::{PlainRequest, Response};
 use crate::refusal::Refusal;
 use crate::sessions::Whose;
 
@@ -26,13 +26,13 @@ const BY_PROVIDER: &str = "signed_out_at_provider";
 const MAX_HEARD: usize = 16 * 1024;
 
 #[derive(Deserialize)]
-struct Told {
+struct LogoutForm {
     logout_token: String,
 }
 
 /// Why a logout is not carried out.
 #[derive(Debug, thiserror::Error)]
-enum Deaf {
+enum LogoutFault {
     #[error("no form with one logout_token")]
     NoToken,
     #[error(transparent)]
@@ -45,7 +45,7 @@ enum Deaf {
 }
 
 /// Returns the token of a form that has one.
-fn read(request: &Request<'_>) -> Option<Told> {
+fn read(request: &PlainRequest<'_>) -> Option<LogoutForm> {
     let is_form = |headers: &HeaderMap| {
         let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
         let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
@@ -69,7 +69,7 @@ fn json(status: StatusCode, body: &'static str) -> Response {
 
 /// The result of a logout token.
 #[derive(Debug, PartialEq, Eq)]
-enum Heard {
+enum LogoutOutcome {
     New {
         revoked: u32,
     },
@@ -79,22 +79,22 @@ enum Heard {
 
 impl Oidc {
     /// `POST /api/auth/oidc/logout`.
-    pub(super) async fn logged_out(&self, request: Request<'_>) -> Response {
+    pub(super) async fn logged_out(&self, request: PlainRequest<'_>) -> Response {
         let heard = match read(&request) {
-            Some(Told { logout_token }) => {
+            Some(LogoutForm { logout_token }) => {
                 self.hear(&logout_token, request.now.unix_timestamp()).await
             }
-            None => Err(Deaf::NoToken),
+            None => Err(LogoutFault::NoToken),
         };
 
         let request_id = request.request_id;
         let (outcome, status, body) = match heard {
-            Ok(Heard::New { revoked }) => {
+            Ok(LogoutOutcome::New { revoked }) => {
                 tracing::info!(request_id, revoked, "the provider has ended a sign-in");
                 ("revoked", StatusCode::OK, "{}")
             }
-            Ok(Heard::Again) => ("repeated", StatusCode::OK, "{}"),
-            Err(cause @ (Deaf::NoToken | Deaf::Distrust(_))) => {
+            Ok(LogoutOutcome::Again) => ("repeated", StatusCode::OK, "{}"),
+            Err(cause @ (LogoutFault::NoToken | LogoutFault::Distrust(_))) => {
                 tracing::info!(request_id, %cause, "a logout was refused");
                 (
                     "refused",
@@ -102,7 +102,7 @@ impl Oidc {
                     r#"{"error":"invalid_request"}"#,
                 )
             }
-            Err(cause @ (Deaf::Keys(_) | Deaf::Sessions(_))) => {
+            Err(cause @ (LogoutFault::Keys(_) | LogoutFault::Sessions(_))) => {
                 tracing::warn!(request_id, %cause, "a logout could not be carried out");
                 (
                     "failed",
@@ -119,11 +119,11 @@ impl Oidc {
 
     /// Ends the sign-ins that the provider says are over: in browsers, whichever process they ask,
     /// and the sessions that were approved there.
-    async fn hear(&self, token: &str, now: i64) -> Result<Heard, Deaf> {
+    async fn hear(&self, token: &str, now: i64) -> Result<LogoutOutcome, LogoutFault> {
         let keys = self.keys.for_token(token).await?;
         let logout = verify_logout_token(token, &keys, &self.issuer, &self.client_id, now)?;
         if !self.heard.add(&logout.jti, now) {
-            return Ok(Heard::Again);
+            return Ok(LogoutOutcome::Again);
         }
 
         let Logout {
@@ -143,15 +143,15 @@ impl Oidc {
             self.heard.forget(&jti);
         }
 
-        Ok(Heard::New { revoked: revoked? })
+        Ok(LogoutOutcome::New { revoked: revoked? })
     }
 }
 
 /// Accepted tokens, which are valid once, by their `jti`, and when, in seconds since 1970.
 #[derive(Default)]
-pub(super) struct Tokens(Mutex<HashMap<String, i64>>);
+pub(super) struct HeardTokens(Mutex<HashMap<String, i64>>);
 
-impl Tokens {
+impl HeardTokens {
     /// Adds a token. Returns whether it is new. The oldest makes room when there are too many.
     fn add(&self, jti: &str, at: i64) -> bool {
         let mut heard = self.lock();
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_token_is_new_once_and_the_oldest_that_was_heard_makes_room() {
-        let tokens = Tokens::default();
+        let tokens = HeardTokens::default();
         for at in 0..i64::try_from(MAX_HEARD).unwrap() {
             assert!(tokens.add(&at.to_string(), at));
         }

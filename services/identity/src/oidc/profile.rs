@@ -12,7 +12,7 @@ const MAX_EMAIL: usize = 254;
 const MAX_PICTURE: usize = 512;
 
 #[derive(Default)]
-pub(super) struct Profile {
+pub(super) struct OidcProfile {
     pub(super) email: Option<String>,
     /// Only if the provider says `true`.
     pub(super) email_verified: bool,
@@ -29,7 +29,7 @@ pub(super) struct Needs {
     pub(super) verified_address: bool,
 }
 
-impl Profile {
+impl OidcProfile {
     pub(super) fn read(claims: &Map<String, Value>, groups_claim: &str) -> Self {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let email = text("email")
@@ -102,8 +102,8 @@ mod tests {
 
     use super::*;
 
-    fn read(claims: &Value) -> Profile {
-        Profile::read(claims.as_object().unwrap(), "groups")
+    fn read(claims: &Value) -> OidcProfile {
+        OidcProfile::read(claims.as_object().unwrap(), "groups")
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
         }
 
         assert_eq!(
-            Profile::read(json!({"groups": ["x"]}).as_object().unwrap(), "roles").groups,
+            OidcProfile::read(json!({"groups": ["x"]}).as_object().unwrap(), "roles").groups,
             None
         );
     }
@@ -207,7 +207,7 @@ mod tests {
             (Some("Ada"), Some(vec!["a".to_owned()]))
         );
 
-        let filled = Profile::default().or(userinfo());
+        let filled = OidcProfile::default().or(userinfo());
         assert_eq!(
             (filled.email.as_deref(), filled.email_verified),
             (Some("eve@example.com"), true)

@@ -14,7 +14,7 @@ const MAX_NAME: usize = 60;
 /// Settings of OpenID Connect; they apply while `VVS_WEB_IDENTITY` is `oidc`.
 #[derive(clap::Args, Debug, Clone)]
 #[group(skip)]
-pub struct Settings {
+pub struct OidcSettings {
     /// OpenID Connect: the issuer, in exactly the provider's spelling
     #[arg(id = "web-oidc-issuer", long, env = "VVS_WEB_OIDC_ISSUER")]
     pub issuer: Option<String>,
@@ -50,7 +50,7 @@ pub struct Settings {
     pub name: Option<String>,
 }
 
-impl Settings {
+impl OidcSettings {
     /// Returns the setting, if it chooses a provider.
     pub(crate) fn chosen(&self) -> Option<&'static str> {
         let is_set = self.issuer.is_some() || self.client_id.is_some();
@@ -184,8 +184,8 @@ fn shown(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn whole() -> Settings {
-        Settings {
+    fn whole() -> OidcSettings {
+        OidcSettings {
             issuer: Some("https://id.test/realms/a".to_owned()),
             client_id: Some("vvs".to_owned()),
             client_secret_file: None,
@@ -196,7 +196,7 @@ mod tests {
     }
 
     /// Returns the settings that a problem names.
-    fn blamed(change: impl FnOnce(&mut Settings), allow: &[Rule]) -> Vec<String> {
+    fn blamed(change: impl FnOnce(&mut OidcSettings), allow: &[Rule]) -> Vec<String> {
         let mut settings = whole();
         change(&mut settings);
         let name = |problem: String| problem.split(' ').next().unwrap().to_owned();
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn every_problem_names_its_setting() {
-        type Change = fn(&mut Settings);
+        type Change = fn(&mut OidcSettings);
         let changes: [(&str, Change); 9] = [
             ("VVS_WEB_OIDC_ISSUER", |settings| settings.issuer = None),
             ("VVS_WEB_OIDC_CLIENT_ID", |settings| {
@@ -293,7 +293,7 @@ mod tests {
         );
 
         let nothing =
-            |settings: &mut Settings| (settings.issuer, settings.client_id) = (None, None);
+            |settings: &mut OidcSettings| (settings.issuer, settings.client_id) = (None, None);
         assert_eq!(blamed(nothing, &[]).len(), 3);
         assert!(whole().problems(&[])[0].contains("(--web-allow)"));
     }

@@ -23,10 +23,10 @@ use time::OffsetDateTime;
 use vvs_auth::key::base64url;
 
 use super::http::Http;
-use super::{Oidc, Settings};
+use super::{Oidc, OidcSettings};
 use crate::allow::Rule;
 use crate::fetch::Failed;
-use crate::provider::{Common, Provider};
+use crate::provider::{Provider, ProviderContext};
 
 pub const ISSUER: &str = "https://id.test/realms/a";
 pub const CLIENT_ID: &str = "vvs";
@@ -35,7 +35,7 @@ pub const SECRET: &str = "s3cr/et";
 #[derive(clap::Parser)]
 struct Line {
     #[command(flatten)]
-    settings: Settings,
+    settings: OidcSettings,
 }
 
 /// The provider's behaviour instead of answering.
@@ -156,7 +156,7 @@ impl Fake {
     }
 
     /// This server as its client.
-    pub fn provider(&self, common: Common, allow: &[&str]) -> Arc<dyn Provider> {
+    pub fn provider(&self, common: ProviderContext, allow: &[&str]) -> Arc<dyn Provider> {
         let line = [
             "web",
             "--web-oidc-issuer",

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::testing::{Fake, ISSUER};
 use super::*;
-use crate::person::{Proof, SignIn};
+use crate::person::{Freshness, SignIn};
 use crate::provider::Stop;
 use crate::testing::{Ended, RecordedSessions, TestBrowser, WATERMARK, common};
 
@@ -21,8 +21,8 @@ fn about() -> About {
     About::Login(ID.parse().unwrap())
 }
 
-fn call<'a>(path: &'a str, fields: &'a str, about: Option<About>) -> Call<'a> {
-    Call {
+fn call<'a>(path: &'a str, fields: &'a str, about: Option<About>) -> BrowserRequest<'a> {
+    BrowserRequest {
         path,
         fields: fields.as_bytes(),
         about,
@@ -54,7 +54,7 @@ async fn back(provider: &dyn Provider, browser: &mut TestBrowser, answer: &str) 
     back.await.unwrap()
 }
 
-fn signed_in(reply: Reply) -> (SignIn, Proof, String) {
+fn signed_in(reply: Reply) -> (SignIn, Freshness, String) {
     match reply {
         Reply::SignedIn {
             sign_in,
@@ -75,7 +75,7 @@ async fn a_trip_brings_back_a_person_whose_proof_is_as_old_as_its_beginning() {
 
     let (who, proof, next) = signed_in(back(&*provider, &mut browser, &answer).await);
     assert_eq!((&*who.provider, &*who.subject), (ISSUER, "ada"));
-    assert_eq!(proof, Proof::Since(WATERMARK));
+    assert_eq!(proof, Freshness::Since(WATERMARK));
     assert_eq!(next, format!("/api/auth/callback?connection_id={ID}"));
 }
 
@@ -138,7 +138,7 @@ async fn a_logout_ends_what_it_names_in_browsers_and_editors_and_only_as_a_form(
         ),
     ] {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
-        let answer = provider.answer(Request {
+        let answer = provider.answer(PlainRequest {
             path: LOGOUT_PATH,
             segments: &[],
             headers: &headers,

@@ -14,7 +14,7 @@ use super::exchange::Departure;
 use crate::browser::{Browser, Trip};
 use crate::fetch::Failed;
 use crate::person::SignIn;
-use crate::provider::{Call, Reply, Stop};
+use crate::provider::{BrowserRequest, Reply, Stop};
 use crate::refusal::Refusal;
 
 /// How long a person may take at the provider.
@@ -25,7 +25,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(15);
 /// The parameters with which the provider sends the browser back (RFC 6749, section 4.1.2; RFC
 /// 9207).
 #[derive(Default, Deserialize)]
-struct Answered {
+struct ProviderAnswer {
     state: Option<String>,
     code: Option<String>,
     error: Option<String>,
@@ -36,7 +36,7 @@ impl Oidc {
     /// `GET /login/oidc`.
     pub(super) async fn start(
         &self,
-        call: Call<'_>,
+        call: BrowserRequest<'_>,
         browser: &mut dyn Browser,
     ) -> Result<Reply, Refusal> {
         let about = call.about.ok_or(Refusal::MalformedLink)?;
@@ -61,11 +61,12 @@ impl Oidc {
     /// `GET /api/auth/oidc`.
     pub(super) async fn back(
         &self,
-        call: Call<'_>,
+        call: BrowserRequest<'_>,
         browser: &mut dyn Browser,
     ) -> Result<Reply, Refusal> {
         // A repeated parameter counts as missing (RFC 6749, section 3.1).
-        let answered: Answered = serde_urlencoded::from_bytes(call.fields).unwrap_or_default();
+        let answered: ProviderAnswer =
+            serde_urlencoded::from_bytes(call.fields).unwrap_or_default();
         let state = answered.state.as_deref().unwrap_or_default();
         let Some((trip, proof)) = browser.end(state) else {
             count(&self.sign_ins, "outcome", "unknown");
@@ -124,7 +125,7 @@ enum Redeemed {
 
 async fn redeemed(
     oidc: &Oidc,
-    answered: Answered,
+    answered: ProviderAnswer,
     trip: &Trip,
     clock: Clock,
 ) -> Result<Redeemed, Refusal> {

@@ -8,7 +8,7 @@ use vvs_identity::{Part, Sources};
 
 use super::{Account, Page, Shell};
 use crate::account::{Install, Notice};
-use crate::header::Kind;
+use crate::header::PageKind;
 
 /// The text about browsers after signing out everywhere.
 const BROWSERS: &str = "Every browser is signed out, this one too.";
@@ -46,7 +46,7 @@ pub(crate) struct AccountSignIn {
 }
 
 impl Page for AccountSignIn {
-    const KIND: Kind = Kind::Form;
+    const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
         &self.shell
@@ -87,7 +87,7 @@ impl Install {
 }
 
 impl Page for AccountSessions {
-    const KIND: Kind = Kind::Form;
+    const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
         &self.shell

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use vvs_identity::About;
 
 use super::{Page, Shell};
-use crate::header::Kind;
+use crate::header::PageKind;
 
 /// Asks for the key that was printed when the server started.
 #[derive(Template)]
@@ -20,7 +20,7 @@ pub(crate) struct DevKey {
 }
 
 impl Page for DevKey {
-    const KIND: Kind = Kind::Form;
+    const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
         &self.shell

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Page, Shell, UserCode};
 use crate::handback::Handback;
-use crate::header::Kind;
+use crate::header::PageKind;
 
 /// Takes the code back to the editor, or shows it.
 #[derive(Template)]
@@ -24,7 +24,7 @@ impl HandBack {
 }
 
 impl Page for HandBack {
-    const KIND: Kind = Kind::Form;
+    const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
         &self.shell
@@ -41,7 +41,7 @@ pub(crate) struct Held {
 }
 
 impl Page for Held {
-    const KIND: Kind = Kind::Form;
+    const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
         &self.shell

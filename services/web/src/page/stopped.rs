@@ -5,7 +5,7 @@ use http::StatusCode;
 use vvs_identity::Stop;
 
 use super::{Page, Shell};
-use crate::header::Kind;
+use crate::header::PageKind;
 
 /// Says why nobody has signed in.
 #[derive(Template)]
@@ -20,7 +20,7 @@ pub(crate) struct Stopped {
 }
 
 impl Page for Stopped {
-    const KIND: Kind = Kind::Text;
+    const KIND: PageKind = PageKind::Text;
 
     fn shell(&self) -> &Shell {
         &self.shell

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use vvs_identity::dev::{self, Form};
+use vvs_identity::dev::{self, DevForm};
 use vvs_identity::{About, Part};
 
 use super::*;
@@ -57,7 +57,7 @@ fn bare() -> Editor {
 }
 
 fn form(about: About, said: &str, problem: Option<&'static str>, retry: bool) -> Part {
-    dev::form(&Form {
+    dev::form(&DevForm {
         about,
         csrf: &csrf(),
         email: said.to_owned(),

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use http::Uri;
 use http::header::CACHE_CONTROL;
 use time::OffsetDateTime;
-use vvs_identity::{About, Call, Kind, Path, Reply};
+use vvs_identity::{About, BrowserRequest, Path, PathKind, Reply};
 use vvs_runtime::forwarded::REQUEST_ID;
 
 use super::sign_in;
@@ -27,10 +27,10 @@ pub(super) fn routes(web: &Web) -> Router<Arc<Web>> {
     let paths = web.identity.paths().into_iter();
     paths.fold(Router::new(), |router, Path { path, kind }| {
         let served = match kind {
-            Kind::Page => get(open),
-            Kind::Form => post(submit),
-            Kind::File => get(others),
-            Kind::Message(length) => post(others).layer(DefaultBodyLimit::max(length)),
+            PathKind::Page => get(open),
+            PathKind::Form => post(submit),
+            PathKind::File => get(others),
+            PathKind::Message(length) => post(others).layer(DefaultBodyLimit::max(length)),
         };
         router.route(path, served)
     })
@@ -63,7 +63,7 @@ async fn served(
     another: bool,
 ) -> Result<Answer, Refusal> {
     let provider = visit.web.identity.clone();
-    let call = Call {
+    let call = BrowserRequest {
         path,
         fields,
         about: visit.about,
@@ -106,7 +106,7 @@ async fn others(
     let segments: Vec<_> = segments.iter().map(|(_, text)| text.to_owned()).collect();
     let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
 
-    let answer = web.identity.answer(vvs_identity::Request {
+    let answer = web.identity.answer(vvs_identity::PlainRequest {
         path: path.as_str(),
         segments: &segments,
         headers: &headers,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
-use vvs_identity::{About, Asking, Browser, Proof, SignIn, Trip};
+use vvs_identity::{About, Asking, Browser, Freshness, SignIn, Trip};
 
 use super::Visit;
 use crate::cookie::Flow;
@@ -19,7 +19,7 @@ impl Browser for Visit {
         Box::pin(async move { Ok(self.depart(state, trip, time).await?) })
     }
 
-    fn end(&mut self, state: &str) -> Option<(Trip, Proof)> {
+    fn end(&mut self, state: &str) -> Option<(Trip, Freshness)> {
         let web = self.web.clone();
         let flow = self
             .jar
@@ -35,7 +35,7 @@ impl Browser for Visit {
             nonce: flow.nonce,
             verifier: flow.verifier,
         };
-        Some((trip, Proof::Since(flow.watermark)))
+        Some((trip, Freshness::Since(flow.watermark)))
     }
 
     fn before(&self) -> Option<&SignIn> {

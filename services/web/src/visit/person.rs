@@ -1,7 +1,7 @@
 //! The person who is signed in to the browser: the only access to it, which first asks whether the
 //! sign-in has ended.
 
-use vvs_identity::{Proof, SignIn};
+use vvs_identity::{Freshness, SignIn};
 use vvs_proto::ConnectionId;
 
 use super::Visit;
@@ -48,12 +48,12 @@ impl Visit {
     }
 
     /// Signs the person in to the browser, unless that was ended since its proof was made.
-    pub(crate) async fn sign_in(&mut self, who: SignIn, proof: Proof) -> Result<(), Refusal> {
+    pub(crate) async fn sign_in(&mut self, who: SignIn, proof: Freshness) -> Result<(), Refusal> {
         let web = self.web.clone();
         let watermark = match proof {
-            Proof::Fresh => web.sessions.begin_sign_in(None).await?,
-            Proof::Aged(age) => web.sessions.begin_sign_in(Some(age)).await?,
-            Proof::Since(watermark) => watermark,
+            Freshness::Fresh => web.sessions.begin_sign_in(None).await?,
+            Freshness::Aged(age) => web.sessions.begin_sign_in(Some(age)).await?,
+            Freshness::Since(watermark) => watermark,
         };
 
         let id = match self.person()?.cloned() {

@@ -2,15 +2,15 @@
 
 use secrecy::SecretString;
 
-use super::super::settings::Kind;
+use super::super::settings::InstanceKind;
 use super::*;
 use crate::clerk::settings;
 
 const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 
-fn form(proxy_url: Option<&str>, scripts: &str) -> Form {
+fn form(proxy_url: Option<&str>, scripts: &str) -> ClerkForm {
     let (kind, issuer) = settings::publishable_key("pk_live_Y2xlcmsuZXhhbXBsZS5jb20k").unwrap();
-    assert_eq!(kind, Kind::Live);
+    assert_eq!(kind, InstanceKind::Live);
 
     let proxy_url: Option<Base> = proxy_url.map(|url| url.parse().unwrap());
     let config = Config {
@@ -21,13 +21,13 @@ fn form(proxy_url: Option<&str>, scripts: &str) -> Form {
         jwt_key: None,
         webhook_secret: None,
     };
-    let form = Form::new(&config, proxy_url.as_ref());
+    let form = ClerkForm::new(&config, proxy_url.as_ref());
     assert_eq!(form.scripts, scripts);
 
     form
 }
 
-fn part(form: &Form, about: About, retry: bool, another: bool) -> Part {
+fn part(form: &ClerkForm, about: About, retry: bool, another: bool) -> Part {
     let (csrf, nonce) = (SecretString::from("csrf"), Nonce::new([0; 16]));
     form.part(&Ask {
         about,

@@ -8,13 +8,13 @@ use super::*;
 #[derive(clap::Parser)]
 struct Line {
     #[command(flatten)]
-    settings: Settings,
+    settings: ClerkSettings,
 }
 
 /// The key of the instance `happy-fake-01.clerk.accounts.dev`.
 const KEY: &str = "pk_test_aGFwcHktZmFrZS0wMS5jbGVyay5hY2NvdW50cy5kZXYk";
 
-fn settings(flags: &[(&str, &str)]) -> Settings {
+fn settings(flags: &[(&str, &str)]) -> ClerkSettings {
     let flags = flags
         .iter()
         .flat_map(|(name, value)| [format!("--web-clerk-{name}"), (*value).to_owned()]);
@@ -51,7 +51,7 @@ fn a_publishable_key_names_its_frontend_api() {
     assert_eq!(
         read(KEY),
         Some((
-            Kind::Test,
+            InstanceKind::Test,
             "https://happy-fake-01.clerk.accounts.dev".to_owned()
         ))
     );
@@ -67,7 +67,7 @@ fn a_publishable_key_names_its_frontend_api() {
         read(key("clerk.example.com$").trim_end_matches('='))
             .unwrap()
             .0,
-        Kind::Live
+        InstanceKind::Live
     );
     assert_eq!(
         named("clerk.example.com:8443$").as_deref(),

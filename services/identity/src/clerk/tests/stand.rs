@@ -101,7 +101,7 @@ pub(super) fn unknown() -> String {
 #[derive(clap::Parser)]
 struct Line {
     #[command(flatten)]
-    settings: Settings,
+    settings: ClerkSettings,
 }
 
 /// Clerk as a provider, with its counterparts.

@@ -31,7 +31,7 @@ fn headers(id: &str, at: &str, signature: &str) -> HeaderMap {
         .collect()
 }
 
-fn read(inbox: &Inbox, body: &str) -> Result<Option<Ended>, Refused> {
+fn read(inbox: &Inbox, body: &str) -> Result<Option<Ended>, BadWebhook> {
     let at = NOW.to_string();
     let headers = headers("msg_1", &at, &signature(&SECRET, "msg_1", &at, body));
     inbox
@@ -82,67 +82,67 @@ fn a_delivery_is_taken_only_if_it_is_genuine_whole_and_of_now() {
         (
             "forged",
             headers("msg_1", &now, &forged),
-            Some(Refused::Forged),
+            Some(BadWebhook::Forged),
         ),
         (
             "two forged",
             headers("msg_1", &now, &format!("{forged} {forged}")),
-            Some(Refused::Forged),
+            Some(BadWebhook::Forged),
         ),
         (
             "another version",
             headers("msg_1", &now, &good.replace("v1,", "v2,")),
-            Some(Refused::Forged),
+            Some(BadWebhook::Forged),
         ),
         (
             "no version",
             headers("msg_1", &now, &good[3..]),
-            Some(Refused::Forged),
+            Some(BadWebhook::Forged),
         ),
         (
             "truncated",
             headers("msg_1", &now, &good[..good.len() - 4]),
-            Some(Refused::Forged),
+            Some(BadWebhook::Forged),
         ),
         (
             "empty",
             headers("msg_1", &now, "v1,"),
-            Some(Refused::Forged),
+            Some(BadWebhook::Forged),
         ),
         (
             "no base64",
             headers("msg_1", &now, "v1,~~~~"),
-            Some(Refused::Forged),
+            Some(BadWebhook::Forged),
         ),
         (
             "another id",
             headers("msg_2", &now, &good),
-            Some(Refused::Forged),
+            Some(BadWebhook::Forged),
         ),
         (
             "another time",
             headers("msg_1", &(NOW + 1).to_string(), &good),
-            Some(Refused::Forged),
+            Some(BadWebhook::Forged),
         ),
         (
             "late",
             headers("msg_1", &(NOW - 301).to_string(), &right(NOW - 301)),
-            Some(Refused::Late),
+            Some(BadWebhook::Late),
         ),
         (
             "early",
             headers("msg_1", &(NOW + 301).to_string(), &right(NOW + 301)),
-            Some(Refused::Late),
+            Some(BadWebhook::Late),
         ),
         (
             "at no time",
             headers("msg_1", "now", &signature(&SECRET, "msg_1", "now", &body)),
-            Some(Refused::Malformed),
+            Some(BadWebhook::Malformed),
         ),
         (
             "no id",
             headers("", &now, &signature(&SECRET, "", &now, &body)),
-            Some(Refused::Malformed),
+            Some(BadWebhook::Malformed),
         ),
     ];
     for (case, headers, refused) in cases {
@@ -159,7 +159,7 @@ fn a_delivery_is_taken_only_if_it_is_genuine_whole_and_of_now() {
         headers.remove(missing);
         assert_eq!(
             inbox(false).read(&headers, body.as_bytes(), NOW),
-            Err(Refused::Malformed),
+            Err(BadWebhook::Malformed),
             "{missing}"
         );
     }
@@ -168,15 +168,18 @@ fn a_delivery_is_taken_only_if_it_is_genuine_whole_and_of_now() {
 
     for body in [&changed, &body[..body.len() - 1], &format!("{body} "), ""] {
         let read = inbox(false).read(&headers("msg_1", &now, &good), body.as_bytes(), NOW);
-        assert_eq!(read, Err(Refused::Forged), "{body}");
+        assert_eq!(read, Err(BadWebhook::Forged), "{body}");
     }
 }
 
 #[test]
 fn a_forged_delivery_is_not_even_parsed() {
     let headers = headers("msg_1", &NOW.to_string(), "v1,AAAA");
-    assert_eq!(inbox(false).read(&headers, b"{", NOW), Err(Refused::Forged));
-    assert_eq!(read(&inbox(false), "{"), Err(Refused::Malformed));
+    assert_eq!(
+        inbox(false).read(&headers, b"{", NOW),
+        Err(BadWebhook::Forged)
+    );
+    assert_eq!(read(&inbox(false), "{"), Err(BadWebhook::Malformed));
 }
 
 #[test]
@@ -256,39 +259,44 @@ fn each_event_ends_what_it_must_and_no_more() {
             false,
             "user.deleted",
             json!({"deleted": true}),
-            Err(Refused::Malformed),
+            Err(BadWebhook::Malformed),
         ),
         (
             false,
             "user.deleted",
             json!({"id": ""}),
-            Err(Refused::Malformed),
+            Err(BadWebhook::Malformed),
         ),
         (
             false,
             "user.deleted",
             json!({"id": null}),
-            Err(Refused::Malformed),
+            Err(BadWebhook::Malformed),
         ),
         (
             false,
             "session.revoked",
             json!({"id": "", "user_id": "user_1"}),
-            Err(Refused::Malformed),
+            Err(BadWebhook::Malformed),
         ),
         (
             false,
             "session.revoked",
             json!({"user_id": "user_1"}),
-            Err(Refused::Malformed),
+            Err(BadWebhook::Malformed),
         ),
         (
             false,
             "session.revoked",
             json!({"id": "sess_1"}),
-            Err(Refused::Malformed),
+            Err(BadWebhook::Malformed),
         ),
-        (false, "user.deleted", json!(null), Err(Refused::Malformed)),
+        (
+            false,
+            "user.deleted",
+            json!(null),
+            Err(BadWebhook::Malformed),
+        ),
     ];
     for (end_with_session, kind, data, expected) in cases {
         let body =
@@ -300,7 +308,7 @@ fn each_event_ends_what_it_must_and_no_more() {
         );
     }
 
-    assert_eq!(read(&inbox(true), "{}"), Err(Refused::Malformed));
+    assert_eq!(read(&inbox(true), "{}"), Err(BadWebhook::Malformed));
     assert_eq!(read(&inbox(true), r#"{"type":"email.created"}"#), Ok(None));
 }
 

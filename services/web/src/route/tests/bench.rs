@@ -22,7 +22,7 @@ use tonic::{Code, Request as Call, Response as Reply, Status};
 use tower::{ServiceExt as _, service_fn};
 use vvs_auth::key::Keyring;
 use vvs_identity::dev::Dev;
-use vvs_identity::{Common, People, SignIn};
+use vvs_identity::{People, ProviderContext, SignIn};
 use vvs_proto::relay::relay_server::{self, RelayServer};
 use vvs_proto::relay::{
     App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse,
@@ -394,8 +394,8 @@ fn people() -> People {
 }
 
 /// Returns the dependencies that this role gives a provider.
-pub(super) fn common(web: &Web) -> Common {
-    Common {
+pub(super) fn common(web: &Web) -> ProviderContext {
+    ProviderContext {
         people: people(),
         public_url: web.public_url.clone(),
         sessions: Arc::new(web.sessions.clone()),

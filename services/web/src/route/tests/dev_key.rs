@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::StatusCode;
-use vvs_identity::Key;
+use vvs_identity::DevKey;
 use vvs_identity::dev::Dev;
 use vvs_runtime::limit::Reached;
 
@@ -35,7 +35,7 @@ const FORMS: [&str; 5] = [
 /// An installation with a key that checks this many guesses.
 fn with_key(guesses: u32) -> Bench {
     Bench::with(TTL, |web| {
-        let key = Key::new(
+        let key = DevKey::new(
             &KEY.into(),
             NonZeroU32::new(guesses).unwrap(),
             Reached::default(),

@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, StatusCode};
 use secrecy::ExposeSecret as _;
 use tonic::Code;
 use vvs_identity::{
-    Ask, Asking, Browser, Call, Kind, Part, Path, Provider, Reply, Response, Whose,
+    Ask, Asking, Browser, BrowserRequest, Part, Path, PathKind, Provider, Reply, Response, Whose,
 };
 
 use super::TTL;
@@ -39,16 +39,16 @@ impl Provider for Echo {
     fn paths(&self) -> Vec<Path> {
         let path = |path, kind| Path { path, kind };
         vec![
-            path("/echo/page", Kind::Page),
-            path("/echo/form", Kind::Form),
-            path("/echo/file/{one}/{two}", Kind::File),
-            path("/echo/message", Kind::Message(LONGEST)),
+            path("/echo/page", PathKind::Page),
+            path("/echo/form", PathKind::Form),
+            path("/echo/file/{one}/{two}", PathKind::File),
+            path("/echo/message", PathKind::Message(LONGEST)),
         ]
     }
 
     fn serve<'a>(
         &'a self,
-        call: Call<'a>,
+        call: BrowserRequest<'a>,
         browser: &'a mut dyn Browser,
     ) -> Asking<'a, Result<Reply, vvs_identity::Refusal>> {
         let said = String::from_utf8_lossy(call.fields).into_owned();
@@ -59,7 +59,7 @@ impl Provider for Echo {
         )))))
     }
 
-    fn answer<'a>(&'a self, request: vvs_identity::Request<'a>) -> Asking<'a, Response> {
+    fn answer<'a>(&'a self, request: vvs_identity::PlainRequest<'a>) -> Asking<'a, Response> {
         let length = request.body.map(Bytes::len);
         let said = format!("{} {:?} {length:?}", request.path, request.segments);
         let mut answer = Response::new(said.into());
