@@ -14,10 +14,9 @@ use vvs_proto::frame::AuthErrorCode;
 use crate::attempt::Attempt;
 use crate::backplane::Taken;
 use crate::clock;
-use crate::proof::NotTaken;
+use crate::proof::{NotTaken, Proofs};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
-use crate::signed_in::SignedIn;
 use crate::ticket::Ticket;
 
 /// A login on its way to this socket.
@@ -36,7 +35,7 @@ impl Resume {
     /// Checks ticket and proof, and asks for the login.
     pub(crate) fn start(
         shared: &Shared,
-        proofs: &mut SignedIn,
+        proofs: &mut Proofs,
         ticket: &Secret,
         proof: &Secret,
     ) -> Result<Self, NotTaken> {
@@ -56,7 +55,7 @@ impl Resume {
             return Err(AuthErrorCode::BadTicket.into());
         }
 
-        proofs.take_proof(proof, Use::Resume, None, Some(&key.thumbprint()))?;
+        proofs.take(proof, Use::Resume, None, Some(&key.thumbprint()))?;
         if facts.created_at + facts.ttl <= clock::now() {
             return Err(AuthErrorCode::LoginOver.into());
         }

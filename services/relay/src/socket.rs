@@ -1,5 +1,5 @@
 //! One editor's WebSocket: one task with one timer, which keeps the heartbeat and enforces the
-//! socket's limits. `dialogue` reads the frames; `login` and `signed_in` decide what they mean.
+//! socket's limits. `dialogue` reads the frames; `login` and `session` decide what they mean.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -28,9 +28,10 @@ use crate::backplane::Taken;
 use crate::drain::Moments;
 use crate::limit::{ConnectionPlace, HandshakePlace};
 use crate::login::{Action, Event};
+use crate::proof::Proofs;
 use crate::resume::Resume;
+use crate::session::{Effect, Session};
 use crate::shared::Shared;
-use crate::signed_in::{Effect, SignedIn};
 use crate::socket::idle::Idle;
 use crate::socket::ping::{Pings, Pong};
 use crate::socket::stream::{FRAGMENT_FLOOD, Stream};
@@ -60,7 +61,7 @@ enum Wake {
     Message(Result<Message, WsError>),
     Login(Vec<Action>),
     Resumed(Box<Resume>, Taken),
-    SignedIn(Vec<Effect>),
+    Session(Vec<Effect>),
     Timer,
     Drain,
 }
@@ -88,12 +89,12 @@ struct Socket<S> {
     ws: Stream<S>,
     shared: Arc<Shared>,
     id: ConnectionId,
-    nonce: String,
+    proofs: Proofs,
     address: IpAddr,
     attempt: Option<Box<Attempt>>,
     /// A login that is being fetched from its holder.
     resuming: Option<Box<Resume>>,
-    signed_in: Option<Box<SignedIn>>,
+    session: Option<Box<Session>>,
     /// Given back when the editor is signed in.
     handshake: Option<HandshakePlace>,
     connection_place: ConnectionPlace,
@@ -217,14 +218,14 @@ where
             ws: Stream::new(io, limits.max_message_bytes),
             shared: shared.clone(),
             id,
-            nonce,
+            proofs: Proofs::new(shared.authority.clone(), nonce),
             address,
             idle: attempt
                 .is_none()
                 .then(|| Idle::new(now, limits.sign_in_time)),
             attempt,
             resuming: None,
-            signed_in: None,
+            session: None,
             handshake,
             connection_place,
             cut,
@@ -243,7 +244,7 @@ where
         self.introduce(false);
 
         if let Some(bearer) = bearer {
-            let effects = self.signed_in().bearer(*bearer);
+            let effects = self.with_session(|session, _proofs| session.bearer(*bearer));
             if let Some(end) = self.take_effect(effects) {
                 return end;
             }
@@ -269,7 +270,7 @@ where
                 Wake::Message(message) => self.on_message(message),
                 Wake::Login(actions) => self.carry_out(&actions),
                 Wake::Resumed(resume, taken) => self.resumed(*resume, taken),
-                Wake::SignedIn(effects) => self.take_effect(effects),
+                Wake::Session(effects) => self.take_effect(effects),
                 Wake::Timer => self.on_timer(Instant::now()),
                 Wake::Drain => {
                     self.drain = Some(Box::new(self.shared.drain.moments()));
@@ -308,10 +309,10 @@ where
             }
         }
 
-        if let Some(signed_in) = &mut self.signed_in
-            && let Poll::Ready(effects) = signed_in.poll(cx)
+        if let Some(session) = &mut self.session
+            && let Poll::Ready(effects) = session.poll(cx)
         {
-            return Poll::Ready(Wake::SignedIn(effects));
+            return Poll::Ready(Wake::Session(effects));
         }
 
         if timer.poll(cx).is_ready() {
@@ -355,10 +356,7 @@ where
 
     fn deadline(&self) -> Instant {
         let login = self.attempt.as_ref().and_then(|attempt| attempt.deadline());
-        let session = self
-            .signed_in
-            .as_ref()
-            .and_then(|signed_in| signed_in.deadline());
+        let session = self.session.as_ref().and_then(|session| session.deadline());
         let others = [login, session, self.idle.map(Idle::until), self.drain_at()];
         others
             .into_iter()
@@ -383,9 +381,9 @@ where
     fn is_busy(&self) -> bool {
         self.resuming.is_some()
             || self
-                .signed_in
+                .session
                 .as_ref()
-                .is_some_and(|signed_in| signed_in.is_busy())
+                .is_some_and(|session| session.is_busy())
     }
 
     fn on_timer(&mut self, now: Instant) -> Option<End> {
@@ -420,8 +418,8 @@ where
             self.push(ping, None);
         }
 
-        if let Some(signed_in) = &mut self.signed_in {
-            let effects = signed_in.on_timer(now);
+        if let Some(session) = &mut self.session {
+            let effects = session.on_timer(now);
             if let Some(end) = self.take_effect(effects) {
                 return Some(end);
             }

@@ -71,7 +71,10 @@ const SHARED: &[(&str, &str)] = &[
         "Server",
         "the server: what it needs, and its address at the editor",
     ),
-    ("Session", "a session, in a frame and in the database"),
+    (
+        "Session",
+        "a session: in a frame, in the database and on a socket",
+    ),
     (
         "Settings",
         "what can be set about a role or a part of every process",

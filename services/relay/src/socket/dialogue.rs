@@ -19,9 +19,9 @@ use crate::clock;
 use crate::hello::Hello;
 use crate::login::{Action, Event, State};
 use crate::pause::retry_after;
-use crate::proof::{NotTaken, Unproven};
+use crate::proof::{NotTaken, Proofs, Unproven};
 use crate::resume::Resume;
-use crate::signed_in::{Effect, SignedIn, new_socket};
+use crate::session::{Effect, Session, new_socket};
 use crate::wire;
 
 /// An editor's introduction.
@@ -41,7 +41,7 @@ where
     pub(super) fn introduce(&mut self, resumed: bool) {
         let frame = wire::connection(
             self.id,
-            self.nonce.clone(),
+            self.proofs.nonce().to_owned(),
             self.attempt.as_deref(),
             resumed,
             &self.shared,
@@ -111,15 +111,18 @@ where
                 if !self.is_free() {
                     return self.not_now();
                 }
-                let effects = self.signed_in().authenticate(&token, proof.as_ref());
+                let effects = self.with_session(|session, proofs| {
+                    session.authenticate(proofs, &token, proof.as_ref())
+                });
                 self.take_effect(effects)
             }
             EditorFrame::TokenRefresh { proof } => {
-                let effects = self.signed_in().refresh(&proof);
+                let effects = self.with_session(|session, proofs| session.refresh(proofs, &proof));
                 self.take_effect(effects)
             }
             EditorFrame::SessionLogout { proof } => {
-                let effects = self.signed_in().logout(proof.as_ref());
+                let effects =
+                    self.with_session(|session, proofs| session.logout(proofs, proof.as_ref()));
                 self.take_effect(effects)
             }
         }
@@ -132,23 +135,28 @@ where
             .as_ref()
             .is_none_or(|attempt| attempt.is_untouched());
         let is_anonymous = self
-            .signed_in
+            .session
             .as_ref()
             .is_none_or(|signed_in| !signed_in.is_authorized());
         is_idle && is_anonymous && self.resuming.is_none()
     }
 
-    pub(super) fn signed_in(&mut self) -> &mut SignedIn {
-        let (authority, nonce, address) = (&self.shared.authority, &self.nonce, self.address);
-        self.signed_in
-            .get_or_insert_with(|| SignedIn::new(authority.clone(), nonce.clone(), address))
+    pub(super) fn with_session<T>(
+        &mut self,
+        act: impl FnOnce(&mut Session, &mut Proofs) -> T,
+    ) -> T {
+        let (authority, address) = (&self.shared.authority, self.address);
+        let session = self
+            .session
+            .get_or_insert_with(|| Session::new(authority.clone(), address));
+        act(session, &mut self.proofs)
     }
 
     fn hello(&mut self, said: &Introduction) -> Result<(), NotTaken> {
         let key = DeviceKey::from_value(&said.device_key)
             .map_err(|_cause| AuthErrorCode::BadDeviceKey)?;
-        self.signed_in()
-            .take_proof(&said.proof, Use::Hello, None, Some(&key.thumbprint()))?;
+        self.proofs
+            .take(&said.proof, Use::Hello, None, Some(&key.thumbprint()))?;
         let attempt = self.attempt.as_mut().ok_or(AuthErrorCode::NotReady)?;
         let places = self.shared.return_places();
         let hello = Hello::new(
@@ -217,16 +225,16 @@ where
     fn resume(&mut self, ticket: &Secret, proof: &Secret) -> Option<End> {
         if !self.is_free()
             || self
-                .signed_in
+                .session
                 .as_ref()
-                .is_some_and(|signed_in| signed_in.is_busy())
+                .is_some_and(|session| session.is_busy())
         {
             return self.not_now();
         }
 
         let shared = self.shared.clone();
 
-        match Resume::start(&shared, self.signed_in(), ticket, proof) {
+        match Resume::start(&shared, &mut self.proofs, ticket, proof) {
             Ok(resume) => {
                 self.resuming = Some(Box::new(resume));
                 None
@@ -280,15 +288,15 @@ where
 
         let actions = attempt.apply(event);
         let is_signed_in = self
-            .signed_in
+            .session
             .as_ref()
-            .is_some_and(|signed_in| signed_in.is_authorized());
+            .is_some_and(|session| session.is_authorized());
         if let (Some(receipt), false) = (attempt.state().receipt().cloned(), is_signed_in) {
             let key = attempt
                 .editor()
                 .and_then(|hello| DeviceKey::from_json(&hello.jwk).ok());
             let key = key.map(|key| key.thumbprint());
-            let effects = self.signed_in().adopt(&receipt, key);
+            let effects = self.with_session(|session, _proofs| session.adopt(&receipt, key));
             if let Some(end) = self.take_effect(effects) {
                 return Some(end);
             }

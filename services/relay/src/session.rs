@@ -1,6 +1,5 @@
-//! The signed-in half of one socket: authenticates the editor, keeps its token fresh, and receives
-//! the session's end. It gets frames and time, and answers with frames; another module owns the
-//! socket.
+//! The session of one socket: authenticates the editor, keeps its token fresh, and receives the
+//! session's end. It gets frames and time, and answers with frames; another module owns the socket.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +11,7 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use vvs_auth::device::Thumbprint;
-use vvs_auth::proof::{Expected, Proof, Use, signer};
+use vvs_auth::proof::{Proof, Use, signer};
 use vvs_auth::token::{self, Claims, Distrust};
 use vvs_proto::Secret;
 use vvs_proto::frame::RelayFrame;
@@ -23,7 +22,7 @@ use crate::authority::{
 use crate::clock;
 use crate::login::Receipt;
 use crate::pause::retry_after;
-use crate::proof::{self, Unproven};
+use crate::proof::{Proofs, Unproven};
 
 mod frame;
 
@@ -95,33 +94,27 @@ struct Authorization {
     notice: Option<Instant>,
 }
 
-/// The signed-in half of one socket.
-pub(crate) struct SignedIn {
+/// What a socket has of a session: the wish for one, or one.
+pub(crate) struct Session {
     authority: Arc<Authority>,
-    /// Every proof on this socket is made over it, so that one from another socket is useless here.
-    nonce: String,
     address: IpAddr,
-    /// The `jti` of each accepted proof: each is valid once.
-    used: Vec<String>,
     call: Option<Call>,
     authorization: Option<Authorization>,
 }
 
-impl fmt::Debug for SignedIn {
+impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignedIn")
+        f.debug_struct("Session")
             .field("authorized", &self.is_authorized())
             .finish_non_exhaustive()
     }
 }
 
-impl SignedIn {
-    pub(crate) fn new(authority: Arc<Authority>, nonce: String, address: IpAddr) -> Box<Self> {
+impl Session {
+    pub(crate) fn new(authority: Arc<Authority>, address: IpAddr) -> Box<Self> {
         Box::new(Self {
             authority,
-            nonce,
             address,
-            used: Vec::new(),
             call: None,
             authorization: None,
         })
@@ -139,7 +132,12 @@ impl SignedIn {
 
     /// Handles a token from an editor. A proof with a bearer token is ignored: anyone who has the
     /// token could omit it.
-    pub(crate) fn authenticate(&mut self, token: &Secret, proof: Option<&Secret>) -> Vec<Effect> {
+    pub(crate) fn authenticate(
+        &mut self,
+        proofs: &mut Proofs,
+        token: &Secret,
+        proof: Option<&Secret>,
+    ) -> Vec<Effect> {
         if self.is_authorized() || self.is_busy() {
             return frame::not_now();
         }
@@ -150,11 +148,11 @@ impl SignedIn {
             .authority
             .check_token(token.expose(), now.unix_timestamp())
         {
-            Ok(claims) => self.take(&claims, token, proof, now),
+            Ok(claims) => self.take(proofs, &claims, token, proof, now),
             Err(Untrusted::Revoked(_)) => frame::failure(Failure::Revoked),
             Err(Untrusted::NotReady | Untrusted::Ending) => frame::failure(Failure::Unavailable),
             Err(Untrusted::StaleFeed) => frame::stale_feed(retry_after()),
-            Err(Untrusted::Bad(distrust)) => self.ask_about(distrust, token, proof),
+            Err(Untrusted::Bad(distrust)) => self.ask_about(proofs, distrust, token, proof),
         }
     }
 
@@ -165,6 +163,7 @@ impl SignedIn {
 
     fn take(
         &mut self,
+        proofs: &mut Proofs,
         claims: &Claims,
         token: &Secret,
         proof: Option<&Secret>,
@@ -177,6 +176,7 @@ impl SignedIn {
         let key = Some(&confirmation.jkt);
 
         match self.check_proof(
+            proofs,
             proof,
             Use::Authenticate,
             Some(token),
@@ -216,6 +216,7 @@ impl SignedIn {
     /// relay's keys, its issuer or the clock may be wrong.
     fn ask_about(
         &mut self,
+        proofs: &mut Proofs,
         distrust: Distrust,
         token: &Secret,
         proof: Option<&Secret>,
@@ -247,6 +248,7 @@ impl SignedIn {
         }
 
         let checked = self.check_proof(
+            proofs,
             proof,
             Use::Authenticate,
             Some(token),
@@ -256,7 +258,7 @@ impl SignedIn {
 
         match (checked, proof) {
             (Ok(checked), Some(proof)) => {
-                let call = self.refresh_call(claims.sid, proof, Some(token));
+                let call = self.refresh_call(proofs, claims.sid, proof, Some(token));
                 self.call = Some(Call::Authenticate(call, checked.key));
                 Vec::new()
             }
@@ -274,7 +276,7 @@ impl SignedIn {
     }
 
     /// Handles a request for a fresh token: `token:refresh`.
-    pub(crate) fn refresh(&mut self, proof: &Secret) -> Vec<Effect> {
+    pub(crate) fn refresh(&mut self, proofs: &mut Proofs, proof: &Secret) -> Vec<Effect> {
         let Some((session_id, key)) = self.whose() else {
             return frame::not_now();
         };
@@ -284,6 +286,7 @@ impl SignedIn {
         };
 
         match self.check_proof(
+            proofs,
             Some(proof),
             Use::Refresh,
             None,
@@ -291,7 +294,9 @@ impl SignedIn {
             (&session_id, Some(&key)),
         ) {
             Ok(_) => {
-                self.call = Some(Call::Refresh(self.refresh_call(session_id, proof, None)));
+                self.call = Some(Call::Refresh(
+                    self.refresh_call(proofs, session_id, proof, None),
+                ));
                 Vec::new()
             }
             Err(effects) => effects,
@@ -299,13 +304,14 @@ impl SignedIn {
     }
 
     /// Handles a sign-out: `session:logout`.
-    pub(crate) fn logout(&mut self, proof: Option<&Secret>) -> Vec<Effect> {
+    pub(crate) fn logout(&mut self, proofs: &mut Proofs, proof: Option<&Secret>) -> Vec<Effect> {
         let Some((session_id, key)) = self.whose() else {
             return frame::not_now();
         };
 
         if let Some(key) = &key
             && let Err(effects) = self.check_proof(
+                proofs,
                 proof,
                 Use::Logout,
                 None,
@@ -317,7 +323,7 @@ impl SignedIn {
         }
 
         let proof = proof.filter(|_| key.is_some()).cloned();
-        let (nonce, key_id, address) = (self.nonce.clone(), self.key_id(), self.address);
+        let (nonce, key_id, address) = (proofs.nonce().to_owned(), self.key_id(), self.address);
         let call = self.authority.logout(SignOut {
             session_id,
             proof,
@@ -352,11 +358,12 @@ impl SignedIn {
 
     fn refresh_call(
         &self,
+        proofs: &Proofs,
         session_id: String,
         proof: &Secret,
         token: Option<&Secret>,
     ) -> BoxFuture<'static, Result<Fresh, Failure>> {
-        let (proof, token, nonce) = (proof.clone(), token.cloned(), self.nonce.clone());
+        let (proof, token, nonce) = (proof.clone(), token.cloned(), proofs.nonce().to_owned());
         let (key_id, address) = (self.key_id(), self.address);
         self.authority.refresh(Refresh {
             session_id,
@@ -368,48 +375,17 @@ impl SignedIn {
         })
     }
 
-    /// Accepts a proof, once on this socket. `key`: the key that it must be by, where that is
-    /// known.
-    pub(crate) fn take_proof(
-        &mut self,
-        proof: &Secret,
-        r#use: Use,
-        token: Option<&Secret>,
-        key: Option<&Thumbprint>,
-    ) -> Result<Proof, Unproven> {
-        if self.used.len() >= self.authority.terms().proofs_per_socket {
-            // A new socket has a new nonce, and what was used here is worth nothing there.
-            return Err(Unproven::TooMany);
-        }
-
-        let (nonce, token) = (self.nonce.as_str(), token.map(Secret::expose));
-        let expected = Expected {
-            audience: self.authority.origin(),
-            nonce,
-            uses: &[r#use],
-            token,
-        };
-        let proof = proof::check(proof, &expected, key).map_err(Unproven::Bad)?;
-        if self.used.contains(&proof.jti) {
-            return Err(Unproven::Bad("used before"));
-        }
-
-        self.used.reserve_exact(1);
-        self.used.push(proof.jti.clone());
-
-        Ok(proof)
-    }
-
-    /// Does the same for a proof about a session, whose own key may be known.
+    /// Accepts a proof about a session, whose own key may be known.
     fn check_proof(
-        &mut self,
+        &self,
+        proofs: &mut Proofs,
         proof: Option<&Secret>,
         r#use: Use,
         token: Option<&Secret>,
         key: Option<&Thumbprint>,
         (session_id, own): (&str, Option<&Thumbprint>),
     ) -> Result<Proof, Vec<Effect>> {
-        let why = match proof.map(|proof| self.take_proof(proof, r#use, token, key)) {
+        let why = match proof.map(|proof| proofs.take(proof, r#use, token, key)) {
             Some(Ok(proof)) => return Ok(proof),
             Some(Err(Unproven::TooMany)) => return Err(new_socket()),
             Some(Err(Unproven::Bad(why))) => why,
@@ -544,7 +520,7 @@ impl SignedIn {
         }
     }
 
-    /// Returns when [`SignedIn::on_timer`] is due.
+    /// Returns when [`Session::on_timer`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let authorization = self.authorization.as_ref()?;
         Some(authorization.notice.map_or(authorization.until, |notice| {
@@ -552,7 +528,7 @@ impl SignedIn {
         }))
     }
 
-    /// Call when [`SignedIn::deadline`] has passed.
+    /// Call when [`Session::deadline`] has passed.
     pub(crate) fn on_timer(&mut self, now: Instant) -> Vec<Effect> {
         let Some(authorization) = &mut self.authorization else {
             return Vec::new();

@@ -1,8 +1,9 @@
-//! One socket's signed-in half, against a scripted sessions role, with a clock that the tests
+//! One socket's session, against a scripted sessions role, with a clock that the tests
 //! advance.
 
 use std::collections::HashSet;
 use std::future::poll_fn;
+use std::ops::{Deref, DerefMut};
 
 use tonic::Code;
 use vvs_proto::frame::{FailureCode, close};
@@ -17,7 +18,48 @@ struct Stage {
     fake: Fake,
     authority: Arc<Authority>,
     key: Key,
-    socket: Box<SignedIn>,
+    socket: Socket,
+}
+
+/// What a socket has for its session.
+struct Socket {
+    proofs: Proofs,
+    session: Box<Session>,
+}
+
+impl Socket {
+    fn new(authority: &Arc<Authority>) -> Self {
+        Self {
+            proofs: Proofs::new(authority.clone(), "nonce".to_owned()),
+            session: Session::new(authority.clone(), ADDRESS),
+        }
+    }
+
+    fn authenticate(&mut self, token: &Secret, proof: Option<&Secret>) -> Vec<Effect> {
+        self.session.authenticate(&mut self.proofs, token, proof)
+    }
+
+    fn refresh(&mut self, proof: &Secret) -> Vec<Effect> {
+        self.session.refresh(&mut self.proofs, proof)
+    }
+
+    fn logout(&mut self, proof: Option<&Secret>) -> Vec<Effect> {
+        self.session.logout(&mut self.proofs, proof)
+    }
+}
+
+impl Deref for Socket {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl DerefMut for Socket {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
 }
 
 impl Stage {
@@ -28,7 +70,7 @@ impl Stage {
     async fn open_with(terms: Terms) -> Self {
         let fake = Fake::default();
         let authority = fake.ready(terms).await;
-        let socket = SignedIn::new(authority.clone(), "nonce".to_owned(), ADDRESS);
+        let socket = Socket::new(&authority);
         Self {
             fake,
             authority,
@@ -44,8 +86,8 @@ impl Stage {
         stage
     }
 
-    fn new_socket(&self) -> Box<SignedIn> {
-        SignedIn::new(self.authority.clone(), "nonce".to_owned(), ADDRESS)
+    fn new_socket(&self) -> Socket {
+        Socket::new(&self.authority)
     }
 
     fn token(&self) -> Secret {
@@ -654,10 +696,7 @@ async fn a_relay_that_knows_nothing_yet_asks_editors_to_wait_and_sessions_nothin
     fake.script().never_caught_up = true;
     let authority = fake.authority(terms());
     fake.settle().await;
-    let (key, mut socket) = (
-        Key::new(),
-        SignedIn::new(authority, "nonce".to_owned(), ADDRESS),
-    );
+    let (key, mut socket) = (Key::new(), Socket::new(&authority));
     let token = fake.sign(&claims("ses_1", Some(&key)));
     let proof = key.proof("authenticate", Some(&token));
     let waiting = Some((FailureCode::Unavailable, false, None));
@@ -1140,7 +1179,7 @@ async fn a_revoked_session_is_never_welcomed_whatever_happens() {
         let mut number = numbers(seed);
         let stage = Stage::open().await;
         let mut revoked = HashSet::new();
-        let mut sockets: Vec<(String, Box<SignedIn>)> = Vec::new();
+        let mut sockets: Vec<(String, Socket)> = Vec::new();
         for _ in 0..60 {
             let session_id = format!("ses_{}", number(4));
             match number(10) {
