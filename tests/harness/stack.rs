@@ -214,17 +214,12 @@ impl Stack {
                 )
                 .unwrap()
         };
-        let (stop, ready) = (process.stop.clone(), process.readiness.clone());
-        let (peers, url) = (launch.peers.clone(), launch.public_url.clone());
+        let ready = process.readiness.clone();
         let _reactor = runtime.enter();
 
         // The port belongs to the reactor that serves it.
         let tcp = TcpListener::from_std(tcp.into_std().unwrap()).unwrap();
-        launch.run(
-            Role::Sessions,
-            stop,
-            vvs_sessions::serve(settings, tcp, peers, url, keys, process),
-        );
+        launch.sessions(settings, tcp, keys, process);
         tokio::time::timeout(PATIENCE, ready.wait()).await.unwrap();
     }
 

@@ -28,6 +28,7 @@ pub mod launch;
 pub mod pki;
 mod role;
 mod settings;
+mod start;
 mod trusted;
 pub mod up;
 

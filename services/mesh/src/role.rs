@@ -4,12 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use vvs_auth::peer::Role;
-use vvs_runtime::http::Listener;
 
 use crate::Error;
 use crate::launch::{Launch, bind, read_keys, warn};
 use crate::settings::{Choices, Single};
-use crate::up::public_identity;
 
 /// Long enough for a rolling restart to spread out reconnects.
 const GRACE: Duration = Duration::from_secs(30);
@@ -65,21 +63,7 @@ pub(crate) async fn gateway(single: Single<vvs_gateway::Settings>) -> Result<Run
     let (mut running, process) = prepare(&single, Role::Gateway).await?;
     let tcp = bind("the public address", single.role.listen).await?;
     running.addresses.push(("listen", tcp.local_addr()?));
-    let launch = &running.launch;
-    let public = Listener {
-        tcp,
-        tls: public_identity(&single.role, launch)?,
-    };
-    let (stop, peers, url) = (
-        process.stop.clone(),
-        launch.peers.clone(),
-        launch.public_url.clone(),
-    );
-    launch.run(
-        Role::Gateway,
-        stop,
-        vvs_gateway::serve(single.role, public, peers, url, process),
-    );
+    running.launch.gateway(single.role, tcp, process)?;
 
     Ok(running)
 }
@@ -87,27 +71,10 @@ pub(crate) async fn gateway(single: Single<vvs_gateway::Settings>) -> Result<Run
 pub(crate) async fn web(single: Single<vvs_web::Settings>) -> Result<Running, Error> {
     let (mut running, process) = prepare(&single, Role::Web).await?;
     let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
-    let tcp = bind(
-        "web",
-        single.role.http_addr.unwrap_or(([127, 0, 0, 1], 0).into()),
-    )
-    .await?;
+    let address = single.role.http_addr.unwrap_or(([127, 0, 0, 1], 0).into());
+    let tcp = bind("web", address).await?;
     running.addresses.push(("web-http", tcp.local_addr()?));
-    let launch = &running.launch;
-    let http = Listener {
-        tcp,
-        tls: Some(process.identity.clone()),
-    };
-    let (stop, peers, url) = (
-        process.stop.clone(),
-        launch.peers.clone(),
-        launch.public_url.clone(),
-    );
-    launch.run(
-        Role::Web,
-        stop,
-        vvs_web::serve(single.role, http, peers, url, keys, process),
-    );
+    running.launch.web(single.role, tcp, keys, process);
 
     Ok(running)
 }
@@ -115,38 +82,14 @@ pub(crate) async fn web(single: Single<vvs_web::Settings>) -> Result<Running, Er
 pub(crate) async fn relay(single: Single<vvs_relay::Settings>) -> Result<Running, Error> {
     let (mut running, process) = prepare(&single, Role::Relay).await?;
     let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
-    let ws = bind(
-        "the relay's sockets",
-        single.role.ws_addr.unwrap_or(([127, 0, 0, 1], 0).into()),
-    )
-    .await?;
+    let address = single.role.ws_addr.unwrap_or(([127, 0, 0, 1], 0).into());
+    let ws = bind("the relay's sockets", address).await?;
     let rpc = bind("the relay's calls", single.role.rpc_addr).await?;
     running.addresses.extend([
         ("relay-ws", ws.local_addr()?),
         ("relay-rpc", rpc.local_addr()?),
     ]);
-    let launch = &running.launch;
-    let tls = || Some(process.identity.clone());
-    let (ws, rpc) = (
-        Listener {
-            tcp: ws,
-            tls: tls(),
-        },
-        Listener {
-            tcp: rpc,
-            tls: tls(),
-        },
-    );
-    let (stop, peers, url) = (
-        process.stop.clone(),
-        launch.peers.clone(),
-        launch.public_url.clone(),
-    );
-    launch.run(
-        Role::Relay,
-        stop,
-        vvs_relay::serve(single.role, ws, rpc, peers, url, keys, process),
-    );
+    running.launch.relay(single.role, (ws, rpc), keys, process);
 
     Ok(running)
 }
@@ -156,17 +99,7 @@ pub(crate) async fn sessions(single: Single<vvs_sessions::Settings>) -> Result<R
     let keys = read_keys(single.role.key_file.as_deref().unwrap_or("".as_ref()))?;
     let tcp = bind("the sessions role's calls", single.role.rpc_addr).await?;
     running.addresses.push(("sessions-rpc", tcp.local_addr()?));
-    let launch = &running.launch;
-    let (stop, peers, url) = (
-        process.stop.clone(),
-        launch.peers.clone(),
-        launch.public_url.clone(),
-    );
-    launch.run(
-        Role::Sessions,
-        stop,
-        vvs_sessions::serve(single.role, tcp, peers, url, keys, process),
-    );
+    running.launch.sessions(single.role, tcp, keys, process);
 
     Ok(running)
 }

@@ -13,9 +13,7 @@ use vvs_auth::peer::Role;
 use vvs_identity::IdentityKind;
 use vvs_relay::BackplaneKind;
 use vvs_runtime::admin::Readiness;
-use vvs_runtime::http::Listener;
 use vvs_runtime::origin::Origin;
-use vvs_runtime::tls::{Files, Identity};
 
 use crate::Error;
 use crate::clock;
@@ -206,82 +204,21 @@ fn run_roles(running: &mut Running, up: Up, ports: Ports, keys: Keyrings) -> Res
             .push((role.as_str(), process.readiness.clone()));
         Ok::<_, Error>(process)
     };
-    let (peers, url) = (|| launch.peers.clone(), || launch.public_url.clone());
 
     let sessions = process(Role::Sessions)?;
-    let stop = sessions.stop.clone();
-    let serving = vvs_sessions::serve(
-        up.sessions,
-        ports.sessions_rpc,
-        peers(),
-        url(),
-        keys.sessions,
-        sessions,
-    );
-    launch.run(Role::Sessions, stop, serving);
+    launch.sessions(up.sessions, ports.sessions_rpc, keys.sessions, sessions);
 
     let relay = process(Role::Relay)?;
-    let stop = relay.stop.clone();
-    let tls = || Some(relay.identity.clone());
-    let (ws, rpc) = (
-        Listener {
-            tcp: ports.relay_ws,
-            tls: tls(),
-        },
-        Listener {
-            tcp: ports.relay_rpc,
-            tls: tls(),
-        },
-    );
-    launch.run(
-        Role::Relay,
-        stop,
-        vvs_relay::serve(up.relay, ws, rpc, peers(), url(), keys.relay, relay),
-    );
+    let relay_ports = (ports.relay_ws, ports.relay_rpc);
+    launch.relay(up.relay, relay_ports, keys.relay, relay);
 
     let web = process(Role::Web)?;
-    let stop = web.stop.clone();
-    let http = Listener {
-        tcp: ports.web_http,
-        tls: Some(web.identity.clone()),
-    };
-    launch.run(
-        Role::Web,
-        stop,
-        vvs_web::serve(up.web, http, peers(), url(), keys.web, web),
-    );
+    launch.web(up.web, ports.web_http, keys.web, web);
 
     let gateway = process(Role::Gateway)?;
-    let stop = gateway.stop.clone();
-    let tls = public_identity(&up.gateway, &launch)?;
-    let public = Listener {
-        tcp: ports.public,
-        tls,
-    };
-    launch.run(
-        Role::Gateway,
-        stop,
-        vvs_gateway::serve(up.gateway, public, peers(), url(), gateway),
-    );
+    launch.gateway(up.gateway, ports.public, gateway)?;
 
     launch.admin(ports.admin, up.common.admin_hosts, running.parts.clone());
 
     Ok(())
-}
-
-/// Returns the certificate that browsers see, when the gateway has one.
-pub fn public_identity(
-    gateway: &vvs_gateway::Settings,
-    launch: &Launch,
-) -> Result<Option<std::sync::Arc<Identity>>, Error> {
-    let (Some(cert), Some(key)) = (&gateway.tls_cert, &gateway.tls_key) else {
-        return Ok(None);
-    };
-    let identity = Identity::load(Files {
-        cert: cert.clone(),
-        key: key.clone(),
-        ca: None,
-    })?;
-    launch.watch("public", &identity, &launch.stop, &launch.tasks);
-    Ok(Some(identity))
 }
