@@ -3,7 +3,7 @@
 //! secret in the address.
 
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -439,8 +439,5 @@ impl Chromium {
 
 /// Where the tools lie that tests/run installs, and where pictures go.
 fn target() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .join("target")
+    crate::root().join("target")
 }

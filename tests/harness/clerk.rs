@@ -2,7 +2,7 @@
 //! tokens, keys that change, webhooks, and faults. The real ClerkJS signs in with it. What is not
 //! asked of Clerk for signing in is not there.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest;
@@ -327,10 +327,7 @@ impl Clerk {
 
 /// The folder with ClerkJS: what a browser loads is in `@clerk/clerk-js/dist` and `@clerk/ui/dist`.
 pub fn scripts() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .join("target/tools/clerk");
+    let folder = crate::root().join("target/tools/clerk");
     assert!(
         folder.join("clerk.sha512").is_file(),
         "run tests/run once: it fetches ClerkJS below target/tools"

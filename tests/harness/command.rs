@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,9 +20,15 @@ use tokio::time::timeout;
 use crate::Secrets;
 use crate::stack::PATIENCE;
 
-/// Builds a program if it is not up to date, as this one was built, and says where it is.
-pub fn binary(package: &str, name: &str) -> PathBuf {
-    static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Returns where a program of this project is: in the folder that `VVS_PROGRAMS` names, or where
+/// this one is. Builds the latter first, the whole workspace at once: a package alone would have
+/// third-party crates compiled again, with other features.
+pub fn binary(name: &str) -> PathBuf {
+    static BUILT: Once = Once::new();
+    if let Some(folder) = std::env::var_os("VVS_PROGRAMS") {
+        return Path::new(&folder).join(name);
+    }
+
     // target/debug/deps/<this test>, or target/release/<this tool>
     let own = std::env::current_exe().unwrap();
     let folder = own
@@ -30,27 +36,23 @@ pub fn binary(package: &str, name: &str) -> PathBuf {
         .skip(1)
         .find(|folder| !folder.ends_with("deps"))
         .unwrap();
-    let mut done = BUILT.lock().unwrap();
-    if !done.iter().any(|built| built == name) {
+
+    BUILT.call_once(|| {
         let mut cargo = std::process::Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", package, "--bin", name]);
+        cargo.args(["build", "--quiet", "--workspace", "--bins"]);
         if folder.ends_with("release") {
             cargo.arg("--release");
         }
-        let built = cargo
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
-            .status()
-            .unwrap();
-        assert!(built.success(), "{name} does not build");
-        done.push(name.to_owned());
-    }
+        let built = cargo.current_dir(crate::root()).status().unwrap();
+        assert!(built.success(), "the programs do not build");
+    });
 
     folder.join(name)
 }
 
 /// A program of this project that runs with no settings of ours in its environment.
-pub fn command(package: &str, name: &str, arguments: &[&str]) -> Command {
-    program(&binary(package, name), arguments)
+pub fn command(name: &str, arguments: &[&str]) -> Command {
+    program(&binary(name), arguments)
 }
 
 /// The same, for a program that was built before.
@@ -74,8 +76,8 @@ pub fn program(path: &Path, arguments: &[&str]) -> Command {
 
 /// The same, for a program that believes it to be another time: `+2d` is the day after tomorrow.
 /// Its timers run as ever.
-pub fn command_at(offset: &str, package: &str, name: &str, arguments: &[&str]) -> Command {
-    at(offset, command(package, name, arguments))
+pub fn command_at(offset: &str, name: &str, arguments: &[&str]) -> Command {
+    at(offset, command(name, arguments))
 }
 
 /// By how many seconds the clock of such a program is ahead.
@@ -107,12 +109,12 @@ fn at(offset: &str, mut command: Command) -> Command {
 }
 
 /// Runs a program to its end.
-pub async fn run(package: &str, name: &str, arguments: &[&str]) -> (i32, String, String) {
+pub async fn run(name: &str, arguments: &[&str]) -> (i32, String, String) {
     let Output {
         status,
         stdout,
         stderr,
-    } = timeout(PATIENCE, command(package, name, arguments).output())
+    } = timeout(PATIENCE, command(name, arguments).output())
         .await
         .unwrap()
         .unwrap();

@@ -12,6 +12,8 @@
     reason = "a harness fails by panicking, at whatever it did not expect"
 )]
 
+use std::path::Path;
+
 mod browser;
 mod chromium;
 pub mod clerk;
@@ -41,3 +43,8 @@ pub use secrets::Secrets;
 pub use stack::Stack;
 pub use vvs_test_servers::{nats, postgres};
 pub use wire::Wire;
+
+/// The repository's folder.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}

@@ -358,7 +358,7 @@ pub fn start_role(
     flags: &[&str],
     secrets: &Secrets,
 ) -> Process {
-    let mesh = binary("vvs-mesh", "vvs-mesh");
+    let mesh = binary("vvs-mesh");
     start_role_of(&mesh, data_dir, public_url, role, flags, secrets)
 }
 

@@ -439,7 +439,7 @@ async fn an_editor_completes_nothing_for_a_link_that_it_did_not_ask_for(database
         "--state-dir",
         path,
     ];
-    let mut own = Running::start(command("vvs-client", "vvs", &arguments), stack.secrets());
+    let mut own = Running::start(command("vvs", &arguments), stack.secrets());
     let link = own.error_line("/login?connection_id=").await;
     let (login, state) = link.trim().split_once("#state=").unwrap();
     let login = login.strip_prefix(&url).unwrap();

@@ -1,6 +1,6 @@
 //! The security page promises nothing that no test holds.
 
-use std::path::{Path, PathBuf};
+use vvs_tests::root;
 
 const PAGE: &str = "docs/security.md";
 /// What stands below these headings is admitted, not promised.
@@ -13,13 +13,6 @@ const ADMITTED: [&str; 7] = [
     "## What each stolen thing gives",
     "## What is not defended",
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
-}
 
 /// Paragraphs, list items and rows of tables, each on one line. Headings and the heads of tables
 /// are none of them.

@@ -25,12 +25,7 @@ struct Machine<'a> {
 impl Machine<'_> {
     fn run(&self, arguments: &[&str]) -> Running {
         let state_dir = ["--state-dir", self.state_dir.to_str().unwrap()];
-        let mut command = command_at(
-            self.offset,
-            "vvs-client",
-            "vvs",
-            &[arguments, &state_dir].concat(),
-        );
+        let mut command = command_at(self.offset, "vvs", &[arguments, &state_dir].concat());
         command.stdin(Stdio::piped());
         Running::start(command, self.secrets)
     }

@@ -10,7 +10,7 @@ use vvs_tests::command::{Running, command, run};
 use vvs_tests::terminal::{approve, follow, link_of, type_code};
 use vvs_tests::{Browser, Editor, Secrets, Stack};
 
-const MESH: (&str, &str) = ("vvs-mesh", "vvs-mesh");
+const MESH: &str = "vvs-mesh";
 const FREE_PORTS: [&str; 8] = [
     "--listen",
     "127.0.0.1:0",
@@ -23,7 +23,7 @@ const FREE_PORTS: [&str; 8] = [
 ];
 
 async fn mesh(arguments: &[&str]) -> (i32, String, String) {
-    run(MESH.0, MESH.1, arguments).await
+    run(MESH, arguments).await
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn up_says_where_it_serves_and_then_that_it_is_ready_and_drains_on_a_signa
     ]
     .concat();
     let secrets = Secrets::default();
-    let mut up = Running::start(command(MESH.0, MESH.1, &arguments), &secrets);
+    let mut up = Running::start(command(MESH, &arguments), &secrets);
     let lines = up.lines_until("ready http://127.0.0.1:").await;
     for name in ["listen", "relay-rpc", "sessions-rpc", "admin"] {
         let line = lines
@@ -332,7 +332,7 @@ async fn a_process_starts_with_no_file_that_every_user_may_change_behind_whateve
 
     lead_to("..1");
     let secrets = Secrets::default();
-    let mut up = Running::start(command(MESH.0, MESH.1, &arguments), &secrets);
+    let mut up = Running::start(command(MESH, &arguments), &secrets);
     up.lines_until("ready http://127.0.0.1:").await;
     secrets.add_key_files(data.path());
     up.signal("TERM");
@@ -398,7 +398,7 @@ async fn the_demo_ends_with_an_editor_signed_in() {
         &FREE_PORTS[..],
     ]
     .concat();
-    let mut demo = command(MESH.0, MESH.1, &arguments);
+    let mut demo = command(MESH, &arguments);
 
     // No browser is to be found, so the link is all there is.
     demo.env("PATH", data.path()).stdin(Stdio::piped());
@@ -426,7 +426,7 @@ fn vvs(server: &str, state_dir: &Path, secrets: &Secrets) -> Running {
         "--state-dir",
         state_dir.to_str().unwrap(),
     ];
-    let mut command = command("vvs-client", "vvs", &arguments);
+    let mut command = command("vvs", &arguments);
     command.stdin(Stdio::piped());
 
     Running::start(command, secrets)
@@ -560,7 +560,7 @@ async fn four_roles_in_four_processes_sign_an_editor_in() {
     let start = async |role: &str, more: &[&str]| {
         let arguments = with(role, more);
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let mut running = Running::start(command(MESH.0, MESH.1, &arguments), &secrets);
+        let mut running = Running::start(command(MESH, &arguments), &secrets);
         let at = running.ready().await;
         (
             running,

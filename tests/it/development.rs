@@ -241,7 +241,7 @@ async fn up(
         flags,
     ]
     .concat();
-    let mut up = Running::start(command("vvs-mesh", "vvs-mesh", &arguments), secrets);
+    let mut up = Running::start(command("vvs-mesh", &arguments), secrets);
     let lines = up.lines_until("ready http://127.0.0.1:").await;
     let key = lines
         .iter()
@@ -276,7 +276,7 @@ async fn link(url: &str, secrets: &Secrets) -> (Running, tempfile::TempDir, Stri
         "--state-dir",
         folder,
     ];
-    let mut editor = Running::start(command("vvs-client", "vvs", &arguments), secrets);
+    let mut editor = Running::start(command("vvs", &arguments), secrets);
     let line = editor.error_line("/login?connection_id=").await;
     let path = line
         .trim()
@@ -375,11 +375,11 @@ async fn a_key_beside_another_identity_provider_is_refused() {
         for command in [&["up"][..], &["check", "up"]] {
             let mut arguments = command.to_vec();
             arguments.extend(["--data-dir", folder, "--web-identity", identity]);
-            let (_, _, errors) = run("vvs-mesh", "vvs-mesh", &arguments).await;
+            let (_, _, errors) = run("vvs-mesh", &arguments).await;
             assert!(!errors.contains(key), "{errors}");
 
             arguments.push("--dev-key");
-            let (code, out, errors) = run("vvs-mesh", "vvs-mesh", &arguments).await;
+            let (code, out, errors) = run("vvs-mesh", &arguments).await;
             assert_eq!((code, &*out), (78, ""), "{errors}");
             assert!(errors.contains(key), "{errors}");
         }

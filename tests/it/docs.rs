@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use crate::structure::{files, read, root};
+use vvs_tests::root;
+
+use crate::structure::{files, read};
 
 /// The lines of a page that are no code.
 fn prose(text: &str) -> Vec<&str> {

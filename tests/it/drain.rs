@@ -185,7 +185,6 @@ async fn replacing_every_relay_web_and_sessions_loses_no_login_and_signs_nobody_
         "6",
     ];
     let output = command(
-        "vvs-tests",
         "vvs-load",
         &[&arguments[..], &["--most-at-once", "100", "--json"]].concat(),
     )

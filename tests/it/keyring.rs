@@ -46,7 +46,6 @@ async fn a_credential_in_the_systems_keyring_is_in_no_file_and_is_gone_after_a_s
     );
     let vvs = |arguments: &[&str]| {
         let mut command = command(
-            "vvs-client",
             "vvs",
             &[arguments, &["--state-dir", state.to_str().unwrap()]].concat(),
         );

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use vvs_tests::root;
 
 const PAGE: &str = "THIRD-PARTY.md";
 
@@ -48,13 +49,6 @@ struct Crate {
     licence: String,
     authors: Vec<String>,
     folder: PathBuf,
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
 }
 
 fn cargo(arguments: &[&str]) -> String {

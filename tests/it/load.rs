@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Its exit code and what it said on both ends.
 async fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = command("vvs-tests", "vvs-load", arguments).output();
+    let output = command("vvs-load", arguments).output();
     let output = timeout(PATIENCE, output).await.unwrap().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (

@@ -7,6 +7,7 @@
 
 mod bound;
 mod browser;
+mod build;
 mod claims;
 mod clock;
 mod command;

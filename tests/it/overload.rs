@@ -30,6 +30,7 @@ use vvs_runtime::tls::Identity;
 use vvs_runtime::tls::stream::Dialled;
 use vvs_tests::database::Database;
 use vvs_tests::nats::NatsServer;
+use vvs_tests::root;
 use vvs_tests::split::Split;
 use vvs_tests::stack::PATIENCE;
 use vvs_tests::{Editor, Stack};
@@ -887,9 +888,7 @@ fn every_limit_is_told_by_the_name_of_a_setting() {
         .get_arguments()
         .filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()))
         .collect();
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap();
+    let root = root();
     let mut told = 0;
     for file in [
         "services/relay/src/limit.rs",

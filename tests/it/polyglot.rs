@@ -1,7 +1,7 @@
 //! Others speak the protocol too: the examples, which are bare editors in two languages and a
 //! service that verifies tokens, and `buf curl` as a gRPC client.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use http::StatusCode;
@@ -10,14 +10,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use vvs_auth::peer::Role;
-use vvs_tests::Stack;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
-}
+use vvs_tests::{Stack, root};
 
 /// Where tests/run installs what other languages need.
 fn tools(folder: &str) -> PathBuf {

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use vvs_tests::root;
+
 /// Inverted, archaic or translated turns. Each has a plain equivalent.
 const PHRASES: &[&str] = &[
     "all the same",
@@ -64,13 +66,6 @@ const PLACES: &[(&str, &str)] = &[
     ("SECURITY.md", "md"),
     ("examples", "md"),
 ];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
-}
 
 /// The files with this extension in a folder and in all folders below it.
 fn files(place: &Path, extension: &str) -> Vec<PathBuf> {

@@ -176,7 +176,7 @@ async fn rotate_keys(stack: &Stack, more: &[&str]) -> String {
         more,
     ]
     .concat();
-    let (code, out, errors) = command::run("vvs-mesh", "vvs-mesh", &arguments).await;
+    let (code, out, errors) = command::run("vvs-mesh", &arguments).await;
     assert_eq!(code, 0, "{errors}");
 
     stack

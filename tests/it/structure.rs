@@ -8,19 +8,13 @@ use clap::CommandFactory as _;
 use prost::Message as _;
 use vvs_auth::method;
 use vvs_mesh::Cli;
+use vvs_tests::root;
 
 mod form;
 mod layer;
 mod ring;
 mod source;
 mod word;
-
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
-}
 
 pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|cause| panic!("{path}: {cause}"))

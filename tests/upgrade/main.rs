@@ -36,8 +36,8 @@ impl Version {
 
     fn now() -> Self {
         Self {
-            mesh: binary("vvs-mesh", "vvs-mesh"),
-            vvs: binary("vvs-client", "vvs"),
+            mesh: binary("vvs-mesh"),
+            vvs: binary("vvs"),
         }
     }
 

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{metadata, root};
+use vvs_tests::root;
+
+use super::metadata;
 
 /// What stands in front of a module that is in no program.
 const FOR_TESTS: [&str; 2] = ["#[cfg(test)]", r#"#[cfg(any(test, feature = "testing"))]"#];
