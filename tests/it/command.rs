@@ -524,6 +524,7 @@ async fn vvs_login_says_how_it_ended() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, in order")]
 async fn four_roles_in_four_processes_sign_an_editor_in() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();

@@ -47,7 +47,7 @@ impl Provider {
             Self::Clerk(clerk) => clerk.guard(&stack),
             Self::Oidc(oidc) => {
                 oidc.register(&stack.addresses().public_url.to_string(), json!({}))
-                    .await
+                    .await;
             }
         }
 
@@ -152,7 +152,7 @@ async fn a_user_is_issuer_and_subject_and_an_unverified_address_goes_nowhere() {
     clerk.change("user_ada", |ada| {
         ada.addresses
             .iter_mut()
-            .for_each(|address| address.verified = false)
+            .for_each(|address| address.verified = false);
     });
     let stack = provider.stack().await;
     let (editor, mut browser) = (stack.editor().await, stack.browser());
@@ -169,7 +169,7 @@ async fn a_user_is_issuer_and_subject_and_an_unverified_address_goes_nowhere() {
 
     // Bob takes the address over, and is nobody else for that.
     clerk.change("user_bob", |bob| {
-        bob.addresses[1].address = "ada@example.com".to_owned()
+        bob.addresses[1].address = "ada@example.com".to_owned();
     });
     let (_, _, bob) = signed_in(&provider, &stack, "bob").await;
     assert_eq!(bob["user"]["email"], "ada@example.com");
@@ -412,10 +412,10 @@ async fn a_token_that_is_stale_goes_round_once_and_one_that_is_wrong_not_at_all(
         clerk.token_by_stranger(&session, &origin),
         clerk.token(&session, "https://elsewhere.example"),
         clerk.token_with(&session, &origin, |_, claims| {
-            claims["sts"] = json!("pending")
+            claims["sts"] = json!("pending");
         }),
         clerk.token_with(&session, &origin, |_, claims| {
-            claims["act"] = json!({"sub": "user_staff"})
+            claims["act"] = json!({"sub": "user_staff"});
         }),
     ] {
         clerk.give(&mut browser, &wrong);
@@ -452,7 +452,7 @@ async fn a_flood_of_made_up_keys_asks_clerk_once_in_ten_seconds() {
     );
     for number in 0..50 {
         let made_up = clerk.token_with(&session, &origin, |header, _| {
-            header["kid"] = json!(format!("ins_{number}"))
+            header["kid"] = json!(format!("ins_{number}"));
         });
         clerk.give(&mut browser, &made_up);
         let page = browser.get(&callback(&editor)).await;

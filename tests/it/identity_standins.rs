@@ -78,7 +78,7 @@ async fn a_token_of_clerk_is_good_until_its_key_is_withdrawn() {
     );
 
     let late = clerk.token_with(&session, origin, |_, claims| {
-        claims["exp"] = (now() - 60).into()
+        claims["exp"] = (now() - 60).into();
     });
     assert_eq!(verify(&clerk, &keys, &late, origin), Err(Distrust::Expired));
 

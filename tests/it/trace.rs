@@ -93,6 +93,7 @@ fn is_whole(spans: &[Span]) -> bool {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, in order")]
 async fn one_approval_is_one_trace_from_the_gateway_to_the_frame() {
     let (receiver, stop) = (Receiver::default(), CancellationToken::new());
     let endpoint = receiver.listen(stop.clone()).await;

@@ -71,7 +71,7 @@ async fn connect(common: &Common, json: bool) -> Result<u8, Error> {
             serde_json::to_string(&change).unwrap_or_default()
         } else {
             line(&change)
-        })
+        });
     };
 
     match vvs_client::connect(&profile, common.ca_file(), ctrl_c(), show).await? {

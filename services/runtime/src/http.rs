@@ -295,7 +295,7 @@ impl Server {
             let connection = async move {
                 server
                     .connection(stream, remote, tls, guard, &http, answers)
-                    .await
+                    .await;
             };
 
             // On the heap, because a task's own memory is aligned so widely that the hole it leaves

@@ -193,7 +193,7 @@ impl Identity {
                 // news.
                 Err(_) if !broken => broken = true,
                 Err(cause) => {
-                    tracing::warn!(certificate = name, %cause, "certificate files not reloaded")
+                    tracing::warn!(certificate = name, %cause, "certificate files not reloaded");
                 }
             }
         }

@@ -24,7 +24,7 @@ async fn say_who(provider: &Provider, chromium: &Chromium, name: &str) {
         Provider::Clerk(clerk) => {
             clerk
                 .sign_in_with(chromium, &format!("{name}@example.com"))
-                .await
+                .await;
         }
         Provider::Oidc(oidc) => oidc.sign_in_with(chromium, name).await,
     }

@@ -172,7 +172,7 @@ impl Attempt {
             match envelope {
                 Envelope::Ask { reply, .. } => drop(reply.send(Err(Refusal::Away))),
                 Envelope::TakeOver(reply) | Envelope::Offer { reply, .. } => {
-                    drop(reply.send(Err(Refusal::Away)))
+                    drop(reply.send(Err(Refusal::Away)));
                 }
                 Envelope::Claimed => {}
             }

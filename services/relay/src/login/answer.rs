@@ -31,10 +31,9 @@ impl Login {
 
         match &self.state {
             State::Waiting => if_here(),
-            // The code is with the person, and the editor may come back for it.
-            State::Held { .. } if took => Ok(()),
             State::Sent(_) if took => if_here(),
-            State::Activating(_) | State::Acked(..) if took => Ok(()),
+            // While it is held, the code is with the person, and the editor may come back for it.
+            State::Held { .. } | State::Activating(_) | State::Acked(..) if took => Ok(()),
             State::Held { .. } | State::Sent(_) | State::Activating(_) | State::Acked(..) => {
                 Err(Objection::Claimed)
             }

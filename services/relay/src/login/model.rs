@@ -230,10 +230,14 @@ impl Model {
 
     /// Returns why a delivery fails, once the login has failed.
     fn objection(&self) -> Option<Objection> {
-        self.ended.map(|end| match end {
-            Phase::Expired => Objection::Expired,
-            _ if self.refused => Objection::EditorRefused,
-            _ => Objection::Over,
+        self.ended.map(|end| {
+            if end == Phase::Expired {
+                Objection::Expired
+            } else if self.refused {
+                Objection::EditorRefused
+            } else {
+                Objection::Over
+            }
         })
     }
 
@@ -393,6 +397,10 @@ struct Answers {
     /// After a denial.
     denied: Option<Result<(), Objection>>,
     /// Of a delivery, once one was accepted.
+    #[expect(
+        clippy::option_option,
+        reason = "no delivery was accepted, or the one that was has no outcome yet"
+    )]
     outcome: Option<Option<Result<(), Objection>>>,
 }
 

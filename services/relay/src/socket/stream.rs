@@ -57,7 +57,7 @@ where
     /// memory is allocated for it.
     pub(super) fn set_max_message_bytes(&mut self, most: usize) {
         self.context.set_config(|config| {
-            (config.max_message_size, config.max_frame_size) = (Some(most), Some(most))
+            (config.max_message_size, config.max_frame_size) = (Some(most), Some(most));
         });
         self.io.most = most_bytes(most);
     }

@@ -193,10 +193,10 @@ async fn a_name_is_looked_up_again_and_again() {
     let zone = Zone::default();
     let pool = pool("relay:1,192.0.2.9:1", &zone);
     let set = |numbers: &[u8]| {
-        *zone.lock().unwrap() = Some(numbers.iter().copied().map(address).collect())
+        *zone.lock().unwrap() = Some(numbers.iter().copied().map(address).collect());
     };
     let later = async |intervals: u32| {
-        sleep((LOOKUP_INTERVAL + Duration::from_millis(1)) * intervals).await
+        sleep((LOOKUP_INTERVAL + Duration::from_millis(1)) * intervals).await;
     };
     set(&[1, 2]);
     later(1).await;

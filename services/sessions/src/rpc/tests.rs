@@ -369,37 +369,37 @@ async fn a_malformed_field_is_named_and_nothing_is_made(place: &Location) {
         ("request_id", |request| request.request_id = "1".into()),
         ("identity", |request| request.identity = None),
         ("identity.provider", |request| {
-            request.identity.as_mut().unwrap().provider.clear()
+            request.identity.as_mut().unwrap().provider.clear();
         }),
         ("identity.subject", |request| {
-            request.identity.as_mut().unwrap().subject = "s".repeat(256)
+            request.identity.as_mut().unwrap().subject = "s".repeat(256);
         }),
         ("identity.provider_session", |request| {
             request.identity.as_mut().unwrap().provider_session = "s".repeat(256);
         }),
         ("identity.email", |request| {
-            request.identity.as_mut().unwrap().email = Some("e".repeat(321))
+            request.identity.as_mut().unwrap().email = Some("e".repeat(321));
         }),
         ("identity.name", |request| {
-            request.identity.as_mut().unwrap().name = Some("n\0".into())
+            request.identity.as_mut().unwrap().name = Some("n\0".into());
         }),
         ("identity.avatar_url", |request| {
-            request.identity.as_mut().unwrap().avatar_url = Some("u".repeat(2049))
+            request.identity.as_mut().unwrap().avatar_url = Some("u".repeat(2049));
         }),
         ("device.name", |request| {
-            request.device.as_mut().unwrap().name = "n".repeat(256)
+            request.device.as_mut().unwrap().name = "n".repeat(256);
         }),
         ("device.os", |request| {
-            request.device.as_mut().unwrap().os = "o".repeat(256)
+            request.device.as_mut().unwrap().os = "o".repeat(256);
         }),
         ("device.app", |request| {
-            request.device.as_mut().unwrap().app = "a".repeat(256)
+            request.device.as_mut().unwrap().app = "a".repeat(256);
         }),
         ("device.jwk", |request| {
-            request.device.as_mut().unwrap().jwk = "{}".into()
+            request.device.as_mut().unwrap().jwk = "{}".into();
         }),
         ("connection_id", |request| {
-            request.connection_id = "c".repeat(65)
+            request.connection_id = "c".repeat(65);
         }),
         ("address", |request| request.address = "a".repeat(65)),
     ];

@@ -426,6 +426,7 @@ async fn a_denial_reaches_the_relay() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one row for each case")]
 async fn what_becomes_of_a_delivery_has_its_answer() {
     for (delivery, status, title) in [
         (

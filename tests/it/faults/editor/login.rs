@@ -62,13 +62,13 @@ impl Editor {
         match (verdict, self.credential.is_some()) {
             (Some(Verdict::Succeeded), true) => return true,
             (Some(Verdict::Succeeded), false) => {
-                self.wrong("the browser was told that it is signed in, and it is not")
+                self.wrong("the browser was told that it is signed in, and it is not");
             }
             (verdict, _) if self.kind != Kind::Bare => {
                 self.wrong(&format!("the login was lost: {verdict:?}"));
             }
             (Some(Verdict::Failed(_)), _) => {
-                self.site.books.count("bare logins told to have failed")
+                self.site.books.count("bare logins told to have failed");
             }
             (None, true) => {
                 self.site

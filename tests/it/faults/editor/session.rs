@@ -97,7 +97,7 @@ impl Editor {
             "auth:failure"
                 if ["unavailable", "token_expired"].contains(&frame["code"].as_str().unwrap()) => {}
             "error" if frame["code"] == "not_now" => {
-                self.site.books.count("frames that came too early")
+                self.site.books.count("frames that came too early");
             }
             _ => self.wrong(&format!("came {frame}")),
         }

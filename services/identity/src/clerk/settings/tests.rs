@@ -138,6 +138,7 @@ fn settings_that_fit_are_read() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one row for each case")]
 fn what_is_wrong_is_said_of_everything_at_once_and_by_name() {
     let both = settings(&[]).problems(&[]);
     assert_eq!(both.len(), 2, "{both:?}");

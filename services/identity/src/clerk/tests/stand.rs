@@ -67,10 +67,7 @@ impl Script {
     }
 }
 
-fn answer(
-    script: &Script,
-    request: &http::Request<Incoming>,
-) -> Result<http::Response<Full<Bytes>>, Infallible> {
+fn answer(script: &Script, request: &http::Request<Incoming>) -> http::Response<Full<Bytes>> {
     let header = |name| {
         request
             .headers()
@@ -90,7 +87,7 @@ fn answer(
         |response, (name, value)| response.header(name, value),
     );
 
-    Ok(response.body(Full::from(body)).unwrap())
+    response.body(Full::from(body)).unwrap()
 }
 
 /// Returns Clerk's answer for an unknown object.
@@ -127,7 +124,9 @@ impl Stand {
         tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let script = answers.clone();
-                let service = service_fn(move |request| ready(answer(&script, &request)));
+                let service = service_fn(move |request| {
+                    ready(Ok::<_, Infallible>(answer(&script, &request)))
+                });
                 connections.spawn(async move {
                     auto::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service)

@@ -49,6 +49,7 @@ fn a_signature_is_computed_as_svix_does() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one row for each case")]
 fn a_delivery_is_taken_only_if_it_is_genuine_whole_and_of_now() {
     let body =
         json!({"type": "user.deleted", "data": {"id": "user_1", "deleted": true}}).to_string();
@@ -183,6 +184,7 @@ fn a_forged_delivery_is_not_even_parsed() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one row for each case")]
 fn each_event_ends_what_it_must_and_no_more() {
     let told = |subject: &str, provider_session: &str, reason, editors| {
         let (subject, provider_session) = (subject.to_owned(), provider_session.to_owned());
