@@ -20,12 +20,15 @@ use tokio::time::timeout;
 use crate::Secrets;
 use crate::stack::PATIENCE;
 
+/// Names the folder of programs that are built already.
+const PROGRAMS: &str = "VVS_PROGRAMS";
+
 /// Returns where a program of this project is: in the folder that `VVS_PROGRAMS` names, or where
 /// this one is. Builds the latter first, the whole workspace at once: a package alone would have
 /// third-party crates compiled again, with other features.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: Once = Once::new();
-    if let Some(folder) = std::env::var_os("VVS_PROGRAMS") {
+    if let Some(folder) = std::env::var_os(PROGRAMS) {
         return Path::new(&folder).join(name);
     }
 
@@ -64,10 +67,11 @@ pub fn program(path: &Path, arguments: &[&str]) -> Command {
         .kill_on_drop(true);
 
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("VVS_")
-            || variable.to_string_lossy().starts_with("OTEL_")
-        {
-            command.env_remove(variable);
+        let name = variable.to_string_lossy();
+        let is_a_setting = name.starts_with("VVS_") || name.starts_with("OTEL_");
+        // The load tool starts programs in turn.
+        if is_a_setting && name != PROGRAMS {
+            command.env_remove(&variable);
         }
     }
 
