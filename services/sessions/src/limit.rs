@@ -18,12 +18,12 @@ pub(crate) const SILENCE: Seconds = 7 * DAY;
 /// Editors whose refreshes are counted at the same time; a few bytes each.
 const MAX_COUNTED: usize = 100_000;
 
-type Editor = (SessionId, Thumbprint);
+type Refresher = (SessionId, Thumbprint);
 
 /// How often each session is refreshed with a key, as counted by this process.
 #[derive(Debug)]
 pub(crate) struct Refreshes<C: Clock = DefaultClock> {
-    limiter: RateLimiter<Editor, DashMapStateStore<Editor>, C, NoOpMiddleware<C::Instant>>,
+    limiter: RateLimiter<Refresher, DashMapStateStore<Refresher>, C, NoOpMiddleware<C::Instant>>,
     reached: Reached,
 }
 

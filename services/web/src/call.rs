@@ -28,7 +28,7 @@ const CALL_TIME: Duration = Duration::from_secs(5);
 const MAX_WORDS: usize = 255;
 
 /// Where a person approves from.
-pub(crate) struct Place {
+pub(crate) struct Requester {
     pub(crate) address: IpAddr,
     pub(crate) user_agent: String,
 }

@@ -19,13 +19,13 @@ const MAX_KNOWN: usize = 10_000;
 
 /// The parts of a question that the answer depends on.
 #[derive(PartialEq, Eq, Hash)]
-struct About {
+struct Question {
     id: SignInId,
     provider_session: String,
     watermark: u64,
 }
 
-impl About {
+impl Question {
     fn new(kept: &Kept) -> Self {
         let (id, provider_session) = (kept.id.clone(), kept.who.provider_session.clone());
         Self {
@@ -36,7 +36,7 @@ impl About {
     }
 }
 
-struct Answer {
+struct Cached {
     asked_at: Instant,
     has_ended: bool,
 }
@@ -44,7 +44,7 @@ struct Answer {
 /// Asks, and caches the answer for a second.
 pub(crate) struct Checks {
     sessions: Sessions,
-    known: Mutex<HashMap<About, Answer>>,
+    known: Mutex<HashMap<Question, Cached>>,
 }
 
 impl Checks {
@@ -65,7 +65,7 @@ impl Checks {
         let has_ended = self.has_ended_by_now(kept).await?;
         self.remember(
             kept,
-            Answer {
+            Cached {
                 asked_at,
                 has_ended,
             },
@@ -87,22 +87,22 @@ impl Checks {
     fn known(&self, kept: &Kept, now: Instant) -> Option<bool> {
         let known = self.lock();
         let answer = known
-            .get(&About::new(kept))
+            .get(&Question::new(kept))
             .filter(|answer| now.duration_since(answer.asked_at) < FRESH);
         answer.map(|answer| answer.has_ended)
     }
 
-    fn remember(&self, kept: &Kept, answer: Answer) {
+    fn remember(&self, kept: &Kept, answer: Cached) {
         let (mut known, now) = (self.lock(), answer.asked_at);
         if known.len() >= MAX_KNOWN {
             known.retain(|_, answer| now.duration_since(answer.asked_at) < FRESH);
         }
         if known.len() < MAX_KNOWN {
-            known.insert(About::new(kept), answer);
+            known.insert(Question::new(kept), answer);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<About, Answer>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Question, Cached>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

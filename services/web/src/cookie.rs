@@ -12,7 +12,7 @@ use vvs_proto::ConnectionId;
 use vvs_runtime::origin::Origin;
 
 use crate::kept::Kept;
-use crate::login::Entry;
+use crate::login::Seen;
 
 /// The maximum number of logins that one browser remembers.
 const MAX_LOGINS: usize = 8;
@@ -189,7 +189,7 @@ pub(crate) struct Jar {
     pub(crate) seen: Option<i64>,
     /// The mark of the development key that was entered here.
     pub(crate) key: Option<String>,
-    logins: Vec<(ConnectionId, Entry)>,
+    logins: Vec<(ConnectionId, Seen)>,
     /// By the `state` that the provider returns.
     flows: Vec<(String, Flow)>,
     /// `Set-Cookie` by name, so that only the last value is sent.
@@ -265,7 +265,7 @@ impl Jar {
         (self.sealed, self.seen) = (None, None);
     }
 
-    pub(crate) fn login(&self, id: ConnectionId) -> Option<&Entry> {
+    pub(crate) fn login(&self, id: ConnectionId) -> Option<&Seen> {
         self.logins
             .iter()
             .find_map(|(known, entry)| (*known == id).then_some(entry))
@@ -285,7 +285,7 @@ impl Jar {
         &mut self,
         cookies: &Cookies,
         id: ConnectionId,
-        entry: Entry,
+        entry: Seen,
         now: i64,
     ) -> Result<(), Error> {
         let name = format!("login-{id}");

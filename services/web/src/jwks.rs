@@ -8,16 +8,16 @@ use tokio::time::Instant;
 
 /// The last received set.
 #[derive(Default)]
-pub(crate) struct KnownKeys(Mutex<Option<Known>>);
+pub(crate) struct KnownKeys(Mutex<Option<PublishedKeys>>);
 
 #[derive(Clone)]
-pub(crate) struct Known {
+pub(crate) struct PublishedKeys {
     pub(crate) set: String,
     pub(crate) fresh_until: Instant,
 }
 
 impl KnownKeys {
-    pub(crate) fn get(&self) -> Option<Known> {
+    pub(crate) fn get(&self) -> Option<PublishedKeys> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -25,7 +25,7 @@ impl KnownKeys {
     }
 
     pub(crate) fn put(&self, set: String, time: Duration) {
-        let known = Known {
+        let known = PublishedKeys {
             set,
             fresh_until: Instant::now() + time,
         };

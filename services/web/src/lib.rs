@@ -19,12 +19,13 @@ use vvs_runtime::rpc::channel;
 use vvs_runtime::trace::TracedChannel;
 
 use crate::call::Sessions;
-use crate::web::{Calls, Ttls, Web};
+use crate::web::{Channels, Ttls, Web};
 
 mod account;
 mod asset;
 mod call;
 mod check;
+mod clock;
 mod cookie;
 mod csrf;
 mod editor;
@@ -120,12 +121,12 @@ pub async fn serve(
 }
 
 /// Returns the channels to the other roles.
-fn channels(settings: &Settings, peers: &Arc<Peers>, process: &Process) -> Result<Calls, Error> {
+fn channels(settings: &Settings, peers: &Arc<Peers>, process: &Process) -> Result<Channels, Error> {
     let (relay, sessions) = (
         settings.relay_addr.as_deref(),
         settings.sessions_addr.as_deref(),
     );
-    Ok(Calls {
+    Ok(Channels {
         relay: dial(relay, Role::Relay, peers, process).map_err(Error::RelayAddr)?,
         sessions: dial(sessions, Role::Sessions, peers, process).map_err(Error::SessionsAddr)?,
     })

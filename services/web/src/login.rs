@@ -32,7 +32,7 @@ pub(crate) struct View {
 
 /// A browser's memory of a login that it has seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct Seen {
     /// Seconds since 1970.
     pub(crate) expires_at: i64,
     /// The delivery of this browser's approval.
@@ -42,7 +42,7 @@ pub(crate) struct Entry {
     pub(crate) acked: bool,
 }
 
-impl Entry {
+impl Seen {
     pub(crate) fn new(view: &View) -> Self {
         Self {
             expires_at: view.expires_at.unix_timestamp(),
@@ -75,7 +75,7 @@ pub(crate) enum Standing {
 /// Returns the state of a login, or why there is nothing to see.
 pub(crate) fn stand(
     found: Result<View, Refusal>,
-    entry: Option<&Entry>,
+    entry: Option<&Seen>,
     now: OffsetDateTime,
 ) -> Result<Standing, Refusal> {
     let approved = entry.is_some_and(|entry| entry.approved.is_some());
@@ -117,7 +117,7 @@ fn away(approved: bool) -> Standing {
 /// must not conflict with itself.
 pub(crate) fn may_deliver(
     found: Result<View, Refusal>,
-    entry: Option<&Entry>,
+    entry: Option<&Seen>,
     now: OffsetDateTime,
 ) -> Result<View, Refusal> {
     match found {
@@ -135,7 +135,7 @@ pub(crate) fn may_deliver(
 /// Treats a login that nobody holds during its time as one whose editor may come back.
 pub(crate) fn or_away<T>(
     answer: Result<T, Refusal>,
-    entry: Option<&Entry>,
+    entry: Option<&Seen>,
     now: OffsetDateTime,
 ) -> Result<T, Refusal> {
     match answer {

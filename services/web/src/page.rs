@@ -23,8 +23,8 @@ mod stopped;
 mod tests;
 
 pub(crate) use account::{AccountSessions, AccountSignIn};
-pub(crate) use dev_key::DevKey;
-pub(crate) use handback::{HandBack, Held};
+pub(crate) use dev_key::DevKeyPage;
+pub(crate) use handback::{HandBackPage, HeldPage};
 pub(crate) use stopped::Stopped;
 
 /// The values that every page needs.
@@ -77,7 +77,7 @@ pub(crate) fn answer<P: Page>(page: &P) -> Response<String> {
 /// Asks the person to sign in; the provider's part leads on.
 #[derive(Template)]
 #[template(path = "login.html")]
-pub(crate) struct Login {
+pub(crate) struct LoginPage {
     pub(crate) shell: Shell,
     pub(crate) part: Part,
     pub(crate) user_code: UserCode,
@@ -87,7 +87,7 @@ pub(crate) struct Login {
     pub(crate) retry: bool,
 }
 
-impl Login {
+impl LoginPage {
     fn time_left(&self) -> String {
         if self.expires_in < Duration::MINUTE {
             "minute at most".to_owned()
@@ -97,7 +97,7 @@ impl Login {
     }
 }
 
-impl Page for Login {
+impl Page for LoginPage {
     const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
@@ -120,7 +120,7 @@ impl Page for Login {
 /// Shows who would sign in which editor, and asks for a decision.
 #[derive(Template)]
 #[template(path = "approval.html")]
-pub(crate) struct Approval {
+pub(crate) struct ApprovalPage {
     pub(crate) shell: Shell,
     pub(crate) connection_id: String,
     pub(crate) csrf: SecretString,
@@ -131,14 +131,14 @@ pub(crate) struct Approval {
     pub(crate) return_uri: Option<ReturnUri>,
     /// Where the editor connected from.
     pub(crate) address: IpAddr,
-    pub(crate) place: Place,
+    pub(crate) place: Nearness,
     pub(crate) created_at: OffsetDateTime,
     pub(crate) now: OffsetDateTime,
     /// The form came back with the box not ticked.
     pub(crate) unconfirmed: bool,
 }
 
-impl Approval {
+impl ApprovalPage {
     fn created(&self) -> String {
         exact(self.created_at)
     }
@@ -157,7 +157,7 @@ impl Approval {
     }
 }
 
-impl Page for Approval {
+impl Page for ApprovalPage {
     const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
@@ -199,12 +199,12 @@ impl Page for Delivery {
 /// Not approved yet, and the editor's connection is gone but may come back.
 #[derive(Template)]
 #[template(path = "waiting.html")]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingPage {
     pub(crate) shell: Shell,
     pub(crate) connection_id: String,
 }
 
-impl Page for Waiting {
+impl Page for WaitingPage {
     const KIND: PageKind = PageKind::Text;
 
     fn shell(&self) -> &Shell {
@@ -267,7 +267,7 @@ impl Page for Success {
 
 #[derive(Template)]
 #[template(path = "failure.html")]
-pub(crate) struct Failure {
+pub(crate) struct FailurePage {
     pub(crate) shell: Shell,
     pub(crate) row: Row,
     /// The target of "Try again", one of our paths; `None` where trying again does not help.
@@ -275,7 +275,7 @@ pub(crate) struct Failure {
     pub(crate) request_id: String,
 }
 
-impl Page for Failure {
+impl Page for FailurePage {
     const KIND: PageKind = PageKind::Text;
 
     fn shell(&self) -> &Shell {
@@ -363,7 +363,7 @@ impl Account {
 
 /// How the editor's address compares with the browser's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Nearness {
     ThisMachine,
     SameNetwork,
     OtherNetwork,
@@ -371,7 +371,7 @@ pub(crate) enum Place {
     Incomparable,
 }
 
-impl Place {
+impl Nearness {
     /// Compares two addresses. An IPv6 host changes the lower half of its address freely, so only
     /// the upper half counts.
     pub(crate) fn compare(editor: IpAddr, browser: IpAddr) -> Self {

@@ -19,15 +19,16 @@ use vvs_runtime::forwarded::{REQUEST_ID, THROUGH, client_address};
 use vvs_runtime::http::Connection;
 
 use crate::account::Notice;
-use crate::call::Place;
+use crate::call::Requester;
+use crate::clock;
 use crate::cookie::Jar;
 use crate::csrf;
 use crate::error::Refusal;
 use crate::failure::{Reason, WayOn};
 use crate::header;
 use crate::kept::Person;
-use crate::login::{Entry, View};
-use crate::page::{self, DevKey, Failure, Page, Shell};
+use crate::login::{Seen, View};
+use crate::page::{self, DevKeyPage, FailurePage, Page, Shell};
 use crate::web::Web;
 
 mod browser;
@@ -65,7 +66,7 @@ struct Params {
 pub(crate) struct Visit {
     pub(crate) web: Arc<Web>,
     pub(crate) now: OffsetDateTime,
-    pub(crate) from: Place,
+    pub(crate) from: Requester,
     /// The gateway's id of this request.
     pub(crate) request_id: String,
     pub(crate) jar: Jar,
@@ -117,8 +118,8 @@ impl Visit {
         let jar = web.cookies.read(&parts.headers);
 
         Ok(Self {
-            now: OffsetDateTime::now_utc(),
-            from: Place {
+            now: clock::now(),
+            from: Requester {
                 address,
                 user_agent,
             },
@@ -199,12 +200,12 @@ impl Visit {
             && view.state.is_undecided()
             && self.jar.login(id).is_none()
         {
-            self.remember(id, Entry::new(view))?;
+            self.remember(id, Seen::new(view))?;
         }
         found
     }
 
-    pub(crate) fn remember(&mut self, id: ConnectionId, entry: Entry) -> Result<(), Refusal> {
+    pub(crate) fn remember(&mut self, id: ConnectionId, entry: Seen) -> Result<(), Refusal> {
         Ok(self
             .jar
             .remember(&self.web.cookies, id, entry, self.now.unix_timestamp())?)
@@ -267,7 +268,7 @@ impl Visit {
     /// Asks for the key of this installation.
     pub(crate) fn ask_key(&mut self, about: About, is_wrong: bool) -> Result<Answer, Refusal> {
         let csrf = self.csrf(about)?;
-        Ok(page(&DevKey {
+        Ok(page(&DevKeyPage {
             shell: self.shell(),
             about,
             csrf,
@@ -294,7 +295,7 @@ impl Visit {
             WayOn::SignedOut => Some(signed_out(about)),
         });
 
-        page::answer(&Failure {
+        page::answer(&FailurePage {
             shell: self.shell(),
             row,
             again,

@@ -66,7 +66,7 @@ impl Ttls {
 }
 
 /// The other roles, as this one calls them.
-pub(crate) struct Calls {
+pub(crate) struct Channels {
     pub(crate) relay: TracedChannel,
     pub(crate) sessions: TracedChannel,
 }
@@ -77,7 +77,7 @@ impl Web {
         ttls: Ttls,
         public_url: Origin,
         keyring: &Keyring,
-        calls: Calls,
+        calls: Channels,
         people: People,
         metrics: &Metrics,
     ) -> Result<Self, Error> {

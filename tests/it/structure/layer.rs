@@ -86,9 +86,6 @@ fn domain_files_name_no_transport() {
     }
 }
 
-/// Crates that have no clock of their own yet: they are being taken apart.
-const NO_DOOR: &[&str] = &["vvs-web"];
-
 #[test]
 fn a_crate_reads_the_clock_in_one_file() {
     for of in product() {
@@ -100,7 +97,7 @@ fn a_crate_reads_the_clock_in_one_file() {
             .collect();
         let is_one = doors.len() < 2 && doors.iter().all(|door| door.path.ends_with("/clock.rs"));
         assert!(
-            is_one || NO_DOOR.contains(&of.name.as_str()),
+            is_one,
             "{}: {:?}",
             of.name,
             doors.iter().map(|door| &door.path).collect::<Vec<_>>()

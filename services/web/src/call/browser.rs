@@ -10,7 +10,7 @@ use vvs_proto::session::{
 use vvs_runtime::rpc::within;
 
 use super::sessions::{BY_USER, SESSIONS, named};
-use super::{CALL_TIME, Place, Sessions, refusal};
+use super::{CALL_TIME, Requester, Sessions, refusal};
 use crate::error::Refusal;
 use crate::kept::Kept;
 
@@ -57,7 +57,7 @@ impl Sessions {
         &self,
         kept: &Kept,
         with_provider_session: bool,
-        from: &Place,
+        from: &Requester,
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
         let remember_for = self.max_ttl.max(kept.remaining(now));

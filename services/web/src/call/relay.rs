@@ -13,7 +13,7 @@ use vvs_runtime::origin::Origin;
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
 
-use super::{CALL_TIME, Delivered, Granted, Place, refusal, shown};
+use super::{CALL_TIME, Delivered, Granted, Requester, refusal, shown};
 use crate::editor;
 use crate::error::Refusal;
 use crate::handback::Handback;
@@ -73,7 +73,7 @@ impl Relay {
         id: ConnectionId,
         request_id: RequestId,
         granted: Granted,
-        from: &Place,
+        from: &Requester,
     ) -> Result<Delivered, Refusal> {
         let Granted {
             session,

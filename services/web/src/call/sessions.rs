@@ -14,7 +14,7 @@ use vvs_proto::{ConnectionId, RequestId, timestamp};
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
 
-use super::{CALL_TIME, Granted, Place, refusal, shown};
+use super::{CALL_TIME, Granted, Requester, refusal, shown};
 use crate::account::Install;
 use crate::editor;
 use crate::error::Refusal;
@@ -61,7 +61,7 @@ impl Sessions {
         id: ConnectionId,
         sign_in: &SignIn,
         view: &View,
-        from: &Place,
+        from: &Requester,
     ) -> Result<Granted, Refusal> {
         let request = CreateSessionRequest {
             request_id: request_id.to_string(),
@@ -128,7 +128,7 @@ impl Sessions {
     }
 
     /// Ends one session, if it belongs to this user.
-    pub(crate) async fn revoke(&self, install: &Install, from: &Place) -> Result<(), Refusal> {
+    pub(crate) async fn revoke(&self, install: &Install, from: &Requester) -> Result<(), Refusal> {
         self.end_session(&install.id, &install.user_id, BY_USER, from)
             .await
     }
@@ -140,7 +140,7 @@ impl Sessions {
         session_id: &str,
         user_id: &str,
         only_pending: bool,
-        from: &Place,
+        from: &Requester,
     ) -> Result<(), Refusal> {
         let reason = if only_pending { UNTAKEN } else { BY_PROVIDER };
         self.end_session(session_id, user_id, reason, from).await
@@ -151,7 +151,7 @@ impl Sessions {
         session_id: &str,
         user_id: &str,
         reason: &'static str,
-        from: &Place,
+        from: &Requester,
     ) -> Result<(), Refusal> {
         let request = RevokeSessionRequest {
             session_id: session_id.to_owned(),
@@ -179,7 +179,11 @@ impl Sessions {
 
     /// Signs a person out everywhere: ends all browser sign-ins, and all sessions, listed or not.
     /// Returns the number of sessions.
-    pub(crate) async fn revoke_all(&self, sign_in: &SignIn, from: &Place) -> Result<u32, Refusal> {
+    pub(crate) async fn revoke_all(
+        &self,
+        sign_in: &SignIn,
+        from: &Requester,
+    ) -> Result<u32, Refusal> {
         let whose = Whose {
             provider: &sign_in.provider,
             subject: &sign_in.subject,
@@ -257,7 +261,7 @@ impl Sessions {
         id: ConnectionId,
         sign_in: Option<&SignIn>,
         view: Option<&View>,
-        from: &Place,
+        from: &Requester,
     ) -> Result<(), Refusal> {
         let request = RecordAuditRequest {
             event: AuditEvent::Denied.into(),

@@ -24,7 +24,7 @@ async fn no_more_answers_are_kept_than_fit_and_old_ones_make_room() {
     for number in 0..MAX_KNOWN {
         checks.remember(
             &kept(number),
-            Answer {
+            Cached {
                 asked_at,
                 has_ended: false,
             },
@@ -34,7 +34,7 @@ async fn no_more_answers_are_kept_than_fit_and_old_ones_make_room() {
     let (one, other) = (kept(MAX_KNOWN), kept(MAX_KNOWN));
     checks.remember(
         &one,
-        Answer {
+        Cached {
             asked_at,
             has_ended: true,
         },
@@ -45,7 +45,7 @@ async fn no_more_answers_are_kept_than_fit_and_old_ones_make_room() {
     let later = asked_at + FRESH;
     checks.remember(
         &other,
-        Answer {
+        Cached {
             asked_at: later,
             has_ended: true,
         },

@@ -17,8 +17,8 @@ fn cookies(origin: &str) -> Cookies {
     Cookies::new(&keys, &origin.parse().unwrap()).unwrap()
 }
 
-fn entry(expires_at: i64) -> Entry {
-    Entry {
+fn entry(expires_at: i64) -> Seen {
+    Seen {
         expires_at,
         approved: None,
         session: None,
@@ -171,7 +171,7 @@ fn the_oldest_login_makes_room() {
     let mut lines = signed_in(&cookies);
     for number in 1..20 {
         let mut jar = cookies.read(&back(&lines));
-        let entry = Entry {
+        let entry = Seen {
             approved: Some("00000000-0000-4000-8000-000000000000".to_owned()),
             session: Some("ses_00000000-0000-4000-8000-000000000000".to_owned()),
             ..entry(600 + i64::from(number))
@@ -218,7 +218,7 @@ fn the_login_that_ended_here_last_is_the_last_one() {
         jar.remember(
             &cookies,
             id(number),
-            Entry {
+            Seen {
                 acked,
                 ..entry(expires_at)
             },
@@ -238,7 +238,7 @@ fn the_last_word_about_a_cookie_is_the_only_one() {
         jar.remember(
             &cookies,
             id(1),
-            Entry {
+            Seen {
                 acked,
                 ..entry(600)
             },

@@ -26,8 +26,8 @@ fn view(state: Phase) -> View {
     }
 }
 
-fn entry(approved: bool, acked: bool) -> Entry {
-    Entry {
+fn entry(approved: bool, acked: bool) -> Seen {
+    Seen {
         expires_at: NOW + 1,
         approved: approved.then(|| "request".to_owned()),
         session: None,
@@ -36,7 +36,7 @@ fn entry(approved: bool, acked: bool) -> Entry {
 }
 
 /// Returns the state in one word.
-fn standing(found: Result<Phase, Refusal>, entry: Option<&Entry>) -> &'static str {
+fn standing(found: Result<Phase, Refusal>, entry: Option<&Seen>) -> &'static str {
     match stand(found.map(view), entry, now()) {
         Ok(Standing::Open(_)) => "open",
         Ok(Standing::Away) => "away",
@@ -80,8 +80,8 @@ fn a_login_stands_differently_for_the_browser_that_approved_it() {
 
 #[test]
 fn a_login_that_no_relay_holds_waits_for_its_editor_where_it_was_seen_and_while_its_time_lasts() {
-    let unknown = |entry: Option<Entry>| standing(Err(Refusal::Unknown), entry.as_ref());
-    let over = |acked| Entry {
+    let unknown = |entry: Option<Seen>| standing(Err(Refusal::Unknown), entry.as_ref());
+    let over = |acked| Seen {
         expires_at: NOW,
         ..entry(true, acked)
     };
@@ -110,7 +110,7 @@ fn what_went_wrong_on_the_way_is_not_what_became_of_the_login() {
 #[test]
 fn an_approval_goes_on_until_the_login_has_failed() {
     for state in Phase::ALL {
-        let may = |entry: Option<&Entry>| {
+        let may = |entry: Option<&Seen>| {
             may_deliver(Ok(view(state)), entry, now())
                 .map_or_else(|refusal| refusal.as_str(), |_| "go")
         };
@@ -132,7 +132,7 @@ fn an_approval_goes_on_until_the_login_has_failed() {
         );
     }
 
-    let unknown = |entry: Option<Entry>| {
+    let unknown = |entry: Option<Seen>| {
         may_deliver(Err(Refusal::Unknown), entry.as_ref(), now())
             .err()
             .unwrap()
@@ -140,7 +140,7 @@ fn an_approval_goes_on_until_the_login_has_failed() {
     assert_eq!(unknown(None).as_str(), "unknown");
     assert_eq!(unknown(Some(entry(false, false))).as_str(), "editor_away");
     assert_eq!(
-        unknown(Some(Entry {
+        unknown(Some(Seen {
             expires_at: NOW,
             ..entry(false, false)
         }))

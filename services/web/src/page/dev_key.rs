@@ -11,7 +11,7 @@ use crate::header::PageKind;
 /// Asks for the key that was printed when the server started.
 #[derive(Template)]
 #[template(path = "dev-key.html")]
-pub(crate) struct DevKey {
+pub(crate) struct DevKeyPage {
     pub(crate) shell: Shell,
     pub(crate) about: About,
     pub(crate) csrf: SecretString,
@@ -19,7 +19,7 @@ pub(crate) struct DevKey {
     pub(crate) is_wrong: bool,
 }
 
-impl Page for DevKey {
+impl Page for DevKeyPage {
     const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {

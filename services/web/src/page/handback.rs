@@ -10,20 +10,20 @@ use crate::header::PageKind;
 /// Takes the code back to the editor, or shows it.
 #[derive(Template)]
 #[template(path = "hand-back.html")]
-pub(crate) struct HandBack {
+pub(crate) struct HandBackPage {
     pub(crate) shell: Shell,
     pub(crate) connection_id: String,
     pub(crate) csrf: SecretString,
     pub(crate) handback: Handback,
 }
 
-impl HandBack {
+impl HandBackPage {
     fn shown_code(&self) -> Option<UserCode> {
         self.handback.shown_code().map(UserCode)
     }
 }
 
-impl Page for HandBack {
+impl Page for HandBackPage {
     const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {
@@ -34,13 +34,13 @@ impl Page for HandBack {
 /// Approved before; asks for the hand-back page again.
 #[derive(Template)]
 #[template(path = "held.html")]
-pub(crate) struct Held {
+pub(crate) struct HeldPage {
     pub(crate) shell: Shell,
     pub(crate) connection_id: String,
     pub(crate) csrf: SecretString,
 }
 
-impl Page for Held {
+impl Page for HeldPage {
     const KIND: PageKind = PageKind::Form;
 
     fn shell(&self) -> &Shell {

@@ -71,8 +71,8 @@ fn about_login() -> About {
     About::Login(CONNECTION.parse().unwrap())
 }
 
-fn login() -> Login {
-    Login {
+fn login() -> LoginPage {
+    LoginPage {
         shell: shell(),
         part: form(about_login(), "", None, false),
         user_code: UserCode("WXBK-RTQH".to_owned()),
@@ -81,9 +81,9 @@ fn login() -> Login {
     }
 }
 
-fn approval() -> Approval {
+fn approval() -> ApprovalPage {
     let now = OffsetDateTime::UNIX_EPOCH + Duration::days(20_000) + Duration::seconds(34_872);
-    Approval {
+    ApprovalPage {
         shell: shell(),
         connection_id: CONNECTION.to_owned(),
         csrf: csrf(),
@@ -92,7 +92,7 @@ fn approval() -> Approval {
         editor: laptop(),
         return_uri: Some(LISTENER.parse().unwrap()),
         address: IpAddr::from([203, 0, 113, 7]),
-        place: Place::SameNetwork,
+        place: Nearness::SameNetwork,
         created_at: now - Duration::seconds(12),
         now,
         unconfirmed: false,
@@ -118,10 +118,10 @@ fn denial(trouble: Trouble) -> Denial {
     }
 }
 
-fn hand_back(return_uri: Option<&str>, may_show: bool) -> HandBack {
+fn hand_back(return_uri: Option<&str>, may_show: bool) -> HandBackPage {
     let return_uri = return_uri.map(|uri| uri.parse().unwrap());
     let handback = Handback::new("BCDFGHJK".into(), return_uri, may_show).unwrap();
-    HandBack {
+    HandBackPage {
         shell: shell(),
         connection_id: CONNECTION.to_owned(),
         csrf: csrf(),
@@ -174,8 +174,8 @@ fn account_sign_in() -> AccountSignIn {
     }
 }
 
-fn dev_key(about: About, is_wrong: bool) -> DevKey {
-    DevKey {
+fn dev_key(about: About, is_wrong: bool) -> DevKeyPage {
+    DevKeyPage {
         shell: shell(),
         about,
         csrf: csrf(),
@@ -183,10 +183,10 @@ fn dev_key(about: About, is_wrong: bool) -> DevKey {
     }
 }
 
-fn failure(reason: Reason) -> Failure {
+fn failure(reason: Reason) -> FailurePage {
     let again = (reason == Reason::Unavailable || reason.row().leads_to_editors())
         .then(|| format!("/login?connection_id={CONNECTION}"));
-    Failure {
+    FailurePage {
         shell: shell(),
         row: reason.row(),
         again,
@@ -237,14 +237,14 @@ fn gallery() -> Vec<(String, Response<String>)> {
         ("login", answer(&login())),
         (
             "login-problem",
-            answer(&Login {
+            answer(&LoginPage {
                 part: form(about_login(), "ada@", Some(PROBLEM), false),
                 ..login()
             }),
         ),
         (
             "login-retry",
-            answer(&Login {
+            answer(&LoginPage {
                 part: form(about_login(), "", None, true),
                 retry: true,
                 ..login()
@@ -253,17 +253,17 @@ fn gallery() -> Vec<(String, Response<String>)> {
         ("approval", answer(&approval())),
         (
             "approval-unconfirmed",
-            answer(&Approval {
+            answer(&ApprovalPage {
                 unconfirmed: true,
-                place: Place::OtherNetwork,
+                place: Nearness::OtherNetwork,
                 ..approval()
             }),
         ),
         (
             "approval-bare",
-            answer(&Approval {
+            answer(&ApprovalPage {
                 editor: bare(),
-                place: Place::ThisMachine,
+                place: Nearness::ThisMachine,
                 return_uri: None,
                 ..approval()
             }),
@@ -285,7 +285,7 @@ fn gallery() -> Vec<(String, Response<String>)> {
         ),
         (
             "held",
-            answer(&Held {
+            answer(&HeldPage {
                 shell: shell(),
                 connection_id: CONNECTION.to_owned(),
                 csrf: csrf(),
@@ -319,7 +319,7 @@ fn gallery() -> Vec<(String, Response<String>)> {
         ("account-dev-key", answer(&dev_key(About::Account, false))),
         (
             "waiting",
-            answer(&Waiting {
+            answer(&WaitingPage {
                 shell: shell(),
                 connection_id: CONNECTION.to_owned(),
             }),
@@ -512,7 +512,7 @@ fn development_sign_in_is_announced_exactly_while_it_is_active() {
 
 #[test]
 fn what_an_app_or_a_person_calls_itself_is_never_markup() {
-    let page = Approval {
+    let page = ApprovalPage {
         account: Account {
             name: Some(HOSTILE.to_owned()),
             email: Some(HOSTILE.to_owned()),
@@ -534,7 +534,7 @@ fn what_an_app_or_a_person_calls_itself_is_never_markup() {
     list.installs[0].device.name = HOSTILE.to_owned();
     list.installs[0].app = HOSTILE.to_owned();
     list.installs[0].id = HOSTILE.to_owned();
-    let login = Login {
+    let login = LoginPage {
         part: form(about_login(), HOSTILE, None, false),
         ..login()
     };
@@ -632,7 +632,7 @@ fn no_page_claims_to_know_that_nobody_is_signed_in_once_a_sign_in_was_under_way(
 fn an_approval_says_where_the_code_will_go() {
     let said = |uri: Option<&str>| {
         let return_uri = uri.map(|uri| uri.parse().unwrap());
-        answer(&Approval {
+        answer(&ApprovalPage {
             return_uri,
             ..approval()
         })
@@ -715,24 +715,30 @@ fn initials_come_from_the_first_and_last_name_or_from_the_email() {
 #[test]
 fn networks_are_the_same_by_ipv4_address_or_ipv6_half() {
     let compare = |editor: &str, browser: &str| {
-        Place::compare(editor.parse().unwrap(), browser.parse().unwrap())
+        Nearness::compare(editor.parse().unwrap(), browser.parse().unwrap())
     };
-    assert_eq!(compare("127.0.0.1", "::1"), Place::ThisMachine);
+    assert_eq!(compare("127.0.0.1", "::1"), Nearness::ThisMachine);
     assert_eq!(
         compare("203.0.113.7", "::ffff:203.0.113.7"),
-        Place::SameNetwork
+        Nearness::SameNetwork
     );
-    assert_eq!(compare("203.0.113.7", "203.0.113.8"), Place::OtherNetwork);
+    assert_eq!(
+        compare("203.0.113.7", "203.0.113.8"),
+        Nearness::OtherNetwork
+    );
     assert_eq!(
         compare("2001:db8:1:2::a", "2001:db8:1:2:ffff::b"),
-        Place::SameNetwork
+        Nearness::SameNetwork
     );
     assert_eq!(
         compare("2001:db8:1:2::a", "2001:db8:1:3::a"),
-        Place::OtherNetwork
+        Nearness::OtherNetwork
     );
-    assert_eq!(compare("203.0.113.7", "2001:db8::1"), Place::Incomparable);
-    assert_eq!(compare("127.0.0.1", "203.0.113.7"), Place::OtherNetwork);
+    assert_eq!(
+        compare("203.0.113.7", "2001:db8::1"),
+        Nearness::Incomparable
+    );
+    assert_eq!(compare("127.0.0.1", "203.0.113.7"), Nearness::OtherNetwork);
 }
 
 #[test]

@@ -14,9 +14,10 @@ use crate::call::{self, Delivered};
 use crate::error::Refusal;
 use crate::failure::{Reason, Trouble};
 use crate::kept::Kept;
-use crate::login::{Entry, Standing, View, may_deliver, or_away, request_id, stand};
+use crate::login::{Seen, Standing, View, may_deliver, or_away, request_id, stand};
 use crate::page::{
-    Account, Approval, Delivery, Denial, Denied, HandBack, Held, Place, UserCode, Waiting,
+    Account, ApprovalPage, Delivery, Denial, Denied, HandBackPage, HeldPage, Nearness, UserCode,
+    WaitingPage,
 };
 use crate::route::outcome;
 use crate::visit::{Answer, Post, Visit, page, see};
@@ -123,7 +124,7 @@ async fn approved(post: &mut Post) -> Result<Answer, Refusal> {
     }
 
     match outcome {
-        Ok(Delivered::Held(handback)) => Ok(page(&HandBack {
+        Ok(Delivered::Held(handback)) => Ok(page(&HandBackPage {
             shell: visit.shell(),
             connection_id: id.to_string(),
             csrf: visit.csrf(About::Login(id))?,
@@ -188,7 +189,8 @@ async fn deliver(
     let outcome = delivered
         .as_ref()
         .map_or_else(Refusal::as_str, Delivered::as_str);
-    tracing::info!(connection_id = %id, user_id, session_id, address = %visit.from.address, outcome, "approved");
+    let address = visit.from.address;
+    tracing::info!(connection_id = %id, user_id, session_id, %address, outcome, "approved");
     let is_ours = match &delivered {
         Ok(_) | Err(Refusal::UnsafeReturn) => true,
         // Nobody knows how far it got, so this browser stays responsible for it.
@@ -205,11 +207,11 @@ async fn deliver(
         let session = Some(session_id);
         visit.remember(
             id,
-            Entry {
+            Seen {
                 approved,
                 session,
                 acked,
-                ..Entry::new(view)
+                ..Seen::new(view)
             },
         )?;
     } else if !was_ours {
@@ -221,7 +223,7 @@ async fn deliver(
 
 /// Ends a session that no relay has accepted, so that no editor ever has its token. If this fails,
 /// the sweep finds it.
-async fn take_back(web: &Web, session_id: &str, user_id: &str, from: &call::Place) {
+async fn take_back(web: &Web, session_id: &str, user_id: &str, from: &call::Requester) {
     let taken_back = web.sessions.take_back(session_id, user_id, true, from);
     if let Err(cause) = taken_back.await {
         tracing::warn!(session_id, %cause, "a session that nobody has taken stays for now");
@@ -260,7 +262,7 @@ async fn settled(
         Ok(true) => {
             visit.remember(
                 id,
-                Entry {
+                Seen {
                     acked: true,
                     ..entry
                 },
@@ -297,7 +299,7 @@ async fn denied(visit: &mut Visit) -> Result<Answer, Refusal> {
 
     count(&visit.web.approvals, "outcome", "denied");
     tracing::info!(connection_id = %id, address = %visit.from.address, "denied");
-    let place = call::Place {
+    let place = call::Requester {
         address: visit.from.address,
         user_agent: String::new(),
     };
@@ -317,7 +319,7 @@ async fn record_denial(
     web: Arc<Web>,
     id: ConnectionId,
     sign_in: Option<SignIn>,
-    from: call::Place,
+    from: call::Requester,
 ) {
     let view = web.relay.look(id, None).await.ok();
     if let Err(cause) = web
@@ -340,7 +342,7 @@ fn question(
         .signed_in()?
         .map(|kept| Account::of(&kept.who))
         .ok_or(Reason::NotSignedIn)?;
-    Ok(page(&Approval {
+    Ok(page(&ApprovalPage {
         shell: visit.shell(),
         connection_id: id.to_string(),
         csrf: visit.csrf(About::Login(id))?,
@@ -349,7 +351,7 @@ fn question(
         editor: view.editor,
         return_uri: view.return_uri,
         address: view.address,
-        place: Place::compare(view.address, visit.from.address),
+        place: Nearness::compare(view.address, visit.from.address),
         created_at: view.created_at,
         now: visit.now,
         unconfirmed,
@@ -364,14 +366,14 @@ pub(crate) async fn show(
 ) -> Result<Answer, Refusal> {
     match standing {
         Standing::Open(view) => question(visit, id, view, false),
-        Standing::Away => Ok(page(&Waiting {
+        Standing::Away => Ok(page(&WaitingPage {
             shell: visit.shell(),
             connection_id: id.to_string(),
         })),
         Standing::Held | Standing::Approved(_) if !visit.has_approved(id)? => Err(Refusal::Claimed),
         Standing::Held => {
             let (connection_id, csrf) = (id.to_string(), visit.csrf(About::Login(id))?);
-            Ok(page(&Held {
+            Ok(page(&HeldPage {
                 shell: visit.shell(),
                 connection_id,
                 csrf,

@@ -12,7 +12,7 @@ use vvs_runtime::forwarded::REQUEST_ID;
 
 use crate::header;
 use crate::header::CROSS_ORIGIN_RESOURCE_POLICY;
-use crate::jwks::Known;
+use crate::jwks::PublishedKeys;
 use crate::web::Web;
 
 /// How long a set is not fetched again.
@@ -39,7 +39,7 @@ pub(crate) async fn show(State(web): State<Arc<Web>>, headers: HeaderMap) -> Res
                 .and_then(|id| id.to_str().ok())
                 .unwrap_or_default();
             refusal.log(request_id);
-            let Some(Known { set, .. }) = known else {
+            let Some(PublishedKeys { set, .. }) = known else {
                 let retry = [(RETRY_AFTER, HeaderValue::from(PAUSE.as_secs()))];
                 return (StatusCode::SERVICE_UNAVAILABLE, header::common(), retry).into_response();
             };

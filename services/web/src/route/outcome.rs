@@ -4,14 +4,14 @@ use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
-use time::OffsetDateTime;
 use vvs_proto::{ConnectionId, Phase};
 
+use crate::clock;
 use crate::editor::Editor;
 use crate::error::Refusal;
 use crate::failure::Reason;
 use crate::header;
-use crate::login::{Entry, Standing, View, stand};
+use crate::login::{Seen, Standing, View, stand};
 use crate::page::{Account, Success};
 use crate::visit::{Answer, Visit, page, with_headers};
 
@@ -72,7 +72,7 @@ pub(crate) async fn show(
         }
         visit.remember(
             id,
-            Entry {
+            Seen {
                 acked: true,
                 ..entry
             },
@@ -141,12 +141,12 @@ async fn state(visit: &Visit) -> Result<Phase, Refusal> {
 async fn look(
     visit: &Visit,
     id: ConnectionId,
-    entry: &Entry,
+    entry: &Seen,
     known: Option<Phase>,
 ) -> Result<Phase, Refusal> {
     let found = visit.web.relay.look(id, known).await;
     // Not the time of the visit: that may be 20 s ago, and the login over since.
-    let now = OffsetDateTime::now_utc();
+    let now = clock::now();
     match found {
         Ok(view) => Ok(view.state),
         Err(Refusal::EditorAway) => Ok(Phase::Away),

@@ -12,11 +12,11 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::Uri;
 use http::header::CACHE_CONTROL;
-use time::OffsetDateTime;
 use vvs_identity::{About, BrowserRequest, Path, PathKind, Reply};
 use vvs_runtime::forwarded::REQUEST_ID;
 
 use super::sign_in;
+use crate::clock;
 use crate::error::Refusal;
 use crate::header;
 use crate::page::Stopped;
@@ -112,7 +112,7 @@ async fn others(
         headers: &headers,
         body: body.as_ref(),
         request_id: request_id.unwrap_or("unknown"),
-        now: OffsetDateTime::now_utc(),
+        now: clock::now(),
     });
     let (mut parts, body) = answer.await.into_parts();
 

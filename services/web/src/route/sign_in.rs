@@ -5,7 +5,7 @@ use vvs_identity::{About, Ask, Part};
 
 use crate::error::Refusal;
 use crate::login::{Standing, stand};
-use crate::page::{AccountSignIn, Login, UserCode};
+use crate::page::{AccountSignIn, LoginPage, UserCode};
 use crate::route::approval;
 use crate::visit::{Answer, Post, Visit, page, see};
 
@@ -48,7 +48,7 @@ pub(crate) async fn show(visit: &mut Visit, part: Part, retry: bool) -> Result<A
     let found = visit.look(id).await;
 
     match stand(found, visit.jar.login(id), visit.now)? {
-        Standing::Open(view) => Ok(page(&Login {
+        Standing::Open(view) => Ok(page(&LoginPage {
             shell: visit.shell(),
             part,
             expires_in: view.expires_at - visit.now,

@@ -38,7 +38,7 @@ use vvs_runtime::tcp::Cut;
 use vvs_runtime::trace::TracedChannel;
 
 use crate::cookie::Jar;
-use crate::web::{Calls, Ttls, Web};
+use crate::web::{Channels, Ttls, Web};
 
 pub(super) const ID: &str = "6f1f2f4e-2f0c-4a53-9d0e-8f4f3f0a9b11";
 pub(super) const OTHER_ID: &str = "00000000-0000-4000-8000-000000000001";
@@ -419,7 +419,7 @@ fn web(
     let sessions = Routes::new(SessionsServer::new(fake))
         .prepare()
         .into_axum_router();
-    let calls = Calls {
+    let calls = Channels {
         relay: channel(relay, tasks.clone()),
         sessions: channel(sessions, tasks),
     };

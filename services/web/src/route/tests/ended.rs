@@ -50,7 +50,7 @@ async fn sign_out(browser: &mut Browser, csrf: &str) -> String {
         .to_owned()
 }
 
-/// Calls this route, with a form whose value was made for the login or for the account.
+/// Channels this route, with a form whose value was made for the login or for the account.
 async fn ask(
     browser: &mut Browser,
     (method, route): (&str, &str),
