@@ -37,7 +37,7 @@ fuzz_target!(|text: &str| {
             assert_eq!(said, Some(claims));
         }
         Err(Distrust::WrongIssuer | Distrust::WrongAudience | Distrust::Expired) => {
-            assert!(said.is_some())
+            assert!(said.is_some());
         }
         Err(Distrust::Malformed | Distrust::UnknownKey) => {}
         Err(Distrust::BadSignature) => panic!("the signature is good"),
