@@ -2,7 +2,7 @@
 //! when it is dropped.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use vvs_test_servers::port::free_addresses;
 
 use crate::stack::PATIENCE;
 
@@ -25,7 +26,7 @@ impl Nginx {
     /// One that does with this server what stands beside `proxy_pass`.
     pub async fn start(upstream: SocketAddr, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let address = free_address();
+        let address = free_addresses(1)[0];
         let path = folder.path().join("nginx.conf");
         std::fs::write(&path, config(folder.path(), address, upstream, settings)).unwrap();
 
@@ -71,13 +72,6 @@ fn config(folder: &Path, address: SocketAddr, upstream: SocketAddr, settings: &s
          {settings} }} }} }}",
         folder.display()
     )
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
 
 /// Debian keeps it where only root looks.

@@ -48,7 +48,8 @@ fn assert_busy(refused: &Status) {
     assert!(refused.get_details_retry_info().is_some());
 }
 
-/// Follows the feed so many times, as a backend of four processes.
+/// Follows the feed so many times, as a backend of four processes, and a few at the same time:
+/// followers take turns, and one that waits too long for its turn is told so instead.
 async fn follow(
     stack: &Stack,
     times: usize,
@@ -69,7 +70,7 @@ async fn follow(
     };
 
     stream::iter((0..times).map(follow))
-        .buffer_unordered(50)
+        .buffer_unordered(8)
         .collect()
         .await
 }

@@ -1,7 +1,6 @@
 //! An installation of several processes of each role, at fixed addresses, so that one can take the
 //! place of another.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use vvs_mesh::pki;
 use vvs_tests::command::Running;
 use vvs_tests::database::Database;
 use vvs_tests::nats::NatsServer;
+use vvs_tests::port::free_addresses;
 use vvs_tests::{Secrets, crowd, stack};
 
 use crate::Failure;
@@ -51,7 +51,10 @@ impl Fleet {
         pki::ensure(data.path(), TRUST_DOMAIN, time::OffsetDateTime::now_utc())?;
         let nats = NatsServer::start().await;
         let database = Database::Postgres.create(data.path()).await;
-        let [sessions, ws, rpc, web, public] = [2, 3, 3, 2, 1].map(ports);
+        let counts = [2, 3, 3, 2, 1];
+        let mut free = free_addresses(counts.iter().sum()).into_iter();
+        let [sessions, ws, rpc, web, public] = counts
+            .map(|count| -> Ports { free.by_ref().take(count).map(|it| it.to_string()).collect() });
         let url = format!("http://{}", public[0]);
         let key = |name: &str| key_file(data.path(), name);
         let keys = [key("sessions")?, key("relay")?, key("web")?];
@@ -189,18 +192,6 @@ impl Fleet {
 fn process(data_dir: &Path, url: &str, role: Role, flags: &[String]) -> Running {
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     stack::start_role(data_dir, url, role, &flags, &Secrets::default())
-}
-
-/// Addresses that are free now.
-fn ports(count: usize) -> Ports {
-    let bound: Vec<_> = (0..count)
-        .filter_map(|_| TcpListener::bind("127.0.0.1:0").ok())
-        .collect();
-    bound
-        .iter()
-        .filter_map(|tcp| tcp.local_addr().ok())
-        .map(|address| address.to_string())
-        .collect()
 }
 
 fn key_file(data_dir: &Path, name: &str) -> Result<String, Failure> {

@@ -7,4 +7,5 @@
 )]
 
 pub mod nats;
+pub mod port;
 pub mod postgres;

@@ -2,12 +2,13 @@
 //! however that ends.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+
+use crate::port::free_addresses;
 
 /// Runs the server until its input ends, which is when whoever started it ends.
 const KEEPER: &str = r#"
@@ -35,14 +36,8 @@ impl NatsServer {
     /// Several that know each other.
     pub async fn start_cluster(members: usize) -> Vec<Self> {
         // All at once, so that no two get the same.
-        let taken: Vec<_> = (0..members)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let routes: Vec<_> = taken
-            .iter()
-            .map(|port| port.local_addr().unwrap().port())
-            .collect();
-        drop(taken);
+        let routes = free_addresses(members).into_iter().map(|it| it.port());
+        let routes: Vec<_> = routes.collect();
         let known: Vec<_> = routes
             .iter()
             .map(|port| format!("nats://127.0.0.1:{port}"))
@@ -64,7 +59,7 @@ impl NatsServer {
     /// One with more in its configuration, which may name files in its folder.
     pub async fn start_with(more: impl FnOnce(u16, &Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
+        let port = free_addresses(1)[0].port();
         let more = more(port, folder.path());
         let mut config = std::fs::File::create(folder.path().join("nats.conf")).unwrap();
         write!(config, "listen: \"127.0.0.1:{port}\"\n{more}").unwrap();
@@ -145,14 +140,6 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// Where tests/run installs it.
