@@ -21,9 +21,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 use url::{ParseError, Url};
 
-use crate::Secrets;
-use crate::Stack;
 use crate::stack::PATIENCE;
+use crate::{Secrets, Stack, tool};
 
 /// No sandbox, because it cannot be had as root; and nothing that would look anything up or report
 /// anywhere.
@@ -171,12 +170,7 @@ impl Chromium {
     /// A browser that has never been here. The scenario's name stands in the names of its
     /// screenshots.
     pub async fn start(stack: &Stack, scenario: &'static str) -> Self {
-        let axe = target().join("tools/node_modules/axe-core/axe.min.js");
-        assert!(
-            axe.is_file(),
-            "run tests/run once: it installs the node tools below target/tools"
-        );
-
+        let axe = tool::path("node_modules/axe-core/axe.min.js");
         let axe = std::fs::read_to_string(axe).unwrap();
         std::fs::create_dir_all(target().join("screenshots")).unwrap();
         let driver = Driver::start().await;

@@ -14,7 +14,7 @@ use http::{Request, Response};
 use serde_json::{Value, json};
 
 use crate::front::Front;
-use crate::{Browser, Chromium, Secrets, Stack};
+use crate::{Browser, Chromium, Secrets, Stack, tool};
 
 mod backend;
 mod frontend;
@@ -327,12 +327,7 @@ impl Clerk {
 
 /// The folder with ClerkJS: what a browser loads is in `@clerk/clerk-js/dist` and `@clerk/ui/dist`.
 pub fn scripts() -> PathBuf {
-    let folder = crate::root().join("target/tools/clerk");
-    assert!(
-        folder.join("clerk.sha512").is_file(),
-        "run tests/run once: it fetches ClerkJS below target/tools"
-    );
-    folder
+    tool::path("clerk")
 }
 
 impl Instance {

@@ -41,7 +41,7 @@ pub use install::Install;
 pub use peer::{Authority, Caller};
 pub use secrets::Secrets;
 pub use stack::Stack;
-pub use vvs_test_servers::{nats, port, postgres};
+pub use vvs_test_servers::{nats, port, postgres, tool};
 pub use wire::Wire;
 
 /// The repository's folder.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -11,12 +12,15 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::stack::PATIENCE;
-use crate::{Chromium, Front};
+use crate::{Chromium, Front, tool};
 
 mod person;
 
 pub use person::Person;
 
+/// How long the provider may take to start: it reads hundreds of files, beside whatever else fills
+/// the disk.
+const STARTS: Duration = Duration::from_mins(3);
 const CLIENT_ID: &str = "vvs-web";
 const CLIENT_SECRET: &str = "the-secret-of-the-relying-party";
 
@@ -33,11 +37,7 @@ impl Oidc {
     /// One that knows no client yet.
     pub async fn start() -> Self {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let modules = tests.parent().unwrap().join("target/tools/node_modules");
-        assert!(
-            modules.join("oidc-provider").is_dir(),
-            "run tests/run once: it installs the node tools"
-        );
+        let modules = tool::path("node_modules");
 
         // Next to its packages.
         let folder = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ impl Oidc {
         std::fs::write(folder.path().join("client.key"), CLIENT_SECRET).unwrap();
 
         let front = Front::new();
-        let mut child = Command::new("node")
+        let mut child = Command::new(tool::node())
             .arg("--no-warnings")
             .arg(&script)
             .arg(front.url())
@@ -55,12 +55,10 @@ impl Oidc {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| {
-                panic!("node: {error}; run tests/run once: it installs it, or says how")
-            });
+            .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let mut lines = BufReader::new(output).lines();
-        let port = timeout(PATIENCE, lines.next_line())
+        let port = timeout(STARTS, lines.next_line())
             .await
             .unwrap()
             .unwrap()

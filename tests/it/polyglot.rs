@@ -1,7 +1,6 @@
 //! Others speak the protocol too: the examples, which are bare editors in two languages and a
 //! service that verifies tokens, and `buf curl` as a gRPC client.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use http::StatusCode;
@@ -10,18 +9,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use vvs_auth::peer::Role;
-use vvs_tests::{Stack, root};
-
-/// Where tests/run installs what other languages need.
-fn tools(folder: &str) -> PathBuf {
-    let tools = root().join("target/tools").join(folder);
-    assert!(
-        tools.is_dir(),
-        "run tests/run once: it installs {}",
-        tools.display()
-    );
-    tools
-}
+use vvs_tests::{Stack, root, tool};
 
 /// A folder of the examples, next to its packages, as someone would keep it who tries it.
 fn example(folder: &str) -> TempDir {
@@ -31,7 +19,8 @@ fn example(folder: &str) -> TempDir {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
-    std::os::unix::fs::symlink(tools("node_modules"), copy.path().join("node_modules")).unwrap();
+    std::os::unix::fs::symlink(tool::path("node_modules"), copy.path().join("node_modules"))
+        .unwrap();
 
     copy
 }
@@ -80,7 +69,7 @@ async fn sign_in_with(stack: &Stack, folder: &TempDir, editor: &mut Command) -> 
 async fn verify(stack: &Stack, folder: &TempDir, token: &str) -> Result<Value, String> {
     const CALL: &str = "import { verify } from './verify.mjs';
         console.log(JSON.stringify(await verify(process.env.TOKEN)));";
-    let output = Command::new("node")
+    let output = Command::new(tool::node())
         .args(["--input-type=module", "--eval", CALL])
         .env("VVS_PUBLIC_URL", stack.addresses().public_url.to_string())
         .env("TOKEN", token)
@@ -100,7 +89,7 @@ async fn verify(stack: &Stack, folder: &TempDir, token: &str) -> Result<Value, S
 async fn a_thirty_line_editor_in_javascript_signs_in_and_a_service_verifies_its_token() {
     let stack = Stack::start().await;
     let folder = example("node");
-    let mut editor = Command::new("node");
+    let mut editor = Command::new(tool::node());
     let credential = sign_in_with(&stack, &folder, editor.arg("editor.mjs")).await;
 
     let token = credential["token"].as_str().unwrap();
@@ -123,7 +112,9 @@ async fn a_thirty_line_editor_in_python_signs_in() {
     let stack = Stack::start().await;
     let folder = example("python");
     let mut editor = Command::new("python3");
-    let editor = editor.arg("editor.py").env("PYTHONPATH", tools("python"));
+    let editor = editor
+        .arg("editor.py")
+        .env("PYTHONPATH", tool::path("python"));
 
     let credential = sign_in_with(&stack, &folder, editor).await;
     assert_eq!(credential["user"]["email"], "ada@example.com");
@@ -133,7 +124,8 @@ async fn a_thirty_line_editor_in_python_signs_in() {
 async fn buf_curl(stack: &Stack, role: Role, arguments: &[&str]) -> (bool, String) {
     let data = stack.data();
     let files = vvs_mesh::pki::files(data.path(), role);
-    let output = Command::new(tools("node_modules").join(".bin/buf"))
+    let output = Command::new(tool::node())
+        .arg(tool::path("node_modules/@bufbuild/buf/bin/buf"))
         .arg("curl")
         .args([
             "--http2-prior-knowledge",

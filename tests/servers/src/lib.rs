@@ -9,3 +9,4 @@
 pub mod nats;
 pub mod port;
 pub mod postgres;
+pub mod tool;

@@ -2,13 +2,14 @@
 //! however that ends.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
 use crate::port::free_addresses;
+use crate::tool;
 
 /// Runs the server until its input ends, which is when whoever started it ends.
 const KEEPER: &str = r#"
@@ -120,7 +121,7 @@ impl NatsServer {
         let mut keeper = Command::new("sh");
         keeper
             .args(["-c", KEEPER, "keeper"])
-            .args([program(), config.clone()])
+            .args([tool::path("nats/nats-server"), config.clone()])
             .stdin(Stdio::piped());
         self.keeper = Some(keeper.spawn().unwrap());
         let until = Instant::now() + Duration::from_secs(20);
@@ -140,18 +141,4 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Where tests/run installs it.
-fn program() -> PathBuf {
-    let mut root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    while !root.join("Cargo.lock").is_file() {
-        root = root.parent().unwrap();
-    }
-    let program = root.join("target/tools/nats/nats-server");
-    assert!(
-        program.is_file(),
-        "run tests/run once: it installs nats-server below target/tools"
-    );
-    program
 }
