@@ -229,7 +229,8 @@ async fn a_banned_users_editors_are_signed_out_by_the_webhook_and_by_no_forged_o
     let (mut bob, ..) = signed_in(&provider, &stack, "bob").await;
     clerk.change("user_ada", |ada| ada.banned = true);
     let banned = clerk.user_updated("user_ada");
-    for bad in [banned.forged(), banned.moved_by(-301), banned.moved_by(301)] {
+    // The one from the future is still too early when this machine is slow.
+    for bad in [banned.forged(), banned.moved_by(-301), banned.moved_by(400)] {
         assert!(bad.send(&stack).await.status.is_client_error());
     }
 

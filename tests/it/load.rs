@@ -176,9 +176,10 @@ async fn whole_logins_are_counted_and_timed_beside_the_floor() {
 
 #[tokio::test]
 async fn memory_is_measured_of_each_kind_of_server_and_has_a_limit() {
+    // Enough that a process needs memory for them that it did not have before.
     let folder = tempfile::tempdir().unwrap();
     let plot = folder.path().join("plot.svg");
-    let arguments = ["idle", "--connections", "50,100", "--heartbeat", "1"];
+    let arguments = ["idle", "--connections", "200,400", "--heartbeat", "1"];
     let told = rows(&[&arguments[..], &["--plot", plot.to_str().unwrap()]].concat()).await;
     let names = [
         "floor",
@@ -187,14 +188,14 @@ async fn memory_is_measured_of_each_kind_of_server_and_has_a_limit() {
         "gateway before a relay",
     ];
     assert_eq!(column(&told, "server"), [names, names].concat());
-    assert_eq!(column(&told, "connections"), [[50; 4], [100; 4]].concat());
+    assert_eq!(column(&told, "connections"), [[200; 4], [400; 4]].concat());
 
     assert_numbers(&told, &["bytes per connection", "to the floor"]);
     assert_drawn(&plot, 8);
     let arguments = [
         "idle",
         "--connections",
-        "50",
+        "200",
         "--heartbeat",
         "1",
         "--max-bytes",
