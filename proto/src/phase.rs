@@ -1,6 +1,6 @@
 //! How far a login has come, as everybody but its relay sees it.
 
-use crate::relay::LoginState;
+use crate::generated::relay::v1::LoginState;
 
 /// A state of the contract: `LoginState` without the one that is never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

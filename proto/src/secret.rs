@@ -39,9 +39,9 @@ macro_rules! redact {
 }
 
 redact!(
-    crate::relay::DeliverAuthRequest,
-    crate::relay::DeliverAuthResponse,
-    crate::session::Token,
-    crate::session::RefreshTokenRequest,
-    crate::session::RevokeSessionRequest,
+    crate::generated::relay::v1::DeliverAuthRequest,
+    crate::generated::relay::v1::Held,
+    crate::generated::session::v1::Token,
+    crate::generated::internal::v1::RefreshTokenRequest,
+    crate::generated::internal::v1::EndSessionRequest,
 );

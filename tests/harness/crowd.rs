@@ -11,7 +11,9 @@ use opentelemetry_sdk::trace::SpanData;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Error;
 use vvs_auth::peer::Role;
+use vvs_proto::session::revoke_user_sessions_request::Whose;
 use vvs_proto::session::{GetSessionRequest, RevokeUserSessionsRequest};
+use vvs_proto::types::RevocationReason;
 
 use crate::database::Database;
 use crate::split::Split;
@@ -139,9 +141,10 @@ pub async fn without_a_relay(
 pub fn calls(stack: &Stack) -> HashMap<String, usize> {
     let mut calls = HashMap::new();
     let method = |span: &SpanData| {
-        let method = span.name.strip_prefix("vvs.session.v1.Sessions/")?;
+        let (service, method) = span.name.split_once('/')?;
+        let is_of_sessions = service.starts_with("vvs.") && service != "vvs.relay.v1.Relay";
         let is_served = format!("{:?}", span.span_kind) == "Server";
-        (is_served && !["WatchRevocations", "GetSigningKeys"].contains(&method))
+        (is_served && is_of_sessions && !["WatchRevocations", "GetSigningKeys"].contains(&method))
             .then(|| method.to_owned())
     };
     for method in stack.spans().iter().filter_map(method) {
@@ -168,10 +171,9 @@ pub async fn revoke_all(stack: &Stack, one: &Install) -> usize {
         .user
         .unwrap()
         .id;
-    let reason = "signed_out_by_user".to_owned();
     let request = RevokeUserSessionsRequest {
-        user_id,
-        reason,
+        whose: Some(Whose::UserId(user_id)),
+        reason: RevocationReason::SignedOutByUser.into(),
         ..RevokeUserSessionsRequest::default()
     };
 

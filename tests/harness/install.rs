@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 use vvs_auth::peer::Role;
 use vvs_client::DeviceKey;
-use vvs_proto::session::{ActivateSessionRequest, CreateSessionRequest, Device, Identity};
+use vvs_proto::internal::{ActivateSessionsRequest, Activation};
+use vvs_proto::session::{CreateSessionRequest, Identity};
+use vvs_proto::types::Device;
 
 use crate::{Editor, Stack};
 
@@ -60,14 +62,17 @@ impl Install {
             .unwrap()
             .into_inner();
         let session_id = created.session.unwrap().id;
-        let activate = ActivateSessionRequest {
+        let activation = Activation {
             session_id: session_id.clone(),
             address: String::new(),
         };
+        let activate = ActivateSessionsRequest {
+            activations: vec![activation],
+        };
         stack
             .caller(Role::Relay)
-            .sessions(sessions)
-            .activate_session(activate)
+            .editors(sessions)
+            .activate_sessions(activate)
             .await
             .unwrap();
         let token = web

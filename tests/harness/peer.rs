@@ -9,8 +9,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use vvs_proto::internal::editors_client::EditorsClient;
 use vvs_proto::relay::relay_client::RelayClient;
 use vvs_proto::session::sessions_client::SessionsClient;
+use vvs_proto::token::tokens_client::TokensClient;
 use vvs_runtime::http::Connector;
 use vvs_runtime::rpc;
 use vvs_runtime::tls::{Files, Identity};
@@ -41,6 +43,14 @@ impl Caller {
 
     pub fn sessions(&self, address: SocketAddr) -> SessionsClient<TracedChannel> {
         SessionsClient::new(self.channel(address))
+    }
+
+    pub fn tokens(&self, address: SocketAddr) -> TokensClient<TracedChannel> {
+        TokensClient::new(self.channel(address))
+    }
+
+    pub fn editors(&self, address: SocketAddr) -> EditorsClient<TracedChannel> {
+        EditorsClient::new(self.channel(address))
     }
 }
 

@@ -5,10 +5,10 @@ use http::StatusCode;
 use serde_json::json;
 use tonic::Code;
 use vvs_auth::peer::Role;
-use vvs_proto::relay::{
-    self, DeliverAuthRequest, DeliverAuthResponse, GetLoginRequest, LoginState,
-};
+use vvs_proto::relay::deliver_auth_response::Outcome;
+use vvs_proto::relay::{self, DeliverAuthRequest, DeliverAuthResponse, GetLoginRequest, Sent};
 use vvs_proto::session::{CreateSessionRequest, Identity};
+use vvs_proto::types;
 use vvs_runtime::rpc::{reason, within};
 use vvs_tests::{Editor, Stack};
 
@@ -25,6 +25,7 @@ async fn delivery(stack: &Stack, editor: &Editor) -> DeliverAuthRequest {
         request_id: request_id.clone(),
         identity: Some(identity),
         device: None,
+        app: None,
         address: "127.0.0.1".to_owned(),
         connection_id: editor.id().to_owned(),
     };
@@ -39,15 +40,14 @@ async fn delivery(stack: &Stack, editor: &Editor) -> DeliverAuthRequest {
         connection_id: editor.id().to_owned(),
         token: token.token,
         token_expires_at: token.expires_at,
-        user: Some(relay::User {
+        user: Some(types::User {
             id: session.user.unwrap().id,
-            ..relay::User::default()
+            ..types::User::default()
         }),
         session: Some(relay::Session {
             id: session.id,
             expires_at: session.expires_at,
         }),
-        browser: None,
     }
 }
 
@@ -67,14 +67,14 @@ async fn a_delivery_is_one_push_however_often_it_is_asked_for_and_for_nobody_els
         };
 
     // The editor does not read; the answer comes before the caller has given up.
-    assert_eq!(
-        deliver(delivery.clone()).await.unwrap().state(),
-        LoginState::Sent
-    );
+    let sent = DeliverAuthResponse {
+        outcome: Some(Outcome::Sent(Sent {})),
+    };
+    assert_eq!(deliver(delivery.clone()).await.unwrap(), sent);
 
     let mut newer = delivery.clone();
     newer.token = "another token of the same session".to_owned();
-    assert_eq!(deliver(newer).await.unwrap().state(), LoginState::Sent);
+    assert_eq!(deliver(newer).await.unwrap(), sent);
 
     let (mut user, mut session, mut request) =
         (delivery.clone(), delivery.clone(), delivery.clone());
@@ -101,13 +101,16 @@ async fn a_delivery_is_one_push_however_often_it_is_asked_for_and_for_nobody_els
     // Once activation is through, the same answer is given for ever.
     let acked = loop {
         let answer = deliver(delivery.clone()).await.unwrap();
-        if answer.state() == LoginState::Acked {
-            break answer;
+        if let Some(Outcome::Acked(acked)) = answer.outcome {
+            break acked;
         }
     };
 
-    assert!(acked.acked_at.is_some());
-    assert_eq!(deliver(delivery).await.unwrap(), acked);
+    assert!(acked.at.is_some());
+    assert_eq!(
+        deliver(delivery).await.unwrap().outcome,
+        Some(Outcome::Acked(acked))
+    );
 
     for other in others {
         assert_eq!(

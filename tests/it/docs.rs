@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use vvs_auth::method::TABLE;
 use vvs_tests::root;
 
 use crate::structure::{files, read};
@@ -216,4 +217,28 @@ fn a_link_that_leads_nowhere_is_found() {
     let text = "# A `b`: c\n```text\n[x](y)\n# no\n```\n[d](e)<img src=\"f\">";
     assert_eq!(anchors(text).into_iter().collect::<Vec<_>>(), ["a-b-c"]);
     assert_eq!(links(text), ["e", "f"]);
+}
+
+#[test]
+fn the_contracts_page_says_who_may_call_what() {
+    let page = read("proto/README.md");
+    let rows = page.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `vvs.")?.split(" | ");
+        let method = cells.next()?.strip_suffix('`')?;
+        let roles = cells.nth(1)?.strip_suffix(" |")?;
+        Some((format!("/vvs.{method}"), roles.to_owned()))
+    });
+    let said: Vec<_> = rows
+        .filter(|(method, _)| method.contains("/vvs.") && method[1..].contains('/'))
+        .collect();
+
+    let may: Vec<_> = TABLE
+        .iter()
+        .filter(|(method, _)| method.starts_with("/vvs."))
+        .map(|(method, roles)| {
+            let roles: Vec<_> = roles.iter().map(ToString::to_string).collect();
+            ((*method).to_owned(), roles.join(", "))
+        })
+        .collect();
+    assert_eq!(said, may);
 }

@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use vvs_auth::peer::Role;
 use vvs_proto::relay::{self, DeliverAuthRequest};
+use vvs_proto::types;
 use vvs_runtime::http::Connector;
 use vvs_runtime::rpc::{reason, within};
 use vvs_runtime::tls::Identity;
@@ -779,15 +780,14 @@ fn unknown(number: usize) -> DeliverAuthRequest {
         connection_id: format!("{number:08x}-52b1-4c1f-9d3a-7a5d2f6e8c10"),
         token: "nobody's".to_owned(),
         token_expires_at: expires_at,
-        user: Some(relay::User {
+        user: Some(types::User {
             id: "nobody".to_owned(),
-            ..relay::User::default()
+            ..types::User::default()
         }),
         session: Some(relay::Session {
             id: "none".to_owned(),
             expires_at,
         }),
-        browser: None,
     }
 }
 

@@ -5,7 +5,8 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 use vvs_auth::peer::Role;
 use vvs_proto::relay::{DeliverAuthRequest, GetLoginRequest};
-use vvs_proto::session::{CreateSessionRequest, GetSigningKeysRequest};
+use vvs_proto::session::CreateSessionRequest;
+use vvs_proto::token::GetSigningKeysRequest;
 use vvs_tests::{Authority, Caller, Stack};
 
 fn look(id: &str) -> GetLoginRequest {
@@ -57,15 +58,17 @@ async fn the_sessions_role_serves_each_peer_its_own_methods() {
     let address = stack.addresses().sessions_rpc;
 
     for role in Role::ALL {
-        let mut sessions = stack.caller(role).sessions(address);
-        let keys = sessions.get_signing_keys(GetSigningKeysRequest {}).await;
+        let mut tokens = stack.caller(role).tokens(address);
+        let keys = tokens.get_signing_keys(GetSigningKeysRequest {}).await;
         assert_eq!(
             keys.is_ok(),
             matches!(role, Role::Web | Role::Relay | Role::Backend),
             "{role}"
         );
 
-        let created = sessions
+        let created = stack
+            .caller(role)
+            .sessions(address)
             .create_session(CreateSessionRequest::default())
             .await
             .unwrap_err();

@@ -180,6 +180,15 @@ async fn buf_curl_lists_the_services_and_calls_one() {
         "{refused}"
     );
 
+    let (fine, refused) = buf_curl(&stack, Role::Web, &["-d", "{}", &method]).await;
+    assert!(
+        !fine
+            && refused.contains("\"message\": \"MALFORMED\"")
+            && refused.contains("google.rpc.ErrorInfo")
+            && refused.contains("google.rpc.BadRequest"),
+        "{refused}"
+    );
+
     let health = format!("{relay}/grpc.health.v1.Health/Check");
     let (fine, healthy) = buf_curl(
         &stack,

@@ -10,9 +10,7 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 use vvs_auth::peer::Role;
 use vvs_proto::relay::{GetLoginRequest, LoginState};
-use vvs_proto::session::{
-    GetSigningKeysRequest, WatchRevocationsRequest, WatchRevocationsResponse,
-};
+use vvs_proto::token::{GetSigningKeysRequest, WatchRevocationsRequest, WatchRevocationsResponse};
 use vvs_runtime::http::Connector;
 use vvs_runtime::rpc::reason;
 use vvs_runtime::tls::Identity;
@@ -57,12 +55,12 @@ async fn follow(
     let processes = [(); 4].map(|()| {
         stack
             .caller(Role::Backend)
-            .sessions(stack.addresses().sessions_rpc)
+            .tokens(stack.addresses().sessions_rpc)
     });
     let follow = |at: usize| {
-        let mut sessions = processes[at % processes.len()].clone();
+        let mut tokens = processes[at % processes.len()].clone();
         async move {
-            Ok(sessions
+            Ok(tokens
                 .watch_revocations(WatchRevocationsRequest::default())
                 .await?
                 .into_inner())
@@ -92,8 +90,8 @@ async fn a_backend_that_follows_two_thousand_times_is_refused_beyond_its_bound_a
 
     // Another kind of call, other peers, and whoever signs in.
     for role in [Role::Backend, Role::Web, Role::Relay] {
-        let mut sessions = stack.caller(role).sessions(stack.addresses().sessions_rpc);
-        sessions
+        let mut tokens = stack.caller(role).tokens(stack.addresses().sessions_rpc);
+        tokens
             .get_signing_keys(GetSigningKeysRequest {})
             .await
             .unwrap();
@@ -101,7 +99,7 @@ async fn a_backend_that_follows_two_thousand_times_is_refused_beyond_its_bound_a
 
     let mut relay = stack
         .caller(Role::Relay)
-        .sessions(stack.addresses().sessions_rpc);
+        .tokens(stack.addresses().sessions_rpc);
     relay
         .watch_revocations(WatchRevocationsRequest::default())
         .await

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use vvs_auth::peer::Role;
 use vvs_client::DeviceKey;
-use vvs_proto::session::GetSigningKeysRequest;
+use vvs_proto::token::GetSigningKeysRequest;
 use vvs_tests::command;
 use vvs_tests::database::Database;
 use vvs_tests::split::Split;
@@ -110,10 +110,10 @@ fn kid(token: &str) -> String {
 
 /// The ids of the keys that whoever checks tokens is given.
 async fn published(stack: &Stack) -> Vec<String> {
-    let mut sessions = stack
+    let mut tokens = stack
         .caller(Role::Backend)
-        .sessions(stack.addresses().sessions_rpc);
-    let answer = sessions
+        .tokens(stack.addresses().sessions_rpc);
+    let answer = tokens
         .get_signing_keys(GetSigningKeysRequest {})
         .await
         .unwrap()

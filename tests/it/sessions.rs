@@ -4,12 +4,20 @@
 use std::time::Duration;
 
 use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
 use vvs_auth::device::DeviceKey;
 use vvs_auth::peer::Role;
 use vvs_auth::token::SigningKey;
+use vvs_proto::internal::editors_client::EditorsClient;
+use vvs_proto::internal::{
+    ActivateSessionsRequest, Activation, EndSessionRequest, RecordRefusedProofRequest,
+};
 use vvs_proto::session as wire;
 use vvs_proto::session::sessions_client::SessionsClient;
-use vvs_proto::session::watch_revocations_response::Event;
+use vvs_proto::token::tokens_client::TokensClient;
+use vvs_proto::token::watch_revocations_response::Event;
+use vvs_proto::token::{WatchRevocationsRequest, WatchRevocationsResponse};
+use vvs_proto::types::{Device, RevocationReason};
 use vvs_runtime::rpc::reason;
 use vvs_runtime::trace::TracedChannel;
 use vvs_tests::Stack;
@@ -24,6 +32,14 @@ async fn on_postgresql() -> Stack {
 
 fn caller(stack: &Stack, role: Role) -> SessionsClient<TracedChannel> {
     stack.caller(role).sessions(stack.addresses().sessions_rpc)
+}
+
+fn editors(stack: &Stack, role: Role) -> EditorsClient<TracedChannel> {
+    stack.caller(role).editors(stack.addresses().sessions_rpc)
+}
+
+fn tokens(stack: &Stack, role: Role) -> TokensClient<TracedChannel> {
+    stack.caller(role).tokens(stack.addresses().sessions_rpc)
 }
 
 /// A public key as an editor sends it.
@@ -41,9 +57,9 @@ async fn active_session(stack: &Stack, number: u32, jwk: String) -> wire::Sessio
             subject: "ada".to_owned(),
             ..wire::Identity::default()
         }),
-        device: Some(wire::Device {
+        device: Some(Device {
             jwk,
-            ..wire::Device::default()
+            ..Device::default()
         }),
         ..wire::CreateSessionRequest::default()
     };
@@ -54,14 +70,17 @@ async fn active_session(stack: &Stack, number: u32, jwk: String) -> wire::Sessio
         .into_inner();
     stack.secrets().add(&made.token.unwrap().token);
     let session = made.session.unwrap();
-    let request = wire::ActivateSessionRequest {
-        session_id: session.id.clone(),
-        address: String::new(),
+    let request = ActivateSessionsRequest {
+        activations: vec![Activation {
+            session_id: session.id.clone(),
+            address: String::new(),
+        }],
     };
-    caller(stack, Role::Relay)
-        .activate_session(request)
+    let answer = editors(stack, Role::Relay)
+        .activate_sessions(request)
         .await
         .unwrap();
+    assert_eq!(answer.into_inner().not_activated, []);
 
     session
 }
@@ -69,7 +88,7 @@ async fn active_session(stack: &Stack, number: u32, jwk: String) -> wire::Sessio
 async fn revoke(stack: &Stack, role: Role, id: &str) -> Result<(), String> {
     let request = wire::RevokeSessionRequest {
         session_id: id.to_owned(),
-        reason: "test".to_owned(),
+        reason: RevocationReason::SignedOutByUser.into(),
         ..wire::RevokeSessionRequest::default()
     };
     caller(stack, role)
@@ -79,20 +98,40 @@ async fn revoke(stack: &Stack, role: Role, id: &str) -> Result<(), String> {
         .map_err(|status| reason(&status))
 }
 
+/// Ends a session as a relay does for its editor, without the editor's proof.
+async fn end(stack: &Stack, role: Role, id: &str) -> Result<(), String> {
+    let request = EndSessionRequest {
+        session_id: id.to_owned(),
+        reason: RevocationReason::Logout.into(),
+        ..EndSessionRequest::default()
+    };
+    editors(stack, role)
+        .end_session(request)
+        .await
+        .map(drop)
+        .map_err(|status| reason(&status))
+}
+
 async fn a_relay_needs_the_editors_word_and_web_does_not(stack: Stack) {
     let bound = active_session(&stack, 1, jwk()).await;
     assert_eq!(
-        revoke(&stack, Role::Relay, &bound.id).await.unwrap_err(),
+        end(&stack, Role::Relay, &bound.id).await.unwrap_err(),
         "BAD_PROOF"
     );
+    for role in [Role::Relay, Role::Backend] {
+        assert_eq!(
+            revoke(&stack, role, &bound.id).await.unwrap_err(),
+            "PEER_NOT_ALLOWED"
+        );
+    }
     assert_eq!(
-        revoke(&stack, Role::Backend, &bound.id).await.unwrap_err(),
+        end(&stack, Role::Web, &bound.id).await.unwrap_err(),
         "PEER_NOT_ALLOWED"
     );
 
     revoke(&stack, Role::Web, &bound.id).await.unwrap();
     let bearer = active_session(&stack, 2, String::new()).await;
-    revoke(&stack, Role::Relay, &bearer.id).await.unwrap();
+    end(&stack, Role::Relay, &bearer.id).await.unwrap();
 }
 
 async fn each_role_tells_the_audit_log_what_is_its_own_to_tell(stack: Stack) {
@@ -107,17 +146,25 @@ async fn each_role_tells_the_audit_log_what_is_its_own_to_tell(stack: Stack) {
             .map(drop)
             .map_err(|status| reason(&status))
     };
+    let record_refused = async |role| {
+        editors(&stack, role)
+            .record_refused_proof(RecordRefusedProofRequest::default())
+            .await
+            .map(drop)
+            .map_err(|status| reason(&status))
+    };
     record(Role::Web, wire::AuditEvent::Denied).await.unwrap();
-    record(Role::Relay, wire::AuditEvent::ProofRefused)
-        .await
-        .unwrap();
-
-    for (role, event) in [
-        (Role::Relay, wire::AuditEvent::Denied),
-        (Role::Web, wire::AuditEvent::ProofRefused),
-    ] {
-        assert_eq!(record(role, event).await.unwrap_err(), "PEER_NOT_ALLOWED");
-    }
+    record_refused(Role::Relay).await.unwrap();
+    assert_eq!(
+        (
+            record(Role::Relay, wire::AuditEvent::Denied).await,
+            record_refused(Role::Web).await
+        ),
+        (
+            Err("PEER_NOT_ALLOWED".to_owned()),
+            Err("PEER_NOT_ALLOWED".to_owned())
+        )
+    );
 
     assert_eq!(
         record(Role::Web, wire::AuditEvent::Unspecified)
@@ -134,9 +181,7 @@ async fn each_role_tells_the_audit_log_what_is_its_own_to_tell(stack: Stack) {
     );
 }
 
-async fn next(
-    stream: &mut Streaming<wire::WatchRevocationsResponse>,
-) -> Result<Option<Event>, Status> {
+async fn next(stream: &mut Streaming<WatchRevocationsResponse>) -> Result<Option<Event>, Status> {
     let told = tokio::time::timeout(Duration::from_secs(20), stream.message())
         .await
         .unwrap()?;
@@ -145,15 +190,15 @@ async fn next(
 
 async fn a_stop_does_not_wait_for_those_who_watch(stack: Stack) {
     let session = active_session(&stack, 1, jwk()).await;
-    let request = wire::WatchRevocationsRequest::default();
-    let mut stream = caller(&stack, Role::Backend)
+    let request = WatchRevocationsRequest::default();
+    let mut stream = tokens(&stack, Role::Backend)
         .watch_revocations(request)
         .await
         .unwrap()
         .into_inner();
     while !matches!(
         next(&mut stream).await.unwrap().unwrap(),
-        Event::CaughtUp(0)
+        Event::CaughtUp(_)
     ) {}
 
     revoke(&stack, Role::Web, &session.id).await.unwrap();
@@ -163,22 +208,25 @@ async fn a_stop_does_not_wait_for_those_who_watch(stack: Stack) {
             Event::Revocation(entry) => {
                 break assert_eq!((entry.sequence, entry.session_id), (1, session.id));
             }
-            Event::CaughtUp(_) | Event::Heartbeat(_) | Event::PendingSince(_) => {}
+            Event::CaughtUp(_) | Event::Heartbeat(_) => {}
         }
     }
 
     stack.stop(Role::Sessions).await;
-    assert!(
-        next(&mut stream).await.is_ok_and(|ended| ended.is_none()),
-        "the stream was cut"
+    // Not the end of the feed, after which a plain loop would follow nothing.
+    let ended = next(&mut stream).await.unwrap_err();
+    assert_eq!(
+        (ended.code(), &*reason(&ended)),
+        (Code::Unavailable, "DRAINING")
     );
+    assert!(ended.get_details_retry_info().is_some());
 }
 
 #[tokio::test]
 async fn a_watcher_that_may_not_watch_is_refused() {
     let stack = Stack::start().await;
-    let request = wire::WatchRevocationsRequest::default();
-    let told = caller(&stack, Role::Web)
+    let request = WatchRevocationsRequest::default();
+    let told = tokens(&stack, Role::Web)
         .watch_revocations(request)
         .await
         .unwrap_err();

@@ -136,7 +136,7 @@ async fn one_approval_is_one_trace_from_the_gateway_to_the_frame() {
         found[0]
     };
     let deliver = "vvs.relay.v1.Relay/DeliverAuth";
-    let activate = "vvs.session.v1.Sessions/ActivateSessions";
+    let activate = "vvs.internal.v1.Editors/ActivateSessions";
 
     // From the frame upwards: each is the child of the next, and the last has no parent.
     let push = one("push auth:success", SpanKind::Producer);

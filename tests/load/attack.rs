@@ -22,8 +22,8 @@ use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 use vvs_auth::peer::Role;
 use vvs_client::Use;
-use vvs_proto::session::WatchRevocationsRequest;
-use vvs_proto::session::sessions_client::SessionsClient;
+use vvs_proto::token::WatchRevocationsRequest;
+use vvs_proto::token::tokens_client::TokensClient;
 
 use crate::Failure;
 use crate::editor::{Entrance, next};
@@ -196,7 +196,7 @@ async fn refreshes(target: Arc<Target>) -> Result<(), Failure> {
 
 /// Followers of the feed with a certificate for `backend`.
 async fn feeds(target: Arc<Target>, count: u16) -> Result<(), Failure> {
-    let client = SessionsClient::new(channel_as(
+    let client = TokensClient::new(channel_as(
         &target.data,
         Role::Backend,
         Role::Sessions,

@@ -11,8 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use vvs_auth::peer::Role;
 use vvs_mesh::pki;
+use vvs_proto::relay::deliver_auth_response::Outcome;
 use vvs_proto::relay::relay_client::RelayClient;
-use vvs_proto::relay::{DeliverAuthRequest, GetLoginRequest, LoginState, Session, User};
+use vvs_proto::relay::{DeliverAuthRequest, GetLoginRequest, LoginState, Session};
+use vvs_proto::types::User;
 use vvs_runtime::tls::Identity;
 use vvs_runtime::trace::TracedChannel;
 
@@ -337,7 +339,6 @@ fn delivery(connection_id: &str, install: Option<&Install>) -> Result<DeliverAut
             id: session_id,
             expires_at: Some(until),
         }),
-        browser: None,
     })
 }
 
@@ -349,10 +350,15 @@ async fn deliver(
 ) -> Result<Instant, Failure> {
     let called = Instant::now();
     let answer = client.deliver_auth(delivery).await?.into_inner();
-    if answer.state() == done {
+    let come = match answer.outcome {
+        Some(Outcome::Held(_)) => LoginState::Held,
+        Some(Outcome::Sent(_)) | None => LoginState::Sent,
+        Some(Outcome::Acked(_)) => LoginState::Acked,
+    };
+    if come == done {
         Ok(called)
     } else {
-        Err(format!("a delivery ended as {:?}", answer.state()).into())
+        Err(format!("a delivery ended as {come:?}").into())
     }
 }
 

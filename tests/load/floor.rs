@@ -15,10 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tonic::{Request, Response, Status};
+use vvs_proto::relay::deliver_auth_response::Outcome;
 use vvs_proto::relay::relay_server::{Relay, RelayServer};
 use vvs_proto::relay::{
     DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, GetLoginRequest,
-    GetLoginResponse, LoginState,
+    GetLoginResponse, Sent,
 };
 use vvs_runtime::tls::Identity;
 
@@ -187,8 +188,7 @@ impl Relay for Floor {
         write(&stream, &frame(&text)).await?;
 
         Ok(Response::new(DeliverAuthResponse {
-            state: LoginState::Sent.into(),
-            ..DeliverAuthResponse::default()
+            outcome: Some(Outcome::Sent(Sent {})),
         }))
     }
 

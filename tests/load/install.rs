@@ -11,8 +11,12 @@ use tonic::Code;
 use vvs_auth::key::random;
 use vvs_auth::peer::Role;
 use vvs_client::DeviceKey;
+use vvs_proto::session::revoke_user_sessions_request::Whose;
 use vvs_proto::session::sessions_client::SessionsClient;
-use vvs_proto::session::{CreateSessionRequest, Device, Identity, RevokeUserSessionsRequest};
+use vvs_proto::session::{
+    CreateSessionRequest, Identity, ProviderSession, RevokeUserSessionsRequest,
+};
+use vvs_proto::types::{Device, RevocationReason};
 use vvs_runtime::trace::TracedChannel;
 use vvs_tests::{Browser, Secrets};
 
@@ -177,11 +181,19 @@ impl Sessions {
 
     /// Ends all that were made, in this run and in others.
     pub(crate) async fn revoke_all(&self) -> Result<(), Failure> {
-        let reason = "load_test".to_owned();
+        let Identity {
+            provider,
+            provider_session: session,
+            ..
+        } = who("");
         let request = RevokeUserSessionsRequest {
-            identity: Some(who("")),
-            reason,
-            ..RevokeUserSessionsRequest::default()
+            whose: Some(Whose::ProviderSession(ProviderSession {
+                provider,
+                session,
+                subject: String::new(),
+            })),
+            reason: RevocationReason::Logout.into(),
+            address: String::new(),
         };
         self.client.clone().revoke_user_sessions(request).await?;
         Ok(())

@@ -1,6 +1,7 @@
 //! From the version before to this one: what it has written is taken up, and its editors go on.
 //! `VVS_BEFORE` names the folder with its programs; `tests/run --all` builds them from the commit
-//! in `before.txt`.
+//! in `before.txt`. `VVS_BEFORE_IN_CONTRACT` names the folder of a version whose roles understand
+//! those of this one.
 #![expect(
     clippy::unwrap_used,
     reason = "a test fails by panicking, at whatever it did not expect"
@@ -24,10 +25,19 @@ struct Version {
 }
 
 impl Version {
+    /// One whose data this version takes over.
     fn before() -> Self {
-        let folder = std::env::var_os("VVS_BEFORE")
-            .expect("VVS_BEFORE names the folder with the programs of before");
-        let folder = PathBuf::from(folder);
+        Self::within("VVS_BEFORE")
+    }
+
+    /// One that speaks the same contract between roles.
+    fn before_in_contract() -> Self {
+        Self::within("VVS_BEFORE_IN_CONTRACT")
+    }
+
+    fn within(variable: &str) -> Self {
+        let folder = std::env::var_os(variable);
+        let folder = PathBuf::from(folder.expect("tests/run --all builds the programs of before"));
         Self {
             mesh: folder.join("vvs-mesh"),
             vvs: folder.join("vvs"),

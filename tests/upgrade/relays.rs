@@ -128,7 +128,8 @@ impl Mixed {
         let to_sessions = sessions.ready().await["sessions-rpc"].to_string();
         let nats = NatsServer::start().await;
         let relays = [
-            site.relay(&Version::before(), &to_sessions, &nats).await,
+            site.relay(&Version::before_in_contract(), &to_sessions, &nats)
+                .await,
             site.relay(&Version::now(), &to_sessions, &nats).await,
         ];
         ws.lead_to(relays[editors].ws);
@@ -222,7 +223,7 @@ fn mixtures() -> impl Iterator<Item = (Version, usize, usize)> {
     [(BEFORE, NOW), (NOW, BEFORE)]
         .into_iter()
         .flat_map(|(editors, pages)| {
-            [Version::before(), Version::now()].map(|edge| (edge, editors, pages))
+            [Version::before_in_contract(), Version::now()].map(|edge| (edge, editors, pages))
         })
 }
 

@@ -22,38 +22,28 @@ pub struct Identity {
     #[prost(string, optional, tag = "6")]
     pub avatar_url: ::core::option::Option<::prost::alloc::string::String>,
 }
-/// The editor that the session is for, as it described itself. Only the key is verified.
+/// Names a user in the words of the identity provider.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Device {
-    /// Host or device name.
+pub struct ProviderUser {
+    /// The identity provider: its issuer, or `dev`.
     #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
-    /// Operating system.
+    pub provider: ::prost::alloc::string::String,
+    /// The provider's id for the person.
     #[prost(string, tag = "2")]
-    pub os: ::prost::alloc::string::String,
-    /// Program name and version.
-    #[prost(string, tag = "3")]
-    pub app: ::prost::alloc::string::String,
-    /// The public device key: a JWK (RFC 7517) of kty EC and crv P-256 as JSON. Empty for a bearer
-    /// session.
-    #[prost(string, tag = "4")]
-    pub jwk: ::prost::alloc::string::String,
+    pub subject: ::prost::alloc::string::String,
 }
-/// One user, with the data of the last sign-in.
+/// Names a session at an identity provider.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct User {
-    /// The VVS id of the user.
+pub struct ProviderSession {
+    /// The identity provider: its issuer, or `dev`.
     #[prost(string, tag = "1")]
-    pub id: ::prost::alloc::string::String,
-    /// Email address, absent where unknown.
-    #[prost(string, optional, tag = "2")]
-    pub email: ::core::option::Option<::prost::alloc::string::String>,
-    /// Display name, absent where unknown.
-    #[prost(string, optional, tag = "3")]
-    pub name: ::core::option::Option<::prost::alloc::string::String>,
-    /// Picture URL, absent where unknown.
-    #[prost(string, optional, tag = "4")]
-    pub avatar_url: ::core::option::Option<::prost::alloc::string::String>,
+    pub provider: ::prost::alloc::string::String,
+    /// The provider's id for the session.
+    #[prost(string, tag = "2")]
+    pub session: ::prost::alloc::string::String,
+    /// The provider's id for the person; empty for any.
+    #[prost(string, tag = "3")]
+    pub subject: ::prost::alloc::string::String,
 }
 /// One signed-in editor install.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -63,10 +53,10 @@ pub struct Session {
     pub id: ::prost::alloc::string::String,
     /// The user that the session belongs to.
     #[prost(message, optional, tag = "2")]
-    pub user: ::core::option::Option<User>,
-    /// The editor.
+    pub user: ::core::option::Option<super::super::r#type::v1::User>,
+    /// The editor's machine.
     #[prost(message, optional, tag = "3")]
-    pub device: ::core::option::Option<Device>,
+    pub device: ::core::option::Option<super::super::r#type::v1::Device>,
     /// When it was approved.
     #[prost(message, optional, tag = "4")]
     pub created_at: ::core::option::Option<::prost_types::Timestamp>,
@@ -82,6 +72,9 @@ pub struct Session {
     /// The address that it was last refreshed from; if never, the address that it was approved from.
     #[prost(string, tag = "8")]
     pub address: ::prost::alloc::string::String,
+    /// The program that the editor is part of.
+    #[prost(message, optional, tag = "9")]
+    pub app: ::core::option::Option<super::super::r#type::v1::App>,
 }
 /// A signed access token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -103,15 +96,18 @@ pub struct CreateSessionRequest {
     /// Who signed in.
     #[prost(message, optional, tag = "2")]
     pub identity: ::core::option::Option<Identity>,
-    /// The editor.
+    /// The editor's machine, and its key.
     #[prost(message, optional, tag = "3")]
-    pub device: ::core::option::Option<Device>,
+    pub device: ::core::option::Option<super::super::r#type::v1::Device>,
     /// The address of the browser that approved.
     #[prost(string, tag = "4")]
     pub address: ::prost::alloc::string::String,
     /// The login that was approved; for the audit log.
     #[prost(string, tag = "5")]
     pub connection_id: ::prost::alloc::string::String,
+    /// The program that the editor is part of.
+    #[prost(message, optional, tag = "6")]
+    pub app: ::core::option::Option<super::super::r#type::v1::App>,
 }
 /// The new session and its first token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -122,83 +118,6 @@ pub struct CreateSessionResponse {
     /// Its first token.
     #[prost(message, optional, tag = "2")]
     pub token: ::core::option::Option<Token>,
-}
-/// Names the session whose editor acknowledged.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ActivateSessionRequest {
-    /// Session id.
-    #[prost(string, tag = "1")]
-    pub session_id: ::prost::alloc::string::String,
-    /// The address that the editor acknowledged from; for the audit log.
-    #[prost(string, tag = "2")]
-    pub address: ::prost::alloc::string::String,
-}
-/// The session is active.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ActivateSessionResponse {
-    /// When it was first activated.
-    #[prost(message, optional, tag = "1")]
-    pub activated_at: ::core::option::Option<::prost_types::Timestamp>,
-}
-/// Names the sessions whose editors acknowledged.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ActivateSessionsRequest {
-    /// At most 100.
-    #[prost(message, repeated, tag = "1")]
-    pub activations: ::prost::alloc::vec::Vec<ActivateSessionRequest>,
-}
-/// All sessions are active except those listed.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ActivateSessionsResponse {
-    /// Those that were not activated.
-    #[prost(message, repeated, tag = "1")]
-    pub not_activated: ::prost::alloc::vec::Vec<NotActivated>,
-}
-/// A session that was not activated.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NotActivated {
-    /// Session id, as in the request.
-    #[prost(string, tag = "1")]
-    pub session_id: ::prost::alloc::string::String,
-    /// The reason that ActivateSession would have returned, such as SESSION_REVOKED.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-}
-/// An editor's request for a fresh token.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-#[prost(skip_debug)]
-pub struct RefreshTokenRequest {
-    /// Session id.
-    #[prost(string, tag = "1")]
-    pub session_id: ::prost::alloc::string::String,
-    /// The editor's proof, made for `refresh` or `authenticate`: a compact JWS over `nonce`.
-    #[prost(string, tag = "2")]
-    pub proof: ::prost::alloc::string::String,
-    /// The nonce of the socket on which the proof arrived.
-    #[prost(string, tag = "3")]
-    pub nonce: ::prost::alloc::string::String,
-    /// The token that the editor presented with a proof made for `authenticate`; empty with one made
-    /// for `refresh`. The proof contains its hash. The token may have expired.
-    #[prost(string, tag = "4")]
-    pub token: ::prost::alloc::string::String,
-    /// The address that the editor asks from.
-    #[prost(string, tag = "5")]
-    pub address: ::prost::alloc::string::String,
-    /// The `kid` of the token that this socket was authorized with; empty when `token` contains it. A
-    /// database that never had this key does not know whether the session is over, and answers
-    /// UNAVAILABLE.
-    #[prost(string, tag = "6")]
-    pub key_id: ::prost::alloc::string::String,
-}
-/// A fresh token.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RefreshTokenResponse {
-    /// The token.
-    #[prost(message, optional, tag = "1")]
-    pub token: ::core::option::Option<Token>,
-    /// The session, with its new end.
-    #[prost(message, optional, tag = "2")]
-    pub session: ::core::option::Option<Session>,
 }
 /// Names the session to return.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -217,13 +136,28 @@ pub struct GetSessionResponse {
 /// Names the user whose sessions to list.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSessionsRequest {
-    /// The VVS id of the user; empty with `identity`.
-    #[prost(string, tag = "1")]
-    pub user_id: ::prost::alloc::string::String,
-    /// The user by provider and subject, for a caller that does not know the VVS id; other members are
-    /// ignored. A user who never signed in an editor has no sessions.
-    #[prost(message, optional, tag = "2")]
-    pub identity: ::core::option::Option<Identity>,
+    /// How many sessions to return at most: 1 to 1,000; 0 is 100.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// `next_page_token` of the page before; empty for the first page.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+    /// The user. One who never signed in an editor has no sessions.
+    #[prost(oneof = "list_sessions_request::User", tags = "1, 2")]
+    pub user: ::core::option::Option<list_sessions_request::User>,
+}
+/// Nested message and enum types in `ListSessionsRequest`.
+pub mod list_sessions_request {
+    /// The user. One who never signed in an editor has no sessions.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum User {
+        /// The VVS id of the user.
+        #[prost(string, tag = "1")]
+        UserId(::prost::alloc::string::String),
+        /// The user in the provider's words, for a caller that does not know the VVS id.
+        #[prost(message, tag = "2")]
+        ProviderUser(super::ProviderUser),
+    }
 }
 /// The user's live sessions.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -231,38 +165,29 @@ pub struct ListSessionsResponse {
     /// The most recently used first, the pending ones last.
     #[prost(message, repeated, tag = "1")]
     pub sessions: ::prost::alloc::vec::Vec<Session>,
+    /// Names the next page; empty on the last one.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 /// Names the session to end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-#[prost(skip_debug)]
 pub struct RevokeSessionRequest {
     /// Session id.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
-    /// Why, in one word: the editor receives it as `reason`.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
-    /// The editor's own proof, made for `logout`; required from a relay as described above.
-    #[prost(string, tag = "3")]
-    pub proof: ::prost::alloc::string::String,
-    /// The nonce of the socket on which the proof arrived.
-    #[prost(string, tag = "4")]
-    pub nonce: ::prost::alloc::string::String,
+    /// Why; the editor receives it.
+    #[prost(enumeration = "super::super::r#type::v1::RevocationReason", tag = "2")]
+    pub reason: i32,
     /// When set, the session must belong to this user; any other session gets SESSION_UNKNOWN.
-    #[prost(string, tag = "5")]
+    #[prost(string, tag = "3")]
     pub user_id: ::prost::alloc::string::String,
     /// The address that the request came from; for the audit log.
-    #[prost(string, tag = "6")]
+    #[prost(string, tag = "4")]
     pub address: ::prost::alloc::string::String,
     /// Ends the session only while it is pending. An active one stays, and the call succeeds. For a
-    /// relay whose login was burned, cancelled or refused, or has expired.
-    #[prost(bool, tag = "7")]
+    /// delivery that the relay has refused.
+    #[prost(bool, tag = "5")]
     pub only_pending: bool,
-    /// As in RefreshTokenRequest: a database that never had this key does not know whether the session
-    /// is over, and answers UNAVAILABLE. Empty where the caller would not forget the session because
-    /// of the answer.
-    #[prost(string, tag = "8")]
-    pub key_id: ::prost::alloc::string::String,
 }
 /// The session is over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -270,20 +195,31 @@ pub struct RevokeSessionResponse {}
 /// Names the user to sign out everywhere.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeUserSessionsRequest {
-    /// The VVS id of the user; empty with `identity`.
-    #[prost(string, tag = "1")]
-    pub user_id: ::prost::alloc::string::String,
-    /// Why, in one word: the editors receive it as `reason`.
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
+    /// Why; the editors receive it.
+    #[prost(enumeration = "super::super::r#type::v1::RevocationReason", tag = "4")]
+    pub reason: i32,
     /// The address that the request came from; for the audit log.
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "5")]
     pub address: ::prost::alloc::string::String,
-    /// The user by provider and subject, for a caller that does not know the VVS id. With
-    /// `provider_session`, only sessions that were approved with that one; then `subject` may be
-    /// empty. Other members are ignored. A user who never signed in an editor has no sessions.
-    #[prost(message, optional, tag = "4")]
-    pub identity: ::core::option::Option<Identity>,
+    /// Whose sessions. A user who never signed in an editor has none.
+    #[prost(oneof = "revoke_user_sessions_request::Whose", tags = "1, 2, 3")]
+    pub whose: ::core::option::Option<revoke_user_sessions_request::Whose>,
+}
+/// Nested message and enum types in `RevokeUserSessionsRequest`.
+pub mod revoke_user_sessions_request {
+    /// Whose sessions. A user who never signed in an editor has none.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Whose {
+        /// The VVS id of the user.
+        #[prost(string, tag = "1")]
+        UserId(::prost::alloc::string::String),
+        /// The user in the provider's words, for a caller that does not know the VVS id.
+        #[prost(message, tag = "2")]
+        ProviderUser(super::ProviderUser),
+        /// Only the sessions that were approved with this session at the provider.
+        #[prost(message, tag = "3")]
+        ProviderSession(super::ProviderSession),
+    }
 }
 /// All of these sessions are over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -291,125 +227,6 @@ pub struct RevokeUserSessionsResponse {
     /// The number of sessions ended, including pending ones.
     #[prost(uint32, tag = "1")]
     pub revoked: u32,
-}
-/// Asks for the watermark of a new sign-in.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct BeginBrowserSignInRequest {
-    /// The age of the proof that the person has signed in; absent for a proof that was made for this
-    /// call. Every end since the proof was made also ends this sign-in.
-    #[prost(message, optional, tag = "1")]
-    pub proof_age: ::core::option::Option<::prost_types::Duration>,
-}
-/// The watermark of a new sign-in.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct BeginBrowserSignInResponse {
-    /// The position of this sign-in among all ends. Opaque to the caller, who returns it with the
-    /// sign-in.
-    #[prost(uint64, tag = "1")]
-    pub watermark: u64,
-}
-/// Names a browser sign-in.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CheckBrowserSignInRequest {
-    /// The random id that the caller gave the sign-in.
-    #[prost(string, tag = "1")]
-    pub sign_in_id: ::prost::alloc::string::String,
-    /// Who signed in, and with which session at the provider; other members are ignored.
-    #[prost(message, optional, tag = "2")]
-    pub identity: ::core::option::Option<Identity>,
-    /// From BeginBrowserSignIn.
-    #[prost(uint64, tag = "3")]
-    pub watermark: u64,
-}
-/// The state of a browser sign-in.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CheckBrowserSignInResponse {
-    /// Whether it has ended.
-    #[prost(bool, tag = "1")]
-    pub ended: bool,
-}
-/// Names the browser sign-ins to end.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct EndBrowserSignInsRequest {
-    /// The one with this id, and those made before with the `provider_session` of `identity`, if that
-    /// is set.
-    #[prost(string, tag = "1")]
-    pub sign_in_id: ::prost::alloc::string::String,
-    /// The user. Without `sign_in_id`: the sign-ins made with `provider_session`, and then `subject`
-    /// may be empty; without that too, all sign-ins of the user. Other members are ignored.
-    #[prost(message, optional, tag = "2")]
-    pub identity: ::core::option::Option<Identity>,
-    /// How long from now a sign-in that was made before can last: the end is stored for that time, at
-    /// most 31 days.
-    #[prost(message, optional, tag = "3")]
-    pub remember_for: ::core::option::Option<::prost_types::Duration>,
-    /// Why, in one word; for the audit log.
-    #[prost(string, tag = "4")]
-    pub reason: ::prost::alloc::string::String,
-    /// The address that the request came from; for the audit log.
-    #[prost(string, tag = "5")]
-    pub address: ::prost::alloc::string::String,
-}
-/// These sign-ins have ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct EndBrowserSignInsResponse {}
-/// Where to start the stream.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct WatchRevocationsRequest {
-    /// The last number the caller has seen; 0 for everything.
-    #[prost(uint64, tag = "1")]
-    pub after_sequence: u64,
-    /// The `database_id` that came with that number. An empty one is not checked.
-    #[prost(string, tag = "2")]
-    pub database_id: ::prost::alloc::string::String,
-}
-/// One revoked session.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Revocation {
-    /// Its number in the feed. Numbers are in commit order, without repeats.
-    #[prost(uint64, tag = "1")]
-    pub sequence: u64,
-    /// Session id.
-    #[prost(string, tag = "2")]
-    pub session_id: ::prost::alloc::string::String,
-    /// Why, in one word: the reason that the caller gave, `swept` when nobody activated it in time,
-    /// `replaced` when it gave way to a new one.
-    #[prost(string, tag = "3")]
-    pub reason: ::prost::alloc::string::String,
-    /// When its last token expires: the entry may be deleted after that.
-    #[prost(message, optional, tag = "4")]
-    pub tokens_expire_at: ::core::option::Option<::prost_types::Timestamp>,
-}
-/// One event of the stream.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct WatchRevocationsResponse {
-    /// The database, with every event. Numbers of one database mean nothing in another.
-    #[prost(string, tag = "5")]
-    pub database_id: ::prost::alloc::string::String,
-    /// The event.
-    #[prost(oneof = "watch_revocations_response::Event", tags = "1, 2, 3, 4")]
-    pub event: ::core::option::Option<watch_revocations_response::Event>,
-}
-/// Nested message and enum types in `WatchRevocationsResponse`.
-pub mod watch_revocations_response {
-    /// The event.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum Event {
-        /// A session was revoked.
-        #[prost(message, tag = "1")]
-        Revocation(super::Revocation),
-        /// The snapshot is complete up to this number.
-        #[prost(uint64, tag = "2")]
-        CaughtUp(u64),
-        /// Nothing happened; this is the newest number.
-        #[prost(uint64, tag = "3")]
-        Heartbeat(u64),
-        /// Sessions that were created before this time are no longer pending. Sent right before
-        /// `caught_up` and right after each heartbeat, so that a relay need not ask about every recent
-        /// token that it receives.
-        #[prost(message, tag = "4")]
-        PendingSince(::prost_types::Timestamp),
-    }
 }
 /// Selects the users to return.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -437,32 +254,22 @@ pub struct RecordAuditRequest {
     /// The login that it concerns.
     #[prost(string, tag = "2")]
     pub connection_id: ::prost::alloc::string::String,
-    /// The session that it concerns.
-    #[prost(string, tag = "3")]
-    pub session_id: ::prost::alloc::string::String,
     /// The person who caused it, if an identity provider names one.
-    #[prost(message, optional, tag = "4")]
-    pub identity: ::core::option::Option<Identity>,
+    #[prost(message, optional, tag = "3")]
+    pub provider_user: ::core::option::Option<ProviderUser>,
     /// The address that it came from.
-    #[prost(string, tag = "5")]
+    #[prost(string, tag = "4")]
     pub address: ::prost::alloc::string::String,
-    /// The editor that it concerns.
+    /// The editor's machine.
+    #[prost(message, optional, tag = "5")]
+    pub device: ::core::option::Option<super::super::r#type::v1::Device>,
+    /// The program that the editor is part of.
     #[prost(message, optional, tag = "6")]
-    pub device: ::core::option::Option<Device>,
+    pub app: ::core::option::Option<super::super::r#type::v1::App>,
 }
 /// The event is written.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecordAuditResponse {}
-/// Asks for all public keys.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GetSigningKeysRequest {}
-/// All keys that verify tokens now or soon.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GetSigningKeysResponse {
-    /// A JWK set (RFC 7517, section 5) as JSON.
-    #[prost(string, tag = "1")]
-    pub jwks: ::prost::alloc::string::String,
-}
 /// Events outside the sessions role that belong in the audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -471,8 +278,6 @@ pub enum AuditEvent {
     Unspecified = 0,
     /// A signed-in person refused a login.
     Denied = 1,
-    /// A relay refused an editor's proof.
-    ProofRefused = 2,
 }
 impl AuditEvent {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -483,7 +288,6 @@ impl AuditEvent {
         match self {
             Self::Unspecified => "AUDIT_EVENT_UNSPECIFIED",
             Self::Denied => "AUDIT_EVENT_DENIED",
-            Self::ProofRefused => "AUDIT_EVENT_PROOF_REFUSED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -491,7 +295,6 @@ impl AuditEvent {
         match value {
             "AUDIT_EVENT_UNSPECIFIED" => Some(Self::Unspecified),
             "AUDIT_EVENT_DENIED" => Some(Self::Denied),
-            "AUDIT_EVENT_PROOF_REFUSED" => Some(Self::ProofRefused),
             _ => None,
         }
     }
@@ -507,9 +310,7 @@ pub mod sessions_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Sessions creates, renews, lists and ends the sessions of signed-in editors, and publishes the
-    /// keys of their tokens. It also records which browser sign-ins have ended, so that every web
-    /// process knows.
+    /// Sessions creates, lists and ends the sessions of signed-in editors.
     #[derive(Debug, Clone)]
     pub struct SessionsClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -623,91 +424,6 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("vvs.session.v1.Sessions", "CreateSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// ActivateSession records that the editor has its token. Idempotent.
-        pub async fn activate_session(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ActivateSessionRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ActivateSessionResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/vvs.session.v1.Sessions/ActivateSession",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "ActivateSession"));
-            self.inner.unary(req, path, codec).await
-        }
-        /// ActivateSessions does the same for several sessions: a relay sends those that gathered while it
-        /// waited for earlier calls. Idempotent. A session that cannot be activated does not prevent the
-        /// others; an error applies to all.
-        pub async fn activate_sessions(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ActivateSessionsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ActivateSessionsResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/vvs.session.v1.Sessions/ActivateSessions",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "ActivateSessions"));
-            self.inner.unary(req, path, codec).await
-        }
-        /// RefreshToken gives an editor that proves its device key a fresh token, and activates a pending
-        /// session.
-        ///
-        /// UNAVAILABLE with reason KEY_UNKNOWN means that the session is unknown and that its token was
-        /// not signed here: only another database knows whether it is over.
-        ///
-        /// A refresh within 30 seconds of the last one changes nothing, and its token has the same end as
-        /// the last one. RESOURCE_EXHAUSTED with reason REFRESHED_TOO_OFTEN means that the editor
-        /// refreshes more than 20 times a minute.
-        pub async fn refresh_token(
-            &mut self,
-            request: impl tonic::IntoRequest<super::RefreshTokenRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::RefreshTokenResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/vvs.session.v1.Sessions/RefreshToken",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "RefreshToken"));
-            self.inner.unary(req, path, codec).await
-        }
         /// GetSession returns one session.
         pub async fn get_session(
             &mut self,
@@ -733,8 +449,9 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("vvs.session.v1.Sessions", "GetSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// ListSessions returns the live sessions of one user: the most recently used first, and those
-        /// that still wait for their editor last.
+        /// ListSessions returns the live sessions of one user, page by page: the most recently used first,
+        /// and those that still wait for their editor last. A session that is used between two calls moves
+        /// to the front, and may then be on none of the pages.
         pub async fn list_sessions(
             &mut self,
             request: impl tonic::IntoRequest<super::ListSessionsRequest>,
@@ -760,9 +477,6 @@ pub mod sessions_client {
             self.inner.unary(req, path, codec).await
         }
         /// RevokeSession ends one session permanently. Idempotent.
-        ///
-        /// A relay must present the editor's own logout proof, except with `only_pending` and for a
-        /// session without a device key.
         pub async fn revoke_session(
             &mut self,
             request: impl tonic::IntoRequest<super::RevokeSessionRequest>,
@@ -814,123 +528,6 @@ pub mod sessions_client {
                     GrpcMethod::new("vvs.session.v1.Sessions", "RevokeUserSessions"),
                 );
             self.inner.unary(req, path, codec).await
-        }
-        /// BeginBrowserSignIn returns the watermark of a sign-in that begins now: only a later end applies
-        /// to it.
-        pub async fn begin_browser_sign_in(
-            &mut self,
-            request: impl tonic::IntoRequest<super::BeginBrowserSignInRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::BeginBrowserSignInResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/vvs.session.v1.Sessions/BeginBrowserSignIn",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(
-                    GrpcMethod::new("vvs.session.v1.Sessions", "BeginBrowserSignIn"),
-                );
-            self.inner.unary(req, path, codec).await
-        }
-        /// CheckBrowserSignIn returns whether a browser's sign-in has ended. An answer is valid for one
-        /// second.
-        pub async fn check_browser_sign_in(
-            &mut self,
-            request: impl tonic::IntoRequest<super::CheckBrowserSignInRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::CheckBrowserSignInResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/vvs.session.v1.Sessions/CheckBrowserSignIn",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(
-                    GrpcMethod::new("vvs.session.v1.Sessions", "CheckBrowserSignIn"),
-                );
-            self.inner.unary(req, path, codec).await
-        }
-        /// EndBrowserSignIns ends browser sign-ins permanently: the one with an id, those that were made
-        /// with one session at the identity provider, or all of a user. Idempotent.
-        ///
-        /// Every later CheckBrowserSignIn knows of the end, whatever the clocks of the callers say.
-        /// Editors stay signed in.
-        pub async fn end_browser_sign_ins(
-            &mut self,
-            request: impl tonic::IntoRequest<super::EndBrowserSignInsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::EndBrowserSignInsResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/vvs.session.v1.Sessions/EndBrowserSignIns",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "EndBrowserSignIns"));
-            self.inner.unary(req, path, codec).await
-        }
-        /// WatchRevocations streams revocations: first a snapshot of all revoked sessions whose last token
-        /// has not expired yet, then `caught_up`, then new entries in commit order, with a heartbeat every
-        /// 5 seconds.
-        ///
-        /// With `after_sequence` the snapshot holds only later entries. OUT_OF_RANGE means that this
-        /// number is deleted or belongs to another database: start again from 0. RESOURCE_EXHAUSTED means
-        /// that the caller has too many streams, or has read this one too slowly: watch again from the
-        /// last number.
-        pub async fn watch_revocations(
-            &mut self,
-            request: impl tonic::IntoRequest<super::WatchRevocationsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::WatchRevocationsResponse>>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/vvs.session.v1.Sessions/WatchRevocations",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "WatchRevocations"));
-            self.inner.server_streaming(req, path, codec).await
         }
         /// TakeStaleUsers returns users of one provider who use an editor and have not been checked with
         /// the provider for a day, so that the caller checks them. It does not return the same user again
@@ -985,31 +582,6 @@ pub mod sessions_client {
                 .insert(GrpcMethod::new("vvs.session.v1.Sessions", "RecordAudit"));
             self.inner.unary(req, path, codec).await
         }
-        /// GetSigningKeys returns the public halves of all keys that verify tokens now or will soon.
-        pub async fn get_signing_keys(
-            &mut self,
-            request: impl tonic::IntoRequest<super::GetSigningKeysRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::GetSigningKeysResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/vvs.session.v1.Sessions/GetSigningKeys",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("vvs.session.v1.Sessions", "GetSigningKeys"));
-            self.inner.unary(req, path, codec).await
-        }
     }
 }
 /// Generated server implementations.
@@ -1041,40 +613,6 @@ pub mod sessions_server {
             tonic::Response<super::CreateSessionResponse>,
             tonic::Status,
         >;
-        /// ActivateSession records that the editor has its token. Idempotent.
-        async fn activate_session(
-            &self,
-            request: tonic::Request<super::ActivateSessionRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ActivateSessionResponse>,
-            tonic::Status,
-        >;
-        /// ActivateSessions does the same for several sessions: a relay sends those that gathered while it
-        /// waited for earlier calls. Idempotent. A session that cannot be activated does not prevent the
-        /// others; an error applies to all.
-        async fn activate_sessions(
-            &self,
-            request: tonic::Request<super::ActivateSessionsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ActivateSessionsResponse>,
-            tonic::Status,
-        >;
-        /// RefreshToken gives an editor that proves its device key a fresh token, and activates a pending
-        /// session.
-        ///
-        /// UNAVAILABLE with reason KEY_UNKNOWN means that the session is unknown and that its token was
-        /// not signed here: only another database knows whether it is over.
-        ///
-        /// A refresh within 30 seconds of the last one changes nothing, and its token has the same end as
-        /// the last one. RESOURCE_EXHAUSTED with reason REFRESHED_TOO_OFTEN means that the editor
-        /// refreshes more than 20 times a minute.
-        async fn refresh_token(
-            &self,
-            request: tonic::Request<super::RefreshTokenRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::RefreshTokenResponse>,
-            tonic::Status,
-        >;
         /// GetSession returns one session.
         async fn get_session(
             &self,
@@ -1083,8 +621,9 @@ pub mod sessions_server {
             tonic::Response<super::GetSessionResponse>,
             tonic::Status,
         >;
-        /// ListSessions returns the live sessions of one user: the most recently used first, and those
-        /// that still wait for their editor last.
+        /// ListSessions returns the live sessions of one user, page by page: the most recently used first,
+        /// and those that still wait for their editor last. A session that is used between two calls moves
+        /// to the front, and may then be on none of the pages.
         async fn list_sessions(
             &self,
             request: tonic::Request<super::ListSessionsRequest>,
@@ -1093,9 +632,6 @@ pub mod sessions_server {
             tonic::Status,
         >;
         /// RevokeSession ends one session permanently. Idempotent.
-        ///
-        /// A relay must present the editor's own logout proof, except with `only_pending` and for a
-        /// session without a device key.
         async fn revoke_session(
             &self,
             request: tonic::Request<super::RevokeSessionRequest>,
@@ -1110,60 +646,6 @@ pub mod sessions_server {
             request: tonic::Request<super::RevokeUserSessionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RevokeUserSessionsResponse>,
-            tonic::Status,
-        >;
-        /// BeginBrowserSignIn returns the watermark of a sign-in that begins now: only a later end applies
-        /// to it.
-        async fn begin_browser_sign_in(
-            &self,
-            request: tonic::Request<super::BeginBrowserSignInRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::BeginBrowserSignInResponse>,
-            tonic::Status,
-        >;
-        /// CheckBrowserSignIn returns whether a browser's sign-in has ended. An answer is valid for one
-        /// second.
-        async fn check_browser_sign_in(
-            &self,
-            request: tonic::Request<super::CheckBrowserSignInRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::CheckBrowserSignInResponse>,
-            tonic::Status,
-        >;
-        /// EndBrowserSignIns ends browser sign-ins permanently: the one with an id, those that were made
-        /// with one session at the identity provider, or all of a user. Idempotent.
-        ///
-        /// Every later CheckBrowserSignIn knows of the end, whatever the clocks of the callers say.
-        /// Editors stay signed in.
-        async fn end_browser_sign_ins(
-            &self,
-            request: tonic::Request<super::EndBrowserSignInsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::EndBrowserSignInsResponse>,
-            tonic::Status,
-        >;
-        /// Server streaming response type for the WatchRevocations method.
-        type WatchRevocationsStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<
-                    super::WatchRevocationsResponse,
-                    tonic::Status,
-                >,
-            >
-            + std::marker::Send
-            + 'static;
-        /// WatchRevocations streams revocations: first a snapshot of all revoked sessions whose last token
-        /// has not expired yet, then `caught_up`, then new entries in commit order, with a heartbeat every
-        /// 5 seconds.
-        ///
-        /// With `after_sequence` the snapshot holds only later entries. OUT_OF_RANGE means that this
-        /// number is deleted or belongs to another database: start again from 0. RESOURCE_EXHAUSTED means
-        /// that the caller has too many streams, or has read this one too slowly: watch again from the
-        /// last number.
-        async fn watch_revocations(
-            &self,
-            request: tonic::Request<super::WatchRevocationsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<Self::WatchRevocationsStream>,
             tonic::Status,
         >;
         /// TakeStaleUsers returns users of one provider who use an editor and have not been checked with
@@ -1185,18 +667,8 @@ pub mod sessions_server {
             tonic::Response<super::RecordAuditResponse>,
             tonic::Status,
         >;
-        /// GetSigningKeys returns the public halves of all keys that verify tokens now or will soon.
-        async fn get_signing_keys(
-            &self,
-            request: tonic::Request<super::GetSigningKeysRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::GetSigningKeysResponse>,
-            tonic::Status,
-        >;
     }
-    /// Sessions creates, renews, lists and ends the sessions of signed-in editors, and publishes the
-    /// keys of their tokens. It also records which browser sign-ins have ended, so that every web
-    /// process knows.
+    /// Sessions creates, lists and ends the sessions of signed-in editors.
     #[derive(Debug)]
     pub struct SessionsServer<T> {
         inner: Arc<T>,
@@ -1303,141 +775,6 @@ pub mod sessions_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateSessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/vvs.session.v1.Sessions/ActivateSession" => {
-                    #[allow(non_camel_case_types)]
-                    struct ActivateSessionSvc<T: Sessions>(pub Arc<T>);
-                    impl<
-                        T: Sessions,
-                    > tonic::server::UnaryService<super::ActivateSessionRequest>
-                    for ActivateSessionSvc<T> {
-                        type Response = super::ActivateSessionResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::ActivateSessionRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Sessions>::activate_session(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ActivateSessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/vvs.session.v1.Sessions/ActivateSessions" => {
-                    #[allow(non_camel_case_types)]
-                    struct ActivateSessionsSvc<T: Sessions>(pub Arc<T>);
-                    impl<
-                        T: Sessions,
-                    > tonic::server::UnaryService<super::ActivateSessionsRequest>
-                    for ActivateSessionsSvc<T> {
-                        type Response = super::ActivateSessionsResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::ActivateSessionsRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Sessions>::activate_sessions(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ActivateSessionsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/vvs.session.v1.Sessions/RefreshToken" => {
-                    #[allow(non_camel_case_types)]
-                    struct RefreshTokenSvc<T: Sessions>(pub Arc<T>);
-                    impl<
-                        T: Sessions,
-                    > tonic::server::UnaryService<super::RefreshTokenRequest>
-                    for RefreshTokenSvc<T> {
-                        type Response = super::RefreshTokenResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::RefreshTokenRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Sessions>::refresh_token(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = RefreshTokenSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1633,190 +970,6 @@ pub mod sessions_server {
                     };
                     Box::pin(fut)
                 }
-                "/vvs.session.v1.Sessions/BeginBrowserSignIn" => {
-                    #[allow(non_camel_case_types)]
-                    struct BeginBrowserSignInSvc<T: Sessions>(pub Arc<T>);
-                    impl<
-                        T: Sessions,
-                    > tonic::server::UnaryService<super::BeginBrowserSignInRequest>
-                    for BeginBrowserSignInSvc<T> {
-                        type Response = super::BeginBrowserSignInResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::BeginBrowserSignInRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Sessions>::begin_browser_sign_in(&inner, request)
-                                    .await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = BeginBrowserSignInSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/vvs.session.v1.Sessions/CheckBrowserSignIn" => {
-                    #[allow(non_camel_case_types)]
-                    struct CheckBrowserSignInSvc<T: Sessions>(pub Arc<T>);
-                    impl<
-                        T: Sessions,
-                    > tonic::server::UnaryService<super::CheckBrowserSignInRequest>
-                    for CheckBrowserSignInSvc<T> {
-                        type Response = super::CheckBrowserSignInResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::CheckBrowserSignInRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Sessions>::check_browser_sign_in(&inner, request)
-                                    .await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = CheckBrowserSignInSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/vvs.session.v1.Sessions/EndBrowserSignIns" => {
-                    #[allow(non_camel_case_types)]
-                    struct EndBrowserSignInsSvc<T: Sessions>(pub Arc<T>);
-                    impl<
-                        T: Sessions,
-                    > tonic::server::UnaryService<super::EndBrowserSignInsRequest>
-                    for EndBrowserSignInsSvc<T> {
-                        type Response = super::EndBrowserSignInsResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::EndBrowserSignInsRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Sessions>::end_browser_sign_ins(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = EndBrowserSignInsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/vvs.session.v1.Sessions/WatchRevocations" => {
-                    #[allow(non_camel_case_types)]
-                    struct WatchRevocationsSvc<T: Sessions>(pub Arc<T>);
-                    impl<
-                        T: Sessions,
-                    > tonic::server::ServerStreamingService<
-                        super::WatchRevocationsRequest,
-                    > for WatchRevocationsSvc<T> {
-                        type Response = super::WatchRevocationsResponse;
-                        type ResponseStream = T::WatchRevocationsStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::WatchRevocationsRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Sessions>::watch_revocations(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = WatchRevocationsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.server_streaming(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
                 "/vvs.session.v1.Sessions/TakeStaleUsers" => {
                     #[allow(non_camel_case_types)]
                     struct TakeStaleUsersSvc<T: Sessions>(pub Arc<T>);
@@ -1892,51 +1045,6 @@ pub mod sessions_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RecordAuditSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/vvs.session.v1.Sessions/GetSigningKeys" => {
-                    #[allow(non_camel_case_types)]
-                    struct GetSigningKeysSvc<T: Sessions>(pub Arc<T>);
-                    impl<
-                        T: Sessions,
-                    > tonic::server::UnaryService<super::GetSigningKeysRequest>
-                    for GetSigningKeysSvc<T> {
-                        type Response = super::GetSigningKeysResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::GetSigningKeysRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Sessions>::get_signing_keys(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = GetSigningKeysSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

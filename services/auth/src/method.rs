@@ -13,32 +13,30 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/vvs.relay.v1.Relay/DeliverAuth", &[Role::Web]),
     ("/vvs.relay.v1.Relay/DenyLogin", &[Role::Web]),
     ("/vvs.session.v1.Sessions/CreateSession", &[Role::Web]),
-    ("/vvs.session.v1.Sessions/ActivateSession", &[Role::Relay]),
-    ("/vvs.session.v1.Sessions/ActivateSessions", &[Role::Relay]),
-    ("/vvs.session.v1.Sessions/RefreshToken", &[Role::Relay]),
     ("/vvs.session.v1.Sessions/GetSession", &[Role::Web]),
     ("/vvs.session.v1.Sessions/ListSessions", &[Role::Web]),
-    (
-        "/vvs.session.v1.Sessions/RevokeSession",
-        &[Role::Web, Role::Relay],
-    ),
+    ("/vvs.session.v1.Sessions/RevokeSession", &[Role::Web]),
     ("/vvs.session.v1.Sessions/RevokeUserSessions", &[Role::Web]),
-    ("/vvs.session.v1.Sessions/BeginBrowserSignIn", &[Role::Web]),
-    ("/vvs.session.v1.Sessions/CheckBrowserSignIn", &[Role::Web]),
-    ("/vvs.session.v1.Sessions/EndBrowserSignIns", &[Role::Web]),
-    (
-        "/vvs.session.v1.Sessions/WatchRevocations",
-        &[Role::Relay, Role::Backend],
-    ),
     ("/vvs.session.v1.Sessions/TakeStaleUsers", &[Role::Web]),
+    ("/vvs.session.v1.Sessions/RecordAudit", &[Role::Web]),
     (
-        "/vvs.session.v1.Sessions/RecordAudit",
-        &[Role::Web, Role::Relay],
-    ),
-    (
-        "/vvs.session.v1.Sessions/GetSigningKeys",
+        "/vvs.token.v1.Tokens/GetSigningKeys",
         &[Role::Web, Role::Relay, Role::Backend],
     ),
+    (
+        "/vvs.token.v1.Tokens/WatchRevocations",
+        &[Role::Relay, Role::Backend],
+    ),
+    ("/vvs.internal.v1.Editors/ActivateSessions", &[Role::Relay]),
+    ("/vvs.internal.v1.Editors/RefreshToken", &[Role::Relay]),
+    ("/vvs.internal.v1.Editors/EndSession", &[Role::Relay]),
+    (
+        "/vvs.internal.v1.Editors/RecordRefusedProof",
+        &[Role::Relay],
+    ),
+    ("/vvs.internal.v1.Browsers/BeginBrowserSignIn", &[Role::Web]),
+    ("/vvs.internal.v1.Browsers/CheckBrowserSignIn", &[Role::Web]),
+    ("/vvs.internal.v1.Browsers/EndBrowserSignIns", &[Role::Web]),
     ("/grpc.health.v1.Health/Check", ANYONE),
     ("/grpc.health.v1.Health/List", ANYONE),
     ("/grpc.health.v1.Health/Watch", ANYONE),
@@ -50,7 +48,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
 
 /// The methods of the table that stream until one side ends them.
 pub const STREAMS: &[&str] = &[
-    "/vvs.session.v1.Sessions/WatchRevocations",
+    "/vvs.token.v1.Tokens/WatchRevocations",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 ];
@@ -156,7 +154,7 @@ mod tests {
         assert_eq!(callable(Role::Sessions), [""; 0]);
         assert_eq!(
             callable(Role::Backend),
-            ["WatchRevocations", "GetSigningKeys"]
+            ["GetSigningKeys", "WatchRevocations"]
         );
 
         let of_relays = callable(Role::Relay);
@@ -165,7 +163,9 @@ mod tests {
             "CreateSession",
             "GetSession",
             "ListSessions",
+            "RevokeSession",
             "RevokeUserSessions",
+            "RecordAudit",
             "TakeStaleUsers",
         ] {
             assert!(!of_relays.contains(&method), "{method}");

@@ -309,7 +309,7 @@ impl Clerk {
                 tracing::info!(
                     svix_id = id,
                     subject,
-                    reason,
+                    reason = reason.word(),
                     revoked,
                     "signed out by a webhook"
                 );

@@ -1,5 +1,7 @@
 //! The trait that ends sign-ins and sessions when a provider says so.
 
+use vvs_proto::types::RevocationReason;
+
 use crate::asking::Asking;
 use crate::refusal::Refusal;
 
@@ -22,7 +24,7 @@ pub trait Sessions: Send + Sync {
         &'a self,
         whose: Whose<'a>,
         editors: bool,
-        reason: &'static str,
+        reason: RevocationReason,
     ) -> Asking<'a, Result<u32, Refusal>>;
 
     /// Takes subjects of this provider who use an editor, and who have not been checked with the

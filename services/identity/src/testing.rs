@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio_util::task::TaskTracker;
+use vvs_proto::types::RevocationReason;
 use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::Metrics;
 
@@ -44,7 +45,7 @@ pub(crate) struct Ended {
     pub(crate) subject: String,
     pub(crate) provider_session: String,
     pub(crate) editors: bool,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: RevocationReason,
 }
 
 /// Sessions of which every end ends two editors.
@@ -73,7 +74,7 @@ impl Sessions for RecordedSessions {
         &'a self,
         whose: Whose<'a>,
         editors: bool,
-        reason: &'static str,
+        reason: RevocationReason,
     ) -> Asking<'a, Result<u32, Refusal>> {
         if *self.is_down.lock().unwrap() {
             return Box::pin(ready(Err(Refusal::Unavailable("no sessions".to_owned()))));

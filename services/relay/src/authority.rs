@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use vvs_auth::token::{self, Claims, Distrust};
 use vvs_proto::Secret;
+use vvs_proto::types::RevocationReason;
 use vvs_runtime::metrics::count;
 
 use crate::pause::backoff;
@@ -295,7 +296,12 @@ impl Authority {
     /// Ends a session whose login failed, in the background, for as long as it may be pending.
     /// Meanwhile this relay refuses its token, because presenting it would replace the missing
     /// acknowledgement.
-    pub(crate) fn end_pending(&self, session_id: String, address: IpAddr, reason: &'static str) {
+    pub(crate) fn end_pending(
+        &self,
+        session_id: String,
+        address: IpAddr,
+        reason: RevocationReason,
+    ) {
         let has_room = self.known.start_end(&session_id, self.terms.ends_at_once);
         let (client, known, stop) = (self.client.clone(), self.known.clone(), self.stop.clone());
         let until = Instant::now() + PENDING_WINDOW;
@@ -308,7 +314,7 @@ impl Authority {
                 if !has_room || Instant::now() >= until {
                     tracing::warn!(
                         session_id,
-                        reason,
+                        reason = reason.word(),
                         "a pending session was not ended; it is left to the sweep"
                     );
                     break;

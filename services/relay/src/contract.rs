@@ -3,7 +3,8 @@
 use prost_types::Timestamp;
 use time::OffsetDateTime;
 use vvs_proto::frame;
-use vvs_proto::relay::{App, Binding, DeliverAuthRequest, Device, GetLoginResponse, LoginState};
+use vvs_proto::relay::{Binding, DeliverAuthRequest, GetLoginResponse, LoginState};
+use vvs_proto::types::{App, Device};
 use vvs_proto::{Phase, Secret, timestamp};
 
 use crate::login::{Grant, User};
@@ -36,7 +37,6 @@ pub(crate) fn login(view: View) -> GetLoginResponse {
         client_address: view.client_address.to_string(),
         created_at: Some(to_the_second(view.created_at)),
         expires_at: Some(to_the_second(view.expires_at)),
-        binding: binding(view.binding).into(),
     }
 }
 

@@ -25,7 +25,7 @@ use vvs_auth::peer::{self, Peers, Role};
 use vvs_proto::relay::relay_server::RelayServer;
 use vvs_runtime::http::{Connector, Limits as HttpLimits, Listener, Names};
 use vvs_runtime::origin::Origin;
-use vvs_runtime::rpc::{BadDescription, Calls};
+use vvs_runtime::rpc::{BadDescription, Calls, Services};
 use vvs_runtime::{Process, rpc as runtime_rpc, trace};
 
 use crate::authority::{Authority, CALL_TIME, Client, Known, Lag, ToSessions};
@@ -132,7 +132,7 @@ pub async fn serve(
         .tasks
         .spawn(process.server(of_ws).serve(ws, sockets));
     let calls = Calls::serving(
-        RelayServer::new(rpc::Relay(shared.clone())),
+        Services::default().with(RelayServer::new(rpc::Relay(shared.clone()))),
         shared.settings.reflection.then_some(vvs_proto::DESCRIPTORS),
         rpc::check(peers, quota, shared.limits.reached.clone()),
         &process,

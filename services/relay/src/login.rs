@@ -4,6 +4,7 @@
 use time::OffsetDateTime;
 use vvs_auth::token;
 use vvs_proto::frame::{Binding, close};
+use vvs_proto::types::RevocationReason;
 use vvs_proto::{Phase, RequestId, Secret};
 
 mod answer;
@@ -43,7 +44,7 @@ pub(crate) struct Receipt {
 }
 
 impl Grant {
-    fn end(&self, reason: &'static str) -> Action {
+    fn end(&self, reason: RevocationReason) -> Action {
         Action::EndSession {
             session_id: self.session_id.clone(),
             reason,
@@ -138,7 +139,7 @@ pub(crate) enum Action {
     /// Tell the sessions role that this session, which no editor has acknowledged, is over.
     EndSession {
         session_id: String,
-        reason: &'static str,
+        reason: RevocationReason,
     },
     TellDenied,
     TellExpired,
@@ -252,7 +253,10 @@ impl State {
             }
             (Self::Held { grant, .. } | Self::Sent(grant), Event::Cancelled) => (
                 Self::Cancelled,
-                vec![grant.end("cancelled"), Action::Close(close::NORMAL)],
+                vec![
+                    grant.end(RevocationReason::Cancelled),
+                    Action::Close(close::NORMAL),
+                ],
             ),
             // What its socket is told of the second comes from the feed, as on every other socket
             // of the session.
@@ -261,14 +265,15 @@ impl State {
             }
             // Nobody is told that this editor is signed in, so whatever it may have read is worth
             // nothing.
-            (Self::Sent(grant), Event::SocketGone) => {
-                (Self::Cancelled, vec![grant.end("cancelled")])
-            }
+            (Self::Sent(grant), Event::SocketGone) => (
+                Self::Cancelled,
+                vec![grant.end(RevocationReason::Cancelled)],
+            ),
             (Self::Waiting, Event::TimedOut) => Self::expired(),
             // Nobody has said anything about it.
             (Self::Waiting, Event::GaveWay) if binding == Binding::Confirm => Self::expired(),
             (Self::Held { grant, .. } | Self::Sent(grant), Event::TimedOut) => {
-                let end = grant.end("expired");
+                let end = grant.end(RevocationReason::Expired);
                 (
                     Self::Expired,
                     vec![end, Action::TellExpired, Action::Close(close::LOGIN_OVER)],
@@ -282,7 +287,10 @@ impl State {
             }
             (Self::Sent(grant), Event::Refused) => (
                 Self::Refused,
-                vec![grant.end("refused"), Action::Close(close::LOGIN_OVER)],
+                vec![
+                    grant.end(RevocationReason::Refused),
+                    Action::Close(close::LOGIN_OVER),
+                ],
             ),
             // A repeated delivery asks again what failed before.
             (Self::Activating(receipt), Event::Approved(grant))
@@ -351,7 +359,11 @@ impl State {
 
         (
             Self::Burned,
-            vec![grant.end("burned"), tell, Action::Close(close::LOGIN_OVER)],
+            vec![
+                grant.end(RevocationReason::Burned),
+                tell,
+                Action::Close(close::LOGIN_OVER),
+            ],
         )
     }
 

@@ -1,6 +1,7 @@
 //! The refusals of the relay, and the only place that decides what callers see of them.
 
 use tonic::{Code, Status};
+use vvs_proto::types::ErrorReason;
 use vvs_runtime::rpc;
 
 use crate::login::Objection;
@@ -35,23 +36,23 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    fn outside(&self) -> (Code, &'static str) {
+    fn outside(&self) -> (Code, ErrorReason) {
         match self {
-            Self::Malformed { .. } => (Code::InvalidArgument, "MALFORMED"),
-            Self::Unknown => (Code::NotFound, "LOGIN_UNKNOWN"),
-            Self::Over => (Code::FailedPrecondition, "LOGIN_OVER"),
-            Self::EditorRefused => (Code::FailedPrecondition, "EDITOR_REFUSED"),
-            Self::EditorCannotBind => (Code::FailedPrecondition, "EDITOR_CANNOT_BIND"),
-            Self::Claimed => (Code::AlreadyExists, "LOGIN_CLAIMED"),
-            Self::Away => (Code::Unavailable, "EDITOR_AWAY"),
-            Self::Draining => (Code::Unavailable, "DRAINING"),
-            Self::Overloaded => (Code::Unavailable, "OVERLOADED"),
-            Self::BackplaneDown => (Code::Unavailable, "BACKPLANE_DOWN"),
-            Self::SessionsDown => (Code::Unavailable, "SESSIONS_DOWN"),
+            Self::Malformed { .. } => (Code::InvalidArgument, ErrorReason::Malformed),
+            Self::Unknown => (Code::NotFound, ErrorReason::LoginUnknown),
+            Self::Over => (Code::FailedPrecondition, ErrorReason::LoginOver),
+            Self::EditorRefused => (Code::FailedPrecondition, ErrorReason::EditorRefused),
+            Self::EditorCannotBind => (Code::FailedPrecondition, ErrorReason::EditorCannotBind),
+            Self::Claimed => (Code::AlreadyExists, ErrorReason::LoginClaimed),
+            Self::Away => (Code::Unavailable, ErrorReason::EditorAway),
+            Self::Draining => (Code::Unavailable, ErrorReason::Draining),
+            Self::Overloaded => (Code::Unavailable, ErrorReason::Overloaded),
+            Self::BackplaneDown => (Code::Unavailable, ErrorReason::BackplaneDown),
+            Self::SessionsDown => (Code::Unavailable, ErrorReason::SessionsDown),
             Self::NotAllowed(vvs_auth::Error::PeerBusy { .. }) => {
-                (Code::ResourceExhausted, "PEER_BUSY")
+                (Code::ResourceExhausted, ErrorReason::PeerBusy)
             }
-            Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
+            Self::NotAllowed(_) => (Code::PermissionDenied, ErrorReason::PeerNotAllowed),
         }
     }
 
@@ -80,6 +81,7 @@ impl From<Objection> for Refusal {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let (code, reason) = refusal.outside();
+        let reason = reason.word();
         // The limit has been told of, and of these there may be any number.
         if !matches!(
             refusal,

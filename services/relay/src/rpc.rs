@@ -11,9 +11,10 @@ use vvs_auth::method;
 use vvs_auth::peer::{Peers, Role};
 use vvs_auth::quota::Quota;
 use vvs_proto::ConnectionId;
+use vvs_proto::relay::deliver_auth_response::Outcome;
 use vvs_proto::relay::{
-    DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse, GetLoginRequest,
-    GetLoginResponse, LoginState, relay_server,
+    self, Acked, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse,
+    GetLoginRequest, GetLoginResponse, Sent, relay_server,
 };
 use vvs_runtime::http::{Guard, PeerAdmission, Unadmitted};
 use vvs_runtime::limit::Reached;
@@ -159,40 +160,36 @@ impl Relay {
             .ask(id, backplane::Request::Deliver(Box::new(grant)));
 
         match timeout(time, asking).await {
-            Ok(answer) => answer.map(|view| self.delivered(id, view)),
+            Ok(answer) => Ok(DeliverAuthResponse {
+                outcome: Some(self.outcome(id, answer?)),
+            }),
             // The push is out and its acknowledgement is not in; the login's own task goes on.
             Err(_) => Ok(DeliverAuthResponse {
-                state: LoginState::Sent.into(),
-                ..Default::default()
+                outcome: Some(Outcome::Sent(Sent {})),
             }),
         }
     }
 
-    fn delivered(&self, id: ConnectionId, view: View) -> DeliverAuthResponse {
-        let code = view
-            .held
-            .map(|request_id| self.0.keys.completion_code(id, request_id));
-
+    fn outcome(&self, id: ConnectionId, view: View) -> Outcome {
         // Held is held, also while its editor is away: the person needs the code when it comes
         // back.
-        let state = if view.held.is_some() {
-            LoginState::Held
-        } else {
-            view.phase.into()
-        };
+        if let Some(request_id) = view.held {
+            let code = self.0.keys.completion_code(id, request_id);
+            return Outcome::Held(relay::Held {
+                code: code.expose().to_owned(),
+                return_uri: view
+                    .hello
+                    .and_then(|hello| hello.return_uri)
+                    .unwrap_or_default(),
+                min_binding: binding(self.0.settings.min_binding.into()).into(),
+            });
+        }
 
-        DeliverAuthResponse {
-            state: state.into(),
-            acked_at: view.acked_at.map(to_the_second),
-            return_uri: code
-                .as_ref()
-                .and(view.hello)
-                .and_then(|hello| hello.return_uri)
-                .unwrap_or_default(),
-            completion_code: code
-                .map(|code| code.expose().to_owned())
-                .unwrap_or_default(),
-            min_binding: binding(self.0.settings.min_binding.into()).into(),
+        match view.acked_at {
+            Some(at) => Outcome::Acked(Acked {
+                at: Some(to_the_second(at)),
+            }),
+            None => Outcome::Sent(Sent {}),
         }
     }
 }

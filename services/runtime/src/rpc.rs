@@ -15,7 +15,7 @@ use axum::response::Response;
 use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
-use tonic::service::Routes;
+use tonic::service::RoutesBuilder;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_health::ServingStatus;
@@ -91,54 +91,85 @@ impl fmt::Debug for Calls {
     }
 }
 
-impl Calls {
-    /// Returns a service with its health and, given a description, reflection. The health is
-    /// SERVING until the process stops; then the streams of its watchers end.
-    pub async fn serving<S>(
-        service: S,
-        description: Option<&'static [u8]>,
-        check: MethodCheck,
-        process: &Process,
-    ) -> Result<Self, BadDescription>
+/// The services that one port offers.
+#[derive(Default)]
+pub struct Services {
+    routes: RoutesBuilder,
+    names: Vec<&'static str>,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Services").field(&self.names).finish()
+    }
+}
+
+impl Services {
+    /// Adds one.
+    #[must_use]
+    pub fn with<S>(mut self, service: S) -> Self
     where
         S: tower::Service<http::Request<tonic::body::Body>, Error = Infallible>,
         S: NamedService + Clone + Send + Sync + 'static,
         S::Response: axum::response::IntoResponse,
         S::Future: Send + 'static,
     {
-        let (health, health_service) = health_reporter();
-        health.set_serving::<S>().await;
+        self.routes.add_service(service);
+        self.names.push(S::NAME);
+        self
+    }
+}
 
-        let mut routes = Routes::new(service).add_service(health_service);
+impl Calls {
+    /// Returns the services with their health and, given a description, reflection. The health is
+    /// SERVING until the process stops; then the streams of its watchers end.
+    pub async fn serving(
+        services: Services,
+        description: Option<&'static [u8]>,
+        check: MethodCheck,
+        process: &Process,
+    ) -> Result<Self, BadDescription> {
+        let (health, health_service) = health_reporter();
+        let Services { mut routes, names } = services;
+        for name in &names {
+            health
+                .set_service_status(*name, ServingStatus::Serving)
+                .await;
+        }
+
+        routes.add_service(health_service);
         if let Some(description) = description {
-            let reflection = tonic_reflection::server::Builder::configure()
+            let mut reflection = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(description)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .with_service_name(S::NAME)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
                 .with_service_name(tonic_health::pb::health_server::SERVICE_NAME);
-            routes = routes.add_service(reflection.build_v1()?);
+            for name in &names {
+                reflection = reflection.with_service_name(*name);
+            }
+            routes.add_service(reflection.build_v1()?);
         }
 
         process
             .tasks
-            .spawn(stopped(health, S::NAME, process.stop.clone()));
+            .spawn(stopped(health, names, process.stop.clone()));
 
         Ok(Self {
-            services: routes.prepare().into_axum_router(),
+            services: routes.routes().prepare().into_axum_router(),
             check,
         })
     }
 }
 
 /// Tells all callers that this process takes no more calls.
-async fn stopped(mut health: HealthReporter, service: &'static str, stop: CancellationToken) {
+async fn stopped(health: HealthReporter, services: Vec<&'static str>, stop: CancellationToken) {
     stop.cancelled().await;
-    for name in ["", service] {
+    for name in services.into_iter().chain([""]) {
         health
             .set_service_status(name, ServingStatus::NotServing)
             .await;
         // Ends the streams of those who watch, which would hold up the drain.
-        health.clear_service_status(name).await;
+        health.clone().clear_service_status(name).await;
     }
 }
 

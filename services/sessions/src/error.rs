@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use tonic::{Code, Status};
+use vvs_proto::types::ErrorReason;
 use vvs_runtime::rpc::{exhausted, status};
 
 use crate::id::{self, SessionId, UserId};
@@ -93,6 +94,9 @@ pub enum Error {
     /// More followers began at the same time than can be told what they have missed.
     #[error("too many followers want to know at once what they have missed")]
     FollowersBusy,
+    /// This process is about to stop.
+    #[error("this process is stopping; another one may serve")]
+    Stopping,
     #[error("user {0} has as many sessions as there may be, and all are in use")]
     SessionsFull(UserId),
     #[error("as many sessions of user {0} wait for their editors as may")]
@@ -120,26 +124,31 @@ impl From<id::Malformed> for Error {
 
 impl Error {
     /// Returns the code and the reason for the caller.
-    fn outside(&self) -> (Code, &'static str) {
+    pub(crate) fn outside(&self) -> (Code, ErrorReason) {
         match self {
-            Self::Malformed { .. } => (Code::InvalidArgument, "MALFORMED"),
+            Self::Malformed { .. } => (Code::InvalidArgument, ErrorReason::Malformed),
             Self::NotAllowed(vvs_auth::Error::PeerBusy { .. }) => {
-                (Code::ResourceExhausted, "PEER_BUSY")
+                (Code::ResourceExhausted, ErrorReason::PeerBusy)
             }
-            Self::NotAllowed(_) => (Code::PermissionDenied, "PEER_NOT_ALLOWED"),
-            Self::SessionUnknown(_) | Self::KeyMismatch(_) => (Code::NotFound, "SESSION_UNKNOWN"),
-            Self::KeyUnknown(_) => (Code::Unavailable, "KEY_UNKNOWN"),
-            Self::SessionExpired(_) => (Code::FailedPrecondition, "SESSION_EXPIRED"),
-            Self::RequestClaimed(_) => (Code::AlreadyExists, "REQUEST_CLAIMED"),
-            Self::SessionRevoked(_) => (Code::FailedPrecondition, "SESSION_REVOKED"),
-            Self::BadProof(_) => (Code::PermissionDenied, "BAD_PROOF"),
-            Self::RefreshedTooOften { .. } => (Code::ResourceExhausted, "REFRESHED_TOO_OFTEN"),
-            Self::SessionsFull(_) => (Code::ResourceExhausted, "SESSIONS_FULL"),
-            Self::PendingFull(_) => (Code::ResourceExhausted, "PENDING_FULL"),
-            Self::SequenceGone(_) => (Code::OutOfRange, "SEQUENCE_GONE"),
-            Self::FollowerSlow => (Code::ResourceExhausted, "FOLLOWER_SLOW"),
-            Self::FollowersBusy => (Code::ResourceExhausted, "FOLLOWERS_BUSY"),
-            Self::Database { .. } => (Code::Unavailable, "DATABASE_DOWN"),
+            Self::NotAllowed(_) => (Code::PermissionDenied, ErrorReason::PeerNotAllowed),
+            Self::SessionUnknown(_) | Self::KeyMismatch(_) => {
+                (Code::NotFound, ErrorReason::SessionUnknown)
+            }
+            Self::KeyUnknown(_) => (Code::Unavailable, ErrorReason::KeyUnknown),
+            Self::SessionExpired(_) => (Code::FailedPrecondition, ErrorReason::SessionExpired),
+            Self::RequestClaimed(_) => (Code::AlreadyExists, ErrorReason::RequestClaimed),
+            Self::SessionRevoked(_) => (Code::FailedPrecondition, ErrorReason::SessionRevoked),
+            Self::BadProof(_) => (Code::PermissionDenied, ErrorReason::BadProof),
+            Self::RefreshedTooOften { .. } => {
+                (Code::ResourceExhausted, ErrorReason::RefreshedTooOften)
+            }
+            Self::SessionsFull(_) => (Code::ResourceExhausted, ErrorReason::SessionsFull),
+            Self::PendingFull(_) => (Code::ResourceExhausted, ErrorReason::PendingFull),
+            Self::SequenceGone(_) => (Code::OutOfRange, ErrorReason::SequenceGone),
+            Self::FollowerSlow => (Code::ResourceExhausted, ErrorReason::FollowerSlow),
+            Self::FollowersBusy => (Code::ResourceExhausted, ErrorReason::FollowersBusy),
+            Self::Stopping => (Code::Unavailable, ErrorReason::Draining),
+            Self::Database { .. } => (Code::Unavailable, ErrorReason::DatabaseDown),
             Self::Corrupt(_)
             | Self::Crypto(_)
             | Self::NoDatabase
@@ -151,26 +160,16 @@ impl Error {
             | Self::NewerSchema { .. }
             | Self::Migrate(_)
             | Self::WrongKeyFile
-            | Self::Reflection(_) => (Code::Internal, "INTERNAL"),
+            | Self::Reflection(_) => (Code::Internal, ErrorReason::Internal),
         }
     }
 }
 
-/// The message can name a session or a peer, so it stays in our own log.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
+        error.log();
         let (code, reason) = error.outside();
-        if code == Code::Internal {
-            tracing::error!(reason, detail = %error, "failed");
-        } else if code == Code::Unavailable {
-            tracing::warn!(reason, detail = %error, "failed");
-        } else if error.is_told() {
-            // The limit has been told of, and of these there may be any number.
-            tracing::debug!(reason, detail = %error, "refused");
-        } else {
-            tracing::info!(reason, detail = %error, "refused");
-        }
-
+        let reason = reason.word();
         if let Error::RefreshedTooOften { retry_after, .. } = error {
             return exhausted(reason, retry_after);
         }
@@ -186,12 +185,29 @@ impl From<Error> for Status {
 }
 
 impl Error {
-    /// Returns whether a limit caused it, which is already reported.
-    fn is_told(&self) -> bool {
+    /// Logs it. The message can name a session or a peer, so it stays in our own log.
+    pub(crate) fn log(&self) {
+        let (code, reason) = self.outside();
+        let reason = reason.word();
+        if code == Code::Internal {
+            tracing::error!(reason, detail = %self, "failed");
+        } else if self.is_expected() {
+            tracing::debug!(reason, detail = %self, "refused");
+        } else if code == Code::Unavailable {
+            tracing::warn!(reason, detail = %self, "failed");
+        } else {
+            tracing::info!(reason, detail = %self, "refused");
+        }
+    }
+
+    /// Returns whether a limit or the end of the process caused it, which is already reported. Of
+    /// these there may be any number.
+    fn is_expected(&self) -> bool {
         matches!(
             self,
             Self::FollowerSlow
                 | Self::FollowersBusy
+                | Self::Stopping
                 | Self::RefreshedTooOften { .. }
                 | Self::NotAllowed(vvs_auth::Error::PeerBusy { .. })
         )

@@ -6,11 +6,10 @@ use std::str::FromStr;
 
 use vvs_auth::token::random_id;
 use vvs_proto::RequestId;
+use vvs_proto::types::RevocationReason;
 
 /// Characters behind the prefix of an id.
 const MAX_ID: usize = 255;
-/// Characters of a reason.
-const MAX_REASON: usize = 32;
 
 /// The text in this field is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,15 +119,15 @@ impl Reason {
     }
 }
 
-impl FromStr for Reason {
-    type Err = Malformed;
+impl TryFrom<RevocationReason> for Reason {
+    type Error = Malformed;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let is_word = (1..=MAX_REASON).contains(&text.len());
-        if is_word && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
-            return Ok(Self(text.to_owned()));
+    fn try_from(reason: RevocationReason) -> Result<Self, Malformed> {
+        if reason == RevocationReason::Unspecified {
+            Err(Malformed { field: "reason" })
+        } else {
+            Ok(Self(reason.word()))
         }
-        Err(Malformed { field: "reason" })
     }
 }
 
@@ -173,16 +172,27 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_one_word() {
-        assert!("revoked_by_user".parse::<Reason>().is_ok());
-        for bad in [
-            "",
-            "two words",
-            "Revoked",
-            "<b>",
-            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        ] {
-            assert!(bad.parse::<Reason>().is_err(), "{bad} was taken");
+    fn a_reason_is_one_word_of_the_contract() {
+        let numbers = 1..;
+        let known: Vec<_> = numbers
+            .map_while(|number| RevocationReason::try_from(number).ok())
+            .collect();
+        assert!(known.len() > 14);
+
+        for reason in known {
+            let word = Reason::try_from(reason).unwrap();
+            assert!(
+                word.as_str()
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{word:?}"
+            );
+            assert_eq!(RevocationReason::from_word(word.as_str()), Some(reason));
+        }
+
+        assert!(Reason::try_from(RevocationReason::Unspecified).is_err());
+        for bad in ["", "two words", "<b>", "unspecified", "user"] {
+            assert_eq!(RevocationReason::from_word(bad), None, "{bad} was taken");
         }
     }
 }

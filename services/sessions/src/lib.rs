@@ -16,11 +16,14 @@ use vvs_auth::key::Keyring;
 use vvs_auth::method;
 use vvs_auth::peer::Peers;
 use vvs_auth::quota::Quota;
+use vvs_proto::internal::browsers_server::BrowsersServer;
+use vvs_proto::internal::editors_server::EditorsServer;
 use vvs_proto::session::sessions_server::SessionsServer;
+use vvs_proto::token::tokens_server::TokensServer;
 use vvs_runtime::Process;
 use vvs_runtime::http::{Guard, Limits, Listener, PeerAdmission, Unadmitted};
 use vvs_runtime::origin::Origin;
-use vvs_runtime::rpc::Calls;
+use vvs_runtime::rpc::{Calls, Services};
 
 use crate::clock::clock;
 use crate::key::SigningKeys;
@@ -163,7 +166,7 @@ pub async fn serve(
         &process.stop,
         &tasks,
     );
-    let service = Service {
+    let service = Arc::new(Service {
         store: store.clone(),
         keys,
         terms,
@@ -172,8 +175,14 @@ pub async fn serve(
         feed,
         peers: peers.clone(),
         tasks,
-    };
-    let service = SessionsServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
+    });
+    let services = Services::default()
+        .with(
+            SessionsServer::from_arc(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .with(TokensServer::from_arc(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .with(EditorsServer::from_arc(service.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .with(BrowsersServer::from_arc(service).max_decoding_message_size(MAX_REQUEST_BYTES));
 
     let listener = Listener {
         tcp: listener,
@@ -185,7 +194,7 @@ pub async fn serve(
         ..Limits::default()
     };
     let calls = Calls::serving(
-        service,
+        services,
         settings.reflection.then_some(vvs_proto::DESCRIPTORS),
         rpc::check(peers, quota, reached),
         &process,

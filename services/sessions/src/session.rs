@@ -101,13 +101,20 @@ pub(crate) struct Device {
     pub(crate) name: String,
     pub(crate) os: String,
     pub(crate) app: String,
+    /// Empty when `app` contains it, as in a session of an earlier version.
+    pub(crate) app_version: String,
     /// Without a key the session has bearer tokens.
     pub(crate) key: Option<DeviceKey>,
 }
 
 impl Device {
     /// `jwk` is empty for a device without a key.
-    pub(crate) fn new(name: String, os: String, app: String, jwk: &str) -> Result<Self, Error> {
+    pub(crate) fn new(
+        name: String,
+        os: String,
+        (app, app_version): (String, String),
+        jwk: &str,
+    ) -> Result<Self, Error> {
         let key = Some(jwk)
             .filter(|jwk| !jwk.is_empty())
             .map(DeviceKey::from_json)
@@ -115,7 +122,8 @@ impl Device {
         Ok(Self {
             name: words("device.name", name)?,
             os: words("device.os", os)?,
-            app: words("device.app", app)?,
+            app: words("app.name", app)?,
+            app_version: words("app.version", app_version)?,
             key: key.map_err(|_cause| Error::Malformed {
                 field: "device.jwk",
             })?,
@@ -124,12 +132,77 @@ impl Device {
 
     /// Returns the description for a log.
     pub(crate) fn describe(&self) -> String {
-        let words = [&self.name, &self.os, &self.app].map(String::as_str);
-        words
+        let app = format!("{} {}", self.app, self.app_version);
+        [&self.name, &self.os, app.trim()]
             .into_iter()
             .filter(|word| !word.is_empty())
             .collect::<Vec<_>>()
             .join(", ")
+    }
+}
+
+/// A page of a user's sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Portion {
+    pub(crate) size: u32,
+    /// The last session of the page before.
+    pub(crate) after: Option<Last>,
+}
+
+/// Where a page ends: what the list is sorted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Last {
+    pub(crate) is_pending: bool,
+    pub(crate) refreshed_at: Seconds,
+    pub(crate) id: SessionId,
+}
+
+impl Portion {
+    const DEFAULT_SIZE: u32 = 100;
+    const MAX_SIZE: i32 = 1000;
+
+    /// Reads `page_size` and `page_token`.
+    pub(crate) fn new(size: i32, token: &str) -> Result<Self, Error> {
+        if !(0..=Self::MAX_SIZE).contains(&size) {
+            return Err(Error::Malformed { field: "page_size" });
+        }
+        let size = match size.unsigned_abs() {
+            0 => Self::DEFAULT_SIZE,
+            size => size,
+        };
+        let after = match token {
+            "" => None,
+            token => Some(Last::read(token).ok_or(Error::Malformed {
+                field: "page_token",
+            })?),
+        };
+
+        Ok(Self { size, after })
+    }
+}
+
+impl Last {
+    fn read(token: &str) -> Option<Self> {
+        let mut parts = token.splitn(3, '.');
+        Some(Self {
+            is_pending: match parts.next()? {
+                "0" => false,
+                "1" => true,
+                _ => return None,
+            },
+            refreshed_at: parts.next()?.parse().ok()?,
+            id: parts.next()?.parse().ok()?,
+        })
+    }
+
+    /// The `next_page_token` behind a session.
+    pub(crate) fn token(session: &Session) -> String {
+        let is_pending = u8::from(session.activated_at.is_none());
+        format!(
+            "{is_pending}.{}.{}",
+            session.refreshed_at,
+            session.id.as_str()
+        )
     }
 }
 
@@ -398,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_token_of_a_device_key_is_short_and_names_the_key() {
-        let device = Device::new(String::new(), String::new(), String::new(), KEY).unwrap();
+        let device = Device::new(String::new(), String::new(), <_>::default(), KEY).unwrap();
         let thumbprint = device.key.as_ref().unwrap().thumbprint();
         let claims = claims(&session(device), 1000);
         assert_eq!((claims.exp, claims.sxp), (1010, 1050));
@@ -407,7 +480,7 @@ mod tests {
 
     #[test]
     fn a_session_lasts_while_it_is_used_and_never_beyond_its_last_day() {
-        let device = Device::new(String::new(), String::new(), String::new(), KEY).unwrap();
+        let device = Device::new(String::new(), String::new(), <_>::default(), KEY).unwrap();
         let end = |now| terms().session_end(&device, 1000, now);
         assert_eq!(
             [end(1000), end(1040), end(1070), end(1119)],
@@ -423,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_token_behind_a_refresh_ends_when_the_one_of_the_refresh_does() {
-        let device = Device::new(String::new(), String::new(), String::new(), KEY).unwrap();
+        let device = Device::new(String::new(), String::new(), <_>::default(), KEY).unwrap();
         let pending = Session {
             tokens_expire_at: 1010,
             ..session(device)
@@ -538,12 +611,63 @@ mod tests {
         assert_eq!((blank.email, blank.name), (None, None));
 
         let device = |name: &str| {
-            Device::new(name.into(), "\u{e0041}".into(), "VVS\n1".into(), "")
-                .unwrap()
-                .describe()
+            Device::new(
+                name.into(),
+                "\u{e0041}".into(),
+                ("VVS\n1".into(), "\u{e0041}".into()),
+                "",
+            )
+            .unwrap()
+            .describe()
         };
         assert_eq!(device("A\u{200d}da"), "Ada, VVS 1");
         assert_eq!(device("\u{3164}"), "VVS 1");
+
+        let app = |name: &str, version: &str| {
+            let app = (name.to_owned(), version.to_owned());
+            Device::new("desk".into(), String::new(), app, "")
+                .unwrap()
+                .describe()
+        };
+        assert_eq!(app("VVS", ""), "desk, VVS");
+        assert_eq!(app("", "1"), "desk, 1");
+        assert_eq!(app("", ""), "desk");
+        assert_eq!(app("V\u{202e}VS", "1\n2"), "desk, VVS 1 2");
+    }
+
+    #[test]
+    fn a_page_has_a_size_and_follows_a_session_that_was_listed() {
+        assert_eq!(Portion::new(0, "").unwrap().size, 100);
+        assert_eq!(Portion::new(1000, "").unwrap().size, 1000);
+        for bad in [-1, 1001, i32::MIN, i32::MAX] {
+            assert!(Portion::new(bad, "").is_err(), "{bad} was taken");
+        }
+
+        let session = session(Device::default());
+        let after = Portion::new(1, &Last::token(&session))
+            .unwrap()
+            .after
+            .unwrap();
+        assert_eq!(
+            (after.is_pending, after.refreshed_at, after.id),
+            (
+                session.activated_at.is_none(),
+                session.refreshed_at,
+                session.id
+            )
+        );
+
+        for bad in [
+            ".",
+            "x",
+            "2.1.ses_x",
+            "0.x.ses_x",
+            "0.1.x",
+            "0.1",
+            "1.' OR 1=1 --.ses_x",
+        ] {
+            assert!(Portion::new(1, bad).is_err(), "{bad} was taken");
+        }
     }
 
     #[test]

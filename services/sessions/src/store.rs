@@ -11,7 +11,7 @@ use vvs_auth::device::DeviceKey;
 use crate::Error;
 use crate::audit::{AuditRow, Event};
 use crate::id::{SessionId, UserId};
-use crate::session::{Approval, Device, Profile, Seconds, Session, Terms};
+use crate::session::{Approval, Device, Portion, Profile, Seconds, Session, Terms};
 
 mod audit;
 mod browser;
@@ -33,8 +33,6 @@ pub(crate) use key::SealedKey;
 
 /// Rows that one change cleans up, so that it does not delay callers.
 pub(crate) const BATCH: u32 = 100;
-/// More sessions of one user than anybody reads.
-const MAX_LISTED: u32 = 1000;
 
 type Change = Transaction<'static, Any>;
 
@@ -211,26 +209,49 @@ impl Store {
     }
 
     /// Returns the live sessions of a user: the most recently used first, and then those that wait
-    /// for their editor. Many waiting sessions cannot hide one that is used.
+    /// for their editor. Many waiting sessions cannot hide one that is used. The second value says
+    /// whether there are more.
     pub(crate) async fn sessions_of(
         &self,
         user: &UserId,
+        page: &Portion,
         terms: &Terms,
         now: Seconds,
-    ) -> Result<Vec<Session>, Error> {
+    ) -> Result<(Vec<Session>, bool), Error> {
+        let is_pending = page
+            .after
+            .as_ref()
+            .map_or(-1, |last| last.is_pending.into());
+        let (refreshed_at, id) = page
+            .after
+            .as_ref()
+            .map_or((0, ""), |last| (last.refreshed_at, last.id.as_str()));
+
         let rows = sqlx::query(select_session!(
             "sessions.user_id = $1 AND sessions.revoked_at IS NULL AND sessions.expires_at > $2
              AND (sessions.activated_at IS NOT NULL OR sessions.created_at > $3)
+             AND (CASE WHEN sessions.activated_at IS NULL THEN 1 ELSE 0 END > $4
+               OR (CASE WHEN sessions.activated_at IS NULL THEN 1 ELSE 0 END = $5
+                 AND (sessions.refreshed_at < $6
+                   OR (sessions.refreshed_at = $7 AND sessions.id > $8))))
              ORDER BY sessions.activated_at IS NULL, sessions.refreshed_at DESC, sessions.id
-             LIMIT $4"
+             LIMIT $9"
         ))
         .bind(user.as_str())
         .bind(now)
         .bind(terms.pending_since(now))
-        .bind(i64::from(MAX_LISTED))
+        .bind(is_pending)
+        .bind(is_pending)
+        .bind(refreshed_at)
+        .bind(refreshed_at)
+        .bind(id)
+        .bind(i64::from(page.size) + 1)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(session).collect()
+        let size = usize::try_from(page.size).unwrap_or(usize::MAX);
+        let sessions = rows.iter().take(size).map(session);
+
+        Ok((sessions.collect::<Result<_, _>>()?, rows.len() > size))
     }
 
     /// Returns when the oldest session that waits for its editor was approved.
@@ -282,9 +303,9 @@ async fn insert_session(
     let end = terms.session_end(device, now, now);
     let inserted = sqlx::query(
         "INSERT INTO sessions (id, request_id, user_id, provider_session, device_name, device_os,
-         device_app, device_key, address, connection_id, created_at, refreshed_at, expires_at,
-         tokens_expire_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         device_app, device_app_version, device_key, address, connection_id, created_at,
+         refreshed_at, expires_at, tokens_expire_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
          ON CONFLICT (request_id) DO NOTHING",
     )
     .bind(SessionId::mint()?.as_str())
@@ -294,6 +315,7 @@ async fn insert_session(
     .bind(&device.name)
     .bind(&device.os)
     .bind(&device.app)
+    .bind(&device.app_version)
     .bind(device.key.as_ref().map(DeviceKey::to_json))
     .bind(address)
     .bind(connection_id)
@@ -332,6 +354,7 @@ fn session(row: &AnyRow) -> Result<Session, Error> {
             name: row.try_get("device_name")?,
             os: row.try_get("device_os")?,
             app: row.try_get("device_app")?,
+            app_version: row.try_get("device_app_version")?,
             // One that cannot be read must not become a bearer session.
             key: key.as_deref().map(DeviceKey::from_json).transpose()?,
         },

@@ -184,7 +184,10 @@ mod tests {
             (&revoked, NOW - 1),
             (&still_good, NOW - 90_000),
         ] {
-            store.revoke(id, &cause("user"), at).await.unwrap();
+            store
+                .revoke(id, &cause("signed_out_by_user"), at)
+                .await
+                .unwrap();
         }
 
         upkeep.clean_once(NOW).await.unwrap();

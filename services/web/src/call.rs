@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use vvs_proto::session::{self, Session, Token};
+use vvs_proto::session::{Session, Token};
 use vvs_proto::text::plain;
+use vvs_proto::types::User;
 use vvs_runtime::rpc::reason;
 use vvs_runtime::trace::code_name;
 
@@ -30,13 +31,12 @@ const MAX_WORDS: usize = 255;
 /// Where a person approves from.
 pub(crate) struct Requester {
     pub(crate) address: IpAddr,
-    pub(crate) user_agent: String,
 }
 
 /// A session that sessions has created, and its first token: the content of a delivery.
 pub(crate) struct Granted {
     session: Session,
-    user: session::User,
+    user: User,
     token: Token,
 }
 

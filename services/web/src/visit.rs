@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::{Form, FromRequest, FromRequestParts, Query, Request};
 use axum::response::{IntoResponse as _, Response};
-use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
+use http::header::{LOCATION, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use secrecy::SecretString;
@@ -33,9 +33,6 @@ use crate::web::Web;
 
 mod browser;
 mod person;
-
-/// The maximum length of a browser's description of itself, in characters.
-const MAX_USER_AGENT: usize = 256;
 
 /// Where a browser enters the key of a development installation.
 pub(crate) const KEY_PATH: &str = "/dev/key";
@@ -103,26 +100,11 @@ impl Visit {
         let address = client_address(&parts.headers)
             .or(remote)
             .ok_or(Reason::Broken)?;
-        let text = |name| {
-            parts
-                .headers
-                .get(name)
-                .map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()))
-        };
-        let user_agent = text(USER_AGENT).unwrap_or_default();
-        let user_agent = user_agent
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MAX_USER_AGENT)
-            .collect();
         let jar = web.cookies.read(&parts.headers);
 
         Ok(Self {
             now: clock::now(),
-            from: Requester {
-                address,
-                user_agent,
-            },
+            from: Requester { address },
             request_id: parts
                 .headers
                 .get(REQUEST_ID)

@@ -9,8 +9,10 @@ const OUTSIDE: &[&str] = &[
     "tungstenite",
     "sqlx",
     "async_nats",
+    "vvs_proto::internal",
     "vvs_proto::relay",
     "vvs_proto::session",
+    "vvs_proto::token",
 ];
 
 /// The files of a crate that speak to the outside, from its `src`; a folder is all in it.

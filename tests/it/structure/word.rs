@@ -151,8 +151,10 @@ const NOT_KNOWN: &[(&str, &[&str])] = &[
         &[
             "crate::call",
             "tonic",
+            "vvs_proto::internal",
             "vvs_proto::relay",
             "vvs_proto::session",
+            "vvs_proto::token",
         ],
     ),
     ("clock", &["now_utc()", "Instant::now", "SystemTime::now"]),
@@ -194,8 +196,10 @@ const NOT_KNOWN: &[(&str, &[&str])] = &[
     (
         "wire",
         &[
+            "vvs_proto::internal",
             "vvs_proto::relay",
             "vvs_proto::session",
+            "vvs_proto::token",
             "tonic",
             "prost_types",
         ],

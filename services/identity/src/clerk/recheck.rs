@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use vvs_proto::types::RevocationReason;
 use vvs_runtime::metrics::count;
 
 use super::Clerk;
@@ -25,8 +26,8 @@ const ROUND: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_hours(1);
 
 /// The reason that the editors receive.
-const BANNED: &str = "user_banned";
-const DELETED: &str = "user_deleted";
+const BANNED: RevocationReason = RevocationReason::UserBanned;
+const DELETED: RevocationReason = RevocationReason::UserDeleted;
 
 /// The result of one question.
 #[derive(Debug, PartialEq, Eq)]

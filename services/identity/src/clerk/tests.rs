@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use vvs_proto::types::RevocationReason;
 use vvs_runtime::limit::Reached;
 
 use self::stand::{ISSUER, NOW, Stand, WEBHOOK_SECRET, session, unknown, user};
@@ -623,12 +624,17 @@ async fn a_genuine_delivery_signs_out_once_and_a_forged_one_nobody() {
             )
         })
         .collect();
-    let all = (ISSUER, "user_1", "", "user_deleted");
+    let all = (ISSUER, "user_1", "", RevocationReason::UserDeleted);
     assert_eq!(
         told,
         [
             all,
-            (ISSUER, "user_1", "sess_1", "provider_session_revoked")
+            (
+                ISSUER,
+                "user_1",
+                "sess_1",
+                RevocationReason::ProviderSessionRevoked
+            )
         ]
     );
     assert_eq!(stand.sessions.ended.lock().unwrap().len(), 2);
@@ -716,12 +722,12 @@ async fn who_is_gone_or_barred_is_signed_out_when_clerk_is_asked_again() {
         .iter()
         .map(|end| (&*end.subject, &*end.provider_session, end.reason))
         .collect();
-    let all = |subject: &'static str, reason: &'static str| (subject, "", reason);
+    let all = |subject: &'static str, reason| (subject, "", reason);
     assert_eq!(
         told,
         [
-            all("user_banned", "user_banned"),
-            all("user_gone", "user_deleted")
+            all("user_banned", RevocationReason::UserBanned),
+            all("user_gone", RevocationReason::UserDeleted)
         ]
     );
     assert!(

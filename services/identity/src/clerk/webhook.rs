@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use serde::Deserialize;
 use serde_json::Value;
+use vvs_proto::types::RevocationReason;
 
 /// The longest delivery, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -23,10 +24,10 @@ const MAX_SEEN: usize = 1024;
 const MAX_ID: usize = 256;
 
 /// The reason that the editors receive.
-const DELETED: &str = "user_deleted";
-pub(super) const BANNED: &str = "user_banned";
-const REVOKED: &str = "provider_session_revoked";
-const ENDED: &str = "provider_session_ended";
+const DELETED: RevocationReason = RevocationReason::UserDeleted;
+pub(super) const BANNED: RevocationReason = RevocationReason::UserBanned;
+const REVOKED: RevocationReason = RevocationReason::ProviderSessionRevoked;
+const ENDED: RevocationReason = RevocationReason::ProviderSessionEnded;
 
 /// Receives deliveries.
 pub(super) struct Inbox {
@@ -42,7 +43,7 @@ pub(super) struct Ended {
     pub(super) subject: String,
     /// Empty for all sessions of the user.
     pub(super) provider_session: String,
-    pub(super) reason: &'static str,
+    pub(super) reason: RevocationReason,
     /// Whether editors are signed out too, and not only browsers.
     pub(super) editors: bool,
 }

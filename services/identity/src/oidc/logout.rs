@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use vvs_auth::provider::Distrust;
 use vvs_auth::provider::oidc::{Logout, verify_logout_token};
+use vvs_proto::types::RevocationReason;
 use vvs_runtime::metrics::count;
 
 use super::Oidc;
@@ -21,7 +22,7 @@ use crate::sessions::Whose;
 /// The longest logout, in bytes.
 pub(super) const MAX_BODY: usize = 16 * 1024;
 /// The reason when the provider has ended sessions; the editor receives it.
-const BY_PROVIDER: &str = "signed_out_at_provider";
+const BY_PROVIDER: RevocationReason = RevocationReason::SignedOutAtProvider;
 /// Tokens that are remembered.
 const MAX_HEARD: usize = 16 * 1024;
 

@@ -8,6 +8,7 @@ use ::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use serde_json::json;
 use time::OffsetDateTime;
+use vvs_proto::types::RevocationReason;
 
 use super::testing::{Fake, ISSUER};
 use super::*;
@@ -154,7 +155,7 @@ async fn a_logout_ends_what_it_names_in_browsers_and_editors_and_only_as_a_form(
         subject: String::new(),
         provider_session: "s-1".to_owned(),
         editors: true,
-        reason: "signed_out_at_provider",
+        reason: RevocationReason::SignedOutAtProvider,
     };
     assert_eq!(*sessions.ended.lock().unwrap(), [ended]);
 }

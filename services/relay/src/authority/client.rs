@@ -14,13 +14,15 @@ use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Code, Response, Status, Streaming};
 use tower::util::BoxCloneSyncService;
-use vvs_proto::session::sessions_client::SessionsClient;
-use vvs_proto::session::watch_revocations_response::Event as WireEvent;
-use vvs_proto::session::{
-    ActivateSessionRequest, ActivateSessionsRequest, AuditEvent, GetSigningKeysRequest,
-    RecordAuditRequest, RefreshTokenRequest, RefreshTokenResponse, RevokeSessionRequest,
-    WatchRevocationsRequest, WatchRevocationsResponse,
+use vvs_proto::internal::editors_client::EditorsClient;
+use vvs_proto::internal::{
+    ActivateSessionsRequest, Activation, EndSessionRequest, RecordRefusedProofRequest,
+    RefreshTokenRequest, RefreshTokenResponse,
 };
+use vvs_proto::token::tokens_client::TokensClient;
+use vvs_proto::token::watch_revocations_response::Event as WireEvent;
+use vvs_proto::token::{GetSigningKeysRequest, WatchRevocationsRequest, WatchRevocationsResponse};
+use vvs_proto::types::{ErrorReason, RevocationReason};
 use vvs_proto::{Secret, timestamp};
 use vvs_runtime::metrics::Counters;
 use vvs_runtime::{rpc, trace};
@@ -34,7 +36,7 @@ pub(crate) const CALL_TIME: Duration = Duration::from_secs(5);
 /// A feed that is silent for this long is dead: three heartbeats.
 const SILENCE: Duration = Duration::from_secs(15);
 /// The `reason` that an editor receives on its other sockets when it signs out itself.
-const LOGOUT: &str = "logout";
+const LOGOUT: RevocationReason = RevocationReason::Logout;
 
 /// The target of calls: a channel to the sessions role, or a test service.
 pub(crate) type ToSessions = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
@@ -42,7 +44,8 @@ pub(crate) type ToSessions = BoxCloneSyncService<http::Request<Body>, http::Resp
 /// The sessions role, as a relay sees it.
 #[derive(Clone)]
 pub(crate) struct Client {
-    sessions: SessionsClient<ToSessions>,
+    editors: EditorsClient<ToSessions>,
+    tokens: TokensClient<ToSessions>,
     /// Places for editors' calls in flight.
     places: Arc<Semaphore>,
     turn_time: Duration,
@@ -73,11 +76,13 @@ impl From<Status> for Unanswered {
 pub(super) struct RevocationStream(Streaming<WatchRevocationsResponse>);
 
 impl RevocationStream {
-    /// Returns the next event, unless this version does not know it, and the database that it
-    /// belongs to.
-    pub(super) async fn next(&mut self) -> Result<(Option<News>, String), Unanswered> {
+    /// Returns the news of the next message, and the database that it belongs to.
+    pub(super) async fn next(&mut self) -> Result<([Option<News>; 2], String), Unanswered> {
         match timeout(SILENCE, self.0.message()).await {
-            Ok(Ok(Some(told))) => Ok((event(told.event), told.database_id)),
+            Ok(Ok(Some(mut told))) => {
+                let database_id = std::mem::take(&mut told.database_id);
+                Ok((news(told), database_id))
+            }
             Ok(Ok(None)) => Err(Status::unavailable("").into()),
             Ok(Err(status)) => Err(status.into()),
             Err(_) => Err(Status::deadline_exceeded("").into()),
@@ -94,7 +99,8 @@ impl fmt::Debug for Client {
 impl Client {
     pub(crate) fn new(channel: ToSessions, terms: Terms) -> Self {
         Self {
-            sessions: SessionsClient::new(channel),
+            editors: EditorsClient::new(channel.clone()),
+            tokens: TokensClient::new(channel),
             places: Arc::new(Semaphore::new(terms.calls_at_once)),
             turn_time: terms.turn_time,
             audits: Arc::new(RateLimiter::direct(Quota::per_minute(
@@ -117,7 +123,7 @@ impl Client {
     }
 
     pub(super) async fn refresh(&self, wish: Refresh) -> Result<Fresh, Failure> {
-        let mut sessions = self.sessions.clone();
+        let mut editors = self.editors.clone();
         let asked = wish.session_id.clone();
         let request = RefreshTokenRequest {
             session_id: wish.session_id,
@@ -131,7 +137,7 @@ impl Client {
             key_id: wish.key_id,
         };
         let answer = self
-            .in_turn(sessions.refresh_token(rpc::within(request, CALL_TIME)))
+            .in_turn(editors.refresh_token(rpc::within(request, CALL_TIME)))
             .await?;
 
         fresh(answer)
@@ -143,20 +149,20 @@ impl Client {
     }
 
     pub(super) async fn logout(&self, wish: SignOut) -> Result<(), Failure> {
-        let mut sessions = self.sessions.clone();
-        let request = RevokeSessionRequest {
+        let mut editors = self.editors.clone();
+        let request = EndSessionRequest {
             session_id: wish.session_id,
-            reason: LOGOUT.to_owned(),
+            reason: LOGOUT.into(),
             proof: wish
                 .proof
                 .map(|proof| proof.expose().to_owned())
                 .unwrap_or_default(),
             nonce: wish.nonce,
             address: wish.address.to_string(),
+            only_pending: false,
             key_id: wish.key_id,
-            ..RevokeSessionRequest::default()
         };
-        self.in_turn(sessions.revoke_session(rpc::within(request, CALL_TIME)))
+        self.in_turn(editors.end_session(rpc::within(request, CALL_TIME)))
             .await
             .map(drop)
     }
@@ -167,17 +173,17 @@ impl Client {
         &self,
         session_id: &str,
         address: IpAddr,
-        reason: &str,
+        reason: RevocationReason,
     ) -> Result<(), Failure> {
-        let mut sessions = self.sessions.clone();
-        let request = RevokeSessionRequest {
+        let mut editors = self.editors.clone();
+        let request = EndSessionRequest {
             session_id: session_id.to_owned(),
-            reason: reason.to_owned(),
+            reason: reason.into(),
             address: address.to_string(),
             only_pending: true,
-            ..RevokeSessionRequest::default()
+            ..EndSessionRequest::default()
         };
-        let ended = within_time(sessions.revoke_session(rpc::within(request, CALL_TIME))).await;
+        let ended = within_time(editors.end_session(rpc::within(request, CALL_TIME))).await;
         ended.map(drop).map_err(|status| failure(&status))
     }
 
@@ -186,17 +192,20 @@ impl Client {
         &self,
         activations: impl Iterator<Item = (&str, IpAddr)>,
     ) -> Result<BTreeMap<String, String>, Unanswered> {
-        let mut sessions = self.sessions.clone();
-        let activation = |(session_id, address): (&str, IpAddr)| ActivateSessionRequest {
+        let mut editors = self.editors.clone();
+        let activation = |(session_id, address): (&str, IpAddr)| Activation {
             session_id: session_id.to_owned(),
             address: address.to_string(),
         };
         let activations = activations.map(activation).collect();
         let request = rpc::within(ActivateSessionsRequest { activations }, CALL_TIME);
-        let answer = within_time(sessions.activate_sessions(request)).await?;
+        let answer = within_time(editors.activate_sessions(request)).await?;
         let not_activated = answer.not_activated.into_iter();
         Ok(not_activated
-            .map(|not| (not.session_id, not.reason))
+            .map(|not| {
+                let reason = not.reason().word().to_owned();
+                (not.session_id, reason)
+            })
             .collect())
     }
 
@@ -206,17 +215,15 @@ impl Client {
     }
 
     pub(super) async fn record_proof_refused(&self, refused: RefusedProof) {
-        let mut sessions = self.sessions.clone();
-        let request = RecordAuditRequest {
-            event: AuditEvent::ProofRefused.into(),
+        let mut editors = self.editors.clone();
+        let request = RecordRefusedProofRequest {
             connection_id: refused.connection_id,
             session_id: refused.session_id,
             address: refused.address.to_string(),
-            ..RecordAuditRequest::default()
         };
 
         if let Err(status) =
-            within_time(sessions.record_audit(rpc::within(request, CALL_TIME))).await
+            within_time(editors.record_refused_proof(rpc::within(request, CALL_TIME))).await
         {
             tracing::warn!(
                 code = trace::code_name(status.code()),
@@ -227,8 +234,8 @@ impl Client {
 
     /// Returns the keys as JSON.
     pub(super) async fn signing_keys(&self) -> Result<String, Unanswered> {
-        let mut sessions = self.sessions.clone();
-        let call = sessions.get_signing_keys(rpc::within(GetSigningKeysRequest {}, CALL_TIME));
+        let mut tokens = self.tokens.clone();
+        let call = tokens.get_signing_keys(rpc::within(GetSigningKeysRequest {}, CALL_TIME));
         Ok(within_time(call).await?.jwks)
     }
 
@@ -238,13 +245,13 @@ impl Client {
         after_sequence: u64,
         database_id: String,
     ) -> Result<RevocationStream, Unanswered> {
-        let mut sessions = self.sessions.clone();
+        let mut tokens = self.tokens.clone();
         let request = WatchRevocationsRequest {
             after_sequence,
             database_id,
         };
         Ok(RevocationStream(
-            within_time(sessions.watch_revocations(request)).await?,
+            within_time(tokens.watch_revocations(request)).await?,
         ))
     }
 }
@@ -263,14 +270,13 @@ async fn within_time<T>(
 /// Converts an error. Only a reason that sessions itself has given is final.
 fn failure(status: &Status) -> Failure {
     let reason = rpc::reason(status);
-    match reason.as_str() {
-        "SESSION_REVOKED" => Failure::Revoked,
-        "SESSION_EXPIRED" => Failure::Expired,
-        // The second is what sessions of an earlier version says.
-        "SESSION_UNKNOWN" | "KEY_MISMATCH" => Failure::UnknownSession,
-        "BAD_PROOF" => Failure::BadProof,
-        "MALFORMED" => Failure::BadToken,
-        "REFRESHED_TOO_OFTEN" => {
+    match ErrorReason::from_word(&reason) {
+        Some(ErrorReason::SessionRevoked) => Failure::Revoked,
+        Some(ErrorReason::SessionExpired) => Failure::Expired,
+        Some(ErrorReason::SessionUnknown) => Failure::UnknownSession,
+        Some(ErrorReason::BadProof) => Failure::BadProof,
+        Some(ErrorReason::Malformed) => Failure::BadToken,
+        Some(ErrorReason::RefreshedTooOften) => {
             Failure::TooOften(rpc::retry_after(status).unwrap_or_else(retry_after))
         }
         _ => {
@@ -295,20 +301,26 @@ fn fresh(answer: RefreshTokenResponse) -> Option<Fresh> {
     })
 }
 
-/// Converts a message; `None` for one that this version does not know.
-fn event(event: Option<WireEvent>) -> Option<News> {
-    Some(match event? {
-        WireEvent::Revocation(revocation) => News::Revoked {
-            sequence: revocation.sequence,
-            session_id: revocation.session_id,
-            reason: revocation.reason,
-            // Without its time it is kept.
-            tokens_expire_at: revocation
-                .tokens_expire_at
-                .map_or(i64::MAX, |at| at.seconds),
-        },
-        WireEvent::CaughtUp(sequence) => News::CaughtUp(sequence),
-        WireEvent::Heartbeat(_) => News::Heartbeat,
-        WireEvent::PendingSince(at) => News::PendingSince(at.seconds),
-    })
+/// Converts an event; nothing for one that this version does not know.
+fn news(told: WatchRevocationsResponse) -> [Option<News>; 2] {
+    let pending_since = told.pending_since.map(|at| News::PendingSince(at.seconds));
+    match told.event {
+        Some(WireEvent::Revocation(revocation)) => {
+            let reason = revocation.reason().word();
+            let revoked = News::Revoked {
+                sequence: revocation.sequence,
+                session_id: revocation.session_id,
+                reason,
+                // Without its time it is kept.
+                tokens_expire_at: revocation
+                    .tokens_expire_at
+                    .map_or(i64::MAX, |at| at.seconds),
+            };
+            [Some(revoked), None]
+        }
+        // First: a relay that has caught up asks less, and must know which sessions may be pending.
+        Some(WireEvent::CaughtUp(_)) => [pending_since, Some(News::CaughtUp(told.newest_sequence))],
+        Some(WireEvent::Heartbeat(_)) => [Some(News::Heartbeat), pending_since],
+        None => [None, None],
+    }
 }

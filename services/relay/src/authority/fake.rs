@@ -17,14 +17,26 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::BoxStream;
+use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 use tower::ServiceExt;
 use vvs_auth::device::{DeviceKey, Thumbprint};
 use vvs_auth::key::base64url;
 use vvs_auth::token::{Claims, Confirmation, JwkSet, SigningKey, random_id};
-use vvs_proto::session as wire;
-use vvs_proto::session::sessions_server::{Sessions, SessionsServer};
-use vvs_proto::session::watch_revocations_response::Event;
+use vvs_proto::internal::editors_server::{Editors, EditorsServer};
+use vvs_proto::internal::{
+    ActivateSessionsRequest, ActivateSessionsResponse, Activation, EndSessionRequest,
+    EndSessionResponse, RecordRefusedProofRequest, RecordRefusedProofResponse, RefreshTokenRequest,
+    RefreshTokenResponse,
+};
+use vvs_proto::token::tokens_server::{Tokens, TokensServer};
+use vvs_proto::token::watch_revocations_response::Event;
+use vvs_proto::token::{
+    CaughtUp, GetSigningKeysRequest, GetSigningKeysResponse, Heartbeat, Revocation,
+    WatchRevocationsRequest, WatchRevocationsResponse,
+};
+use vvs_proto::types::{ErrorReason, RevocationReason, User};
+use vvs_proto::{internal, session};
 use vvs_runtime::rpc;
 
 use super::{Authority, Client, Known, NotActivated, Terms, ToSessions};
@@ -32,7 +44,7 @@ use super::{Authority, Client, Known, NotActivated, Terms, ToSessions};
 pub(crate) const ORIGIN: &str = "https://auth.example.com";
 pub(crate) const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-type Told = Result<wire::WatchRevocationsResponse, Status>;
+type Told = Result<WatchRevocationsResponse, Status>;
 
 #[derive(Default)]
 pub(crate) struct Script {
@@ -48,18 +60,18 @@ pub(crate) struct Script {
     pub(crate) calls: Vec<&'static str>,
     pub(crate) at_once: usize,
     pub(crate) most_at_once: usize,
-    pub(crate) refreshes: Vec<wire::RefreshTokenRequest>,
+    pub(crate) refreshes: Vec<RefreshTokenRequest>,
     /// The token that a refresh returns, when it matters.
     pub(crate) fresh: Option<vvs_proto::Secret>,
-    pub(crate) ends: Vec<wire::RevokeSessionRequest>,
-    pub(crate) activations: Vec<wire::ActivateSessionRequest>,
+    pub(crate) ends: Vec<EndSessionRequest>,
+    pub(crate) activations: Vec<Activation>,
     /// The answers to one activation after the other, the last forever; when empty, all activations
     /// succeed.
     pub(crate) answers: Vec<Answer>,
     /// Sessions that cannot be activated, and why.
-    pub(crate) not_activatable: BTreeMap<String, &'static str>,
-    pub(crate) audits: Vec<wire::RecordAuditRequest>,
-    pub(crate) feed: Vec<wire::Revocation>,
+    pub(crate) not_activatable: BTreeMap<String, ErrorReason>,
+    pub(crate) audits: Vec<RecordRefusedProofRequest>,
+    pub(crate) feed: Vec<Revocation>,
     pub(crate) database_id: String,
     /// Numbers up to this one are deleted.
     pub(crate) forgotten: u64,
@@ -110,7 +122,8 @@ impl Fake {
     }
 
     pub(crate) fn client(&self, terms: Terms) -> Client {
-        let service = SessionsServer::new(self.clone());
+        let service = Routes::new(EditorsServer::new(self.clone()))
+            .add_service(TokensServer::new(self.clone()));
         Client::new(
             ToSessions::new(
                 ServiceExt::<axum::http::Request<tonic::body::Body>>::map_err(service, |never| {
@@ -176,23 +189,27 @@ impl Fake {
             .last()
             .map_or(script.forgotten, |last| last.sequence)
             + 1;
-        let revocation = wire::Revocation {
+        let revocation = Revocation {
             sequence,
             session_id: session_id.to_owned(),
-            reason: "signed_out_by_user".to_owned(),
+            reason: RevocationReason::SignedOutByUser.into(),
             tokens_expire_at: Some(in_an_hour()),
+            user_id: "usr_1".to_owned(),
         };
         script.feed.push(revocation.clone());
         script.tell(&Event::Revocation(revocation));
     }
 
     pub(crate) fn heartbeat(&self) {
-        self.script().tell(&Event::Heartbeat(0));
+        self.script().tell(&Event::Heartbeat(Heartbeat {}));
     }
 
-    /// Ends all streams.
+    /// Ends all streams, as a sessions role that stops.
     pub(crate) fn cut_off(&self) {
-        self.script().watchers.clear();
+        for watcher in self.script().watchers.drain(..) {
+            let stopping = rpc::status(Code::Unavailable, "DRAINING", None);
+            watcher.unbounded_send(Err(stopping)).ok();
+        }
     }
 
     pub(crate) fn called(&self, method: &str) -> usize {
@@ -258,10 +275,20 @@ impl Script {
             .retain(|watcher| watcher.unbounded_send(Ok(response.clone())).is_ok());
     }
 
-    fn response(&self, event: Event) -> wire::WatchRevocationsResponse {
-        wire::WatchRevocationsResponse {
+    fn response(&self, event: Event) -> WatchRevocationsResponse {
+        let is_of_an_entry = matches!(event, Event::Revocation(_));
+        let pending_since = self
+            .pending_since
+            .filter(|_| !is_of_an_entry)
+            .map(|seconds| Timestamp { seconds, nanos: 0 });
+        WatchRevocationsResponse {
             event: Some(event),
             database_id: self.database_id.clone(),
+            newest_sequence: self
+                .feed
+                .last()
+                .map_or(self.forgotten, |last| last.sequence),
+            pending_since,
         }
     }
 }
@@ -274,11 +301,11 @@ fn in_an_hour() -> Timestamp {
 }
 
 #[tonic::async_trait]
-impl Sessions for Fake {
+impl Editors for Fake {
     async fn refresh_token(
         &self,
-        request: Request<wire::RefreshTokenRequest>,
-    ) -> Result<Response<wire::RefreshTokenResponse>, Status> {
+        request: Request<RefreshTokenRequest>,
+    ) -> Result<Response<RefreshTokenResponse>, Status> {
         let request = request.into_inner();
         let session_id = request.session_id.clone();
         let is_over = self
@@ -302,44 +329,44 @@ impl Sessions for Fake {
             .as_ref()
             .map_or("fresh", |fresh| fresh.expose())
             .to_owned();
-        let token = wire::Token {
+        let token = session::Token {
             token,
             expires_at: Some(in_an_hour()),
         };
-        let user = wire::User {
+        let user = User {
             id: "usr_1".to_owned(),
-            ..wire::User::default()
+            ..User::default()
         };
         let expires_at = Some(Timestamp {
             seconds: now() + 30 * 24 * 3600,
             nanos: 0,
         });
-        let session = wire::Session {
+        let session = session::Session {
             id: session_id,
             user: Some(user),
             expires_at,
-            ..wire::Session::default()
+            ..session::Session::default()
         };
 
-        Ok(Response::new(wire::RefreshTokenResponse {
+        Ok(Response::new(RefreshTokenResponse {
             token: Some(token),
             session: Some(session),
         }))
     }
 
-    async fn revoke_session(
+    async fn end_session(
         &self,
-        request: Request<wire::RevokeSessionRequest>,
-    ) -> Result<Response<wire::RevokeSessionResponse>, Status> {
+        request: Request<EndSessionRequest>,
+    ) -> Result<Response<EndSessionResponse>, Status> {
         self.script().ends.push(request.into_inner());
-        let _in_flight = self.call("RevokeSession").await?;
-        Ok(Response::new(wire::RevokeSessionResponse {}))
+        let _in_flight = self.call("EndSession").await?;
+        Ok(Response::new(EndSessionResponse {}))
     }
 
     async fn activate_sessions(
         &self,
-        request: Request<wire::ActivateSessionsRequest>,
-    ) -> Result<Response<wire::ActivateSessionsResponse>, Status> {
+        request: Request<ActivateSessionsRequest>,
+    ) -> Result<Response<ActivateSessionsResponse>, Status> {
         let _in_flight = self.call("ActivateSessions").await?;
         let mut script = self.script();
         let answer = if script.answers.len() > 1 {
@@ -350,7 +377,7 @@ impl Sessions for Fake {
         let refused = match answer {
             Ok(()) => None,
             Err(NotActivated::NotYet) => return Err(Status::unavailable("")),
-            Err(NotActivated::Never) => Some("SESSION_REVOKED"),
+            Err(NotActivated::Never) => Some(ErrorReason::SessionRevoked),
         };
 
         let (
@@ -364,31 +391,32 @@ impl Sessions for Fake {
         for asked in request.into_inner().activations {
             match refused.or(not_activatable.get(&asked.session_id).copied()) {
                 None => activations.push(asked),
-                Some(reason) => not_activated.push(wire::NotActivated {
+                Some(reason) => not_activated.push(internal::NotActivated {
                     session_id: asked.session_id,
-                    reason: reason.to_owned(),
+                    reason: reason.into(),
                 }),
             }
         }
 
-        Ok(Response::new(wire::ActivateSessionsResponse {
-            not_activated,
-        }))
+        Ok(Response::new(ActivateSessionsResponse { not_activated }))
     }
 
-    async fn record_audit(
+    async fn record_refused_proof(
         &self,
-        request: Request<wire::RecordAuditRequest>,
-    ) -> Result<Response<wire::RecordAuditResponse>, Status> {
-        let _in_flight = self.call("RecordAudit").await?;
+        request: Request<RecordRefusedProofRequest>,
+    ) -> Result<Response<RecordRefusedProofResponse>, Status> {
+        let _in_flight = self.call("RecordRefusedProof").await?;
         self.script().audits.push(request.into_inner());
-        Ok(Response::new(wire::RecordAuditResponse {}))
+        Ok(Response::new(RecordRefusedProofResponse {}))
     }
+}
 
+#[tonic::async_trait]
+impl Tokens for Fake {
     async fn get_signing_keys(
         &self,
-        _request: Request<wire::GetSigningKeysRequest>,
-    ) -> Result<Response<wire::GetSigningKeysResponse>, Status> {
+        _request: Request<GetSigningKeysRequest>,
+    ) -> Result<Response<GetSigningKeysResponse>, Status> {
         let _in_flight = self.call("GetSigningKeys").await?;
         let set = JwkSet {
             keys: self
@@ -398,18 +426,18 @@ impl Sessions for Fake {
                 .map(|key| key.public().clone())
                 .collect(),
         };
-        Ok(Response::new(wire::GetSigningKeysResponse {
+        Ok(Response::new(GetSigningKeysResponse {
             jwks: serde_json::to_string(&set).unwrap(),
         }))
     }
 
-    type WatchRevocationsStream = BoxStream<wire::WatchRevocationsResponse>;
+    type WatchRevocationsStream = BoxStream<WatchRevocationsResponse>;
 
     async fn watch_revocations(
         &self,
-        request: Request<wire::WatchRevocationsRequest>,
+        request: Request<WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let wire::WatchRevocationsRequest {
+        let WatchRevocationsRequest {
             after_sequence: after,
             database_id,
         } = request.into_inner();
@@ -429,81 +457,13 @@ impl Sessions for Fake {
             .filter(|entry| entry.sequence > after)
             .cloned()
             .map(Event::Revocation);
-        let since = script
-            .pending_since
-            .map(|seconds| Event::PendingSince(Timestamp { seconds, nanos: 0 }));
-        let newest = script.feed.last().map_or(0, |last| last.sequence);
-        let done = (!script.never_caught_up).then_some(Event::CaughtUp(newest));
+        let done = (!script.never_caught_up).then_some(Event::CaughtUp(CaughtUp {}));
         let snapshot: Vec<Told> = missed
-            .chain(since)
             .chain(done)
             .map(|event| Ok(script.response(event)))
             .collect();
 
         Ok(Response::new(Box::pin(stream::iter(snapshot).chain(live))))
-    }
-
-    async fn begin_browser_sign_in(
-        &self,
-        _request: Request<wire::BeginBrowserSignInRequest>,
-    ) -> Result<Response<wire::BeginBrowserSignInResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn check_browser_sign_in(
-        &self,
-        _request: Request<wire::CheckBrowserSignInRequest>,
-    ) -> Result<Response<wire::CheckBrowserSignInResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn end_browser_sign_ins(
-        &self,
-        _request: Request<wire::EndBrowserSignInsRequest>,
-    ) -> Result<Response<wire::EndBrowserSignInsResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn create_session(
-        &self,
-        _request: Request<wire::CreateSessionRequest>,
-    ) -> Result<Response<wire::CreateSessionResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn activate_session(
-        &self,
-        _request: Request<wire::ActivateSessionRequest>,
-    ) -> Result<Response<wire::ActivateSessionResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn get_session(
-        &self,
-        _request: Request<wire::GetSessionRequest>,
-    ) -> Result<Response<wire::GetSessionResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn list_sessions(
-        &self,
-        _request: Request<wire::ListSessionsRequest>,
-    ) -> Result<Response<wire::ListSessionsResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn take_stale_users(
-        &self,
-        _request: Request<wire::TakeStaleUsersRequest>,
-    ) -> Result<Response<wire::TakeStaleUsersResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn revoke_user_sessions(
-        &self,
-        _request: Request<wire::RevokeUserSessionsRequest>,
-    ) -> Result<Response<wire::RevokeUserSessionsResponse>, Status> {
-        Err(Status::unimplemented(""))
     }
 }
 

@@ -73,14 +73,14 @@ async fn listen(known: &Known, client: &Client) -> (Unanswered, bool) {
     };
 
     loop {
-        let (event, database_id) = match told.next().await {
+        let (news, database_id) = match told.next().await {
             Ok(next) => next,
             Err(cause) => return (cause, complete),
         };
-        complete |= matches!(event, Some(News::CaughtUp(_)));
         known.note_database(&database_id);
-        if let Some(event) = event {
-            known.take(event, clock::now().unix_timestamp());
+        for news in news.into_iter().flatten() {
+            complete |= matches!(news, News::CaughtUp(_));
+            known.take(news, clock::now().unix_timestamp());
         }
     }
 }

@@ -4,14 +4,17 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use aws_lc_rs::digest;
+use prost::Message;
 use vvs_auth::key::{self, Keyring};
 use vvs_proto::frame::{App, Binding, Device};
-use vvs_proto::relay::backplane_answer::Answer as Wire;
-use vvs_proto::relay::backplane_ask::Request as WireRequest;
-use vvs_proto::relay::{
-    self, BackplaneHandover, BackplaneLook, BackplaneRefusal, BackplaneTakeOver, BackplaneView,
-    DeliverAuthRequest, DenyLoginRequest, GetLoginResponse, LoginState,
+use vvs_proto::internal::backplane_answer::Answer as Wire;
+use vvs_proto::internal::backplane_ask::Request as WireRequest;
+use vvs_proto::internal::{
+    BackplaneHandover, BackplaneLook, BackplaneRefusal, BackplaneSealed, BackplaneTakeOver,
+    BackplaneView,
 };
+use vvs_proto::relay::{self, DeliverAuthRequest, DenyLoginRequest, GetLoginResponse, LoginState};
+use vvs_proto::types;
 use vvs_proto::{ConnectionId, Phase, timestamp};
 
 use super::{Answer, Handover, Request};
@@ -80,20 +83,26 @@ pub(super) fn seal(
     direction: Direction,
     subject: &str,
     message_id: &str,
-    message: &impl prost::Message,
+    message: &impl Message,
 ) -> Option<Vec<u8>> {
+    let sealed = BackplaneSealed {
+        version: VERSION,
+        message: message.encode_to_vec(),
+    };
     keys.seal(
         &context(direction, subject, message_id),
-        &message.encode_to_vec(),
+        &sealed.encode_to_vec(),
     )
     .ok()
 }
 
+/// The version of the messages.
+const VERSION: u32 = 1;
 /// The longest message that is opened, in bytes: longer than any of ours.
 const LONGEST: usize = 64 * 1024;
 
-/// Opens a message that one of our relays has sealed.
-pub(super) fn open<M: prost::Message + Default>(
+/// Opens a message that one of our relays of this version has sealed.
+pub(super) fn open<M: Message + Default>(
     keys: &Keyring,
     direction: Direction,
     subject: &str,
@@ -103,12 +112,12 @@ pub(super) fn open<M: prost::Message + Default>(
     if sealed.len() > LONGEST {
         return None;
     }
-    M::decode(
-        &*keys
-            .open(&context(direction, subject, message_id), sealed)
-            .ok()?,
-    )
-    .ok()
+    let opened = keys
+        .open(&context(direction, subject, message_id), sealed)
+        .ok()?;
+    let sealed = BackplaneSealed::decode(&*opened).ok()?;
+    let message = (sealed.version == VERSION).then_some(sealed.message)?;
+    M::decode(&*message).ok()
 }
 
 /// Converts a question for sending.
@@ -159,7 +168,7 @@ fn delivery(id: ConnectionId, grant: Grant) -> DeliverAuthRequest {
         connection_id: id.to_string(),
         token: token.expose().to_owned(),
         token_expires_at: Some(timestamp::exact(token_expires_at)),
-        user: Some(relay::User {
+        user: Some(types::User {
             id: user.id,
             email: user.email,
             name: user.name,
@@ -169,7 +178,6 @@ fn delivery(id: ConnectionId, grant: Grant) -> DeliverAuthRequest {
             id: session_id,
             expires_at: Some(timestamp::exact(session_expires_at)),
         }),
-        browser: None,
     }
 }
 
@@ -184,6 +192,7 @@ pub(super) fn answer(answer: Answer) -> Wire {
                 .as_ref()
                 .and_then(|hello| hello.return_uri.clone())
                 .unwrap_or_default(),
+            binding: contract::binding(view.binding).into(),
             login: Some(contract::login(view)),
         }),
         Err(refusal) => refused(&refusal),
@@ -294,7 +303,7 @@ fn view_of(view: BackplaneView) -> Option<View> {
         created_at: timestamp::read(login.created_at)?,
         expires_at: timestamp::read(login.expires_at)?,
         acked_at: timestamp::read(view.acked_at),
-        binding: match relay::Binding::try_from(login.binding).ok()? {
+        binding: match relay::Binding::try_from(view.binding).ok()? {
             relay::Binding::Unspecified => return None,
             relay::Binding::Confirm => Binding::Confirm,
             relay::Binding::Typed => Binding::Typed,
@@ -380,6 +389,27 @@ mod tests {
         ] {
             assert_eq!(other, None);
         }
+    }
+
+    #[test]
+    fn a_message_of_another_version_is_not_opened() {
+        let keys = Keyring::parse(&Keyring::generate().unwrap()).unwrap();
+        let look = BackplaneLook { known_state: 3 };
+        let seen = |bytes: &[u8]| {
+            let sealed = keys
+                .seal(&context(Direction::Ask, "s", "1"), bytes)
+                .unwrap();
+            open::<BackplaneLook>(&keys, Direction::Ask, "s", "1", &sealed)
+        };
+        let of_version = |version| {
+            let message = look.encode_to_vec();
+            BackplaneSealed { version, message }.encode_to_vec()
+        };
+
+        assert_eq!(seen(&of_version(VERSION)), Some(look));
+        assert_eq!(seen(&of_version(VERSION + 1)), None);
+        // The version before had no version.
+        assert_eq!(seen(&look.encode_to_vec()), None);
     }
 
     #[test]

@@ -129,7 +129,12 @@ impl Model {
     }
 
     /// Ends the login; a session that no editor has acknowledged ends with it.
-    fn end(&mut self, phase: Phase, reason: &'static str, mut told: Vec<Action>) -> Vec<Action> {
+    fn end(
+        &mut self,
+        phase: Phase,
+        reason: RevocationReason,
+        mut told: Vec<Action>,
+    ) -> Vec<Action> {
         self.ended = Some(phase);
         if let Some(delivery) = self.approved {
             told.push(Action::EndSession {
@@ -165,9 +170,11 @@ impl Model {
             {
                 vec![Action::Activate]
             }
-            Step::Deny if untouched => {
-                self.end(Phase::Denied, "denied", vec![Action::TellDenied, over])
-            }
+            Step::Deny if untouched => self.end(
+                Phase::Denied,
+                RevocationReason::Unspecified,
+                vec![Action::TellDenied, over],
+            ),
             Step::RightCode if self.awaits_code() => self.release(),
             Step::WrongCode if self.awaits_code() => {
                 self.wrong_codes += 1;
@@ -177,7 +184,7 @@ impl Model {
                 if self.tries() > 0 {
                     return vec![tell];
                 }
-                self.end(Phase::Burned, "burned", vec![tell, over])
+                self.end(Phase::Burned, RevocationReason::Burned, vec![tell, over])
             }
             Step::Ack if self.awaits_ack() => {
                 self.stored = true;
@@ -187,11 +194,13 @@ impl Model {
             Step::Ack if self.is_stored() => vec![],
             Step::RefuseGrant if self.awaits_ack() => {
                 self.refused = true;
-                self.end(Phase::Cancelled, "refused", vec![over])
+                self.end(Phase::Cancelled, RevocationReason::Refused, vec![over])
             }
-            Step::Cancel if self.is_open() => {
-                self.end(Phase::Cancelled, "cancelled", vec![Action::Close(1000)])
-            }
+            Step::Cancel if self.is_open() => self.end(
+                Phase::Cancelled,
+                RevocationReason::Cancelled,
+                vec![Action::Close(1000)],
+            ),
             Step::RightCode | Step::WrongCode | Step::Ack | Step::RefuseGrant | Step::Cancel => {
                 vec![Action::NotNow]
             }
@@ -207,17 +216,21 @@ impl Model {
             Step::Leave => {
                 self.is_here = false;
                 if self.binding == Binding::Confirm && self.is_open() {
-                    return self.end(Phase::Cancelled, "cancelled", vec![]);
+                    return self.end(Phase::Cancelled, RevocationReason::Cancelled, vec![]);
                 }
                 vec![]
             }
-            Step::TimeOut if self.is_open() => {
-                self.end(Phase::Expired, "expired", vec![Action::TellExpired, over])
-            }
+            Step::TimeOut if self.is_open() => self.end(
+                Phase::Expired,
+                RevocationReason::Expired,
+                vec![Action::TellExpired, over],
+            ),
             // A login that has said hello is not displaced, nor one that has been approved.
-            Step::GiveWay if untouched && self.binding == Binding::Confirm => {
-                self.end(Phase::Expired, "expired", vec![Action::TellExpired, over])
-            }
+            Step::GiveWay if untouched && self.binding == Binding::Confirm => self.end(
+                Phase::Expired,
+                RevocationReason::Expired,
+                vec![Action::TellExpired, over],
+            ),
             Step::Resume => {
                 self.is_here = true;
                 self.due()

@@ -166,7 +166,7 @@ fn the_fifth_wrong_code_burns_the_login_and_ends_its_session() {
 
     let end = Action::EndSession {
         session_id: "ses_1".to_owned(),
-        reason: "burned",
+        reason: RevocationReason::Burned,
     };
     let burned = vec![
         end,

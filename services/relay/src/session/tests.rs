@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use tonic::Code;
 use vvs_proto::frame::{FailureCode, close};
+use vvs_proto::types::RevocationReason;
 
 use super::*;
 use crate::authority::Terms;
@@ -641,15 +642,6 @@ async fn only_sessions_itself_ends_a_session_for_good() {
         ),
         (
             Code::PermissionDenied,
-            "KEY_MISMATCH",
-            (
-                FailureCode::UnknownSession,
-                true,
-                Some(close::BAD_CREDENTIAL),
-            ),
-        ),
-        (
-            Code::PermissionDenied,
             "BAD_PROOF",
             (FailureCode::BadProof, false, None),
         ),
@@ -995,7 +987,7 @@ async fn its_own_logout_in_the_feed_is_no_revocation_to_an_editor() {
         .fake
         .script()
         .delays
-        .insert("RevokeSession", Duration::from_secs(1));
+        .insert("EndSession", Duration::from_secs(1));
     stage.logout();
     stage.fake.revoke("ses_1");
     assert_eq!(stage.next().await, frame::ended());
@@ -1030,10 +1022,10 @@ async fn a_logout_that_sessions_does_not_hear_is_said_to_have_failed() {
 #[tokio::test(start_paused = true)]
 async fn an_editor_whose_session_is_about_to_be_ended_is_asked_to_wait() {
     let mut stage = Stage::open().await;
-    stage.refuse("RevokeSession", Code::Unavailable, "DATABASE_DOWN");
+    stage.refuse("EndSession", Code::Unavailable, "DATABASE_DOWN");
     stage
         .authority
-        .end_pending("ses_1".to_owned(), ADDRESS, "expired");
+        .end_pending("ses_1".to_owned(), ADDRESS, RevocationReason::Expired);
     let (token, expired) = (stage.token(), stage.expired());
     for shown in [token, expired] {
         assert_eq!(

@@ -248,7 +248,7 @@ impl Stage {
         let script = self.sessions.script();
         let ended = script.ends.iter();
         ended
-            .map(|end| (end.session_id.clone(), end.reason.clone()))
+            .map(|end| (end.session_id.clone(), end.reason().word()))
             .collect()
     }
 }

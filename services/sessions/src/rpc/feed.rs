@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
+use prost_types::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
 use tokio::time::{sleep, timeout};
@@ -16,9 +17,12 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::codegen::BoxStream;
 use vvs_auth::peer::Role;
-use vvs_proto::session::watch_revocations_response::Event;
-use vvs_proto::session::{WatchRevocationsRequest, WatchRevocationsResponse};
 use vvs_proto::timestamp;
+use vvs_proto::token::watch_revocations_response::Event;
+use vvs_proto::token::{
+    self as wire, CaughtUp, Heartbeat, WatchRevocationsRequest, WatchRevocationsResponse,
+};
+use vvs_proto::types::RevocationReason;
 use vvs_runtime::limit::Reached;
 
 use self::reader::{Reader, Told, pending_since};
@@ -103,12 +107,15 @@ impl Feed {
         from: WatchRevocationsRequest,
     ) -> Result<BoxStream<WatchRevocationsResponse>, Error> {
         let feed = &self.0;
+        if feed.stop.is_cancelled() {
+            return Err(Error::Stopping);
+        }
         // Fails only when the reader has ended, because the process does.
         feed.has_begun
             .clone()
             .wait_for(|begun| *begun)
             .await
-            .map_err(|_ended| Error::slow())?;
+            .map_err(|_ended| Error::Stopping)?;
 
         // Before anything is read, so that what comes in between is not missed.
         let told = feed.told.subscribe();
@@ -132,6 +139,7 @@ impl Feed {
             heard_to,
             is_caught_up: false,
             is_over: false,
+            newest,
             ready: VecDeque::new(),
         };
         follower.catch_up().await?;
@@ -162,6 +170,9 @@ impl Broadcast {
     }
 }
 
+/// An event on its way, and the time before which no session is pending.
+type Ready = (Event, Option<Timestamp>);
+
 /// One stream.
 struct Follower {
     feed: Arc<Broadcast>,
@@ -173,21 +184,22 @@ struct Follower {
     /// Whether it has all revocations from before it began.
     is_caught_up: bool,
     is_over: bool,
-    ready: VecDeque<Event>,
+    /// The newest number that this process knows.
+    newest: i64,
+    ready: VecDeque<Ready>,
 }
 
 impl Follower {
     async fn next(mut self) -> Option<(Result<WatchRevocationsResponse, Status>, Self)> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                let database_id = self.database_id.clone();
-                return Some((
-                    Ok(WatchRevocationsResponse {
-                        event: Some(event),
-                        database_id,
-                    }),
-                    self,
-                ));
+            if let Some((event, pending_since)) = self.ready.pop_front() {
+                let response = WatchRevocationsResponse {
+                    event: Some(event),
+                    database_id: self.database_id.clone(),
+                    newest_sequence: self.newest.unsigned_abs(),
+                    pending_since,
+                };
+                return Some((Ok(response), self));
             }
 
             if self.is_over {
@@ -195,23 +207,29 @@ impl Follower {
             }
 
             let feed = self.feed.clone();
-
-            // A drain ends the stream; the relay goes on elsewhere, from the number it has.
             if !self.is_caught_up {
-                feed.stop.run_until_cancelled(self.go_on()).await?;
+                if feed.stop.run_until_cancelled(self.go_on()).await.is_none() {
+                    return Some(self.ends(Error::Stopping));
+                }
                 continue;
             }
 
-            match feed.stop.run_until_cancelled(self.told.recv()).await? {
-                Ok(told) => self.hear(&told),
-                Err(RecvError::Lagged(_)) => {
+            match feed.stop.run_until_cancelled(self.told.recv()).await {
+                Some(Ok(told)) => self.hear(&told),
+                Some(Err(RecvError::Lagged(_))) => {
                     feed.reached.tell("VVS_SESSIONS_FEED_BACKLOG");
-                    self.is_over = true;
-                    return Some((Err(Error::FollowerSlow.into()), self));
+                    return Some(self.ends(Error::FollowerSlow));
                 }
-                Err(RecvError::Closed) => return None,
+                // A follower that sees the stream end without an error would trust what it has.
+                Some(Err(RecvError::Closed)) | None => return Some(self.ends(Error::Stopping)),
             }
         }
+    }
+
+    /// Ends the stream with an error; the follower goes on elsewhere, from the number it has.
+    fn ends(mut self, error: Error) -> (Result<WatchRevocationsResponse, Status>, Self) {
+        self.is_over = true;
+        (Err(error.into()), self)
     }
 
     fn hear(&mut self, told: &Told) {
@@ -221,19 +239,18 @@ impl Follower {
                     // What came while it was catching up it has read itself.
                     if revocation.sequence > self.heard_to {
                         self.heard_to = revocation.sequence;
-                        self.ready.push_back(entry(revocation));
+                        self.ready.push_back((entry(revocation), None));
                     }
                 }
+                self.newest = self.newest.max(self.heard_to);
             }
-            Told::Quiet {
+            Told::Alive {
                 newest,
                 pending_since,
             } => {
-                let newest = self.heard_to.max(*newest).unsigned_abs();
-                self.ready.extend([
-                    Event::Heartbeat(newest),
-                    Event::PendingSince(*pending_since),
-                ]);
+                self.newest = self.newest.max(*newest);
+                let heartbeat = Event::Heartbeat(Heartbeat {});
+                self.ready.push_back((heartbeat, *pending_since));
             }
         }
     }
@@ -254,22 +271,29 @@ impl Follower {
     async fn catch_up(&mut self) -> Result<(), Error> {
         let page = self.feed.store.revocations(self.heard_to, clock()).await?;
         self.heard_to = page.read_to;
-        self.ready.extend(page.entries.iter().map(entry));
+        self.newest = self.newest.max(page.read_to);
+        self.ready.extend(
+            page.entries
+                .iter()
+                .map(|revocation| (entry(revocation), None)),
+        );
         if page.complete {
-            let since = Event::PendingSince(pending_since(&self.feed.store).await?);
+            let since = pending_since(&self.feed.store).await?;
             self.is_caught_up = true;
             self.ready
-                .extend([since, Event::CaughtUp(page.read_to.unsigned_abs())]);
+                .push_back((Event::CaughtUp(CaughtUp {}), Some(since)));
         }
         Ok(())
     }
 }
 
 fn entry(revocation: &Revocation) -> Event {
-    Event::Revocation(vvs_proto::session::Revocation {
+    let reason = RevocationReason::from_word(&revocation.reason).unwrap_or_default();
+    Event::Revocation(wire::Revocation {
         sequence: revocation.sequence.unsigned_abs(),
         session_id: revocation.session.as_str().to_owned(),
-        reason: revocation.reason.clone(),
+        reason: reason.into(),
         tokens_expire_at: Some(timestamp::seconds(revocation.tokens_expire_at)),
+        user_id: revocation.user.as_str().to_owned(),
     })
 }

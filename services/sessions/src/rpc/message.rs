@@ -2,8 +2,8 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 use vvs_auth::device::DeviceKey;
-use vvs_proto::session as wire;
-use vvs_proto::timestamp;
+use vvs_proto::types::{App, Device as WireDevice, User};
+use vvs_proto::{internal, session as wire, timestamp};
 
 use crate::Error;
 use crate::id::{SessionId, request_id};
@@ -17,15 +17,13 @@ pub(super) fn approval(request: wire::CreateSessionRequest) -> Result<Approval, 
                 .identity
                 .ok_or(Error::Malformed { field: "identity" })?,
         )?,
-        device: device(request.device.unwrap_or_default())?,
+        device: device(request.device, request.app)?,
         address: session::address(request.address)?,
         connection_id: session::connection_id(request.connection_id)?,
     })
 }
 
-pub(super) fn activation(
-    request: wire::ActivateSessionRequest,
-) -> Result<(SessionId, String), Error> {
+pub(super) fn activation(request: internal::Activation) -> Result<(SessionId, String), Error> {
     Ok((
         request.session_id.parse()?,
         session::address(request.address)?,
@@ -42,26 +40,23 @@ pub(super) fn identity(identity: wire::Identity) -> Result<Identity, Error> {
     )
 }
 
-/// Returns only the person, and ignores the other members.
-pub(super) fn person(identity: wire::Identity) -> Result<Identity, Error> {
+pub(super) fn person(user: wire::ProviderUser) -> Result<Identity, Error> {
     Identity::new(
-        identity.provider,
-        identity.subject,
+        user.provider,
+        user.subject,
         String::new(),
         Profile::default(),
     )
 }
 
-pub(super) fn sign_in(identity: wire::Identity) -> Result<SignIn, Error> {
-    SignIn::new(
-        identity.provider,
-        identity.subject,
-        identity.provider_session,
-    )
+pub(super) fn sign_in(session: wire::ProviderSession) -> Result<SignIn, Error> {
+    SignIn::new(session.provider, session.subject, session.session)
 }
 
-pub(super) fn device(device: wire::Device) -> Result<Device, Error> {
-    Device::new(device.name, device.os, device.app, &device.jwk)
+pub(super) fn device(device: Option<WireDevice>, app: Option<App>) -> Result<Device, Error> {
+    let WireDevice { name, os, jwk } = device.unwrap_or_default();
+    let app = app.unwrap_or_default();
+    Device::new(name, os, (app.name, app.version), &jwk)
 }
 
 pub(super) fn session(session: Session) -> wire::Session {
@@ -85,17 +80,20 @@ pub(super) fn session(session: Session) -> wire::Session {
 
     wire::Session {
         id: id.as_str().to_owned(),
-        user: Some(wire::User {
+        user: Some(User {
             id: user.as_str().to_owned(),
             email,
             name,
             avatar_url,
         }),
-        device: Some(wire::Device {
+        device: Some(WireDevice {
             name: device.name,
             os: device.os,
-            app: device.app,
             jwk,
+        }),
+        app: Some(App {
+            name: device.app,
+            version: device.app_version,
         }),
         created_at: Some(timestamp::seconds(session.created_at)),
         activated_at: session.activated_at.map(timestamp::seconds),

@@ -8,15 +8,22 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header,
 };
-use prost_types::Timestamp;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
+use tonic::codegen::BoxStream;
+use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 use vvs_auth::key::Keyring;
 use vvs_auth::token::{Claims, Jwk, SigningKey};
-use vvs_proto::session::watch_revocations_response::Event;
-use vvs_proto::timestamp;
+use vvs_proto::internal::browsers_server::Browsers as _;
+use vvs_proto::internal::editors_server::Editors as _;
+use vvs_proto::session::list_sessions_request::User;
+use vvs_proto::session::sessions_server::Sessions as _;
+use vvs_proto::token::tokens_server::Tokens as _;
+use vvs_proto::token::watch_revocations_response::Event;
+use vvs_proto::token::{self, CaughtUp, Heartbeat};
+use vvs_proto::types::{self, ErrorReason, RevocationReason};
+use vvs_proto::{internal, timestamp};
 use vvs_runtime::metrics::Metrics;
 use vvs_runtime::rpc::reason;
 
@@ -105,12 +112,20 @@ fn request(number: u32, subject: &str) -> wire::CreateSessionRequest {
             email: Some("ada@example.com".into()),
             ..wire::Identity::default()
         }),
-        device: Some(wire::Device {
+        device: Some(types::Device {
             name: "laptop".into(),
-            ..wire::Device::default()
+            ..types::Device::default()
         }),
         address: "192.0.2.1".into(),
         connection_id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".into(),
+        app: None,
+    }
+}
+
+fn activation(id: &str) -> internal::Activation {
+    internal::Activation {
+        session_id: id.to_owned(),
+        address: "203.0.113.5".into(),
     }
 }
 
@@ -127,17 +142,37 @@ impl Bench {
         Ok((created.session.unwrap(), created.token.unwrap()))
     }
 
-    async fn activate(&self, id: &str) -> Result<Option<Timestamp>, Status> {
-        let request = wire::ActivateSessionRequest {
-            session_id: id.to_owned(),
-            address: "203.0.113.5".into(),
+    /// Activates a session that can be activated.
+    async fn activate(&self, id: &str) -> Result<(), Status> {
+        assert_eq!(self.try_to_activate(id).await?, None, "{id}");
+        Ok(())
+    }
+
+    /// Returns why a session cannot be activated.
+    async fn not_activated(&self, id: &str) -> &'static str {
+        self.try_to_activate(id).await.unwrap().unwrap().word()
+    }
+
+    async fn try_to_activate(&self, id: &str) -> Result<Option<ErrorReason>, Status> {
+        let request = internal::ActivateSessionsRequest {
+            activations: vec![activation(id)],
         };
-        Ok(self
+        let told = self
             .service
-            .activate_session(Request::new(request))
+            .activate_sessions(Request::new(request))
             .await?
             .into_inner()
-            .activated_at)
+            .not_activated;
+        assert!(told.len() < 2 && told.iter().all(|not| not.session_id == id));
+        Ok(told.first().map(internal::NotActivated::reason))
+    }
+
+    async fn get(&self, id: &str) -> Result<wire::Session, Status> {
+        let request = wire::GetSessionRequest {
+            session_id: id.to_owned(),
+        };
+        let told = self.service.get_session(Request::new(request)).await?;
+        Ok(told.into_inner().session.unwrap())
     }
 
     async fn execute(&self, sql: &'static str) {
@@ -159,7 +194,7 @@ impl Bench {
     async fn verify(&self, token: &str) -> Claims {
         let jwks = self
             .service
-            .get_signing_keys(Request::new(wire::GetSigningKeysRequest {}))
+            .get_signing_keys(Request::new(token::GetSigningKeysRequest {}))
             .await
             .unwrap();
         let set: JwkSet = serde_json::from_str(&jwks.into_inner().jwks).unwrap();
@@ -234,9 +269,11 @@ async fn a_repeat_signs_a_new_token_for_the_same_session(place: &Location) {
 async fn a_second_activation_changes_nothing_and_is_not_counted(place: &Location) {
     let bench = bench(place).await;
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
-    let first = bench.activate(&id).await.unwrap();
-    assert!(first.is_some());
-    assert_eq!(bench.activate(&id).await.unwrap(), first);
+    bench.activate(&id).await.unwrap();
+    let first = bench.get(&id).await.unwrap();
+    assert!(first.activated_at.is_some());
+    bench.activate(&id).await.unwrap();
+    assert_eq!(bench.get(&id).await.unwrap(), first);
     assert!(
         bench
             .metrics
@@ -251,23 +288,19 @@ async fn of_many_that_are_activated_at_once_each_has_its_own_outcome(place: &Loc
         bench.create(request(1, "ada")).await.unwrap().0.id,
         bench.create(request(2, "bob")).await.unwrap().0.id,
     ];
-    let asked = |id: &str| wire::ActivateSessionRequest {
-        session_id: id.to_owned(),
-        address: "203.0.113.5".into(),
-    };
     let unknown = "ses_AAAAAAAAAAAAAAAAAAAAAA";
-    let elsewhere = wire::ActivateSessionRequest {
+    let elsewhere = internal::Activation {
         address: "x".repeat(65),
-        ..asked(&ids[1])
+        ..activation(&ids[1])
     };
     let activations = vec![
-        asked(&ids[0]),
-        asked("' OR 1=1 --"),
-        asked(unknown),
+        activation(&ids[0]),
+        activation("' OR 1=1 --"),
+        activation(unknown),
         elsewhere,
-        asked(&ids[0]),
+        activation(&ids[0]),
     ];
-    let several = wire::ActivateSessionsRequest { activations };
+    let several = internal::ActivateSessionsRequest { activations };
     let answer = bench
         .service
         .activate_sessions(Request::new(several))
@@ -277,15 +310,15 @@ async fn of_many_that_are_activated_at_once_each_has_its_own_outcome(place: &Loc
     let mut told: Vec<_> = answer
         .not_activated
         .into_iter()
-        .map(|not| (not.session_id, not.reason))
+        .map(|not| (not.reason().word(), not.session_id))
         .collect();
     told.sort_unstable();
     let expected = [
-        ("' OR 1=1 --", "MALFORMED"),
-        (&*ids[1], "MALFORMED"),
-        (unknown, "SESSION_UNKNOWN"),
+        ("MALFORMED", "' OR 1=1 --"),
+        ("MALFORMED", &*ids[1]),
+        ("SESSION_UNKNOWN", unknown),
     ];
-    let mut expected = expected.map(|(id, reason)| (id.to_owned(), reason.to_owned()));
+    let mut expected = expected.map(|(reason, id)| (reason, id.to_owned()));
     expected.sort_unstable();
     assert_eq!(told, expected);
     assert!(
@@ -295,8 +328,8 @@ async fn of_many_that_are_activated_at_once_each_has_its_own_outcome(place: &Loc
             .contains("vvs_sessions_activated_total 1\n")
     );
 
-    let many = wire::ActivateSessionsRequest {
-        activations: vec![asked(&ids[1]); MAX_ACTIVATED + 1],
+    let many = internal::ActivateSessionsRequest {
+        activations: vec![activation(&ids[1]); editors::MAX_ACTIVATED + 1],
     };
     let refused = bench
         .service
@@ -308,8 +341,8 @@ async fn of_many_that_are_activated_at_once_each_has_its_own_outcome(place: &Loc
         (Code::InvalidArgument, "MALFORMED")
     );
 
-    let most = wire::ActivateSessionsRequest {
-        activations: vec![asked(&ids[1]); MAX_ACTIVATED],
+    let most = internal::ActivateSessionsRequest {
+        activations: vec![activation(&ids[1]); editors::MAX_ACTIVATED],
     };
     bench
         .service
@@ -324,8 +357,8 @@ async fn of_many_that_are_activated_at_once_each_has_its_own_outcome(place: &Loc
     );
 
     bench.service.store.pool().close().await;
-    let down = wire::ActivateSessionsRequest {
-        activations: vec![asked(&ids[0])],
+    let down = internal::ActivateSessionsRequest {
+        activations: vec![activation(&ids[0])],
     };
     let told = bench
         .service
@@ -347,16 +380,18 @@ async fn a_refusal_has_its_documented_code_and_reason(place: &Location) {
         (Code::AlreadyExists, "REQUEST_CLAIMED")
     );
 
-    let unknown = bench
-        .activate("ses_AAAAAAAAAAAAAAAAAAAAAA")
-        .await
-        .unwrap_err();
+    let unknown = "ses_AAAAAAAAAAAAAAAAAAAAAA";
+    assert_eq!(bench.not_activated(unknown).await, "SESSION_UNKNOWN");
+
+    let unknown = bench.get(unknown).await.unwrap_err();
     assert_eq!(
         (unknown.code(), reason(&unknown).as_str()),
         (Code::NotFound, "SESSION_UNKNOWN")
     );
 
-    let malformed = bench.activate("' OR 1=1 --").await.unwrap_err();
+    assert_eq!(bench.not_activated("' OR 1=1 --").await, "MALFORMED");
+
+    let malformed = bench.get("' OR 1=1 --").await.unwrap_err();
     assert_eq!(
         (malformed.code(), reason(&malformed).as_str()),
         (Code::InvalidArgument, "MALFORMED")
@@ -365,7 +400,7 @@ async fn a_refusal_has_its_documented_code_and_reason(place: &Location) {
 
 async fn a_malformed_field_is_named_and_nothing_is_made(place: &Location) {
     type Spoil = fn(&mut wire::CreateSessionRequest);
-    let cases: [(&str, Spoil); 14] = [
+    let cases: [(&str, Spoil); 15] = [
         ("request_id", |request| request.request_id = "1".into()),
         ("identity", |request| request.identity = None),
         ("identity.provider", |request| {
@@ -392,8 +427,11 @@ async fn a_malformed_field_is_named_and_nothing_is_made(place: &Location) {
         ("device.os", |request| {
             request.device.as_mut().unwrap().os = "o".repeat(256);
         }),
-        ("device.app", |request| {
-            request.device.as_mut().unwrap().app = "a".repeat(256);
+        ("app.name", |request| {
+            request.app.get_or_insert_default().name = "a".repeat(256);
+        }),
+        ("app.version", |request| {
+            request.app.get_or_insert_default().version = "v".repeat(256);
         }),
         ("device.jwk", |request| {
             request.device.as_mut().unwrap().jwk = "{}".into();
@@ -448,10 +486,10 @@ impl Editor {
     }
 
     fn approved(&self, number: u32) -> wire::CreateSessionRequest {
-        let device = wire::Device {
+        let device = types::Device {
             name: "laptop".into(),
             jwk: self.jwk.to_string(),
-            ..wire::Device::default()
+            ..types::Device::default()
         };
         wire::CreateSessionRequest {
             device: Some(device),
@@ -475,8 +513,8 @@ impl Editor {
         jsonwebtoken::encode(&header, &payload, &self.key).unwrap()
     }
 
-    fn refresh(&self, id: &str) -> wire::RefreshTokenRequest {
-        wire::RefreshTokenRequest {
+    fn refresh(&self, id: &str) -> internal::RefreshTokenRequest {
+        internal::RefreshTokenRequest {
             session_id: id.to_owned(),
             proof: self.prove("refresh", &serde_json::json!({})),
             nonce: "socket".into(),
@@ -487,19 +525,29 @@ impl Editor {
     }
 }
 
-fn revocation(id: &str, reason: &str) -> wire::RevokeSessionRequest {
+/// The request of web, which has asked its user.
+fn revocation(id: &str, reason: RevocationReason) -> wire::RevokeSessionRequest {
     wire::RevokeSessionRequest {
         session_id: id.to_owned(),
-        reason: reason.to_owned(),
+        reason: reason.into(),
         ..wire::RevokeSessionRequest::default()
+    }
+}
+
+/// The request of a relay for an editor.
+fn ending(id: &str, reason: RevocationReason) -> internal::EndSessionRequest {
+    internal::EndSessionRequest {
+        session_id: id.to_owned(),
+        reason: reason.into(),
+        ..internal::EndSessionRequest::default()
     }
 }
 
 impl Bench {
     async fn refresh(
         &self,
-        request: wire::RefreshTokenRequest,
-    ) -> Result<wire::RefreshTokenResponse, Status> {
+        request: internal::RefreshTokenRequest,
+    ) -> Result<internal::RefreshTokenResponse, Status> {
         Ok(self
             .service
             .refresh_token(Request::new(request))
@@ -507,11 +555,22 @@ impl Bench {
             .into_inner())
     }
 
-    async fn revoke(&self, role: Role, request: wire::RevokeSessionRequest) -> Result<(), String> {
-        self.service
-            .revoke(role, request)
-            .await
-            .map_err(|error| reason(&error.into()))
+    async fn revoke(&self, request: wire::RevokeSessionRequest) -> Result<(), String> {
+        let told = self.service.revoke_session(Request::new(request)).await;
+        told.map(drop).map_err(|status| reason(&status))
+    }
+
+    async fn end_session(&self, request: internal::EndSessionRequest) -> Result<(), String> {
+        let told = self.service.end_session(Request::new(request)).await;
+        told.map(drop).map_err(|status| reason(&status))
+    }
+
+    async fn list(
+        &self,
+        request: wire::ListSessionsRequest,
+    ) -> Result<wire::ListSessionsResponse, Status> {
+        let told = self.service.list_sessions(Request::new(request)).await?;
+        Ok(told.into_inner())
     }
 
     async fn refused(&self) -> Vec<String> {
@@ -522,7 +581,10 @@ impl Bench {
             .unwrap()
     }
 
-    async fn watch(&self, after: u64) -> Result<BoxStream<wire::WatchRevocationsResponse>, Status> {
+    async fn watch(
+        &self,
+        after: u64,
+    ) -> Result<BoxStream<token::WatchRevocationsResponse>, Status> {
         self.watch_database(after, "").await
     }
 
@@ -530,8 +592,8 @@ impl Bench {
         &self,
         after_sequence: u64,
         database_id: &str,
-    ) -> Result<BoxStream<wire::WatchRevocationsResponse>, Status> {
-        let request = wire::WatchRevocationsRequest {
+    ) -> Result<BoxStream<token::WatchRevocationsResponse>, Status> {
+        let request = token::WatchRevocationsRequest {
             after_sequence,
             database_id: database_id.to_owned(),
         };
@@ -540,63 +602,81 @@ impl Bench {
     }
 }
 
-async fn next(stream: &mut BoxStream<wire::WatchRevocationsResponse>) -> Event {
+/// An event, and the newest number that came with it.
+type Heard = (Event, u64);
+
+fn caught_up(newest: u64) -> Heard {
+    (Event::CaughtUp(CaughtUp {}), newest)
+}
+
+fn heartbeat(newest: u64) -> Heard {
+    (Event::Heartbeat(Heartbeat {}), newest)
+}
+
+async fn next_message(
+    stream: &mut BoxStream<token::WatchRevocationsResponse>,
+) -> token::WatchRevocationsResponse {
     let told = tokio::time::timeout(Duration::from_secs(20), stream.next())
         .await
         .unwrap();
-    told.unwrap().unwrap().event.unwrap()
+    told.unwrap().unwrap()
 }
 
-/// Returns the next message, except those about how long sessions have been pending.
-async fn next_change(stream: &mut BoxStream<wire::WatchRevocationsResponse>) -> Event {
+async fn next(stream: &mut BoxStream<token::WatchRevocationsResponse>) -> Heard {
+    let told = next_message(stream).await;
+    (told.event.unwrap(), told.newest_sequence)
+}
+
+/// Returns the next message that is no heartbeat.
+async fn next_change(stream: &mut BoxStream<token::WatchRevocationsResponse>) -> Heard {
     loop {
-        let event = next(stream).await;
-        if !matches!(event, Event::PendingSince(_)) {
-            return event;
+        let heard = next(stream).await;
+        if !matches!(heard.0, Event::Heartbeat(_)) {
+            return heard;
         }
     }
 }
 
-fn revoked(event: Event) -> (u64, String, String) {
+fn revoked((event, newest): Heard) -> (u64, String, RevocationReason) {
     let Event::Revocation(entry) = event else {
         panic!("{event:?} is no revocation")
     };
-    (entry.sequence, entry.session_id, entry.reason)
+    assert!(newest >= entry.sequence, "{newest} is not the newest");
+
+    let reason = entry.reason();
+    (entry.sequence, entry.session_id, reason)
 }
 
 async fn a_relay_ends_a_used_session_only_with_the_editors_proof(place: &Location) {
     let (bench, editor) = (bench(place).await, Editor::new());
     let id = bench.create(editor.approved(1)).await.unwrap().0.id;
     bench.activate(&id).await.unwrap();
-    let logout = |proof: String| wire::RevokeSessionRequest {
+    let logout = |proof: String| internal::EndSessionRequest {
         proof,
         nonce: "socket".into(),
-        ..revocation(&id, "logout")
+        ..ending(&id, RevocationReason::Logout)
     };
     let none = || serde_json::json!({});
     for bad in [String::new(), editor.prove("refresh", &none())] {
         assert_eq!(
-            bench.revoke(Role::Relay, logout(bad)).await.unwrap_err(),
+            bench.end_session(logout(bad)).await.unwrap_err(),
             "BAD_PROOF"
         );
     }
 
     let strange = Editor::new().prove("logout", &none());
     assert_eq!(
-        bench
-            .revoke(Role::Relay, logout(strange))
-            .await
-            .unwrap_err(),
+        bench.end_session(logout(strange)).await.unwrap_err(),
         "KEY_UNKNOWN"
     );
 
     bench.refresh(editor.refresh(&id)).await.unwrap();
     bench
-        .revoke(Role::Relay, logout(editor.prove("logout", &none())))
+        .end_session(logout(editor.prove("logout", &none())))
         .await
         .unwrap();
     bench
-        .revoke(Role::Relay, logout(editor.prove("logout", &none())))
+        .end_session(logout(editor.prove("logout", &none())))
         .await
         .unwrap();
     let told = bench.refresh(editor.refresh(&id)).await.unwrap_err();
@@ -608,7 +688,7 @@ async fn a_relay_ends_a_used_session_only_with_the_editors_proof(place: &Locatio
     let bearer = bench.create(request(3, "ada")).await.unwrap().0.id;
     bench.activate(&bearer).await.unwrap();
     bench
-        .revoke(Role::Relay, revocation(&bearer, "logout"))
+        .end_session(ending(&bearer, RevocationReason::Logout))
         .await
         .unwrap();
     assert!(
@@ -630,86 +710,135 @@ async fn a_user_ends_his_own_sessions_only(place: &Location) {
     let mine_id = mine.user.as_ref().unwrap().id.clone();
     let theirs = wire::RevokeSessionRequest {
         user_id: mine_id.clone(),
-        ..revocation(&other.id, "user")
+        ..revocation(&other.id, RevocationReason::SignedOutByUser)
     };
-    assert_eq!(
-        bench.revoke(Role::Web, theirs).await.unwrap_err(),
-        "SESSION_UNKNOWN"
-    );
+    assert_eq!(bench.revoke(theirs).await.unwrap_err(), "SESSION_UNKNOWN");
 
     let own = wire::RevokeSessionRequest {
         user_id: mine_id.clone(),
-        ..revocation(&mine.id, "user")
+        ..revocation(&mine.id, RevocationReason::SignedOutByUser)
     };
-    bench.revoke(Role::Web, own).await.unwrap();
+    bench.revoke(own).await.unwrap();
     assert_eq!(
         bench
-            .revoke(Role::Web, revocation(&other.id, "<b>"))
+            .revoke(revocation(&other.id, RevocationReason::Unspecified))
             .await
             .unwrap_err(),
         "MALFORMED"
     );
 
-    let get = async |id: &str| {
-        bench
-            .service
-            .get_session(Request::new(wire::GetSessionRequest {
-                session_id: id.to_owned(),
-            }))
-            .await
+    let strange = wire::RevokeSessionRequest {
+        reason: 4711,
+        ..revocation(&other.id, RevocationReason::Logout)
     };
-    assert_eq!(reason(&get(&mine.id).await.unwrap_err()), "SESSION_REVOKED");
+    assert_eq!(bench.revoke(strange).await.unwrap_err(), "MALFORMED");
+
     assert_eq!(
-        get(&other.id)
-            .await
-            .unwrap()
-            .into_inner()
-            .session
-            .unwrap()
-            .id,
-        other.id
+        reason(&bench.get(&mine.id).await.unwrap_err()),
+        "SESSION_REVOKED"
     );
+    assert_eq!(bench.get(&other.id).await.unwrap().id, other.id);
 
-    let list = async |request: wire::ListSessionsRequest| {
-        bench
-            .service
-            .list_sessions(Request::new(request))
-            .await
-            .map(|told| told.into_inner().sessions)
+    let list = async |user| {
+        let request = wire::ListSessionsRequest {
+            user,
+            ..wire::ListSessionsRequest::default()
+        };
+        bench.list(request).await.map(|told| told.sessions)
     };
-    let by_id = wire::ListSessionsRequest {
-        user_id: mine_id,
-        identity: None,
-    };
-    assert!(list(by_id.clone()).await.unwrap().is_empty());
+    assert!(list(Some(User::UserId(mine_id))).await.unwrap().is_empty());
 
-    let both = wire::ListSessionsRequest {
-        identity: request(9, "bob").identity,
-        ..by_id
+    let by_name = |provider: &str, subject: &str| {
+        Some(User::ProviderUser(wire::ProviderUser {
+            provider: provider.to_owned(),
+            subject: subject.to_owned(),
+        }))
     };
-    assert_eq!(reason(&list(both).await.unwrap_err()), "MALFORMED");
-
-    let by_name = |subject: &str| wire::ListSessionsRequest {
-        identity: request(9, subject).identity,
-        ..wire::ListSessionsRequest::default()
-    };
-    assert_eq!(list(by_name("bob")).await.unwrap()[0].id, other.id);
-    assert!(list(by_name("eve")).await.unwrap().is_empty());
-
-    let mut elsewhere = by_name("bob");
-    elsewhere.identity.as_mut().unwrap().provider = "https://id.test".into();
+    assert_eq!(list(by_name("dev", "bob")).await.unwrap()[0].id, other.id);
+    assert!(list(by_name("dev", "eve")).await.unwrap().is_empty());
     assert!(
-        list(elsewhere).await.unwrap().is_empty(),
+        list(by_name("https://id.test", "bob"))
+            .await
+            .unwrap()
+            .is_empty(),
         "that is another person"
     );
-    assert_eq!(
-        reason(
-            &list(wire::ListSessionsRequest::default())
-                .await
-                .unwrap_err()
-        ),
-        "MALFORMED"
-    );
+
+    for nobody in [
+        None,
+        Some(User::UserId(String::new())),
+        by_name("", "bob"),
+        by_name("dev", ""),
+    ] {
+        assert_eq!(reason(&list(nobody).await.unwrap_err()), "MALFORMED");
+    }
+}
+
+async fn the_sessions_of_a_user_come_in_pages_each_session_once_and_in_order(place: &Location) {
+    let bench = bench(place).await;
+    let mut user_id = String::new();
+    for number in 0..5 {
+        let session = bench.create(request(number, "ada")).await.unwrap().0;
+        // Two still wait for their editors.
+        if number < 3 {
+            bench.activate(&session.id).await.unwrap();
+        }
+        user_id = session.user.unwrap().id;
+    }
+
+    let list = async |page_size: i32, page_token: &str| {
+        let request = wire::ListSessionsRequest {
+            user: Some(User::UserId(user_id.clone())),
+            page_size,
+            page_token: page_token.to_owned(),
+        };
+        bench.list(request).await
+    };
+    let all = list(0, "").await.unwrap();
+    assert_eq!((all.sessions.len(), &*all.next_page_token), (5, ""));
+
+    for size in [1, 2, 3, 5, 1000] {
+        let (mut listed, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = list(size, &token).await.unwrap();
+            assert!(page.sessions.len() <= size.unsigned_abs() as usize);
+            // The last page says that it is, also when it is full.
+            assert!(!page.sessions.is_empty());
+            listed.extend(page.sessions);
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(listed, all.sessions, "{size}");
+    }
+
+    for (size, token, field) in [
+        (-1, "", "page_size"),
+        (1001, "", "page_size"),
+        (1, "nonsense", "page_token"),
+        (1, "0.0.' OR 1=1 --", "page_token"),
+    ] {
+        let told = list(size, token).await.unwrap_err();
+        assert_eq!(reason(&told), "MALFORMED", "{size} {token}");
+        let named = told.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(named[0].field, field);
+    }
+}
+
+async fn an_app_is_shown_with_its_name_and_its_version(place: &Location) {
+    let bench = bench(place).await;
+    let app = Some(types::App {
+        name: "Studio".into(),
+        version: "1.2".into(),
+    });
+    let approved = wire::CreateSessionRequest {
+        app: app.clone(),
+        ..request(1, "ada")
+    };
+    let session = bench.create(approved).await.unwrap().0;
+    assert_eq!(session.app, app);
+    assert_eq!(bench.get(&session.id).await.unwrap().app, app);
 }
 
 on_both_databases! {
@@ -721,4 +850,6 @@ on_both_databases! {
     a_malformed_field_is_named_and_nothing_is_made
     a_relay_ends_a_used_session_only_with_the_editors_proof
     a_user_ends_his_own_sessions_only
+    the_sessions_of_a_user_come_in_pages_each_session_once_and_in_order
+    an_app_is_shown_with_its_name_and_its_version
 }

@@ -61,6 +61,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "browser_sign_ins",
         include_str!("../../migrations/0006_browser_sign_ins.sql"),
     ),
+    (
+        7,
+        "contract",
+        include_str!("../../migrations/0007_contract.sql"),
+    ),
 ];
 
 /// Commits reach the disk before they are answered.

@@ -26,6 +26,7 @@ const LATE_CLOCKS: Seconds = 300;
 pub(crate) struct Revocation {
     pub(crate) sequence: i64,
     pub(crate) session: SessionId,
+    pub(crate) user: UserId,
     pub(crate) reason: String,
     pub(crate) tokens_expire_at: Seconds,
 }
@@ -189,14 +190,7 @@ impl Store {
 
             let session = find(change, &id).await?;
             ended += 1;
-            add(
-                change,
-                newest + i64::from(ended),
-                &id,
-                end.reason(),
-                session.tokens_expire_at,
-            )
-            .await?;
+            add(change, newest + i64::from(ended), &session, end.reason()).await?;
             entries.push(end.entry(&session));
 
             if let End::Sweep = end {
@@ -259,7 +253,7 @@ impl Store {
         }
 
         let rows = sqlx::query(
-            "SELECT sequence, session_id, reason, tokens_expire_at FROM revocations
+            "SELECT sequence, session_id, user_id, reason, tokens_expire_at FROM revocations
              WHERE sequence > $1 AND sequence <= $2 AND tokens_expire_at > $3 ORDER BY sequence
              LIMIT $4",
         )
@@ -273,6 +267,7 @@ impl Store {
             Ok::<_, Error>(Revocation {
                 sequence: row.try_get("sequence")?,
                 session: SessionId::known(row.try_get("session_id")?),
+                user: UserId::known(row.try_get("user_id")?),
                 reason: row.try_get("reason")?,
                 tokens_expire_at: row.try_get("tokens_expire_at")?,
             })
@@ -412,18 +407,18 @@ async fn mark(
 async fn add(
     change: &mut Change,
     sequence: i64,
-    id: &SessionId,
+    session: &Session,
     reason: &str,
-    end: Seconds,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO revocations (sequence, session_id, reason, tokens_expire_at) VALUES \
-        ($1, $2, $3, $4)",
+        "INSERT INTO revocations (sequence, session_id, user_id, reason, tokens_expire_at) VALUES \
+        ($1, $2, $3, $4, $5)",
     )
     .bind(sequence)
-    .bind(id.as_str())
+    .bind(session.id.as_str())
+    .bind(session.user.as_str())
     .bind(reason)
-    .bind(end)
+    .bind(session.tokens_expire_at)
     .execute(&mut **change)
     .await?;
     Ok(())

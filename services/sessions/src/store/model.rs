@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use sqlx::Row as _;
 
-use super::tests::{Location, approval, device_key, terms};
+use super::tests::{Location, approval, device_key, reason_of, terms};
 use super::*;
 use crate::session::DAY;
 
@@ -403,7 +403,7 @@ impl Life {
                     expected
                 );
                 if expected {
-                    model.end(session, "user");
+                    model.end(session, "signed_out_by_user");
                 }
             }
             Step::RevokePending(index) => {
@@ -419,7 +419,7 @@ impl Life {
                 );
 
                 if expected {
-                    model.end(session, "user");
+                    model.end(session, "signed_out_by_user");
                 }
             }
             Step::RevokeUser(user) => {
@@ -428,7 +428,7 @@ impl Life {
                 let is_due = |known: &Known| {
                     is_theirs(known) && known.revoked_at.is_none() && now < known.expires_at
                 };
-                let ended = model.end_all("user", is_due);
+                let ended = model.end_all("signed_out_by_user", is_due);
                 assert_eq!(
                     store
                         .revoke_all(&Whose::User(id.clone()), &cause(), now)
@@ -617,9 +617,10 @@ impl Life {
         for (user, id) in self.users.iter().enumerate() {
             let Some(id) = id else { continue };
             let listed = store
-                .sessions_of(id, &self.terms, model.now)
+                .sessions_of(id, &Portion::new(1000, "").unwrap(), &self.terms, model.now)
                 .await
                 .unwrap()
+                .0
                 .into_iter()
                 .map(|session| session.id);
             let is_theirs =
@@ -687,7 +688,7 @@ impl Life {
 
 fn cause() -> Cause {
     Cause {
-        reason: "user".parse().unwrap(),
+        reason: reason_of("signed_out_by_user"),
         address: String::new(),
     }
 }

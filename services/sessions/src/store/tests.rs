@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use vvs_auth::token::{Jwk, SigningKey};
 use vvs_proto::RequestId;
+use vvs_proto::types::RevocationReason;
 use vvs_runtime::limit::Reached;
 use vvs_test_servers::postgres::Postgres;
 
 use super::*;
-use crate::session::{DAY, Identity};
+use crate::id::Reason;
+use crate::session::{DAY, Identity, Last};
 use crate::store::SealedKey;
 
 pub(crate) mod end;
@@ -122,7 +124,13 @@ pub(crate) fn approval(number: u32, subject: &str) -> Approval {
     Approval {
         request_id: request(number),
         identity: Identity::new("dev".into(), subject.into(), String::new(), profile).unwrap(),
-        device: Device::new("laptop".into(), "Linux".into(), "VVS 1.0".into(), "").unwrap(),
+        device: Device::new(
+            "laptop".into(),
+            "Linux".into(),
+            ("VVS".into(), "1.0".into()),
+            "",
+        )
+        .unwrap(),
         address: "192.0.2.1".into(),
         connection_id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".into(),
     }
@@ -488,9 +496,15 @@ pub(crate) fn bound(number: u32, subject: &str, key: &DeviceKey) -> Approval {
     }
 }
 
+/// Reads a reason of the contract.
+pub(crate) fn reason_of(word: &str) -> Reason {
+    let reason = RevocationReason::from_word(word).unwrap();
+    reason.try_into().unwrap()
+}
+
 pub(crate) fn cause(reason: &str) -> Cause {
     Cause {
-        reason: reason.parse().unwrap(),
+        reason: reason_of(reason),
         address: "192.0.2.9".into(),
     }
 }
@@ -551,7 +565,10 @@ async fn a_person_adds_so_many_rows_a_day_and_takes_none_from_others(place: &Loc
         make(number, "ada", 1000).await;
     }
 
-    store.revoke(&ada.id, &cause("user"), 1001).await.unwrap();
+    store
+        .revoke(&ada.id, &cause("signed_out_by_user"), 1001)
+        .await
+        .unwrap();
     let refused = AuditRow::proof_refused(&ada.id, "192.0.2.7");
     store.record(refused, 1001).await.unwrap();
     let told: i64 = rows(&ada.user).await;
@@ -575,6 +592,10 @@ async fn a_person_adds_so_many_rows_a_day_and_takes_none_from_others(place: &Loc
 
     make(7, "ada", 1000 + DAY).await;
     assert_eq!(rows(&ada.user).await, 7);
+}
+
+fn page(size: i32, token: &str) -> Portion {
+    Portion::new(size, token).unwrap()
 }
 
 async fn a_live_session_is_listed_the_last_used_first(place: &Location) {
@@ -607,12 +628,16 @@ async fn a_live_session_is_listed_the_last_used_first(place: &Location) {
             .unwrap();
     }
 
-    store.revoke(&ids[3], &cause("user"), 1005).await.unwrap();
+    store
+        .revoke(&ids[3], &cause("signed_out_by_user"), 1005)
+        .await
+        .unwrap();
     let listed = async |now| {
         store
-            .sessions_of(&user, &terms, now)
+            .sessions_of(&user, &page(1000, ""), &terms, now)
             .await
             .unwrap()
+            .0
             .into_iter()
             .map(|session| session.id)
             .collect::<Vec<_>>()
@@ -640,6 +665,51 @@ async fn a_live_session_is_listed_the_last_used_first(place: &Location) {
 
     store.revoke(&newer, &cause("burned"), 1011).await.unwrap();
     assert_eq!(listed(1000 + 5399).await, and(&[&ids[4]]));
+}
+
+async fn each_live_session_is_on_one_page_in_the_order_of_all(place: &Location) {
+    let store = place.open().await;
+    let (key, terms) = (device_key(), terms());
+    let mut ids = Vec::new();
+    for number in 0..7 {
+        let made = store
+            .create(&bound(number, "ada", &key), &terms, 1000)
+            .await
+            .unwrap()
+            .session;
+        ids.push(made.id);
+    }
+
+    let user = store.session(&ids[0]).await.unwrap().user;
+    // Two that were used at the same time, and two that wait.
+    for (id, now) in ids.iter().zip([1001, 1002, 1002, 1003, 1003]) {
+        store
+            .refresh(id, &key.thumbprint(), "", &terms, now)
+            .await
+            .unwrap();
+    }
+
+    let list = async |page| {
+        store
+            .sessions_of(&user, &page, &terms, 1004)
+            .await
+            .unwrap()
+            .0
+    };
+    let all = list(page(1000, "")).await;
+    assert_eq!(all.len(), 7);
+
+    for size in [1, 2, 3, 6, 7, 8] {
+        let (mut listed, mut token) = (Vec::new(), String::new());
+        loop {
+            let part = list(page(size, &token)).await;
+            assert!(part.len() <= size.unsigned_abs() as usize);
+            let Some(end) = part.last() else { break };
+            token = Last::token(end);
+            listed.extend(part);
+        }
+        assert_eq!(listed, all, "{size}");
+    }
 }
 
 async fn the_oldest_session_that_waits_for_its_editor_is_known(place: &Location) {
@@ -678,7 +748,11 @@ async fn however_many_wait_for_their_editor_a_used_session_is_listed(place: &Loc
     .execute(&store.pool)
     .await
     .unwrap();
-    let listed = store.sessions_of(&used.user, &terms(), 2001).await.unwrap();
+    let listed = store
+        .sessions_of(&used.user, &page(1000, ""), &terms(), 2001)
+        .await
+        .unwrap()
+        .0;
     assert_eq!(listed.first().map(|session| &session.id), Some(&used.id));
     assert_eq!(listed.len(), 1000);
 }
@@ -690,7 +764,10 @@ async fn an_audit_row_says_who_from_where_and_on_what(place: &Location) {
         .await
         .unwrap()
         .session;
-    store.revoke(&made.id, &cause("user"), 1001).await.unwrap();
+    store
+        .revoke(&made.id, &cause("signed_out_by_user"), 1001)
+        .await
+        .unwrap();
 
     let row = sqlx::query("SELECT * FROM audit WHERE event = 'revoked'")
         .fetch_one(&store.pool)
@@ -707,7 +784,7 @@ async fn an_audit_row_says_who_from_where_and_on_what(place: &Location) {
         (text("address"), text("device")),
         ("192.0.2.9".into(), "laptop, Linux, VVS 1.0".into())
     );
-    assert_eq!(text("reason"), "user");
+    assert_eq!(text("reason"), "signed_out_by_user");
 }
 
 on_both_databases! {
@@ -725,6 +802,7 @@ on_both_databases! {
     a_request_id_is_not_good_for_another_key
     a_person_adds_so_many_rows_a_day_and_takes_none_from_others
     a_live_session_is_listed_the_last_used_first
+    each_live_session_is_on_one_page_in_the_order_of_all
     the_oldest_session_that_waits_for_its_editor_is_known
     however_many_wait_for_their_editor_a_used_session_is_listed
     an_audit_row_says_who_from_where_and_on_what

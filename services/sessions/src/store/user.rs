@@ -196,7 +196,10 @@ mod tests {
         };
         make(1, "ada").await;
         let revoked = make(2, "bob").await;
-        store.revoke(&revoked, &cause("user"), 1002).await.unwrap();
+        store
+            .revoke(&revoked, &cause("signed_out_by_user"), 1002)
+            .await
+            .unwrap();
         store
             .create(&approval(3, "eve"), &terms, 1000)
             .await

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use vvs_identity::Whose;
-use vvs_proto::session::{
+use vvs_proto::internal::{
     BeginBrowserSignInRequest, CheckBrowserSignInRequest, EndBrowserSignInsRequest,
 };
+use vvs_proto::session::Identity;
+use vvs_proto::types::RevocationReason;
 use vvs_runtime::rpc::within;
 
-use super::sessions::{BY_USER, SESSIONS, named};
+use super::sessions::{BY_USER, SESSIONS};
 use super::{CALL_TIME, Requester, Sessions, refusal};
 use crate::error::Refusal;
 use crate::kept::Kept;
@@ -21,7 +23,7 @@ impl Sessions {
             proof_age: proof_age.map(wire),
         };
         let answer = self
-            .client
+            .browsers
             .clone()
             .begin_browser_sign_in(within(request, CALL_TIME))
             .await;
@@ -40,7 +42,7 @@ impl Sessions {
             watermark: kept.watermark,
         };
         let answer = self
-            .client
+            .browsers
             .clone()
             .check_browser_sign_in(within(request, CALL_TIME))
             .await;
@@ -86,7 +88,7 @@ impl Sessions {
     pub(crate) async fn end_sign_ins(
         &self,
         whose: &Whose<'_>,
-        reason: &'static str,
+        reason: RevocationReason,
     ) -> Result<(), Refusal> {
         self.end_browsers("", whose, self.max_ttl, reason, String::new())
             .await
@@ -97,18 +99,18 @@ impl Sessions {
         sign_in_id: &str,
         whose: &Whose<'_>,
         remember_for: Duration,
-        reason: &'static str,
+        reason: RevocationReason,
         address: String,
     ) -> Result<(), Refusal> {
         let request = EndBrowserSignInsRequest {
             sign_in_id: sign_in_id.to_owned(),
             identity: Some(named(whose)),
             remember_for: Some(wire(remember_for)),
-            reason: reason.to_owned(),
+            reason: reason.into(),
             address,
         };
         let answer = self
-            .client
+            .browsers
             .clone()
             .end_browser_sign_ins(within(request, CALL_TIME))
             .await;
@@ -124,6 +126,16 @@ fn whose(kept: &Kept) -> Whose<'_> {
         provider: &who.provider,
         subject: &who.subject,
         provider_session: &who.provider_session,
+    }
+}
+
+/// Returns the owner of sign-ins in the contract's form.
+fn named(whose: &Whose<'_>) -> Identity {
+    Identity {
+        provider: whose.provider.to_owned(),
+        subject: whose.subject.to_owned(),
+        provider_session: whose.provider_session.to_owned(),
+        ..Identity::default()
     }
 }
 

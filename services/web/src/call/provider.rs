@@ -1,6 +1,7 @@
 //! The sessions role as an identity provider sees it.
 
 use vvs_identity::{Asking, Refusal, Whose};
+use vvs_proto::types::RevocationReason;
 
 use super::Sessions;
 
@@ -9,7 +10,7 @@ impl vvs_identity::Sessions for Sessions {
         &'a self,
         whose: Whose<'a>,
         editors: bool,
-        reason: &'static str,
+        reason: RevocationReason,
     ) -> Asking<'a, Result<u32, Refusal>> {
         Box::pin(async move {
             Ok(if editors {

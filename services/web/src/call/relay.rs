@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
+use vvs_proto::relay::deliver_auth_response::Outcome;
 use vvs_proto::relay::relay_client::RelayClient;
 use vvs_proto::relay::{
-    self as wire, Binding, Browser, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest,
-    GetLoginRequest, GetLoginResponse, LoginState,
+    Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, GetLoginRequest,
+    GetLoginResponse, LoginState, Session,
 };
-use vvs_proto::{ConnectionId, Phase, RequestId, ReturnUri, session, timestamp};
+use vvs_proto::types::Device;
+use vvs_proto::{ConnectionId, Phase, RequestId, ReturnUri, timestamp};
 use vvs_runtime::origin::Origin;
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
 
-use super::{CALL_TIME, Delivered, Granted, Requester, refusal, shown};
+use super::{CALL_TIME, Delivered, Granted, refusal, shown};
 use crate::editor;
 use crate::error::Refusal;
 use crate::handback::Handback;
@@ -73,37 +75,21 @@ impl Relay {
         id: ConnectionId,
         request_id: RequestId,
         granted: Granted,
-        from: &Requester,
     ) -> Result<Delivered, Refusal> {
         let Granted {
             session,
             user,
             token,
         } = granted;
-        let session::User {
-            id: user_id,
-            email,
-            name,
-            avatar_url,
-        } = user;
         let request = DeliverAuthRequest {
             request_id: request_id.to_string(),
             connection_id: id.to_string(),
             token: token.token,
             token_expires_at: token.expires_at,
-            user: Some(wire::User {
-                id: user_id,
-                email,
-                name,
-                avatar_url,
-            }),
-            session: Some(wire::Session {
+            user: Some(user),
+            session: Some(Session {
                 id: session.id,
                 expires_at: session.expires_at,
-            }),
-            browser: Some(Browser {
-                address: from.address.to_string(),
-                user_agent: from.user_agent.clone(),
             }),
         };
         let answer = self
@@ -149,27 +135,18 @@ fn return_uri(text: &str, public_url: &Origin) -> Result<Option<ReturnUri>, Refu
 
 fn delivered(answer: DeliverAuthResponse, public_url: &Origin) -> Result<Delivered, Refusal> {
     let missing = |field| Refusal::Incomplete { role: RELAY, field };
-    match Phase::from_wire(answer.state) {
-        Some(Phase::Sent) => Ok(Delivered::Sent),
-        Some(Phase::Acked) => Ok(Delivered::Acked),
-        Some(Phase::Held) => {
-            let may_show = answer.min_binding() != Binding::Link;
-            let return_uri = return_uri(&answer.return_uri, public_url)?;
-            let code = Some(answer.completion_code).filter(|code| !code.is_empty());
-            let code = SecretString::from(code.ok_or(missing("completion_code"))?);
+    match answer.outcome.ok_or(missing("outcome"))? {
+        Outcome::Sent(_) => Ok(Delivered::Sent),
+        Outcome::Acked(_) => Ok(Delivered::Acked),
+        Outcome::Held(held) => {
+            let may_show = held.min_binding() != Binding::Link;
+            let return_uri = return_uri(&held.return_uri, public_url)?;
+            let code = Some(held.code).filter(|code| !code.is_empty());
+            let code = SecretString::from(code.ok_or(missing("held.code"))?);
             Handback::new(code, return_uri, may_show)
                 .map(Delivered::Held)
-                .ok_or(missing("return_uri"))
+                .ok_or(missing("held.return_uri"))
         }
-        Some(
-            Phase::Waiting
-            | Phase::Away
-            | Phase::Denied
-            | Phase::Cancelled
-            | Phase::Expired
-            | Phase::Burned,
-        )
-        | None => Err(missing("state")),
     }
 }
 
@@ -179,7 +156,7 @@ fn view(answer: GetLoginResponse, public_url: &Origin) -> Result<View, Refusal> 
         name: shown(&app.name),
         version: shown(&app.version),
     });
-    let wire::Device { name, os, jwk } = answer.device.unwrap_or_default();
+    let Device { name, os, jwk } = answer.device.unwrap_or_default();
     let device = editor::Device {
         name: shown(&name),
         os: shown(&os),
@@ -206,6 +183,9 @@ fn view(answer: GetLoginResponse, public_url: &Origin) -> Result<View, Refusal> 
 
 #[cfg(test)]
 mod tests {
+    use vvs_proto::relay::Held;
+    use vvs_proto::types::App;
+
     use super::*;
 
     const ORIGIN: &str = "http://localhost:8080";
@@ -214,11 +194,11 @@ mod tests {
     /// a link. Otherwise returns what is missing.
     fn held(code: &str, uri: &str, min_binding: Binding) -> Result<(bool, bool), &'static str> {
         let answer = DeliverAuthResponse {
-            state: LoginState::Held.into(),
-            completion_code: code.to_owned(),
-            return_uri: uri.to_owned(),
-            min_binding: min_binding.into(),
-            ..DeliverAuthResponse::default()
+            outcome: Some(Outcome::Held(Held {
+                code: code.to_owned(),
+                return_uri: uri.to_owned(),
+                min_binding: min_binding.into(),
+            })),
         };
         match delivered(answer, &ORIGIN.parse().unwrap()) {
             Ok(Delivered::Held(handback)) => Ok((
@@ -240,11 +220,11 @@ mod tests {
                 client_address: "127.0.0.1".to_owned(),
                 created_at: Some(prost_types::Timestamp::default()),
                 expires_at: Some(prost_types::Timestamp::default()),
-                app: Some(wire::App {
+                app: Some(App {
                     name: app.to_owned(),
                     version: "\u{2800}1".to_owned(),
                 }),
-                device: Some(wire::Device {
+                device: Some(Device {
                     name: device.to_owned(),
                     os: "\u{3164}".to_owned(),
                     jwk: String::new(),
@@ -278,10 +258,10 @@ mod tests {
 
     #[test]
     fn a_held_delivery_without_a_way_back_is_nothing_to_show() {
-        assert_eq!(held("BCDFGHJK", "", Binding::Link), Err("return_uri"));
+        assert_eq!(held("BCDFGHJK", "", Binding::Link), Err("held.return_uri"));
         assert_eq!(
             held("", "http://127.0.0.1:50000/done", Binding::Confirm),
-            Err("completion_code")
+            Err("held.code")
         );
     }
 

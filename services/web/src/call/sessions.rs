@@ -4,12 +4,18 @@
 use std::time::Duration;
 
 use vvs_identity::{SignIn, Whose};
+use vvs_proto::internal::browsers_client::BrowsersClient;
+use vvs_proto::session::list_sessions_request::User;
+use vvs_proto::session::revoke_user_sessions_request::Whose as Owner;
 use vvs_proto::session::sessions_client::SessionsClient;
 use vvs_proto::session::{
-    self as wire, AuditEvent, CreateSessionRequest, Device, GetSessionRequest,
-    GetSigningKeysRequest, Identity, ListSessionsRequest, RecordAuditRequest, RevokeSessionRequest,
+    self as wire, AuditEvent, CreateSessionRequest, GetSessionRequest, Identity,
+    ListSessionsRequest, ProviderSession, ProviderUser, RecordAuditRequest, RevokeSessionRequest,
     RevokeUserSessionsRequest, TakeStaleUsersRequest,
 };
+use vvs_proto::token::GetSigningKeysRequest;
+use vvs_proto::token::tokens_client::TokensClient;
+use vvs_proto::types::{App, Device, RevocationReason};
 use vvs_proto::{ConnectionId, RequestId, timestamp};
 use vvs_runtime::rpc::within;
 use vvs_runtime::trace::TracedChannel;
@@ -23,25 +29,41 @@ use crate::login::View;
 pub(super) const SESSIONS: &str = "sessions";
 
 /// The reason when a session's user has ended it here; the editor receives it.
-pub(super) const BY_USER: &str = "signed_out_by_user";
+pub(super) const BY_USER: RevocationReason = RevocationReason::SignedOutByUser;
 /// The reason when the identity provider no longer confirms a sign-in.
-const BY_PROVIDER: &str = "sign_in_over";
+const BY_PROVIDER: RevocationReason = RevocationReason::SignInOver;
+/// How many editors one call asks for, and how often: more than anybody reads.
+const LISTED_AT_ONCE: i32 = 1000;
+const MAX_PAGES: usize = 10;
 /// The reason when no relay has accepted the approved session.
-const UNTAKEN: &str = "not_delivered";
+const UNTAKEN: RevocationReason = RevocationReason::NotDelivered;
 
 /// Returns the owner of sessions in the contract's form.
-pub(super) fn named(whose: &Whose<'_>) -> Identity {
-    Identity {
-        provider: whose.provider.to_owned(),
-        subject: whose.subject.to_owned(),
-        provider_session: whose.provider_session.to_owned(),
-        ..Identity::default()
+fn named(whose: &Whose<'_>) -> Owner {
+    let (provider, subject) = (whose.provider.to_owned(), whose.subject.to_owned());
+    if whose.provider_session.is_empty() {
+        Owner::ProviderUser(ProviderUser { provider, subject })
+    } else {
+        Owner::ProviderSession(ProviderSession {
+            provider,
+            session: whose.provider_session.to_owned(),
+            subject,
+        })
+    }
+}
+
+fn person(sign_in: &SignIn) -> ProviderUser {
+    ProviderUser {
+        provider: sign_in.provider.clone(),
+        subject: sign_in.subject.clone(),
     }
 }
 
 #[derive(Clone)]
 pub(crate) struct Sessions {
-    pub(super) client: SessionsClient<TracedChannel>,
+    client: SessionsClient<TracedChannel>,
+    pub(super) browsers: BrowsersClient<TracedChannel>,
+    tokens: TokensClient<TracedChannel>,
     /// How long a browser sign-in lasts at most, and so how long its end must be stored.
     pub(super) max_ttl: Duration,
 }
@@ -49,7 +71,9 @@ pub(crate) struct Sessions {
 impl Sessions {
     pub(crate) fn new(channel: TracedChannel, max_ttl: Duration) -> Self {
         Self {
-            client: SessionsClient::new(channel),
+            client: SessionsClient::new(channel.clone()),
+            browsers: BrowsersClient::new(channel.clone()),
+            tokens: TokensClient::new(channel),
             max_ttl,
         }
     }
@@ -67,6 +91,7 @@ impl Sessions {
             request_id: request_id.to_string(),
             identity: Some(identity(sign_in)),
             device: Some(device(view)),
+            app: app(view),
             address: from.address.to_string(),
             connection_id: id.to_string(),
         };
@@ -110,21 +135,32 @@ impl Sessions {
     /// Returns the person's editors that are signed in or about to be, the most recently used
     /// first.
     pub(crate) async fn list(&self, sign_in: &SignIn) -> Result<Vec<Install>, Refusal> {
-        let request = ListSessionsRequest {
-            user_id: String::new(),
-            identity: Some(identity(sign_in)),
+        let mut request = ListSessionsRequest {
+            user: Some(User::ProviderUser(person(sign_in))),
+            page_size: LISTED_AT_ONCE,
+            page_token: String::new(),
         };
-        let answer = self
-            .client
-            .clone()
-            .list_sessions(within(request, CALL_TIME))
-            .await;
-        let sessions = answer
-            .map_err(|status| refusal(SESSIONS, &status))?
-            .into_inner()
-            .sessions;
+        let mut installs = Vec::new();
 
-        sessions.into_iter().map(install).collect()
+        for _ in 0..MAX_PAGES {
+            let answer = self
+                .client
+                .clone()
+                .list_sessions(within(request.clone(), CALL_TIME))
+                .await;
+            let page = answer
+                .map_err(|status| refusal(SESSIONS, &status))?
+                .into_inner();
+            for session in page.sessions {
+                installs.push(install(session)?);
+            }
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+
+        Ok(installs)
     }
 
     /// Ends one session, if it belongs to this user.
@@ -150,16 +186,15 @@ impl Sessions {
         &self,
         session_id: &str,
         user_id: &str,
-        reason: &'static str,
+        reason: RevocationReason,
         from: &Requester,
     ) -> Result<(), Refusal> {
         let request = RevokeSessionRequest {
             session_id: session_id.to_owned(),
             user_id: user_id.to_owned(),
-            reason: reason.to_owned(),
+            reason: reason.into(),
             address: from.address.to_string(),
             only_pending: reason == UNTAKEN,
-            ..RevokeSessionRequest::default()
         };
         let answer = self
             .client
@@ -197,7 +232,7 @@ impl Sessions {
     pub(crate) async fn revoke_identity(
         &self,
         whose: &Whose<'_>,
-        reason: &'static str,
+        reason: RevocationReason,
     ) -> Result<u32, Refusal> {
         self.end(whose, reason, String::new()).await
     }
@@ -205,7 +240,7 @@ impl Sessions {
     async fn end(
         &self,
         whose: &Whose<'_>,
-        reason: &'static str,
+        reason: RevocationReason,
         address: String,
     ) -> Result<u32, Refusal> {
         // First: an approval that is under way begins its session before it asks whether its
@@ -213,11 +248,9 @@ impl Sessions {
         // end now.
         self.end_browsers("", whose, self.max_ttl, reason, address.clone())
             .await?;
-        let (identity, reason) = (Some(named(whose)), reason.to_owned());
         let request = RevokeUserSessionsRequest {
-            user_id: String::new(),
-            identity,
-            reason,
+            whose: Some(named(whose)),
+            reason: reason.into(),
             address,
         };
         let answer = self
@@ -266,10 +299,10 @@ impl Sessions {
         let request = RecordAuditRequest {
             event: AuditEvent::Denied.into(),
             connection_id: id.to_string(),
-            session_id: String::new(),
-            identity: sign_in.map(identity),
+            provider_user: sign_in.map(person),
             address: from.address.to_string(),
             device: view.map(device),
+            app: view.and_then(app),
         };
         let answer = self
             .client
@@ -284,7 +317,7 @@ impl Sessions {
     /// Returns the key set that verifies tokens, as JSON.
     pub(crate) async fn signing_keys(&self) -> Result<String, Refusal> {
         let answer = self
-            .client
+            .tokens
             .clone()
             .get_signing_keys(within(GetSigningKeysRequest {}, CALL_TIME))
             .await;
@@ -319,20 +352,17 @@ fn identity(sign_in: &SignIn) -> Identity {
 }
 
 fn device(view: &View) -> Device {
-    let editor::Editor { app, device } = view.editor.clone();
-    let editor::Device { name, os } = device.unwrap_or_default();
-    let app = app
-        .map(|app| format!("{} {}", app.name, app.version))
-        .unwrap_or_default()
-        .trim_end()
-        .to_owned();
-
+    let editor::Device { name, os } = view.editor.device.clone().unwrap_or_default();
     Device {
         name,
         os,
-        app,
         jwk: view.device_key.clone(),
     }
+}
+
+fn app(view: &View) -> Option<App> {
+    let editor::App { name, version } = view.editor.app.clone()?;
+    Some(App { name, version })
 }
 
 fn install(session: wire::Session) -> Result<Install, Refusal> {
@@ -340,12 +370,8 @@ fn install(session: wire::Session) -> Result<Install, Refusal> {
         role: SESSIONS,
         field,
     };
-    let Device {
-        name,
-        os,
-        app,
-        jwk: _,
-    } = session.device.unwrap_or_default();
+    let Device { name, os, jwk: _ } = session.device.unwrap_or_default();
+    let app = session.app.unwrap_or_default();
     let seen_at = timestamp::read(session.refreshed_at.or(session.created_at));
 
     Ok(Install {
@@ -355,7 +381,7 @@ fn install(session: wire::Session) -> Result<Install, Refusal> {
             name: shown(&name),
             os: shown(&os),
         },
-        app: shown(&app),
+        app: shown(format!("{} {}", app.name, app.version).trim_end()),
         is_confirmed: session.activated_at.is_some(),
         approved_at: timestamp::read(session.created_at).ok_or(missing("created_at"))?,
         seen_at: seen_at.ok_or(missing("refreshed_at"))?,
@@ -367,7 +393,7 @@ fn install(session: wire::Session) -> Result<Install, Refusal> {
 mod tests {
     use time::OffsetDateTime;
 
-    use vvs_proto::Phase;
+    use vvs_proto::{Phase, types};
 
     use super::*;
 
@@ -391,16 +417,19 @@ mod tests {
             let device = Device {
                 name: name.to_owned(),
                 os: os.to_owned(),
-                app: app.to_owned(),
                 jwk: String::new(),
             };
-            let user = Some(wire::User {
+            let user = Some(types::User {
                 id: "usr_1".to_owned(),
-                ..wire::User::default()
+                ..types::User::default()
             });
             let found = install(wire::Session {
                 user,
                 device: Some(device),
+                app: Some(App {
+                    name: app.to_owned(),
+                    version: String::new(),
+                }),
                 created_at: at,
                 ..wire::Session::default()
             });
@@ -424,32 +453,33 @@ mod tests {
 
     #[test]
     fn an_editor_without_a_name_keeps_its_key() {
-        let bare = device(&view(editor::Editor {
+        let bare = view(editor::Editor {
             app: None,
             device: None,
-        }));
-        assert_eq!(
-            bare,
-            Device {
-                jwk: "the key".to_owned(),
-                ..Device::default()
-            }
-        );
+        });
+        let named_nothing = Device {
+            jwk: "the key".to_owned(),
+            ..Device::default()
+        };
+        assert_eq!((device(&bare), app(&bare)), (named_nothing, None));
+    }
 
-        let app = |version: &str| editor::App {
-            name: "VVS Editor".to_owned(),
-            version: version.to_owned(),
+    #[test]
+    fn an_app_is_shown_with_its_version_however_it_was_stored() {
+        let shown = |name: &str, version: &str| {
+            let session = wire::Session {
+                user: Some(types::User::default()),
+                app: Some(App {
+                    name: name.to_owned(),
+                    version: version.to_owned(),
+                }),
+                created_at: Some(prost_types::Timestamp::default()),
+                ..wire::Session::default()
+            };
+            install(session).ok().unwrap().app
         };
-        let named = |version| {
-            device(&view(editor::Editor {
-                app: Some(app(version)),
-                device: None,
-            }))
-            .app
-        };
-        assert_eq!(
-            (named("1.4.0"), named("")),
-            ("VVS Editor 1.4.0".to_owned(), "VVS Editor".to_owned())
-        );
+        assert_eq!(shown("VVS Editor", "1.4.0"), "VVS Editor 1.4.0");
+        assert_eq!(shown("VVS Editor", ""), "VVS Editor");
+        assert_eq!(shown("VVS Editor 1.4.0", ""), "VVS Editor 1.4.0");
     }
 }

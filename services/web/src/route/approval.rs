@@ -179,10 +179,7 @@ async fn deliver(
         // The editor has it already, whether a relay still knows that or not.
         Ok(Delivered::Acked)
     } else {
-        let delivered = web
-            .relay
-            .deliver(id, request_id, granted, &visit.from)
-            .await;
+        let delivered = web.relay.deliver(id, request_id, granted).await;
         or_away(delivered, visit.jar.login(id), visit.now)
     };
 
@@ -301,7 +298,6 @@ async fn denied(visit: &mut Visit) -> Result<Answer, Refusal> {
     tracing::info!(connection_id = %id, address = %visit.from.address, "denied");
     let place = call::Requester {
         address: visit.from.address,
-        user_agent: String::new(),
     };
     let who = visit.person().ok().flatten().map(|kept| kept.who.clone());
     let record = record_denial(visit.web.clone(), id, who, place);

@@ -6,9 +6,9 @@ use async_nats::{StatusCode, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument as _, Span};
-use vvs_proto::relay::backplane_answer::Answer as Wire;
-use vvs_proto::relay::backplane_ask::Request as WireRequest;
-use vvs_proto::relay::{BackplaneAnswer, BackplaneAsk};
+use vvs_proto::internal::backplane_answer::Answer as Wire;
+use vvs_proto::internal::backplane_ask::Request as WireRequest;
+use vvs_proto::internal::{BackplaneAnswer, BackplaneAsk};
 use vvs_proto::{ConnectionId, timestamp};
 use vvs_runtime::metrics::count;
 

@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
-use vvs_proto::relay::{BackplaneHere, BackplanePresence, BackplaneWho};
+use vvs_proto::internal::{BackplaneHere, BackplanePresence, BackplaneWho};
 use vvs_proto::{ConnectionId, timestamp};
 use vvs_runtime::metrics::count;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prost_types::Timestamp;
 use tokio::sync::{broadcast, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 use vvs_proto::timestamp;
 
 use super::{CALL_LIMIT, RETRY};
@@ -27,10 +27,11 @@ const IN_FLIGHT: i64 = 5;
 pub(super) enum Told {
     /// In the order of their numbers.
     Revoked(Arc<[Revocation]>),
-    /// Nothing has happened: a heartbeat.
-    Quiet {
+    /// The reader reads: a heartbeat.
+    Alive {
         newest: i64,
-        pending_since: Timestamp,
+        /// Unknown while there is more to read: a session that was swept would look active.
+        pending_since: Option<Timestamp>,
     },
 }
 
@@ -41,6 +42,8 @@ pub(super) struct Reader {
     told: broadcast::Sender<Told>,
     changed: watch::Receiver<()>,
     ticks: Interval,
+    /// When the last heartbeat was sent.
+    alive_at: Instant,
     /// The number up to which it has read.
     read_to: i64,
     /// Whether there was more than one read returns.
@@ -62,6 +65,7 @@ impl Reader {
             told,
             changed,
             ticks,
+            alive_at: Instant::now(),
             read_to: 0,
             is_behind: false,
             is_blind: false,
@@ -128,12 +132,22 @@ impl Reader {
 
         if !page.entries.is_empty() {
             self.tell(Told::Revoked(page.entries.into()));
-        } else if heartbeat {
-            let pending_since = pending_since(&self.store).await?;
-            self.tell(Told::Quiet {
+        }
+
+        // However much there is to read: a follower must be able to tell a feed that is behind from
+        // one that is dead.
+        if heartbeat || self.alive_at.elapsed() >= HEARTBEAT {
+            let pending_since = if page.complete {
+                Some(pending_since(&self.store).await?)
+            } else {
+                None
+            };
+            self.tell(Told::Alive {
                 newest: page.read_to,
                 pending_since,
             });
+            self.alive_at = Instant::now();
+            self.ticks.reset();
         }
 
         Ok(())
@@ -150,4 +164,74 @@ pub(super) async fn pending_since(store: &Store) -> Result<Timestamp, Error> {
     let settled = clock().saturating_sub(IN_FLIGHT);
     let oldest = store.oldest_pending().await?.unwrap_or(settled);
     Ok(timestamp::seconds(oldest.min(settled)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast::Receiver;
+    use vvs_runtime::metrics::Metrics;
+
+    use super::*;
+    use crate::store::feed::PAGE;
+    use crate::store::tests::{Location, on_both_databases};
+
+    /// As if the last heartbeat had been sent so long ago that the next one is due.
+    fn age(reader: &mut Reader) {
+        reader.alive_at -= HEARTBEAT;
+    }
+
+    /// Returns the number of revocations, and the heartbeats.
+    fn heard(told: &mut Receiver<Told>) -> (usize, Vec<(i64, bool)>) {
+        let (mut revoked, mut alive) = (0, Vec::new());
+        while let Ok(told) = told.try_recv() {
+            match told {
+                Told::Revoked(entries) => revoked += entries.len(),
+                Told::Alive {
+                    newest,
+                    pending_since,
+                } => alive.push((newest, pending_since.is_some())),
+            }
+        }
+        (revoked, alive)
+    }
+
+    async fn a_heartbeat_is_sent_in_time_however_much_there_is_to_read(place: &Location) {
+        let store = place.open().await;
+        let (all, page) = (i64::from(PAGE) * 3, PAGE as usize);
+        for sql in [
+            "INSERT INTO revocations (sequence, session_id, reason, tokens_expire_at)
+             WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1)
+             SELECT n, 'ses_' || n, 'logout', 9999999999 FROM numbers",
+            "UPDATE feed SET newest = $1",
+        ] {
+            sqlx::query(sql)
+                .bind(all)
+                .execute(store.pool())
+                .await
+                .unwrap();
+        }
+
+        let counts = Counts::register(&Metrics::default());
+        let (tell, mut told) = broadcast::channel(16);
+        let mut reader = Reader::new(store, counts, tell);
+        reader.read(false).await.unwrap();
+        assert_eq!(heard(&mut told), (page, vec![]), "it is not due");
+
+        // Whose sessions are pending is not said, because there is more to read.
+        age(&mut reader);
+        reader.read(false).await.unwrap();
+        assert_eq!(heard(&mut told), (page, vec![(i64::from(PAGE) * 2, false)]));
+
+        reader.read(false).await.unwrap();
+        assert_eq!(heard(&mut told), (page, vec![]), "it has just been sent");
+
+        age(&mut reader);
+        reader.read(false).await.unwrap();
+        assert!(!reader.is_behind);
+        assert_eq!(heard(&mut told), (0, vec![(all, true)]));
+    }
+
+    on_both_databases! {
+        a_heartbeat_is_sent_in_time_however_much_there_is_to_read
+    }
 }

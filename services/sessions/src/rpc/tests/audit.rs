@@ -1,6 +1,7 @@
 //! The audit log of everything that happens to a session.
 
 use sqlx::Row as _;
+use vvs_proto::session::revoke_user_sessions_request::Whose;
 
 use super::*;
 
@@ -61,38 +62,32 @@ async fn every_row_says_whose_session_it_was_from_where_and_on_what(place: &Loca
     let none = serde_json::json!({});
     let bad = editor.prove("hello", &none);
     bench
-        .refresh(wire::RefreshTokenRequest {
+        .refresh(internal::RefreshTokenRequest {
             proof: bad.clone(),
             ..editor.refresh(&session.id)
         })
         .await
         .unwrap_err();
 
-    let logout = wire::RevokeSessionRequest {
+    let logout = internal::EndSessionRequest {
         address: ENDED_FROM.into(),
-        ..revocation(&session.id, "logout")
+        ..ending(&session.id, RevocationReason::Logout)
     };
     bench
-        .revoke(
-            Role::Relay,
-            wire::RevokeSessionRequest {
-                proof: bad,
-                ..logout.clone()
-            },
-        )
+        .end_session(internal::EndSessionRequest {
+            proof: bad,
+            ..logout.clone()
+        })
         .await
         .unwrap_err();
 
     let proof = editor.prove("logout", &serde_json::json!({}));
     bench
-        .revoke(
-            Role::Relay,
-            wire::RevokeSessionRequest {
-                proof,
-                nonce: "socket".into(),
-                ..logout
-            },
-        )
+        .end_session(internal::EndSessionRequest {
+            proof,
+            nonce: "socket".into(),
+            ..logout
+        })
         .await
         .unwrap();
 
@@ -115,18 +110,19 @@ async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Loca
         ("session_created", "", APPROVED_FROM),
     ];
     for (number, reason) in [
-        (1, "burned"),
-        (2, "cancelled"),
-        (3, "expired"),
-        (4, "refused"),
+        (1, RevocationReason::Burned),
+        (2, RevocationReason::Cancelled),
+        (3, RevocationReason::Expired),
+        (4, RevocationReason::Refused),
     ] {
         let session = bench.create(editor.approved(number)).await.unwrap().0;
-        let ended = wire::RevokeSessionRequest {
+        let ended = internal::EndSessionRequest {
             only_pending: true,
-            ..revocation(&session.id, reason)
+            ..ending(&session.id, reason)
         };
-        bench.revoke(Role::Relay, ended).await.unwrap();
-        let event = if reason == "burned" {
+        bench.end_session(ended).await.unwrap();
+        let word = reason.word();
+        let event = if reason == RevocationReason::Burned {
             "burned"
         } else {
             "revoked"
@@ -134,24 +130,27 @@ async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Loca
 
         assert_eq!(
             rows(&bench, &session).await,
-            sorted([begun[0], begun[1], (event, reason, APPROVED_FROM)])
+            sorted([begun[0], begun[1], (event, word.as_str(), APPROVED_FROM)])
         );
     }
 
     let session = bench.create(editor.approved(5)).await.unwrap().0;
-    let silent = || wire::RefreshTokenRequest {
+    let silent = || internal::RefreshTokenRequest {
         address: String::new(),
         ..editor.refresh(&session.id)
     };
-    let activation = wire::ActivateSessionRequest {
-        session_id: session.id.clone(),
+    let silently = internal::Activation {
         address: String::new(),
+        ..activation(&session.id)
     };
-    bench
+    let told = bench
         .service
-        .activate_session(Request::new(activation))
+        .activate_sessions(Request::new(internal::ActivateSessionsRequest {
+            activations: vec![silently],
+        }))
         .await
         .unwrap();
+    assert!(told.into_inner().not_activated.is_empty());
     bench.refresh(silent()).await.unwrap();
     bench.refresh(editor.refresh(&session.id)).await.unwrap();
     bench.refresh(silent()).await.unwrap();
@@ -159,7 +158,7 @@ async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Loca
     // This need not have been the editor.
     let bad = editor.prove("hello", &serde_json::json!({}));
     bench
-        .refresh(wire::RefreshTokenRequest {
+        .refresh(internal::RefreshTokenRequest {
             proof: bad,
             ..silent()
         })
@@ -167,8 +166,8 @@ async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Loca
         .unwrap_err();
     let user_id = session.user.as_ref().unwrap().id.clone();
     let all = wire::RevokeUserSessionsRequest {
-        user_id,
-        reason: "banned".into(),
+        whose: Some(Whose::UserId(user_id)),
+        reason: RevocationReason::UserBanned.into(),
         ..Default::default()
     };
     bench
@@ -182,7 +181,7 @@ async fn an_address_that_nobody_names_is_where_the_session_was_last(place: &Loca
         ("activated", "", APPROVED_FROM),
         ("refreshed", "", APPROVED_FROM),
         ("proof_refused", "BAD_PROOF", ""),
-        ("revoked", "banned", REFRESHED_FROM),
+        ("revoked", "user_banned", REFRESHED_FROM),
     ]);
     assert_eq!(rows(&bench, &session).await, expected);
 

@@ -13,15 +13,15 @@ fn identity(subject: &str, provider_session: &str) -> Option<wire::Identity> {
     })
 }
 
-fn end(id: &str, subject: &str, provider_session: &str) -> wire::EndBrowserSignInsRequest {
-    wire::EndBrowserSignInsRequest {
+fn end(id: &str, subject: &str, provider_session: &str) -> internal::EndBrowserSignInsRequest {
+    internal::EndBrowserSignInsRequest {
         sign_in_id: id.into(),
         identity: identity(subject, provider_session),
         remember_for: Some(prost_types::Duration {
             seconds: 86_400,
             nanos: 0,
         }),
-        reason: "signed_out_by_user".into(),
+        reason: RevocationReason::SignedOutByUser.into(),
         address: "192.0.2.9".into(),
     }
 }
@@ -29,9 +29,11 @@ fn end(id: &str, subject: &str, provider_session: &str) -> wire::EndBrowserSignI
 impl Bench {
     async fn begin(&self, proof_age: Option<i64>) -> Result<u64, Status> {
         let proof_age = proof_age.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
-        let begun = self
-            .service
-            .begin_browser_sign_in(Request::new(wire::BeginBrowserSignInRequest { proof_age }));
+        let begun =
+            self.service
+                .begin_browser_sign_in(Request::new(internal::BeginBrowserSignInRequest {
+                    proof_age,
+                }));
         Ok(begun.await?.into_inner().watermark)
     }
 
@@ -41,7 +43,7 @@ impl Bench {
         identity: Option<wire::Identity>,
         watermark: u64,
     ) -> Result<bool, Status> {
-        let request = wire::CheckBrowserSignInRequest {
+        let request = internal::CheckBrowserSignInRequest {
             sign_in_id: id.into(),
             identity,
             watermark,
@@ -54,7 +56,7 @@ impl Bench {
             .ended)
     }
 
-    async fn end(&self, request: wire::EndBrowserSignInsRequest) -> Result<(), Status> {
+    async fn end(&self, request: internal::EndBrowserSignInsRequest) -> Result<(), Status> {
         self.service
             .end_browser_sign_ins(Request::new(request))
             .await
@@ -115,16 +117,16 @@ async fn beyond_the_setting_the_limit_is_told(place: &Location) {
 
 async fn what_names_nobody_is_malformed_and_changes_nothing(place: &Location) {
     let bench = bench(place).await;
-    let short = wire::EndBrowserSignInsRequest {
+    let short = internal::EndBrowserSignInsRequest {
         remember_for: None,
         ..end("id", "ada", "")
     };
-    let nobody = wire::EndBrowserSignInsRequest {
+    let nobody = internal::EndBrowserSignInsRequest {
         identity: None,
         ..end("id", "ada", "")
     };
-    let silent = wire::EndBrowserSignInsRequest {
-        reason: String::new(),
+    let silent = internal::EndBrowserSignInsRequest {
+        reason: RevocationReason::Unspecified.into(),
         ..end("id", "ada", "")
     };
     for bad in [

@@ -1,5 +1,7 @@
 //! What those who follow the revocations hear.
 
+use vvs_proto::session::revoke_user_sessions_request::Whose;
+
 use super::*;
 
 async fn a_watcher_hears_what_was_and_then_what_comes(place: &Location) {
@@ -10,39 +12,39 @@ async fn a_watcher_hears_what_was_and_then_what_comes(place: &Location) {
     }
 
     bench
-        .revoke(Role::Web, revocation(&ids[0], "one"))
+        .revoke(revocation(&ids[0], RevocationReason::Logout))
         .await
         .unwrap();
     bench
-        .revoke(Role::Web, revocation(&ids[1], "two"))
+        .revoke(revocation(&ids[1], RevocationReason::Replaced))
         .await
         .unwrap();
     let mut all = bench.watch(0).await.unwrap();
     let mut later = bench.watch(1).await.unwrap();
     assert_eq!(
-        revoked(next_change(&mut all).await),
-        (1, ids[0].clone(), "one".into())
+        revoked(next(&mut all).await),
+        (1, ids[0].clone(), RevocationReason::Logout)
     );
 
     for stream in [&mut all, &mut later] {
         assert_eq!(
-            revoked(next_change(stream).await),
-            (2, ids[1].clone(), "two".into())
+            revoked(next(stream).await),
+            (2, ids[1].clone(), RevocationReason::Replaced)
         );
-        assert_eq!(next_change(stream).await, Event::CaughtUp(2));
+        assert_eq!(next(stream).await, caught_up(2));
     }
 
     bench
-        .revoke(Role::Web, revocation(&ids[2], "three"))
+        .revoke(revocation(&ids[2], RevocationReason::UserDeleted))
         .await
         .unwrap();
 
     for stream in [&mut all, &mut later] {
         assert_eq!(
-            revoked(next_change(stream).await),
-            (3, ids[2].clone(), "three".into())
+            revoked(next(stream).await),
+            (3, ids[2].clone(), RevocationReason::UserDeleted)
         );
-        assert_eq!(next_change(stream).await, Event::Heartbeat(3));
+        assert_eq!(next(stream).await, heartbeat(3));
     }
 
     let gone = bench.watch(4).await.err().unwrap();
@@ -53,13 +55,17 @@ async fn a_watcher_hears_what_was_and_then_what_comes(place: &Location) {
 
     bench.stop.cancel();
 
-    // What is ready is told, and then it ends.
-    while let Some(event) = all.next().await {
-        assert!(
-            matches!(event.unwrap().event.unwrap(), Event::PendingSince(_)),
-            "it goes on while the process stops"
+    // Not like a stream that is complete, so that nobody trusts what it has.
+    let draining = |told: &Status| {
+        assert_eq!(
+            (told.code(), reason(told).as_str()),
+            (Code::Unavailable, "DRAINING")
         );
-    }
+        assert!(told.get_details_retry_info().is_some());
+    };
+    draining(&all.next().await.unwrap().unwrap_err());
+    assert!(all.next().await.is_none());
+    draining(&bench.watch(0).await.err().unwrap());
 }
 
 async fn a_watcher_hears_at_once_of_more_than_one_reading_returns(place: &Location) {
@@ -76,11 +82,11 @@ async fn a_watcher_hears_at_once_of_more_than_one_reading_returns(place: &Locati
     }
 
     let mut stream = bench.watch(0).await.unwrap();
-    assert_eq!(next_change(&mut stream).await, Event::CaughtUp(0));
+    assert_eq!(next(&mut stream).await, caught_up(0));
 
     let request = wire::RevokeUserSessionsRequest {
-        user_id,
-        reason: "user".into(),
+        whose: Some(Whose::UserId(user_id)),
+        reason: RevocationReason::SignedOutByUser.into(),
         ..Default::default()
     };
     bench
@@ -105,7 +111,7 @@ async fn a_watcher_hears_at_once_of_more_than_one_reading_returns(place: &Locati
         assert_eq!(revoked(next_change(&mut stream).await).0, sequence);
     }
 
-    assert_eq!(next_change(&mut stream).await, Event::CaughtUp(all));
+    assert_eq!(next(&mut stream).await, caught_up(all));
 }
 
 async fn a_watcher_hears_since_when_no_session_is_pending(place: &Location) {
@@ -116,30 +122,38 @@ async fn a_watcher_hears_since_when_no_session_is_pending(place: &Location) {
         .await;
     let before = clock();
     let mut stream = bench.watch(0).await.unwrap();
-    let Event::PendingSince(since) = next(&mut stream).await else {
-        panic!("it is not the first")
-    };
-
+    let told = next_message(&mut stream).await;
+    assert_eq!(told.event, Some(Event::CaughtUp(CaughtUp {})));
+    let since = told.pending_since.unwrap();
     assert!((before - 1002..before - 998).contains(&since.seconds));
-    assert_eq!(next(&mut stream).await, Event::CaughtUp(0));
 
     bench.activate(&id).await.unwrap();
-    assert_eq!(next(&mut stream).await, Event::Heartbeat(0));
-
-    let Event::PendingSince(since) = next(&mut stream).await else {
-        panic!("it does not follow the heartbeat")
-    };
-
+    let told = next_message(&mut stream).await;
+    assert_eq!(told.event, Some(Event::Heartbeat(Heartbeat {})));
+    let since = told.pending_since.unwrap();
     assert!(since.seconds > before - 100 && since.seconds < clock() - 4);
 
     // One that has just been made is not the youngest whose commit may still be to come.
-    bench.create(request(2, "ada")).await.unwrap();
+    let young = bench.create(request(2, "ada")).await.unwrap().0.id;
     let mut stream = bench.watch(0).await.unwrap();
-    let Event::PendingSince(since) = next(&mut stream).await else {
-        panic!("it is not the first")
-    };
-
+    let told = next_message(&mut stream).await;
+    assert_eq!(told.event, Some(Event::CaughtUp(CaughtUp {})));
+    let since = told.pending_since.unwrap();
     assert!(since.seconds > before - 100 && since.seconds < clock() - 4);
+
+    // A revocation says nothing about the others, but whose session it was.
+    let user = bench.get(&young).await.unwrap().user.unwrap().id;
+    bench
+        .revoke(revocation(&young, RevocationReason::Logout))
+        .await
+        .unwrap();
+    let told = loop {
+        let told = next_message(&mut stream).await;
+        if let Some(Event::Revocation(entry)) = told.event {
+            break (entry.user_id, told.pending_since);
+        }
+    };
+    assert_eq!(told, (user, None));
 }
 
 async fn a_watcher_that_has_missed_too_much_starts_again(place: &Location) {
@@ -147,7 +161,7 @@ async fn a_watcher_that_has_missed_too_much_starts_again(place: &Location) {
     for number in 0..3 {
         let id = bench.create(request(number, "ada")).await.unwrap().0.id;
         bench
-            .revoke(Role::Web, revocation(&id, "user"))
+            .revoke(revocation(&id, RevocationReason::SignedOutByUser))
             .await
             .unwrap();
     }
@@ -164,12 +178,12 @@ async fn a_watcher_that_has_missed_too_much_starts_again(place: &Location) {
     let mut stream = bench.watch(0).await.unwrap();
     assert_eq!(
         [
-            revoked(next_change(&mut stream).await).0,
-            revoked(next_change(&mut stream).await).0
+            revoked(next(&mut stream).await).0,
+            revoked(next(&mut stream).await).0
         ],
         [1, 3]
     );
-    assert_eq!(next_change(&mut stream).await, Event::CaughtUp(3));
+    assert_eq!(next(&mut stream).await, caught_up(3));
 
     // That something older goes later does not bring it back.
     bench
@@ -191,22 +205,19 @@ async fn however_many_follow_one_reads(place: &Location) {
     let mut streams = Vec::new();
     for _ in 0..1000 {
         let mut stream = bench.watch(0).await.unwrap();
-        assert_eq!(next_change(&mut stream).await, Event::CaughtUp(0));
+        assert_eq!(next(&mut stream).await, caught_up(0));
         streams.push(stream);
     }
 
     let before = reads();
     let id = bench.create(request(1, "ada")).await.unwrap().0.id;
     bench
-        .revoke(Role::Web, revocation(&id, "user"))
+        .revoke(revocation(&id, RevocationReason::SignedOutByUser))
         .await
         .unwrap();
 
     for stream in &mut streams {
-        let mut heard = next_change(stream).await;
-        while matches!(heard, Event::Heartbeat(_)) {
-            heard = next_change(stream).await;
-        }
+        let heard = next_change(stream).await;
         assert_eq!(revoked(heard).0, 1);
     }
 
@@ -228,7 +239,7 @@ async fn whoever_joins_while_sessions_end_misses_none_and_hears_none_twice(place
     let ending = async {
         for id in &ids {
             bench
-                .revoke(Role::Web, revocation(id, "user"))
+                .revoke(revocation(id, RevocationReason::SignedOutByUser))
                 .await
                 .unwrap();
         }
@@ -247,7 +258,7 @@ async fn whoever_joins_while_sessions_end_misses_none_and_hears_none_twice(place
     for mut stream in streams {
         let mut heard = Vec::new();
         while heard.len() < ids.len() {
-            if let Event::Revocation(entry) = next(&mut stream).await {
+            if let Event::Revocation(entry) = next(&mut stream).await.0 {
                 heard.push(entry.sequence);
             }
         }
@@ -256,8 +267,8 @@ async fn whoever_joins_while_sessions_end_misses_none_and_hears_none_twice(place
 
         // Nothing is left over but heartbeats.
         assert!(matches!(
-            next_change(&mut stream).await,
-            Event::CaughtUp(60) | Event::Heartbeat(60)
+            next(&mut stream).await,
+            (Event::CaughtUp(_) | Event::Heartbeat(_), 60)
         ));
     }
 }
@@ -266,19 +277,16 @@ async fn whoever_follows_too_slowly_is_ended_and_holds_up_nobody(place: &Locatio
     let bench = bench_with(place, 4).await;
     let mut slow = bench.watch(0).await.unwrap();
     let mut quick = bench.watch(0).await.unwrap();
-    assert_eq!(next_change(&mut slow).await, Event::CaughtUp(0));
-    assert_eq!(next_change(&mut quick).await, Event::CaughtUp(0));
+    assert_eq!(next(&mut slow).await, caught_up(0));
+    assert_eq!(next(&mut quick).await, caught_up(0));
 
     for number in 1..=8 {
         let id = bench.create(request(number, "ada")).await.unwrap().0.id;
         bench
-            .revoke(Role::Web, revocation(&id, "user"))
+            .revoke(revocation(&id, RevocationReason::SignedOutByUser))
             .await
             .unwrap();
-        let mut heard = next_change(&mut quick).await;
-        while matches!(heard, Event::Heartbeat(_)) {
-            heard = next_change(&mut quick).await;
-        }
+        let heard = next_change(&mut quick).await;
         assert_eq!(revoked(heard).0, u64::from(number));
     }
 
@@ -293,7 +301,7 @@ async fn whoever_follows_too_slowly_is_ended_and_holds_up_nobody(place: &Locatio
 
     // It goes on from where it was.
     let mut again = bench.watch(0).await.unwrap();
-    assert_eq!(revoked(next_change(&mut again).await).0, 1);
+    assert_eq!(revoked(next(&mut again).await).0, 1);
 }
 
 async fn of_too_many_who_begin_to_follow_those_without_a_turn_come_back_and_no_relay_waits(
@@ -305,7 +313,7 @@ async fn of_too_many_who_begin_to_follow_those_without_a_turn_come_back_and_no_r
         bench
             .service
             .feed
-            .follow(Role::Backend, wire::WatchRevocationsRequest::default())
+            .follow(Role::Backend, token::WatchRevocationsRequest::default())
     };
     let told = Status::from(begin().await.err().unwrap());
     assert_eq!(
@@ -319,7 +327,7 @@ async fn of_too_many_who_begin_to_follow_those_without_a_turn_come_back_and_no_r
     );
 
     let mut relay = bench.watch(0).await.unwrap();
-    assert_eq!(next_change(&mut relay).await, Event::CaughtUp(0));
+    assert_eq!(next(&mut relay).await, caught_up(0));
 
     drop(turn);
     assert!(begin().await.is_ok());
@@ -334,7 +342,8 @@ async fn a_watcher_of_another_database_starts_again(place: &Location) {
         loop {
             let told = stream.next().await.unwrap().unwrap();
             ids.push(told.database_id);
-            if let Some(Event::CaughtUp(1)) = told.event {
+            if let Some(Event::CaughtUp(_)) = told.event {
+                assert_eq!(told.newest_sequence, 1);
                 break;
             }
         }
@@ -347,7 +356,7 @@ async fn a_watcher_of_another_database_starts_again(place: &Location) {
     for bench in [&here, &there] {
         let id = bench.create(request(1, "ada")).await.unwrap().0.id;
         bench
-            .revoke(Role::Web, revocation(&id, "user"))
+            .revoke(revocation(&id, RevocationReason::SignedOutByUser))
             .await
             .unwrap();
     }
@@ -380,12 +389,12 @@ async fn a_watcher_hears_of_a_revocation_in_another_process() {
     let mut stream = here.watch(0).await.unwrap();
     let mut changed = here.service.store.revoked();
     let work = async {
-        assert_eq!(next_change(&mut stream).await, Event::CaughtUp(0));
+        assert_eq!(next(&mut stream).await, caught_up(0));
 
         // Wakes once when it listens.
         changed.changed().await.unwrap();
         there
-            .revoke(Role::Web, revocation(&id, "user"))
+            .revoke(revocation(&id, RevocationReason::SignedOutByUser))
             .await
             .unwrap();
 
@@ -395,8 +404,8 @@ async fn a_watcher_hears_of_a_revocation_in_another_process() {
             .unwrap()
             .unwrap();
         assert_eq!(
-            revoked(next_change(&mut stream).await),
-            (1, id.clone(), "user".into())
+            revoked(next(&mut stream).await),
+            (1, id.clone(), RevocationReason::SignedOutByUser)
         );
     };
 

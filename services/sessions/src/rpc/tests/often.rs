@@ -24,10 +24,10 @@ async fn held(place: &Location, per_minute: u32) -> Bench {
 
 impl Editor {
     /// Presents a token that no relay can trust any longer.
-    fn show(&self, id: &str, token: &str) -> wire::RefreshTokenRequest {
+    fn show(&self, id: &str, token: &str) -> internal::RefreshTokenRequest {
         let hash = base64url(digest(&SHA256, token.as_bytes()).as_ref());
         let proof = self.prove("authenticate", &serde_json::json!({"ath": hash}));
-        wire::RefreshTokenRequest {
+        internal::RefreshTokenRequest {
             token: token.to_owned(),
             proof,
             ..self.refresh(id)

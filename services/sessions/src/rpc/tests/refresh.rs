@@ -70,7 +70,7 @@ async fn a_proof_that_does_not_hold_is_refused_and_written_down_if_it_is_the_ses
         editor.prove("refresh", &serde_json::json!({"aud": "https://evil.test"})),
     ] {
         let told = bench
-            .refresh(wire::RefreshTokenRequest {
+            .refresh(internal::RefreshTokenRequest {
                 proof: bad,
                 ..editor.refresh(&id)
             })
@@ -98,7 +98,7 @@ async fn a_stranger_learns_of_no_session_and_writes_nothing_about_it(place: &Loc
     let key_id = decode_header(&token.token).unwrap().kid.unwrap();
     let revoked = bench.create(editor.approved(2)).await.unwrap().0;
     bench
-        .revoke(Role::Web, revocation(&revoked.id, "banned"))
+        .revoke(revocation(&revoked.id, RevocationReason::UserBanned))
         .await
         .unwrap();
     let expired = bench.create(editor.approved(3)).await.unwrap().0;
@@ -111,7 +111,7 @@ async fn a_stranger_learns_of_no_session_and_writes_nothing_about_it(place: &Loc
     let before = count(&bench.service.store, "SELECT count(*) FROM audit").await;
 
     let ask = async |id: &str, by: &Editor, key_id: &str| {
-        let request = wire::RefreshTokenRequest {
+        let request = internal::RefreshTokenRequest {
             key_id: key_id.to_owned(),
             ..by.refresh(id)
         };
@@ -133,7 +133,7 @@ async fn a_stranger_learns_of_no_session_and_writes_nothing_about_it(place: &Loc
         let other = stranger.prove("refresh", &serde_json::json!({"nonce": "other"}));
 
         for proof in [String::new(), "a.b.c".to_owned(), other] {
-            let bad = wire::RefreshTokenRequest {
+            let bad = internal::RefreshTokenRequest {
                 proof,
                 key_id: key_id.clone(),
                 ..stranger.refresh(id)

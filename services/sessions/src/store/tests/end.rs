@@ -204,7 +204,11 @@ async fn a_sign_in_at_the_provider_ends_what_was_approved_with_it_and_nothing_el
     let end = async |subject: &str, now| {
         let sign_in = SignIn::new("https://id.test".into(), subject.into(), "s1".into()).unwrap();
         store
-            .revoke_all(&Whose::SignIn(sign_in), &cause("signed_out"), now)
+            .revoke_all(
+                &Whose::SignIn(sign_in),
+                &cause("signed_out_at_provider"),
+                now,
+            )
             .await
             .unwrap()
     };
@@ -244,7 +248,7 @@ async fn all_sessions_of_a_user_end_and_nobody_elses(place: &Location) {
 
     assert_eq!(
         store
-            .revoke_all(&whose, &cause("user"), 1000 + 2_592_000)
+            .revoke_all(&whose, &cause("signed_out_by_user"), 1000 + 2_592_000)
             .await
             .unwrap(),
         0
@@ -256,14 +260,14 @@ async fn all_sessions_of_a_user_end_and_nobody_elses(place: &Location) {
     );
     assert_eq!(
         store
-            .revoke_all(&whose, &cause("user"), 1001)
+            .revoke_all(&whose, &cause("signed_out_by_user"), 1001)
             .await
             .unwrap(),
         1
     );
     assert_eq!(
         store
-            .revoke_all(&whose, &cause("user"), 1002)
+            .revoke_all(&whose, &cause("signed_out_by_user"), 1002)
             .await
             .unwrap(),
         0,
@@ -328,7 +332,7 @@ async fn whoever_changes_several_sessions_holds_none_while_waiting_for_the_first
     let place = Location::Server(cluster.database().await);
     let store = place.open().await;
     let (user, ids) = in_disorder(&store, "ada", 0..100).await;
-    let (whose, cause) = (Whose::User(user), cause("user"));
+    let (whose, cause) = (Whose::User(user), cause("signed_out_by_user"));
     let revoking = store.revoke_all(&whose, &cause, 1001);
     assert_eq!(
         holds_none_meanwhile(&place, &ids, revoking).await.unwrap() as usize,

@@ -26,7 +26,7 @@ async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(p
     );
     assert!(
         !store
-            .revoke(&burned.id, &cause("again"), 1003)
+            .revoke(&burned.id, &cause("logout"), 1003)
             .await
             .unwrap()
     );
@@ -35,14 +35,22 @@ async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(p
     assert_eq!(store.sweep(&terms, swept_from).await.unwrap(), 1);
     assert_eq!(
         store
-            .revoke_all(&Whose::User(used.user.clone()), &cause("everywhere"), 2001)
+            .revoke_all(
+                &Whose::User(used.user.clone()),
+                &cause("user_deleted"),
+                2001
+            )
             .await
             .unwrap(),
         2
     );
     assert_eq!(
         store
-            .revoke_all(&Whose::User(used.user.clone()), &cause("everywhere"), 2002)
+            .revoke_all(
+                &Whose::User(used.user.clone()),
+                &cause("user_deleted"),
+                2002
+            )
             .await
             .unwrap(),
         0
@@ -61,8 +69,8 @@ async fn whatever_ends_a_session_is_in_the_feed_with_the_end_of_its_last_token(p
         [
             (1, "burned"),
             (2, "swept"),
-            (3, "everywhere"),
-            (4, "everywhere")
+            (3, "user_deleted"),
+            (4, "user_deleted")
         ]
     );
     assert_eq!(
@@ -196,7 +204,10 @@ async fn revocations_are_read_in_the_order_of_their_commits(place: &Location) {
 
     let revoking = async |store: &Store, ids: Vec<SessionId>| {
         for id in ids {
-            store.revoke(&id, &cause("user"), 1001).await.unwrap();
+            store
+                .revoke(&id, &cause("signed_out_by_user"), 1001)
+                .await
+                .unwrap();
         }
     };
     let reading = async {
@@ -237,7 +248,10 @@ async fn what_is_over_is_forgotten_and_what_is_not_stays(place: &Location) {
     };
     let (revoked, live) = (make(1).await, make(2).await);
     store.activate(&live, "", &terms, 1001).await.unwrap();
-    store.revoke(&revoked, &cause("user"), 1002).await.unwrap();
+    store
+        .revoke(&revoked, &cause("signed_out_by_user"), 1002)
+        .await
+        .unwrap();
 
     let end = 1000 + 3600;
     assert_eq!(

@@ -108,7 +108,9 @@ async fn behind_a_refresh_each_one_has_a_token_that_ends_like_its_and_nothing_is
         .unwrap_err();
     assert!(matches!(refused, Error::KeyMismatch(_)), "{refused}");
 
-    one.revoke(&id, &cause("user"), 1033).await.unwrap();
+    one.revoke(&id, &cause("signed_out_by_user"), 1033)
+        .await
+        .unwrap();
     let refused = two
         .refresh(&id, &thumbprint, "", &terms, 1033)
         .await
@@ -305,7 +307,10 @@ async fn a_session_that_is_over_is_not_refreshed(place: &Location) {
         Err(Error::SessionExpired(_))
     ));
 
-    store.revoke(&revoked, &cause("user"), 1020).await.unwrap();
+    store
+        .revoke(&revoked, &cause("signed_out_by_user"), 1020)
+        .await
+        .unwrap();
     assert!(matches!(
         refresh(&revoked, 1021).await,
         Err(Error::SessionRevoked(_))

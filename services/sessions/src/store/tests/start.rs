@@ -34,10 +34,17 @@ async fn a_newer_schema_is_refused(place: &Location) {
 
 async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(place: &Location) {
     let store = place.open().await;
-    store
+    let ada = store
         .create(&approval(1, "ada"), &terms(), 1000)
         .await
-        .unwrap();
+        .unwrap()
+        .session;
+    store.revoke(&ada.id, &cause("logout"), 1001).await.unwrap();
+    let deleted = "INSERT INTO revocations (sequence, session_id, reason, tokens_expire_at) VALUES \
+        (2, 'ses_x', 'logout', 9999999)";
+    for sql in [deleted, "UPDATE feed SET newest = 2"] {
+        sqlx::query(sql).execute(&store.pool).await.unwrap();
+    }
     let key = SealedKey {
         number: 1,
         kid: "k1".into(),
@@ -57,6 +64,8 @@ async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(
         "DROP INDEX audit_by_user",
         "DROP TABLE browser_ends",
         "DROP TABLE browser_ends_newest",
+        "ALTER TABLE sessions DROP COLUMN device_app_version",
+        "ALTER TABLE revocations DROP COLUMN user_id",
         "DELETE FROM _sqlx_migrations WHERE version >= 3",
     ] {
         sqlx::query(undo).execute(&store.pool).await.unwrap();
@@ -78,6 +87,21 @@ async fn a_database_from_before_knows_its_keys_and_has_asked_about_nobody_since(
         !store.has_known_key("k2").await.unwrap(),
         "another process was faster"
     );
+
+    // Its app is one text, and its revocation has a user only while there is a session.
+    let session = store.session(&ada.id).await.unwrap();
+    assert_eq!(
+        (&*session.device.app, &*session.device.app_version),
+        ("VVS", "")
+    );
+
+    let page = store.revocations(0, 1002).await.unwrap();
+    let users: Vec<_> = page
+        .entries
+        .iter()
+        .map(|entry| entry.user.as_str())
+        .collect();
+    assert_eq!(users, [ada.user.as_str(), ""]);
 }
 
 async fn a_key_that_an_older_program_has_added_is_known_and_stays_known(place: &Location) {

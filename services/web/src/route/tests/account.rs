@@ -5,7 +5,9 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{Request, StatusCode};
 use tonic::Code;
-use vvs_proto::session::Identity;
+use vvs_proto::session::ProviderUser;
+use vvs_proto::session::revoke_user_sessions_request::Whose;
+use vvs_proto::types::RevocationReason;
 
 use super::bench::{Bench, Browser, ID, ORIGIN, Seen};
 use super::path;
@@ -129,8 +131,8 @@ async fn one_editor_is_signed_out_and_the_page_says_so() {
         ("ses_laptop", "usr of ada@example.com")
     );
     assert_eq!(
-        (&*revocation.reason, &*revocation.address),
-        ("signed_out_by_user", "127.0.0.1")
+        (revocation.reason(), &*revocation.address),
+        (RevocationReason::SignedOutByUser, "127.0.0.1")
     );
 
     // A second click finds nothing to do.
@@ -175,8 +177,8 @@ async fn all_editors_of_one_person_are_signed_out_at_once() {
 
     let sign_out = bench.script.sign_outs.lock().unwrap()[0].clone();
     assert_eq!(
-        (&*sign_out.reason, &*sign_out.address),
-        ("signed_out_by_user", "127.0.0.1")
+        (sign_out.reason(), &*sign_out.address),
+        (RevocationReason::SignedOutByUser, "127.0.0.1")
     );
 }
 
@@ -222,26 +224,13 @@ async fn a_list_that_shows_nothing_still_signs_out_everywhere() {
     );
 
     let sign_outs = bench.script.sign_outs.lock().unwrap();
-    let whole = Identity {
+    let whole = Whose::ProviderUser(ProviderUser {
         provider: "dev".to_owned(),
         subject: "eve@example.com".to_owned(),
-        ..Identity::default()
-    };
+    });
     for sign_out in &*sign_outs {
         // A user id or a session at the provider would say less than everything.
-        let Identity {
-            provider,
-            subject,
-            provider_session,
-            ..
-        } = sign_out.identity.clone().unwrap();
-        let named = Identity {
-            provider,
-            subject,
-            provider_session,
-            ..Identity::default()
-        };
-        assert_eq!((&named, &*sign_out.user_id), (&whole, ""));
+        assert_eq!(sign_out.whose.as_ref(), Some(&whole));
     }
 
     assert_eq!(sign_outs.len(), 2);

@@ -23,13 +23,27 @@ use tower::{ServiceExt as _, service_fn};
 use vvs_auth::key::Keyring;
 use vvs_identity::dev::Dev;
 use vvs_identity::{People, ProviderContext, SignIn};
+use vvs_proto::internal::browsers_server::{self, BrowsersServer};
+use vvs_proto::internal::{
+    BeginBrowserSignInRequest, BeginBrowserSignInResponse, CheckBrowserSignInRequest,
+    CheckBrowserSignInResponse, EndBrowserSignInsRequest, EndBrowserSignInsResponse,
+};
+use vvs_proto::relay::deliver_auth_response::Outcome;
 use vvs_proto::relay::relay_server::{self, RelayServer};
 use vvs_proto::relay::{
-    App, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse,
-    Device, GetLoginRequest, GetLoginResponse, LoginState,
+    Acked, Binding, DeliverAuthRequest, DeliverAuthResponse, DenyLoginRequest, DenyLoginResponse,
+    GetLoginRequest, GetLoginResponse, Held, LoginState, Sent,
 };
+use vvs_proto::session::list_sessions_request::User as Whose;
+use vvs_proto::session::revoke_user_sessions_request::Whose as Owner;
 use vvs_proto::session::sessions_server::{self, SessionsServer};
 use vvs_proto::session::{self as wire, CreateSessionRequest, CreateSessionResponse};
+use vvs_proto::token::tokens_server::{self, TokensServer};
+use vvs_proto::token::{
+    GetSigningKeysRequest, GetSigningKeysResponse, WatchRevocationsRequest,
+    WatchRevocationsResponse,
+};
+use vvs_proto::types::{App, Device, User};
 use vvs_runtime::http::Connection;
 use vvs_runtime::limit::Reached;
 use vvs_runtime::metrics::Metrics;
@@ -65,10 +79,10 @@ pub(super) struct Script {
     pub(super) revocations: Mutex<Vec<wire::RevokeSessionRequest>>,
     pub(super) sign_outs: Mutex<Vec<wire::RevokeUserSessionsRequest>>,
     /// The ends of browser sign-ins; their number is the watermark.
-    pub(super) ends: Mutex<Vec<wire::EndBrowserSignInsRequest>>,
-    pub(super) checks: Mutex<Vec<wire::CheckBrowserSignInRequest>>,
+    pub(super) ends: Mutex<Vec<EndBrowserSignInsRequest>>,
+    pub(super) checks: Mutex<Vec<CheckBrowserSignInRequest>>,
     /// The end that happens as soon as the next session is created.
-    pub(super) ends_with_approval: Mutex<Option<wire::EndBrowserSignInsRequest>>,
+    pub(super) ends_with_approval: Mutex<Option<EndBrowserSignInsRequest>>,
     pub(super) audit: mpsc::UnboundedSender<wire::RecordAuditRequest>,
     pub(super) sessions: Mutex<Result<(), Error>>,
     pub(super) deliveries: Mutex<Vec<DeliverAuthRequest>>,
@@ -129,7 +143,6 @@ impl relay_server::Relay for Fake {
                 nanos: 0,
             }),
             return_uri: return_uri.to_owned(),
-            ..GetLoginResponse::default()
         }))
     }
 
@@ -140,17 +153,23 @@ impl relay_server::Relay for Fake {
         self.0.deliveries.lock().unwrap().push(request.into_inner());
         let state = self.0.delivery.lock().unwrap().map_err(status)?;
         self.0.login.send_modify(|login| *login = Ok(state));
-        let mut answer = DeliverAuthResponse {
-            state: state.into(),
-            ..DeliverAuthResponse::default()
-        };
-        if state == LoginState::Held {
+        let outcome = if state == LoginState::Held {
             let (return_uri, min_binding) = *self.0.way_back.lock().unwrap();
-            (answer.return_uri, answer.completion_code) = (return_uri.to_owned(), CODE.to_owned());
-            answer.set_min_binding(min_binding);
-        }
+            Outcome::Held(Held {
+                code: CODE.to_owned(),
+                return_uri: return_uri.to_owned(),
+                min_binding: min_binding.into(),
+            })
+        } else if state == LoginState::Sent {
+            Outcome::Sent(Sent {})
+        } else {
+            assert_eq!(state, LoginState::Acked);
+            Outcome::Acked(Acked::default())
+        };
 
-        Ok(Reply::new(answer))
+        Ok(Reply::new(DeliverAuthResponse {
+            outcome: Some(outcome),
+        }))
     }
 
     async fn deny_login(
@@ -187,9 +206,9 @@ impl sessions_server::Sessions for Fake {
     ) -> Result<Reply<CreateSessionResponse>, Status> {
         let request = request.into_inner();
         self.0.sessions.lock().unwrap().map_err(status)?;
-        let user = wire::User {
+        let user = User {
             id: "usr_1".to_owned(),
-            ..wire::User::default()
+            ..User::default()
         };
         let session = wire::Session {
             user: Some(user),
@@ -228,13 +247,16 @@ impl sessions_server::Sessions for Fake {
         request: Call<wire::ListSessionsRequest>,
     ) -> Result<Reply<wire::ListSessionsResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
-        let identity = request.into_inner().identity.unwrap();
+        let Some(Whose::ProviderUser(user)) = request.into_inner().user else {
+            panic!("web names people as their provider does");
+        };
         let installs = self.0.installs.lock().unwrap();
         let own = installs
             .iter()
-            .filter(|(subject, _)| ("dev", *subject) == (&*identity.provider, &*identity.subject));
+            .filter(|(subject, _)| ("dev", *subject) == (&*user.provider, &*user.subject));
         Ok(Reply::new(wire::ListSessionsResponse {
             sessions: own.map(|(_, session)| session.clone()).collect(),
+            next_page_token: String::new(),
         }))
     }
 
@@ -259,29 +281,47 @@ impl sessions_server::Sessions for Fake {
     ) -> Result<Reply<wire::RevokeUserSessionsResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
         let request = request.into_inner();
-        let identity = request.identity.clone().unwrap();
+        let subject_of_dev = match request.whose.clone().unwrap() {
+            Owner::ProviderUser(user) if user.provider == "dev" => user.subject,
+            Owner::ProviderUser(_) | Owner::ProviderSession(_) | Owner::UserId(_) => String::new(),
+        };
         let mut installs = self.0.installs.lock().unwrap();
         let before = installs.len();
-        installs
-            .retain(|(subject, _)| ("dev", *subject) != (&*identity.provider, &*identity.subject));
+        installs.retain(|(subject, _)| *subject != subject_of_dev);
         let revoked = u32::try_from(before - installs.len()).unwrap();
         self.0.sign_outs.lock().unwrap().push(request);
         Ok(Reply::new(wire::RevokeUserSessionsResponse { revoked }))
     }
 
+    async fn record_audit(
+        &self,
+        request: Call<wire::RecordAuditRequest>,
+    ) -> Result<Reply<wire::RecordAuditResponse>, Status> {
+        self.0.audit.send(request.into_inner()).unwrap();
+        self.0.sessions.lock().unwrap().map_err(status)?;
+        Ok(Reply::new(wire::RecordAuditResponse {}))
+    }
+
+    unused! {
+        take_stale_users(wire::TakeStaleUsersRequest) -> wire::TakeStaleUsersResponse,
+    }
+}
+
+#[tonic::async_trait]
+impl browsers_server::Browsers for Fake {
     async fn begin_browser_sign_in(
         &self,
-        _request: Call<wire::BeginBrowserSignInRequest>,
-    ) -> Result<Reply<wire::BeginBrowserSignInResponse>, Status> {
+        _request: Call<BeginBrowserSignInRequest>,
+    ) -> Result<Reply<BeginBrowserSignInResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
         let watermark = self.0.ends.lock().unwrap().len().try_into().unwrap();
-        Ok(Reply::new(wire::BeginBrowserSignInResponse { watermark }))
+        Ok(Reply::new(BeginBrowserSignInResponse { watermark }))
     }
 
     async fn check_browser_sign_in(
         &self,
-        request: Call<wire::CheckBrowserSignInRequest>,
-    ) -> Result<Reply<wire::CheckBrowserSignInResponse>, Status> {
+        request: Call<CheckBrowserSignInRequest>,
+    ) -> Result<Reply<CheckBrowserSignInResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
         let asked = request.into_inner();
         let ended = self
@@ -294,54 +334,40 @@ impl sessions_server::Sessions for Fake {
             .any(|(number, end)| ends(end, number, &asked));
         self.0.checks.lock().unwrap().push(asked);
 
-        Ok(Reply::new(wire::CheckBrowserSignInResponse { ended }))
+        Ok(Reply::new(CheckBrowserSignInResponse { ended }))
     }
 
     async fn end_browser_sign_ins(
         &self,
-        request: Call<wire::EndBrowserSignInsRequest>,
-    ) -> Result<Reply<wire::EndBrowserSignInsResponse>, Status> {
+        request: Call<EndBrowserSignInsRequest>,
+    ) -> Result<Reply<EndBrowserSignInsResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
         self.0.ends.lock().unwrap().push(request.into_inner());
-        Ok(Reply::new(wire::EndBrowserSignInsResponse {}))
+        Ok(Reply::new(EndBrowserSignInsResponse {}))
     }
+}
 
-    async fn record_audit(
-        &self,
-        request: Call<wire::RecordAuditRequest>,
-    ) -> Result<Reply<wire::RecordAuditResponse>, Status> {
-        self.0.audit.send(request.into_inner()).unwrap();
-        self.0.sessions.lock().unwrap().map_err(status)?;
-        Ok(Reply::new(wire::RecordAuditResponse {}))
-    }
-
+#[tonic::async_trait]
+impl tokens_server::Tokens for Fake {
     async fn get_signing_keys(
         &self,
-        _request: Call<wire::GetSigningKeysRequest>,
-    ) -> Result<Reply<wire::GetSigningKeysResponse>, Status> {
+        _request: Call<GetSigningKeysRequest>,
+    ) -> Result<Reply<GetSigningKeysResponse>, Status> {
         self.0.sessions.lock().unwrap().map_err(status)?;
-        Ok(Reply::new(wire::GetSigningKeysResponse {
+        Ok(Reply::new(GetSigningKeysResponse {
             jwks: r#"{"keys":[]}"#.to_owned(),
         }))
     }
 
-    type WatchRevocationsStream = tonic::codegen::BoxStream<wire::WatchRevocationsResponse>;
+    type WatchRevocationsStream = tonic::codegen::BoxStream<WatchRevocationsResponse>;
 
     unused! {
-        activate_session(wire::ActivateSessionRequest) -> wire::ActivateSessionResponse,
-        activate_sessions(wire::ActivateSessionsRequest) -> wire::ActivateSessionsResponse,
-        refresh_token(wire::RefreshTokenRequest) -> wire::RefreshTokenResponse,
-        take_stale_users(wire::TakeStaleUsersRequest) -> wire::TakeStaleUsersResponse,
-        watch_revocations(wire::WatchRevocationsRequest) -> Self::WatchRevocationsStream,
+        watch_revocations(WatchRevocationsRequest) -> Self::WatchRevocationsStream,
     }
 }
 
 /// Returns whether the end with this number applies to this sign-in.
-fn ends(
-    end: &wire::EndBrowserSignInsRequest,
-    number: usize,
-    asked: &wire::CheckBrowserSignInRequest,
-) -> bool {
+fn ends(end: &EndBrowserSignInsRequest, number: usize, asked: &CheckBrowserSignInRequest) -> bool {
     let (whose, who) = (
         end.identity.as_ref().unwrap(),
         asked.identity.as_ref().unwrap(),
@@ -416,7 +442,9 @@ fn web(
     let relay = Routes::new(RelayServer::new(fake.clone()))
         .prepare()
         .into_axum_router();
-    let sessions = Routes::new(SessionsServer::new(fake))
+    let sessions = Routes::new(SessionsServer::new(fake.clone()))
+        .add_service(BrowsersServer::new(fake.clone()))
+        .add_service(TokensServer::new(fake))
         .prepare()
         .into_axum_router();
     let calls = Channels {
@@ -547,14 +575,17 @@ impl Bench {
         });
         let session = wire::Session {
             id: id.to_owned(),
-            user: Some(wire::User {
+            user: Some(User {
                 id: format!("usr of {subject}"),
-                ..wire::User::default()
+                ..User::default()
             }),
-            device: Some(wire::Device {
+            device: Some(Device {
                 name: device.to_owned(),
-                app: "VVS 1".to_owned(),
-                ..wire::Device::default()
+                ..Device::default()
+            }),
+            app: Some(App {
+                name: "VVS".to_owned(),
+                version: "1".to_owned(),
             }),
             created_at: at,
             activated_at: at,

@@ -7,6 +7,7 @@ use tokio::time::advance;
 use tonic::Code;
 use vvs_identity::dev;
 use vvs_proto::relay::LoginState;
+use vvs_proto::types::RevocationReason;
 
 use super::bench::{Bench, Browser, ID, OTHER_ID};
 use super::{TTL, path};
@@ -265,8 +266,8 @@ async fn signing_out_has_ended_the_sign_in_before_it_answers() {
         bench.script.checks.lock().unwrap()[0].clone(),
     );
     assert_eq!(
-        (&end.sign_in_id, &*end.reason),
-        (&asked.sign_in_id, "signed_out_by_user")
+        (&end.sign_in_id, end.reason()),
+        (&asked.sign_in_id, RevocationReason::SignedOutByUser)
     );
     assert_eq!(end.remember_for.unwrap().seconds, 86_400);
     assert_eq!(browser.get(LIST).await.location(), "/account/sign-in");
@@ -378,8 +379,8 @@ async fn what_ends_while_it_is_used_to_approve_is_taken_back() {
             .unwrap()
             .last()
             .unwrap()
-            .reason,
-        "sign_in_over"
+            .reason(),
+        RevocationReason::SignInOver
     );
     assert!(!browser.cookies.contains_key("vvs-8080-sign-in"));
 }

@@ -4,7 +4,8 @@
 use http::StatusCode;
 use tonic::Code;
 use vvs_proto::relay::{Binding, LoginState};
-use vvs_proto::session::{AuditEvent, Device};
+use vvs_proto::session::AuditEvent;
+use vvs_proto::types::{App, Device};
 
 use super::bench::{Bench, Browser, CODE, ID, Seen};
 use super::path;
@@ -354,12 +355,16 @@ async fn a_session_is_made_for_the_editor_as_the_relay_knows_it() {
     let device = Device {
         name: "laptop".to_owned(),
         os: "Debian".to_owned(),
-        app: "VVS Editor 1.4.0".to_owned(),
         jwk: "the-key".to_owned(),
     };
+    let app = App {
+        name: "VVS Editor".to_owned(),
+        version: "1.4.0".to_owned(),
+    };
+    assert_eq!((created.device, created.app), (Some(device), Some(app)));
     assert_eq!(
-        (created.device, &*created.connection_id, &*created.address),
-        (Some(device), ID, "127.0.0.1")
+        (&*created.connection_id, &*created.address),
+        (ID, "127.0.0.1")
     );
 }
 
@@ -383,7 +388,10 @@ async fn a_denial_is_written_down_and_stands_when_it_cannot_be() {
             (AuditEvent::Denied, ID, "127.0.0.1")
         );
         assert_eq!(
-            (heard.identity.unwrap().subject, heard.device.unwrap().name),
+            (
+                heard.provider_user.unwrap().subject,
+                heard.device.unwrap().name
+            ),
             ("ada@example.com".to_owned(), "laptop".to_owned())
         );
     }

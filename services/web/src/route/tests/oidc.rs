@@ -9,6 +9,8 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use serde_json::{Value, json};
 use tonic::Code;
 use vvs_identity::openid::{CLIENT_ID, Fake, Fault, ISSUER, SECRET};
+use vvs_proto::session::revoke_user_sessions_request::Whose;
+use vvs_proto::types::RevocationReason;
 
 use super::TTL;
 use super::bench::{Bench, Browser, ID, OTHER_ID, Seen, common};
@@ -683,19 +685,16 @@ async fn a_logout_ends_what_it_names_and_only_once() {
             .collect::<Vec<_>>();
         assert_eq!(ended.len(), 1, "a token was good twice");
 
-        let identity = ended[0].identity.clone().unwrap();
+        let whose = match ended[0].whose.clone().unwrap() {
+            Whose::UserId(id) => panic!("a provider does not know {id}"),
+            Whose::ProviderUser(user) => (user.provider, user.subject, String::new()),
+            Whose::ProviderSession(one) => (one.provider, one.subject, one.session),
+        };
         assert_eq!(
-            (
-                &*identity.provider,
-                &*identity.subject,
-                &*identity.provider_session
-            ),
-            (ISSUER, subject, session)
+            whose,
+            (ISSUER.to_owned(), subject.to_owned(), session.to_owned())
         );
-        assert_eq!(
-            (&*ended[0].reason, &*ended[0].user_id),
-            ("signed_out_at_provider", "")
-        );
+        assert_eq!(ended[0].reason(), RevocationReason::SignedOutAtProvider);
     }
 }
 

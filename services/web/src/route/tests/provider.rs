@@ -11,6 +11,7 @@ use tonic::Code;
 use vvs_identity::{
     Ask, Asking, Browser, BrowserRequest, Part, Path, PathKind, Provider, Reply, Response, Whose,
 };
+use vvs_proto::types::RevocationReason;
 
 use super::TTL;
 use super::bench::{Bench, common};
@@ -155,7 +156,10 @@ async fn what_a_provider_ends_has_ended_in_browsers_and_if_it_says_so_in_editors
             provider_session: "",
         };
         let sessions = common(bench.web()).sessions;
-        let ended = sessions.end(whose, editors, "user_deleted").await.unwrap();
+        let ended = sessions
+            .end(whose, editors, RevocationReason::UserDeleted)
+            .await
+            .unwrap();
 
         assert_eq!(ended, u32::from(editors));
         let (in_browsers, in_editors) = (
@@ -166,8 +170,12 @@ async fn what_a_provider_ends_has_ended_in_browsers_and_if_it_says_so_in_editors
             (in_browsers.len(), in_editors.len()),
             (1, usize::from(editors))
         );
-        assert_eq!(in_browsers[0].reason, "user_deleted");
-        assert!(in_editors.iter().all(|end| end.reason == "user_deleted"));
+        assert_eq!(in_browsers[0].reason(), RevocationReason::UserDeleted);
+        assert!(
+            in_editors
+                .iter()
+                .all(|end| end.reason() == RevocationReason::UserDeleted)
+        );
     }
 }
 
@@ -185,7 +193,10 @@ async fn a_provider_hears_what_passes_and_what_does_not() {
             provider_session: "",
         };
         let sessions = common(bench.web()).sessions;
-        let heard = sessions.end(whose, true, "user_deleted").await.unwrap_err();
+        let heard = sessions
+            .end(whose, true, RevocationReason::UserDeleted)
+            .await
+            .unwrap_err();
         assert_eq!(
             heard.as_str(),
             if is_broken { "broken" } else { "unavailable" }

@@ -1,8 +1,11 @@
-//! The calls about browser sign-ins: what a request means, and what the answer looks like.
+//! `vvs.internal.v1.Browsers`: the browser sign-ins that have ended.
 
 use std::time::Duration;
 
-use vvs_proto::session as wire;
+use tonic::{Request, Response, Status};
+use vvs_proto::internal as wire;
+use vvs_proto::internal::browsers_server::Browsers;
+use vvs_proto::session::Identity;
 
 use super::Service;
 use crate::browser::{End, Millis, SignIn, Whose};
@@ -12,7 +15,7 @@ use crate::session;
 use crate::store::Cause;
 
 impl Service {
-    pub(super) async fn begin_sign_in(
+    async fn begin_sign_in(
         &self,
         request: wire::BeginBrowserSignInRequest,
     ) -> Result<wire::BeginBrowserSignInResponse, Error> {
@@ -29,7 +32,7 @@ impl Service {
         })
     }
 
-    pub(super) async fn check_sign_in(
+    async fn check_sign_in(
         &self,
         request: wire::CheckBrowserSignInRequest,
     ) -> Result<wire::CheckBrowserSignInResponse, Error> {
@@ -43,16 +46,16 @@ impl Service {
         Ok(wire::CheckBrowserSignInResponse { ended })
     }
 
-    pub(super) async fn end_sign_ins(
+    async fn end_sign_ins(
         &self,
         request: wire::EndBrowserSignInsRequest,
     ) -> Result<wire::EndBrowserSignInsResponse, Error> {
         let remember_for = duration("remember_for", request.remember_for.unwrap_or_default())?;
-        let end = End::new(request.sign_in_id, whose(request.identity)?, remember_for)?;
         let cause = Cause {
-            reason: request.reason.parse()?,
+            reason: request.reason().try_into()?,
             address: session::address(request.address)?,
         };
+        let end = End::new(request.sign_in_id, whose(request.identity)?, remember_for)?;
 
         self.store
             .end_sign_ins(&end, &cause, clock_millis())
@@ -61,7 +64,31 @@ impl Service {
     }
 }
 
-fn whose(identity: Option<wire::Identity>) -> Result<Whose, Error> {
+#[tonic::async_trait]
+impl Browsers for Service {
+    async fn begin_browser_sign_in(
+        &self,
+        request: Request<wire::BeginBrowserSignInRequest>,
+    ) -> Result<Response<wire::BeginBrowserSignInResponse>, Status> {
+        self.answer(self.begin_sign_in(request.into_inner())).await
+    }
+
+    async fn check_browser_sign_in(
+        &self,
+        request: Request<wire::CheckBrowserSignInRequest>,
+    ) -> Result<Response<wire::CheckBrowserSignInResponse>, Status> {
+        self.answer(self.check_sign_in(request.into_inner())).await
+    }
+
+    async fn end_browser_sign_ins(
+        &self,
+        request: Request<wire::EndBrowserSignInsRequest>,
+    ) -> Result<Response<wire::EndBrowserSignInsResponse>, Status> {
+        self.answer(self.end_sign_ins(request.into_inner())).await
+    }
+}
+
+fn whose(identity: Option<Identity>) -> Result<Whose, Error> {
     let identity = identity.ok_or(Error::Malformed { field: "identity" })?;
     Whose::new(
         identity.provider,
