@@ -44,4 +44,32 @@ redact!(
     crate::generated::session::v1::Token,
     crate::generated::internal::v1::RefreshTokenRequest,
     crate::generated::internal::v1::EndSessionRequest,
+    crate::generated::internal::v1::BackplaneSealed,
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::internal::BackplaneSealed;
+    use crate::relay::deliver_auth_response::Outcome;
+    use crate::relay::{DeliverAuthResponse, Held};
+
+    #[test]
+    fn what_carries_a_token_or_a_code_does_not_print_it() {
+        let sealed = BackplaneSealed {
+            version: 1,
+            message: vec![250],
+        };
+        let held = Held {
+            code: "BCDFGHJK".to_owned(),
+            ..Held::default()
+        };
+        let answer = DeliverAuthResponse {
+            outcome: Some(Outcome::Held(held)),
+        };
+        let printed = format!("{sealed:?} {answer:?}");
+        assert!(
+            !printed.contains("250") && !printed.contains("BCDFGHJK"),
+            "{printed}"
+        );
+    }
+}

@@ -22,12 +22,13 @@ const CODE: [&str; 5] = [
 ];
 const DESCRIPTORS: &str = "vvs.fds.bin";
 /// Messages that hold a token, a code or a proof: `src/secret.rs` has their `Debug`.
-const SECRET: [&str; 5] = [
+const SECRET: [&str; 6] = [
     ".vvs.relay.v1.DeliverAuthRequest",
     ".vvs.relay.v1.Held",
     ".vvs.session.v1.Token",
     ".vvs.internal.v1.RefreshTokenRequest",
     ".vvs.internal.v1.EndSessionRequest",
+    ".vvs.internal.v1.BackplaneSealed",
 ];
 
 fn generate(out: &Path) {

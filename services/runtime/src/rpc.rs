@@ -162,14 +162,14 @@ impl Calls {
 }
 
 /// Tells all callers that this process takes no more calls.
-async fn stopped(health: HealthReporter, services: Vec<&'static str>, stop: CancellationToken) {
+async fn stopped(mut health: HealthReporter, services: Vec<&'static str>, stop: CancellationToken) {
     stop.cancelled().await;
     for name in services.into_iter().chain([""]) {
         health
             .set_service_status(name, ServingStatus::NotServing)
             .await;
         // Ends the streams of those who watch, which would hold up the drain.
-        health.clone().clear_service_status(name).await;
+        health.clear_service_status(name).await;
     }
 }
 

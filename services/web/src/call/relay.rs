@@ -135,10 +135,11 @@ fn return_uri(text: &str, public_url: &Origin) -> Result<Option<ReturnUri>, Refu
 
 fn delivered(answer: DeliverAuthResponse, public_url: &Origin) -> Result<Delivered, Refusal> {
     let missing = |field| Refusal::Incomplete { role: RELAY, field };
-    match answer.outcome.ok_or(missing("outcome"))? {
-        Outcome::Sent(_) => Ok(Delivered::Sent),
-        Outcome::Acked(_) => Ok(Delivered::Acked),
-        Outcome::Held(held) => {
+    match answer.outcome {
+        // One of a later version counts as sent: the page repeats the delivery.
+        None | Some(Outcome::Sent(_)) => Ok(Delivered::Sent),
+        Some(Outcome::Acked(_)) => Ok(Delivered::Acked),
+        Some(Outcome::Held(held)) => {
             let may_show = held.min_binding() != Binding::Link;
             let return_uri = return_uri(&held.return_uri, public_url)?;
             let code = Some(held.code).filter(|code| !code.is_empty());
@@ -254,6 +255,12 @@ mod tests {
         assert_eq!(held("BCDFGHJK", "", Binding::Typed), Ok((true, false)));
         assert_eq!(held("BCDFGHJK", uri, Binding::Typed), Ok((true, true)));
         assert_eq!(held("BCDFGHJK", uri, Binding::Link), Ok((false, true)));
+    }
+
+    #[test]
+    fn an_outcome_of_a_later_version_counts_as_sent() {
+        let unknown = delivered(DeliverAuthResponse::default(), &ORIGIN.parse().unwrap());
+        assert!(matches!(unknown, Ok(Delivered::Sent)));
     }
 
     #[test]
